@@ -1,0 +1,1 @@
+"""Masked CLIP classification: the MasQ tower, text and vocabularies."""

@@ -1,0 +1,1 @@
+"""Published checkpoints to this model's layout: pure functions from dict to dict."""

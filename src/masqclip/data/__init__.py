@@ -1,0 +1,1 @@
+"""What goes in: images, transforms, datasets, vocabularies and the miniature world."""

@@ -1,0 +1,1 @@
+"""Masks and class log-probabilities to semantic, instance and panoptic results."""

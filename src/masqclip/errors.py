@@ -1,0 +1,36 @@
+"""Errors that one line explains.
+
+Whatever a user can get wrong (a broken picture, an empty name, a missing folder) raises
+`MasqclipError` with a message that names the bad input and the remedy. The command line prints
+that line and exits with code 2; a traceback is always a defect of ours.
+"""
+
+from __future__ import annotations
+
+
+class MasqclipError(ValueError):
+    """A mistake in what was given: the message names the input, what is allowed, and the fix."""
+
+
+def require(module: str, *, extra: str, purpose: str) -> object:
+    """Import an optional dependency, or say which extra holds it.
+
+    Args:
+        module: the module to import, for instance ``"supervision"``.
+        extra: the extra of masqclip that installs it.
+        purpose: what needs it, as the subject of the error's sentence.
+
+    Returns:
+        The imported module.
+
+    Raises:
+        MasqclipError: the module is not installed.
+    """
+    from importlib import import_module
+
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise MasqclipError(
+            f"{purpose} needs the package {module!r}: pip install 'masqclip[{extra}]'"
+        ) from error

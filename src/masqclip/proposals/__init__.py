@@ -1,0 +1,1 @@
+"""Class-agnostic masks: the proposer protocol and its adapters."""

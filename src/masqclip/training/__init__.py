@@ -1,0 +1,1 @@
+"""One room for each stage of training, and one loop for all of them."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from masqclip.data.class_lists import read_class_list
 from masqclip.data.files import write_atomically
 from masqclip.data.rle import encode_rle
 from masqclip.data.stickers import Region, StickerWorld
@@ -33,10 +34,9 @@ _CHUNK = 64
 
 def sticker_categories() -> list[dict[str, Any]]:
     """The categories of the miniature world as COCO panoptic writes them, plus their split."""
-    path = Path(__file__).parent / "vocabularies" / "stickers.json"
     return [
-        {"id": c["id"], "name": c["name"], "isthing": int(c["thing"]), "split": c["split"]}
-        for c in json.loads(path.read_text())["classes"]
+        {"id": c.id, "name": c.name, "isthing": int(bool(c.thing)), "split": c.split}
+        for c in read_class_list("stickers").classes
     ]
 
 
@@ -157,8 +157,3 @@ def _write_png(path: Path, pixels: np.ndarray) -> None:
 
 def _write_json(root: Path, name: str, content: dict[str, Any]) -> None:
     write_atomically(root / "annotations" / f"{name}.json", json.dumps(content).encode())
-
-
-def sprite_names(split: str, categories: Sequence[dict[str, Any]]) -> list[str]:
-    """Names of the things of a split."""
-    return [c["name"] for c in categories if c["isthing"] and c["split"] == split]

@@ -123,6 +123,7 @@ def train(
         num_workers=settings.workers,
         prefetch_factor=4 if settings.workers else None,
         pin_memory=device.type == "cuda",
+        worker_init_fn=_leave_signals_to_parent,
     )
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     started = time.monotonic()
@@ -250,6 +251,14 @@ def _to(batch: Any, device: torch.device) -> Any:
     if isinstance(batch, (list, tuple)):
         return type(batch)(_to(value, device) for value in batch)
     return batch
+
+
+def _leave_signals_to_parent(worker: int) -> None:
+    """Schedulers and terminals signal the whole process group; a worker that died of it would
+    break off the checkpoint that its parent is writing. Workers end when the parent does.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager

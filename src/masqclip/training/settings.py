@@ -98,6 +98,8 @@ class TuneSettings:
         background_weight: of proposals that match nothing, in the mean.
         loss_weight: of the whole loss.
         flip: mirror half of the pictures.
+        query_start: where the queries start: ``clip`` (CLIP's own) or ``random`` (published).
+        shortest_edge, longest_edge: how the finished model resizes pictures (`MasQClipConfig`).
         seed: of the order of the data and the flips.
     """
 
@@ -109,4 +111,38 @@ class TuneSettings:
     background_weight: float = 0.1
     loss_weight: float = 2.0
     flip: bool = True
+    query_start: str = "clip"
+    shortest_edge: int = 800
+    longest_edge: int = 1333
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TeacherSettings:
+    """How a proposer is trained; defaults are the published ones of the base-novel setting.
+
+    Attributes:
+        image_size: side of the square frames in pixels.
+        min_scale, max_scale: range of large-scale jitter.
+        batch_size: pictures a step.
+        learning_rate, weight_decay: of AdamW.
+        backbone_multiplier: of the learning rate in the backbone.
+        class_weight, mask_weight, dice_weight: of the three losses.
+        no_object_weight: of queries that match nothing, in the cross-entropy.
+        num_points: points at which masks are compared.
+        seed: of the weights, the order of the data and the augmentation.
+    """
+
+    image_size: int = 1024
+    min_scale: float = 0.1
+    max_scale: float = 2.0
+    batch_size: int = 16
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.05
+    backbone_multiplier: float = 0.1
+    class_weight: float = 2.0
+    mask_weight: float = 5.0
+    dice_weight: float = 5.0
+    no_object_weight: float = 0.1
+    num_points: int = 12_544
     seed: int = 0

@@ -11,7 +11,6 @@ Shapes: B pictures, Q proposals, G annotations, E embedding size, R text rows (c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import CLIPModel, PreTrainedTokenizerBase
 
 from masqclip.clip.classifier import clip_logits
 from masqclip.clip.masked_vision import MaskQueries
+from masqclip.clip.text import TextEncoder
+from masqclip.clip.tokenizer import load_tokenizer
+from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.coco import CocoPanoptic
 from masqclip.errors import MasqclipError
 from masqclip.model import MasQClipModel
+from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.training.sampling import step_indices
 from masqclip.training.settings import TuneSettings
 
@@ -36,10 +39,11 @@ class TuneStage:
     Args:
         model: a proposer and a CLIP, joined; its queries are where training starts.
         tokenizer: of the CLIP; it is saved with the result.
-        dataset: pictures with masks and categories.
-        text_embeddings: [R,E] L2-normalised rows in the order of the dataset's categories, then
-            background.
+        dataset: pictures with masks and categories; the categories' names are the words.
         settings: how.
+
+    Raises:
+        MasqclipError: the dataset holds no picture or keeps no category.
     """
 
     name = "tune"
@@ -49,20 +53,19 @@ class TuneStage:
         model: MasQClipModel,
         tokenizer: PreTrainedTokenizerBase,
         dataset: CocoPanoptic,
-        text_embeddings: Tensor,
         settings: TuneSettings | None = None,
     ) -> None:
+        kept = sorted(dataset.categories.kept)
+        if len(dataset) == 0 or not kept:
+            raise MasqclipError(f"{dataset.folder} has no picture, or no category, to tune on")
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.dataset = dataset
         self.settings = settings or TuneSettings()
-        self.text_embeddings = text_embeddings
-        if len(text_embeddings) != len(dataset.categories) + 1:
-            raise MasqclipError(
-                f"{len(dataset.categories)} categories need as many text embeddings and one for "
-                f"the background, not {len(text_embeddings)}"
-            )
-        self._row = {category["id"]: i for i, category in enumerate(dataset.categories)}
+        names = [str(dataset.categories.by_id[i]["name"]) for i in kept]
+        encoder = TextEncoder(model.clip, tokenizer, cache=False)
+        self.text_embeddings = encoder.embed_vocabulary(Vocabulary.parse(names))
+        self._row = {category: i for i, category in enumerate(kept)}
         self.module: MaskQueries = model.queries.requires_grad_(True)
 
     def to(self, device: torch.device) -> None:
@@ -199,6 +202,24 @@ def tuning_loss(logits: Tensor, targets: Tensor, *, background_weight: float = 0
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), weight=weight)
 
 
-def category_rows(dataset: CocoPanoptic) -> Sequence[str]:
-    """The names of a dataset's categories, in the order of its text rows."""
-    return [category["name"] for category in dataset.categories]
+def join(
+    clip: str | Path, proposer: str | Path, settings: TuneSettings
+) -> tuple[MasQClipModel, PreTrainedTokenizerBase]:
+    """Load a CLIP and a proposer from their folders and join them, with untuned queries.
+
+    Raises:
+        MasqclipError: one of the folders does not hold what it should.
+    """
+    try:
+        frozen = CLIPModel.from_pretrained(str(clip), dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise MasqclipError(f"no CLIP can be loaded from {str(clip)!r}: {reason}") from error
+    model = MasQClipModel.from_parts(
+        frozen,
+        Mask2FormerProposer.from_pretrained(proposer),
+        query_start=settings.query_start,
+        shortest_edge=settings.shortest_edge,
+        longest_edge=settings.longest_edge,
+    )
+    return model, load_tokenizer(clip)

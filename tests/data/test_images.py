@@ -8,49 +8,16 @@ import struct
 import subprocess
 import sys
 import warnings
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from pictures import chunk, encode, noise, png, refusal
 from PIL import Image
 
-from masqclip.data.images import MAX_PIXELS, LoadedImage, find_images, read_image
+from masqclip.data.images import MAX_PIXELS, LoadedImage, read_image
 from masqclip.errors import MasqclipError
-
-
-def noise(height: int = 24, width: int = 32, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def encode(image: Image.Image, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def png(width: int, height: int, depth: int, colour: int, raw: bytes, extra: bytes = b"") -> bytes:
-    """A PNG by hand, for what Pillow does not write (16-bit colour, sizes without pixels)."""
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    body = chunk(b"IHDR", header) + extra + chunk(b"IDAT", zlib.compress(raw))
-    return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b"")
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def refusal(source: object, **options: int) -> str:
-    """The one line with which `source` is refused; any warning that leaks fails the test."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        with pytest.raises(MasqclipError) as caught:
-            read_image(source, **options)  # type: ignore[arg-type]
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
-
 
 # What a picture may be
 
@@ -319,95 +286,6 @@ def test_the_limit_is_an_argument() -> None:
     assert "limit of 767" in refusal(torch.from_numpy(noise()), max_pixels=767)
 
 
-# Arrays
-
-
-@pytest.mark.parametrize("channels", [None, 1])
-def test_grey_arrays(channels: int | None) -> None:
-    grey = noise()[:, :, 0]
-    loaded = read_image(grey if channels is None else grey[:, :, None])
-    np.testing.assert_array_equal(loaded.pixels, np.dstack([grey] * 3))
-
-
-def test_types_of_arrays() -> None:
-    values = np.array([[0.0, 0.5, 1.0]])
-    for kind in (np.float16, np.float32, np.float64):
-        assert read_image(values.astype(kind)).pixels[0, :, 0].tolist() == [0, 128, 255]
-    assert read_image(values > 0.4).pixels[0, :, 0].tolist() == [0, 255, 255]
-    sixteen = read_image((values * 65535).astype(np.uint16))
-    assert sixteen.pixels[0, :, 0].tolist() == [0, 127, 255]
-    assert "16-bit" in sixteen.notes[0]
-
-
-def test_rounding_beyond_one_is_forgiven() -> None:
-    assert read_image(np.array([[-1e-6, 1 + 1e-6]])).pixels[0, :, 0].tolist() == [0, 255]
-
-
-def test_an_array_is_copied_and_may_be_a_view() -> None:
-    array = noise()
-    loaded = read_image(array[:, ::-1])
-    np.testing.assert_array_equal(loaded.pixels, array[:, ::-1])
-    assert loaded.pixels.flags.c_contiguous
-    assert loaded.pixels.flags.writeable
-    whole = read_image(array)
-    array[:] = 0
-    assert whole.pixels.any()
-
-
-@pytest.mark.parametrize(
-    ("array", "said"),
-    [
-        (np.zeros((3, 40, 50), np.uint8), "channels first"),
-        (np.zeros((1, 40, 50), np.float32), "channels first"),
-        (np.zeros((2, 40, 50, 3), np.uint8), "batch"),
-        (np.zeros((40, 50, 2), np.uint8), "not a picture"),
-        (np.zeros(7, np.uint8), "not a picture"),
-        (np.zeros((0, 5, 3), np.uint8), "nothing in it"),
-        (np.zeros((4, 5), np.int64), "int64"),
-        (np.zeros((4, 5), np.complex64), "complex64"),
-        (np.array([["a"]]), "not read"),
-        (np.array([[0.0, np.nan]]), "NaN"),
-        (np.array([[0.0, np.inf]]), "NaN"),
-        (np.array([[0.0, 255.0]]), "divide by 255"),
-        (np.array([[-2.1, 2.6]]), "normalised"),
-    ],
-)
-def test_arrays_that_are_mistakes(array: np.ndarray, said: str) -> None:
-    assert said in refusal(array)
-
-
-def test_nan_in_a_float_picture() -> None:
-    assert "NaN" in refusal(Image.fromarray(np.array([[np.nan]], dtype=np.float32)))
-
-
-@pytest.mark.parametrize("source", [None, 7, [1, 2], {"a": 1}])
-def test_things_that_are_no_source(source: object) -> None:
-    assert "give a path" in refusal(source)
-
-
-# Tensors
-
-
-def test_tensors_of_either_layout() -> None:
-    array = noise()
-    last = torch.from_numpy(array)
-    first = last.permute(2, 0, 1)
-    floats = first.float() / 255
-    for tensor in (last, first, floats, floats.double(), floats.requires_grad_()):
-        np.testing.assert_array_equal(read_image(tensor).pixels, array)
-    half = read_image(floats.bfloat16()).pixels
-    assert np.abs(half.astype(int) - array).max() <= 1
-    assert read_image(last[:, :, 0]).pixels.shape == (24, 32, 3)
-    assert read_image(first[:1]).pixels.shape == (24, 32, 3)
-
-
-def test_tensors_that_are_mistakes() -> None:
-    assert "batch" in refusal(torch.zeros(2, 3, 8, 8))
-    assert "not a picture" in refusal(torch.zeros(5, 8, 8))
-    assert "normalised" in refusal(torch.randn(3, 8, 8) - 3)
-    assert "int64" in refusal(torch.zeros(3, 8, 8, dtype=torch.int64))
-
-
 def test_reading_imports_no_torch(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(noise()).save(path)
@@ -416,69 +294,3 @@ def test_reading_imports_no_torch(tmp_path: Path) -> None:
         f"read_image({str(path)!r}); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-# Files, folders and globs
-
-
-@pytest.fixture
-def album(tmp_path: Path) -> Path:
-    for name in ("a10.png", "a2.JPG", "b.webp", "notes.txt", ".hidden.png", "odd.dat", "x[1].png"):
-        (tmp_path / name).touch()
-    (tmp_path / "deep" / "er").mkdir(parents=True)
-    (tmp_path / "deep" / "c.png").touch()
-    (tmp_path / "deep" / "er" / "d.png").touch()
-    (tmp_path / "bare").mkdir()
-    return tmp_path
-
-
-def names(paths: list[Path]) -> list[str]:
-    return [path.name for path in paths]
-
-
-def test_a_folder_is_listed_naturally(album: Path) -> None:
-    assert names(find_images([album])) == ["a2.JPG", "a10.png", "b.webp", "x[1].png"]
-    assert names(find_images(album, recursive=True)) == [
-        "a2.JPG", "a10.png", "b.webp", "c.png", "d.png", "x[1].png"
-    ]  # fmt: skip
-
-
-def test_globs(album: Path) -> None:
-    assert names(find_images([f"{album}/a*"])) == ["a2.JPG", "a10.png"]
-    assert names(find_images([f"{album}/**/*.png"])) == ["a10.png", "c.png", "d.png", "x[1].png"]
-    assert names(find_images([f"{album}/*.dat"])) == ["odd.dat"]
-    assert names(find_images([f"{album}/d*"], recursive=True)) == ["c.png", "d.png"]
-
-
-def test_a_file_may_have_a_glob_character_or_any_suffix(album: Path) -> None:
-    assert names(find_images([f"{album}/x[1].png", f"{album}/notes.txt"])) == [
-        "x[1].png",
-        "notes.txt",
-    ]
-
-
-def test_the_order_given_is_kept_and_nothing_is_listed_twice(album: Path) -> None:
-    found = find_images([album / "b.webp", f"{album}/bare/../a2.JPG", album, f"{album}/*.png"])
-    assert names(found) == ["b.webp", "a2.JPG", "a10.png", "x[1].png"]
-
-
-@pytest.mark.parametrize(
-    ("source", "said"),
-    [
-        ("gone.png", "gone.png: no such file"),
-        ("*.bmp", "*.bmp: no picture matches"),
-        ("bare", "no picture in this folder"),
-        ("b\0c", "no such file"),
-        ("n" * 5000, "cannot be opened"),
-    ],
-)
-def test_what_matches_nothing_is_named(album: Path, source: str, said: str) -> None:
-    with pytest.raises(MasqclipError) as caught:
-        find_images([album / "a2.JPG", f"{album}/{source}"])
-    assert said in str(caught.value)
-
-
-def test_a_folder_of_folders_hints_at_recursive(album: Path) -> None:
-    (album / "deep" / "c.png").unlink()
-    with pytest.raises(MasqclipError, match="--recursive"):
-        find_images([album / "deep"])

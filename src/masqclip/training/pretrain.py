@@ -84,7 +84,7 @@ class PretrainStage:
         dataset = self.datasets[int(chance.choice(len(sizes), p=sizes / sizes.sum()))]
         rows = step_indices(len(dataset), settings.batch_size, settings.seed, step)
         samples = [dataset[row] for row in rows]
-        pictures = torch.stack([torch.from_numpy(sample.image) for sample in samples])
+        pictures = torch.from_numpy(np.stack([sample.image for sample in samples]))
         pixels = pictures.permute(0, 3, 1, 2).float() / 255
         if min(pixels.shape[-2:]) >= settings.image_size:
             side = settings.image_size

@@ -46,18 +46,84 @@ def test_the_best_come_first_and_the_rest_are_counted(
 def test_the_bar_shows_on_terminals_only(
     hidden: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("COLUMNS", "120")
 
     def work() -> str:
-        with Steps("scenes", total=3, hidden=hidden) as steps:
+        with Steps("scenes", total=4, hidden=hidden, lines=False) as steps:
             steps.advance()
-            steps.show(2, "loss 0.5")
+            steps.show(2, "loss [0.5]")
             with steps.paused():
                 pass
         return capsys.readouterr().err
 
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes this for a terminal
     shown = work()
-    assert ("scenes" in shown and "2/3" in shown and "loss 0.5" in shown) != hidden
+    parts = ("scenes", "2/4", "50%", "0:00:00", "loss [0.5]")
+    assert [part in shown for part in parts] == [not hidden] * len(parts)
     monkeypatch.delenv("FORCE_COLOR")
     assert work() == ""
+
+
+class Clock:
+    """Seconds that pass when told to."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    clock = Clock()
+    monkeypatch.setattr("masqclip.cli.console.time", clock)
+    return clock
+
+
+def test_a_log_gets_a_line_every_half_minute_and_the_last(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Steps("tune", total=200) as steps:
+        for step in range(1, 101):  # a second a step
+            clock.now += 1
+            steps.show(step, f"loss [{step}]")
+    shown, errors = capsys.readouterr()
+    assert shown == ""
+    assert errors.splitlines() == [
+        "tune: 15 %, 30 of 200, 0:00:30 elapsed  loss [30]",
+        "tune: 30 %, 60 of 200, 0:01:00 elapsed  loss [60]",
+        "tune: 45 %, 90 of 200, 0:01:30 elapsed  loss [90]",
+        "tune: 50 %, 100 of 200, 0:01:40 elapsed  loss [100]",
+    ]
+
+
+def test_a_line_is_not_printed_twice(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with Steps("tune", total=1) as steps:
+        clock.now += 31
+        steps.show(1)
+    assert capsys.readouterr().err == "tune: 100 %, 1 of 1, 0:00:31 elapsed\n"
+
+
+def test_what_stops_the_work_leaves_the_last_line(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> None:
+        with Steps("scenes", total=9) as steps:
+            steps.show(4)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert "4 of 9" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [{"hidden": True}, {"lines": False}])
+def test_lines_can_be_left_out(
+    options: dict[str, bool], clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Steps("scenes", total=9, **options) as steps:
+        clock.now += 31
+        steps.show(4)
+    assert capsys.readouterr().err == ""

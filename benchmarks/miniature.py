@@ -3,9 +3,9 @@
     masqclip data stickers --sprites sprites --images 300 --seed 1000 --out heldout
     python benchmarks/miniature.py --model masqclip-mini --data heldout --out report
 
-Every name of the world competes (the generalised setting). Instances: the 100 best of a picture, AP by
-pycocotools. Semantic: arg-max, unlabelled pixels of the truth ignored. Panoptic: the model's own
-thresholds. "Untuned" is the same model with CLIP's own queries, that is MaskCLIP.
+Every name of the world competes (the generalised setting). Instances: the 100 best of a picture,
+AP by pycocotools. Semantic: arg-max, unlabelled pixels of the truth ignored. Panoptic: the
+model's own thresholds. "Untuned" is the same model with CLIP's own queries, that is MaskCLIP.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from masqclip.clip.classifier import class_log_probs
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.files import write_atomically
 from masqclip.data.rle import encode_rle
@@ -59,7 +58,7 @@ def measure(segmenter: Segmenter, folder: Path, *, object_score: bool = True) ->
     started = time.perf_counter()
     for entry, truth in zip(panoptic["images"], panoptic["annotations"], strict=True):
         encoded: EncodedImage = segmenter.encode(folder / "images" / entry["file_name"])
-        log_probs = class_log_probs(encoded.mask_embeddings[None], text, num_classes=len(words))[0]
+        log_probs = segmenter.model.classify(encoded.mask_embeddings[None], text, len(words))[0]
         if object_score:
             log_probs = log_probs + object_log_scores(encoded.object_logits).unsqueeze(-1)
         found = decode_instance(encoded.masks, log_probs, stuff_ids=words.stuff_ids)

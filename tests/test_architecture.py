@@ -32,6 +32,7 @@ ORDER = (
     "decoding",
     "evaluation",
     "model",
+    "encoding",
     "convert",
     "result",
     "segmenter",

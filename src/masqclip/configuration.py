@@ -16,12 +16,14 @@ class MasQClipConfig(PretrainedConfig):
         clip_config: transformers' `CLIPConfig`, as a dictionary.
         proposer_type: the adapter in `proposals/` that makes the masks.
         proposer_config: what that adapter is built from, as a dictionary.
-        query_start: where untrained queries start: ``clip`` (then the model is MaskCLIP) or ``random``.
+        query_start: where untrained queries start: ``clip`` (the model is MaskCLIP) or ``random``.
         shortest_edge, longest_edge: a picture is resized, keeping its aspect, until its shorter
             side is `shortest_edge` pixels, or its longer one `longest_edge` if that comes first.
         size_divisor: sides are zero-padded at the bottom right to a multiple of this.
         pixel_mean, pixel_std: the proposer's normalisation of 0..255 RGB values.
         clip_mean, clip_std: CLIP's normalisation of 0..1 RGB values.
+        logit_scale: inverse temperature of the classifier. CLIPs that were trained to the end
+            have learned 100, where the published model fixes it; a CLIP of its own has its own.
         object_threshold, overlap_threshold: of the panoptic rule.
     """
 
@@ -41,6 +43,7 @@ class MasQClipConfig(PretrainedConfig):
         pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375),
         clip_mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073),
         clip_std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711),
+        logit_scale: float = 100.0,
         object_threshold: float = 0.3,
         overlap_threshold: float = 0.3,
         **kwargs: Any,
@@ -58,6 +61,7 @@ class MasQClipConfig(PretrainedConfig):
         self.pixel_std = tuple(pixel_std)
         self.clip_mean = tuple(clip_mean)
         self.clip_std = tuple(clip_std)
+        self.logit_scale = logit_scale
         self.object_threshold = object_threshold
         self.overlap_threshold = overlap_threshold
         super().__init__(**kwargs)

@@ -1,10 +1,10 @@
 """The model: a class-agnostic proposer and a masked CLIP, wired together.
 
-    pixels ─► proposer ─► masks, object scores
-       └────► frozen CLIP ◄─ masks          ─► mask embeddings ─► × words ─► class log-probabilities
+    pixels -> proposer -> masks, object scores
+       +----> frozen CLIP <- masks         -> mask embeddings -> x words -> class log-probabilities
 
-The vision side knows no word: text embeddings come in as an argument (`clip/text.py` makes them), so
-any vocabulary can be asked for at any call. Pixels come in raw, because the two halves normalise
+The vision side knows no word: text embeddings come in as an argument (`clip/text.py` makes them),
+so any vocabulary can be asked for at any call. Pixels come in raw, because the two halves normalise
 the same picture differently.
 
 Shapes: B pictures, Q proposals, H W the padded frame, h w = H/4 W/4, E embedding size, K classes.
@@ -118,8 +118,11 @@ class MasQClipModel(PreTrainedModel):
             proposer: makes the masks.
             settings: of `MasQClipConfig`, for instance ``shortest_edge``.
         """
+        learned = {"logit_scale": min(100.0, float(clip.logit_scale.detach().exp()))}
         config = MasQClipConfig(
-            clip_config=clip.config.to_dict(), proposer_config=proposer.config.to_dict(), **settings
+            clip_config=clip.config.to_dict(),
+            proposer_config=proposer.config.to_dict(),
+            **(learned | settings),
         )
         model = cls(config)
         model.clip.load_state_dict(clip.state_dict())
@@ -162,6 +165,17 @@ class MasQClipModel(PreTrainedModel):
         )
         return embed_masks(self.clip, self.queries, tokens, visible)
 
+    def classify(
+        self, mask_embeddings: Tensor, text_embeddings: Tensor, num_classes: int
+    ) -> Tensor:
+        """[B,Q,K] class log-probabilities, at the model's own temperature (`class_log_probs`)."""
+        return class_log_probs(
+            mask_embeddings,
+            text_embeddings,
+            num_classes=num_classes,
+            logit_scale=self.config.logit_scale,
+        )
+
     def forward(
         self,
         pixel_values: Tensor,
@@ -185,7 +199,7 @@ class MasQClipModel(PreTrainedModel):
         log_probs = None
         if text_embeddings is not None:
             classes = len(text_embeddings) - 1 if num_classes is None else num_classes
-            log_probs = class_log_probs(embeddings, text_embeddings, num_classes=classes)
+            log_probs = self.classify(embeddings, text_embeddings, classes)
         return MasQClipOutput(
             mask_logits=proposals.mask_logits,
             object_logits=proposals.object_logits,
@@ -239,8 +253,8 @@ class MasQClipModel(PreTrainedModel):
 
         Returns:
             For each picture ``{"segmentation", "segments_info": [{"id", "label_id", "score",
-            "was_fused"}]}``; by default the segmentation is a [H,W] map of ids, -1 where nothing is,
-            on which higher scores lie on top.
+            "was_fused"}]}``; by default the segmentation is a [H,W] map of ids, -1 where nothing
+            is, on which higher scores lie on top.
         """
         results: list[dict[str, Any]] = []
         for i, log_probs in enumerate(outputs.log_probs):

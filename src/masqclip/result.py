@@ -92,7 +92,7 @@ class Segmentation:
 
     @cached_property
     def label_map(self) -> np.ndarray:
-        """[H,W] int32: segment ids, 0 = unlabelled (panoptic); class ids, -1 = unlabelled (semantic).
+        """[H,W] int32: segment ids, 0 = unlabelled (panoptic); class ids, -1 = none (semantic).
 
         Raises:
             MasqclipError: the task is ``instance``, whose masks may overlap.

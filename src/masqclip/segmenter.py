@@ -1,10 +1,10 @@
-"""`Segmenter`: a picture and a vocabulary in, a `Segmentation` out. The one class most people touch.
+"""`Segmenter`: a picture and a vocabulary in, a `Segmentation` out: what most people touch.
 
     segmenter = Segmenter.from_pretrained("masqclip-mini")
     segmenter("scene.png", "cat, car, grass", task="panoptic").save("scene.overlay.png")
 
-A picture's part and the words' part are apart: `encode` runs the proposer and CLIP once, and what it
-returns can be asked about any names, in any task, for almost nothing.
+A picture's part and the words' part are apart: `encode` runs the proposer and CLIP once, and what
+it returns can be asked about any names, in any task, for almost nothing.
 """
 
 from __future__ import annotations
@@ -13,24 +13,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from masqclip.clip.classifier import class_log_probs
-from masqclip.clip.masked_vision import ImageTokens
 from masqclip.clip.text import TextEncoder
 from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.images import LoadedImage, read_image
 from masqclip.decoding.instance import decode_instance
-from masqclip.decoding.masks import ResizedMasks
 from masqclip.decoding.panoptic import decode_panoptic
 from masqclip.decoding.semantic import decode_semantic
 from masqclip.devices import choose_device, choose_dtype
+from masqclip.encoding import EncodedImage, frame_masks, frame_picture
 from masqclip.errors import MasqclipError
 from masqclip.model import MasQClipModel, quiet_transformers
 from masqclip.proposals.base import object_log_scores
@@ -42,35 +40,6 @@ Names = Vocabulary | str | Path | Sequence[Any] | Mapping[str, Sequence[str]]
 #: What scores less stays unlabelled, unless a call says otherwise: the published object threshold.
 MIN_SCORE = 0.3
 _MODELS = Path(__file__).parent / "models"
-
-
-@dataclass(frozen=True)
-class EncodedImage:
-    """A picture after the proposer and CLIP have seen it, before any word.
-
-    Attributes:
-        image: the picture as it was read.
-        mask_logits: [Q,h,w], over the padded frame.
-        object_logits: [Q,2], (object, no object).
-        mask_embeddings: [Q,E].
-        tokens: CLIP's keys and values, for masks that come later.
-        frame_size: (H, W) of the padded frame.
-        resized: (height, width) of the picture inside the frame.
-    """
-
-    image: LoadedImage
-    mask_logits: Tensor
-    object_logits: Tensor
-    mask_embeddings: Tensor
-    tokens: ImageTokens
-    frame_size: tuple[int, int]
-    resized: tuple[int, int]
-
-    @property
-    def masks(self) -> ResizedMasks:
-        """Mask logits at the picture's own size, made as they are read."""
-        size = (self.image.height, self.image.width)
-        return ResizedMasks(self.mask_logits, self.frame_size, self.resized, size)
 
 
 @dataclass(frozen=True)
@@ -162,14 +131,6 @@ class Segmenter:
         """Where the model is."""
         return self.model.device
 
-    @overload
-    def __call__(
-        self, image: Sequence[Any], vocabulary: Names, task: Task = ..., **options: Any
-    ) -> list[Segmentation]: ...
-    @overload
-    def __call__(
-        self, image: Any, vocabulary: Names, task: Task = ..., **options: Any
-    ) -> Segmentation: ...
     def __call__(
         self,
         image: Any,
@@ -183,7 +144,7 @@ class Segmenter:
         """Segment a picture, or a list of them.
 
         Args:
-            image: a path, bytes, PIL picture, array or tensor; an `EncodedImage`; or a list of these.
+            image: a path, bytes, PIL picture, array or tensor; an `EncodedImage`; or a list.
             vocabulary: names as a list, a string, a file, a built-in vocabulary, or a `Vocabulary`.
             task: ``instance`` finds every thing (masks may overlap), ``semantic`` names every
                 pixel, ``panoptic`` does both without overlap.
@@ -252,7 +213,7 @@ class Segmenter:
             )
         if len(given) == 0:
             return torch.zeros(0, self.model.clip.config.projection_dim, device=self.device)
-        logits = _frame_logits(given.to(self.device), encoded.resized, encoded.frame_size)
+        logits = frame_masks(given.to(self.device), encoded.resized, encoded.frame_size)
         with torch.inference_mode():
             embeddings = self.model.embed_masks(encoded.tokens, logits[None])[0]
         return F.normalize(embeddings.float(), dim=-1)
@@ -264,7 +225,7 @@ class Segmenter:
         words = self._words(vocabulary, (), distractors)
         embeddings = self.embed_masks(image, masks)
         rows = self._text(words)
-        probs = class_log_probs(embeddings[None], rows, num_classes=len(words))[0].exp().cpu()
+        probs = self.model.classify(embeddings[None], rows, len(words))[0].exp().cpu()
         scores, best = probs.max(dim=-1)
         return MaskClassification(
             names=tuple(words.names[i] for i in best.tolist()),
@@ -290,7 +251,7 @@ class Segmenter:
             return ready
         loaded = [image if isinstance(image, LoadedImage) else read_image(image)
                   for image in images]  # fmt: skip
-        framed = [_frame(image.pixels, self.model.config) for image in loaded]
+        framed = [frame_picture(image.pixels, self.model.config) for image in loaded]
         groups: dict[tuple[int, ...], list[int]] = {}
         for i, (frame, _) in enumerate(framed):
             groups.setdefault(tuple(frame.shape), []).append(i)
@@ -324,9 +285,8 @@ class Segmenter:
         least = MIN_SCORE if min_score is None else min_score
         if not 0 <= least <= 1:
             raise MasqclipError(f"min_score is {least}; it is a probability, 0 to 1")
-        classes = class_log_probs(
-            encoded.mask_embeddings[None], self._text(words), num_classes=len(words)
-        )[0]
+        rows = self._text(words)
+        classes = self.model.classify(encoded.mask_embeddings[None], rows, len(words))[0]
         log_probs = object_log_scores(encoded.object_logits).unsqueeze(-1) + classes
         decode = {"instance": _instances, "semantic": _semantic, "panoptic": _panoptic}.get(task)
         if decode is None:
@@ -410,33 +370,3 @@ def _panoptic(
         )
         for segment in found.segments
     )
-
-
-def _frame(pixels: np.ndarray, config: Any) -> tuple[Tensor, tuple[int, int]]:
-    """Resize a picture by the model's rule and pad it: [3,H,W] in 0..255, and its size inside."""
-    height, width = pixels.shape[:2]
-    scale = config.shortest_edge / min(height, width)
-    scale = min(scale, config.longest_edge / max(height, width))
-    new = (max(1, round(height * scale)), max(1, round(width * scale)))
-    picture = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
-    if new != (height, width):
-        picture = F.interpolate(
-            picture, size=new, mode="bilinear", align_corners=False, antialias=True
-        )
-    divisor = config.size_divisor
-    right, bottom = (-length % divisor for length in (new[1], new[0]))
-    return F.pad(picture[0].float(), (0, right, 0, bottom)), new
-
-
-def _frame_logits(masks: Tensor, resized: tuple[int, int], frame: tuple[int, int]) -> Tensor:
-    """Given masks [N,H,W] as logits over the padded frame, [N,h,w]: positive inside.
-
-    A mask too small to fill half of any of the frame's pixels keeps those that it touches.
-    """
-    coverage = F.interpolate(
-        (masks != 0)[None].float(), size=resized, mode="bilinear", antialias=True
-    )[0]
-    thin = coverage.flatten(1).amax(1) <= 0.5
-    floor = torch.where(thin, 1e-3, 0.5).view(-1, 1, 1)
-    right, bottom = frame[1] - resized[1], frame[0] - resized[0]
-    return F.pad(coverage - floor, (0, right, 0, bottom), value=-1.0)

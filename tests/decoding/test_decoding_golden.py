@@ -1,8 +1,8 @@
 """The decoders against numbers recorded from the published implementation.
 
-``decoders.safetensors`` is the golden file with its masks bit-packed; ``decoded_models.safetensors``
-holds the proposals, CLIP logits and decoded results of the two golden models (the semantic scores
-on every eighth row).
+``decoders.safetensors`` is the golden file with its masks bit-packed;
+``decoded_models.safetensors`` holds the proposals, CLIP logits and decoded results of the two
+golden models (the semantic scores on every eighth row).
 """
 
 from __future__ import annotations

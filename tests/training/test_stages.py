@@ -1,4 +1,4 @@
-"""Every stage on a dozen scenes: it learns, batches are functions of the step, results load again."""
+"""Every stage on a dozen scenes: it learns, batches follow from the step, results load again."""
 
 from __future__ import annotations
 

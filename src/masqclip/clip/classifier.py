@@ -1,7 +1,7 @@
 """From mask embeddings and text embeddings to class log-probabilities (MasQCLIP, sec. 3.4).
 
-Shapes: B pictures, Q masks, E embedding size, K classes; the text rows are K classes, then distractors,
-then "background".
+Shapes: B pictures, Q masks, E embedding size, K classes; the text rows are K classes, then
+distractors, then "background".
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-#: CLIP's learned temperature sits at its ceiling of 100; the published model fixes it there.
+#: What published CLIPs have learned; `MasQClipConfig.logit_scale` is a model's own.
 LOGIT_SCALE = 100.0
 
 

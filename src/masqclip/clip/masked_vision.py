@@ -1,4 +1,4 @@
-"""The masked CLIP tower: one mask class token per proposal, inside a frozen CLIP (MasQCLIP, sec. 3.3).
+"""The masked CLIP tower: a mask class token per proposal in a frozen CLIP (MasQCLIP, sec. 3.3).
 
 A *mask class token* reads the picture as CLIP's own class token does, but attends only to the class
 token and to the patches under its mask. Nothing ever attends to it. So the picture's tokens do not
@@ -63,7 +63,7 @@ class MaskQueries(nn.Module):
 
         Args:
             vision: the frozen tower.
-            how: ``clip`` copies CLIP's own query projections, so that the untuned model is MaskCLIP;
+            how: ``clip`` copies CLIP's own query projections, so the untuned model is MaskCLIP;
                 ``random`` draws them as the published code does. The embedding starts as the
                 position embedding of CLIP's class token either way.
         """
@@ -115,7 +115,7 @@ def embed_masks(clip: Any, queries: MaskQueries, tokens: ImageTokens, visible: T
         [B,Q,E] mask embeddings in the space of the text embeddings, not normalised.
     """
     vision = clip.vision_model
-    # CLIP's class token is visible to every mask, so that an empty mask still has something to read.
+    # CLIP's class token is visible to every mask, so an empty mask still has something to read.
     everyone = torch.ones_like(visible[..., :1])
     mask = torch.cat([everyone, visible], dim=-1).unsqueeze(1)
     start = vision.pre_layrnorm(vision.embeddings.class_embedding + queries.embedding)

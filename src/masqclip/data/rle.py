@@ -21,9 +21,7 @@ _MAX_GROUPS = 13  # 5-bit groups of a 64-bit number
 def encode_rle(mask: NDArray[Any]) -> dict[str, Any]:
     """Compress a mask [H, W] (true or non-zero inside) to ``{"size": [H, W], "counts": str}``."""
     if mask.ndim != 2:
-        raise MasqclipError(
-            f"a mask has two axes, (height, width); this one has shape {mask.shape}"
-        )
+        raise MasqclipError(f"a mask has axes (height, width); this one has shape {mask.shape}")
     flat = np.asarray(mask, dtype=bool).ravel(order="F")
     changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     edges = np.concatenate([[0], changes, [flat.size]]) if flat.size else np.zeros(2, np.int64)
@@ -44,7 +42,7 @@ def decode_rle(rle: Mapping[str, Any]) -> NDArray[np.bool_]:
     total = int(counts.sum())
     if total != height * width or (counts < 0).any():
         raise MasqclipError(
-            f"an RLE of size {height} x {width} needs {height * width} pixels; its counts hold {total}"
+            f"an RLE of {height} x {width} needs {height * width} pixels; its counts hold {total}"
         )
     values = np.arange(counts.size) % 2 == 1
     return np.repeat(values, counts).reshape((height, width), order="F")

@@ -105,7 +105,8 @@ def load_sprites(folder: str | Path) -> SpriteSet:
                 studios.append(studio)
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise MasqclipError(
-            f"no sprite cache at {root} ({error}); build one with: masqclip data sprites --out {root}"
+            f"no sprite cache at {root} ({error}); build one with: "
+            f"masqclip data sprites --out {root}"
         ) from error
     return SpriteSet(np.stack(pixels), tuple(names), tuple(studios))
 

@@ -240,8 +240,11 @@ class StickerWorld:
         size = self.settings.size
         for slot in range(max((len(plan.sprites) for plan in plans), default=0)):
             for level, sheet in enumerate(self._levels):
-                rows = [b for b, plan in enumerate(plans)
-                        if slot < len(plan.sprites) and self._level(plan.boxes[slot][2]) == level]  # fmt: skip
+                rows = [
+                    b
+                    for b, plan in enumerate(plans)
+                    if slot < len(plan.sprites) and self._level(plan.boxes[slot][2]) == level
+                ]
                 if not rows:
                     continue
                 picked = torch.tensor([plans[b].sprites[slot] for b in rows], device=self.device)
@@ -331,7 +334,7 @@ def _placement(plan: _Plan, slot: int) -> list[list[float]]:
 
 
 def _mipmaps(pixels: Tensor) -> list[Tensor]:
-    """[S,4,h,w] uint8 to premultiplied float sheets of full, half, quarter … size, down to 8."""
+    """[S,4,h,w] uint8 to premultiplied float sheets of full, half, quarter ... size, down to 8."""
     level = pixels.float()
     level = torch.cat([level[:, :3] * (level[:, 3:] / 255), level[:, 3:] / 255], dim=1)
     levels = [level]

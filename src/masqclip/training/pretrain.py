@@ -4,8 +4,8 @@ The shipped miniature stands on this: a CLIP that has read captions of every thi
 has never seen a mask. Notable choices:
 
 - Small pictures are windows. A picture smaller than CLIP's input becomes a patch-aligned window of
-  it at a random place, with just that window's position embeddings. A window of a third of the patches
-  costs a third of the time, and things keep the size they will have in whole pictures.
+  it at a random place, with just that window's position embeddings. A window of a third of the
+  patches costs a third of the time, and things keep the size they will have in whole pictures.
 - The tokenizer is a byte-level BPE in CLIP's own format, learned from the captions, because the
   49,152 words of the original would be most of a small model's weight.
 - Captions that say the same are not each other's negatives.
@@ -66,7 +66,8 @@ class PretrainStage:
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Matrices decay; gains, biases and embeddings do not."""
-        matrices, rest = [], []
+        matrices: list[nn.Parameter] = []
+        rest: list[nn.Parameter] = []
         for name, parameter in self.module.named_parameters():
             decays = parameter.ndim >= 2 and "embedding" not in name
             (matrices if decays else rest).append(parameter)

@@ -1,7 +1,7 @@
 """The settings of every stage: plain data, importable without torch.
 
-Defaults are the published values where the paper has them. Recipes (`recipes/*.toml`) override them by
-name; `training/recipes.py` reads those.
+Defaults are the published values where the paper has them. Recipes (`recipes/*.toml`) override them
+by name; `training/recipes.py` reads those.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The teacher: a class-agnostic proposer learns masks from base annotations (MasQCLIP, sec. 3.2).
 
-Mask2Former with one class, "object": every annotated mask, thing or stuff, is one, and nothing is told
-of what it shows. What nobody annotated counts as "no object"; undoing that is distillation's work.
+Mask2Former with one class, "object": every annotated mask, thing or stuff, is one, and nothing is
+told of what it shows. What nobody annotated counts as "no object"; undoing that
+is distillation's work.
 
 The loss is Mask2Former's own, from transformers: Hungarian matching, cross-entropy, point-wise mask
 and Dice losses, at every decoder layer.
@@ -53,7 +54,6 @@ class TeacherStage:
         config.dice_weight = settings.dice_weight
         config.no_object_weight = settings.no_object_weight
         config.train_num_points = settings.num_points
-        config.use_auxiliary_loss = True
         torch.manual_seed(settings.seed)
         self.module = Mask2FormerProposer(config)
 

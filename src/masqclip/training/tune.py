@@ -133,7 +133,8 @@ class TuneStage:
             ]
         )
         embeddings = self.model.embed_masks(tokens, proposals.mask_logits)
-        logits = clip_logits(embeddings, self.text_embeddings)
+        scale = self.model.config.logit_scale
+        logits = clip_logits(embeddings, self.text_embeddings, logit_scale=scale)
         loss = tuning_loss(logits, targets, background_weight=self.settings.background_weight)
         matched = targets < len(self.text_embeddings) - 1
         right = (
@@ -162,9 +163,9 @@ def assign_labels(
 ) -> Tensor:
     """The text row that each proposal should be named with.
 
-    Both sides are made binary masks of `size` x `size`. A proposal takes the label of the annotation
-    with the lowest Dice cost, 1 - 2|A∩B| / (|A|+|B|), when that cost is below `threshold`; several
-    may take the same one. All others are background.
+    Both sides are made binary masks of `size` x `size`. A proposal takes the label of the
+    annotation with the lowest Dice cost, 1 - 2|A and B| / (|A| + |B|), when that cost is below
+    `threshold`; several may take the same one. All others are background.
 
     Args:
         mask_logits: [Q,h,w] over the frame.

@@ -246,16 +246,17 @@ class Segmenter:
     @torch.inference_mode()
     def _encode_batch(self, images: Sequence[Any]) -> list[EncodedImage]:
         """Encode pictures; those whose frames have one size go together."""
-        ready = [image for image in images if isinstance(image, EncodedImage)]
-        if len(ready) == len(images):
-            return ready
-        loaded = [image if isinstance(image, LoadedImage) else read_image(image)
-                  for image in images]  # fmt: skip
-        framed = [frame_picture(image.pixels, self.model.config) for image in loaded]
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for i, (frame, _) in enumerate(framed):
-            groups.setdefault(tuple(frame.shape), []).append(i)
         encoded: dict[int, EncodedImage] = {}
+        loaded: dict[int, LoadedImage] = {}
+        for i, image in enumerate(images):
+            if isinstance(image, EncodedImage):
+                encoded[i] = image
+            else:
+                loaded[i] = read_image(image)
+        framed = {i: frame_picture(image.pixels, self.model.config) for i, image in loaded.items()}
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for i, (frame, _) in framed.items():
+            groups.setdefault(tuple(frame.shape), []).append(i)
         for shape, members in groups.items():
             pixels = torch.stack([framed[i][0] for i in members]).to(self.device)
             inside = torch.zeros(len(members), *shape[1:], dtype=torch.bool, device=self.device)

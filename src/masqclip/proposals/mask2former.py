@@ -1,0 +1,177 @@
+"""Mask2Former as a proposer (transformers' implementation, pure PyTorch).
+
+- One class, "object": the paper trains Mask2Former without names (section 3.2). A checkpoint with
+  K classes works too: its object logit is the log-sum-exp of the K, which is exactly the logit
+  of "any of them", so zoo models propose without being retrained.
+- transformers' Mask2Former takes a pixel mask and ignores it; the published models were trained
+  that way (padding is part of the picture), so nothing here makes up for it.
+- Its decoder is one layer longer than it says: `decoder_layers=10` is the published nine, and the
+  learned queries themselves are read out as layer zero. Deep supervision sees all of them.
+
+Shapes: `B` images, `Q` queries, `H W` the padded frame, `h w` = `H/4 W/4`.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, ResNetConfig
+
+from masqclip.errors import MasqclipError
+from masqclip.proposals.base import Proposals
+from masqclip.proposals.deformable import use_levelwise_attention
+
+
+class Mask2FormerProposer(nn.Module):
+    """A Mask2Former that proposes masks of anything.
+
+    Args:
+        config: the architecture; `num_labels=1` for a class-agnostic model.
+        freeze_batch_norm: keep the backbone's batch norm at its stored statistics while training,
+            which is how an ImageNet backbone is fine-tuned. Off for training from scratch.
+    """
+
+    def __init__(self, config: Mask2FormerConfig, *, freeze_batch_norm: bool = False) -> None:
+        super().__init__()
+        with _quiet("transformers.models.mask2former.configuration_mask2former"):
+            segmenter = Mask2FormerForUniversalSegmentation(config)
+        self._adopt(segmenter, freeze_batch_norm)
+
+    def _adopt(
+        self, segmenter: Mask2FormerForUniversalSegmentation, freeze_batch_norm: bool
+    ) -> None:
+        use_levelwise_attention(segmenter)
+        self.segmenter = segmenter
+        self.freeze_batch_norm = freeze_batch_norm
+
+    @property
+    def config(self) -> Mask2FormerConfig:
+        """The architecture, as transformers writes it to `config.json`."""
+        return self.segmenter.config
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The part that may come pretrained and then learns at a lower rate."""
+        return self.segmenter.model.pixel_level_module.encoder
+
+    def forward(self, pixel_values: Tensor, pixel_mask: Tensor | None = None) -> Proposals:
+        """Propose masks for [B, 3, H, W] normalised pixels; `pixel_mask` is not needed."""
+        return self.layer_proposals(pixel_values)[-1]
+
+    def layer_proposals(self, pixel_values: Tensor) -> list[Proposals]:
+        """Proposals after every decoder layer, learned queries first, for deep supervision."""
+        output = self.segmenter(pixel_values=pixel_values, output_auxiliary_logits=True)
+        layers = [*output.auxiliary_logits, output]
+        return [
+            Proposals(
+                mask_logits=layer["masks_queries_logits"],
+                object_logits=_object_logits(layer["class_queries_logits"]),
+            )
+            for layer in layers
+        ]
+
+    def train(self, mode: bool = True) -> Mask2FormerProposer:
+        """Switch between training and inference; frozen batch norm stays in inference."""
+        super().train(mode)
+        if self.freeze_batch_norm:
+            for module in self.backbone.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `config.json` and `model.safetensors`, readable by transformers itself."""
+        self.segmenter.save_pretrained(folder)
+
+    @classmethod
+    def from_pretrained(
+        cls, name_or_path: str | Path, *, freeze_batch_norm: bool = False, **options: Any
+    ) -> Mask2FormerProposer:
+        """Load a Mask2Former of any number of classes from a folder or the Hub.
+
+        Raises:
+            MasqclipError: the model there is not a Mask2Former, or nothing is there.
+        """
+        try:
+            with _quiet("transformers.models.mask2former.configuration_mask2former"):
+                segmenter = Mask2FormerForUniversalSegmentation.from_pretrained(
+                    str(name_or_path), **options
+                )
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise MasqclipError(
+                f"no Mask2Former can be loaded from {str(name_or_path)!r}: {reason}"
+            ) from error
+        proposer = cls.__new__(cls)
+        nn.Module.__init__(proposer)
+        proposer._adopt(segmenter, freeze_batch_norm)
+        return proposer
+
+
+def miniature_mask2former_config(
+    *,
+    num_queries: int = 28,
+    width: int = 64,
+    backbone_widths: tuple[int, int, int, int] = (32, 64, 128, 256),
+    backbone_depths: tuple[int, int, int, int] = (1, 2, 2, 1),
+    encoder_layers: int = 2,
+    decoder_layers: int = 4,
+) -> Mask2FormerConfig:
+    """The proposer of `masqclip-mini`, for scenes of about 128 x 128 pixels.
+
+    Args:
+        num_queries: proposals an image.
+        width: channels of pixel decoder, queries and mask features; a multiple of 32.
+        backbone_widths: channels of the four ResNet stages (strides 4, 8, 16, 32).
+        backbone_depths: basic blocks of each stage.
+        encoder_layers: deformable attention layers in the pixel decoder.
+        decoder_layers: read-outs, that is masked attention layers plus one.
+    """
+    backbone = ResNetConfig(
+        embedding_size=backbone_widths[0],
+        hidden_sizes=list(backbone_widths),
+        depths=list(backbone_depths),
+        layer_type="basic",
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )
+    with _quiet("transformers.models.mask2former.configuration_mask2former"):
+        return Mask2FormerConfig(
+            backbone_config=backbone,
+            feature_size=width,
+            mask_feature_size=width,
+            hidden_dim=width,
+            encoder_feedforward_dim=4 * width,
+            dim_feedforward=4 * width,
+            num_attention_heads=4,
+            encoder_layers=encoder_layers,
+            decoder_layers=decoder_layers,
+            num_queries=num_queries,
+            num_labels=1,
+        )
+
+
+def _object_logits(class_logits: Tensor) -> Tensor:
+    """[B, Q, K + 1] class logits, "no object" last -> [B, Q, 2] (object, no object)."""
+    if class_logits.shape[-1] == 2:
+        return class_logits
+    anything = class_logits[..., :-1].logsumexp(dim=-1)
+    return torch.stack([anything, class_logits[..., -1]], dim=-1)
+
+
+class _quiet:
+    """Hold back one module's warnings: transformers says of every backbone but Swin that it "may
+    not be compatible", though ResNet is the published one and works."""
+
+    def __init__(self, name: str) -> None:
+        self.logger = logging.getLogger(name)
+
+    def __enter__(self) -> None:
+        self.level = self.logger.level
+        self.logger.setLevel(logging.ERROR)
+
+    def __exit__(self, *_: object) -> None:
+        self.logger.setLevel(self.level)

@@ -50,7 +50,7 @@ def deformable_attention(
 
 
 class LevelwiseAttention(
-    modeling_mask2former.Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention  # type: ignore[misc]
+    modeling_mask2former.Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention
 ):
     """transformers' module with `deformable_attention` inside; its parameters keep their names."""
 

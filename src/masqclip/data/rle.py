@@ -1,0 +1,98 @@
+"""COCO run-length encoding, in NumPy.
+
+A mask is read column by column; its runs of zeros and ones alternate, zeros first. The compressed
+form writes each run as the difference to the run two before it (from the fourth on), in groups of
+five bits with a sign, one printable character each. Byte for byte what pycocotools writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from masqclip.errors import MasqclipError
+
+_MAX_GROUPS = 13  # 5-bit groups of a 64-bit number
+
+
+def encode_rle(mask: NDArray[Any]) -> dict[str, Any]:
+    """Compress a mask [H, W] (true or non-zero inside) to ``{"size": [H, W], "counts": str}``."""
+    if mask.ndim != 2:
+        raise MasqclipError(f"a mask has axes (height, width); this one has shape {mask.shape}")
+    flat = np.asarray(mask, dtype=bool).ravel(order="F")
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    edges = np.concatenate([[0], changes, [flat.size]]) if flat.size else np.zeros(2, np.int64)
+    counts = np.diff(edges)
+    if flat.size and flat[0]:
+        counts = np.concatenate([[0], counts])
+    return {"size": [int(mask.shape[0]), int(mask.shape[1])], "counts": _compress(counts)}
+
+
+def decode_rle(rle: Mapping[str, Any]) -> NDArray[np.bool_]:
+    """Expand an RLE, compressed (str or bytes) or plain (list of counts), to a mask [H, W].
+
+    Raises:
+        MasqclipError: the counts are malformed or do not cover the size exactly.
+    """
+    height, width = (int(side) for side in rle["size"])
+    counts = _run_lengths(rle["counts"])
+    total = int(counts.sum())
+    if total != height * width or (counts < 0).any():
+        raise MasqclipError(
+            f"an RLE of {height} x {width} needs {height * width} pixels; its counts hold {total}"
+        )
+    values = np.arange(counts.size) % 2 == 1
+    return np.repeat(values, counts).reshape((height, width), order="F")
+
+
+def _run_lengths(counts: str | bytes | Sequence[int]) -> NDArray[np.int64]:
+    if isinstance(counts, str):
+        return _decompress(counts.encode("ascii", errors="replace"))
+    if isinstance(counts, bytes):
+        return _decompress(counts)
+    return np.asarray(counts, dtype=np.int64)
+
+
+def _compress(counts: NDArray[np.int64]) -> str:
+    differences = counts.astype(np.int64)
+    differences[3:] -= counts[1:-2]
+    # Row k holds what is left of each number after k groups of five bits (arithmetic shift).
+    groups = 1
+    while groups < _MAX_GROUPS and not _ends(differences, groups - 1).all():
+        groups += 1
+    rest = differences[:, None] >> (5 * np.arange(groups))
+    last = np.stack([_ends(differences, k) for k in range(groups)], axis=1).argmax(axis=1)
+    position = np.arange(groups)
+    characters = (rest & 0x1F) + 48 + np.where(position < last[:, None], 0x20, 0)
+    used = position <= last[:, None]
+    return characters[used].astype(np.uint8).tobytes().decode("ascii")
+
+
+def _ends(numbers: NDArray[np.int64], group: int) -> NDArray[np.bool_]:
+    """Whether a number is complete after this group: what follows is only its sign."""
+    rest = numbers >> (5 * group)
+    return (rest >> 5) == np.where(rest & 0x10, -1, 0)
+
+
+def _decompress(text: bytes) -> NDArray[np.int64]:
+    if not text:
+        return np.zeros(0, np.int64)
+    codes = np.frombuffer(text, np.uint8).astype(np.int64) - 48
+    ends = np.flatnonzero((codes & 0x20) == 0)
+    if (codes < 0).any() or (codes > 63).any() or ends.size == 0 or ends[-1] != codes.size - 1:
+        raise MasqclipError("an RLE's counts are not COCO's compressed form; they may be cut short")
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - starts + 1
+    if (lengths > _MAX_GROUPS).any():
+        raise MasqclipError("an RLE's counts hold a number that is too large")
+    position = np.arange(codes.size) - np.repeat(starts, lengths)
+    numbers = np.add.reduceat((codes & 0x1F) << (5 * position), starts)
+    negative = (codes[ends] & 0x10) != 0
+    numbers[negative] -= np.int64(1) << (5 * lengths[negative])
+    # Undo "minus the run two before", which begins at the fourth run.
+    numbers[1::2] = np.cumsum(numbers[1::2])
+    numbers[2::2] = np.cumsum(numbers[2::2])
+    return numbers

@@ -1,0 +1,107 @@
+"""The command `masqclip`: its verbs, and how a mistake is told.
+
+Each verb is one module of this room that holds a cyclopts `App`, which may have verbs of its own
+(``masqclip train tune``). `VERBS` names it by its import path, so that no verb costs the others
+anything: ``masqclip --help`` imports none, ``masqclip info`` only its own. A verb in turn imports
+torch and the rooms of masqclip in its function body, so that its own ``--help`` is quick as well.
+
+Exit codes: 0 done; 2 a mistake in what was given, told in one line on stderr; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError, Parameter
+
+from masqclip import __version__
+from masqclip.cli.console import print_error
+from masqclip.errors import MasqclipError
+
+DEBUG_FLAG = "--debug"
+
+# The verb, the App behind it ("module:attribute"; its name is the verb's), and its one line.
+VERBS = (
+    ("segment", "masqclip.cli.segment:app", "Find what names describe in pictures, and mask it."),
+    ("info", "masqclip.cli.info:app", "Say what is installed and which models there are."),
+)
+
+app = App(
+    name="masqclip",
+    help="Open-vocabulary image segmentation: a picture and a list of names in, masks out.",
+    help_epilogue="""\
+**Start here**
+
+```text
+masqclip segment photo.jpg --vocabulary "cat, sofa, floor"
+masqclip segment --help     # a verb's options, with examples
+masqclip info               # the models and vocabularies that are here
+```
+
+Where the one line that tells of a mistake is not enough, `--debug` shows the traceback.""",
+    help_format="markdown",
+    version=__version__,
+    # Booleans are flags; a verb that wants --no-x as well says so.
+    default_parameter=Parameter(negative=()),
+    suppress_keyboard_interrupt=False,
+)
+
+for position, (verb, path, line) in enumerate(VERBS):
+    app.command(path, name=verb, help=line, sort_key=position)
+
+
+def main(tokens: Sequence[str] | None = None) -> int:
+    """Run one command line.
+
+    Args:
+        tokens: the words after ``masqclip``; None = those of this process.
+
+    Returns:
+        The exit code.
+    """
+    words = list(sys.argv[1:] if tokens is None else tokens)
+    debug = DEBUG_FLAG in words
+    words = [word for word in words if word != DEBUG_FLAG]
+    # A file name may hold characters that the terminal's encoding lacks.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    # Pillow warns about oddities of files; what matters of them stands in an image's notes.
+    warnings.filterwarnings("ignore", module=r"PIL\b")
+    try:
+        code = app(words, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()  # a closed pipe shows here, not after main
+    except (MasqclipError, CycloptsError) as error:
+        if debug:
+            raise
+        print_error(str(error))
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if debug or not _is_out_of_memory(error):
+            raise
+        print_error("out of memory: give smaller pictures, --batch-size 1, or --device cpu")
+        return 2
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print_error("interrupted; the files written so far are complete", kind="")
+        return 130
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # torch has a class for GPUs; of the CPU's allocator only the message tells.
+    names = (type(error).__name__, str(error))
+    return isinstance(error, MemoryError) or any(
+        sign in name for name in names for sign in ("OutOfMemory", "not enough memory", "allocate")
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""The files that `masqclip segment` leaves: their names, and writing them whole."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from masqclip.errors import MasqclipError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class OutputFiles:
+    """Where the results of one picture go."""
+
+    overlay: Path
+    document: Path
+
+
+def plan_files(paths: Sequence[Path], folder: Path, task: str) -> list[OutputFiles]:
+    """Names for every picture's results: ``<stem>.<task>.png`` and ``<stem>.<task>.json``.
+
+    Pictures of one stem (a/cat.jpg, b/cat.png) become cat, cat-2, cat-3 in their order. No name
+    is that of one of the pictures themselves, even where `folder` is the folder they lie in.
+    """
+    # Names that differ in letter case only are one file on some file systems.
+    taken = {_key(path) for path in paths}
+    planned = []
+    for path in paths:
+        number = 1
+        while True:
+            stem = path.stem if number == 1 else f"{path.stem}-{number}"
+            files = OutputFiles(folder / f"{stem}.{task}.png", folder / f"{stem}.{task}.json")
+            keys = {_key(files.overlay), _key(files.document)}
+            if not keys & taken:
+                break
+            number += 1
+        taken |= keys
+        planned.append(files)
+    return planned
+
+
+def check_folder(folder: Path) -> None:
+    """See, before the work and without writing anything, that results can go there.
+
+    Raises:
+        MasqclipError: it is a file, or may not be written to.
+    """
+    nearest = folder
+    while not os.path.exists(nearest) and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise MasqclipError(f"--out {folder}: {nearest} is a file; name a folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise MasqclipError(f"--out {folder}: {nearest} may not be written to; name another folder")
+
+
+def write_picture(path: Path, picture: Image) -> None:
+    """Write a PNG, whole or not at all."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    _write(path, buffer.getvalue())
+
+
+def write_document(path: Path, document: dict[str, Any]) -> None:
+    """Write a JSON file, whole or not at all."""
+    _write(path, (json.dumps(document, indent=1) + "\n").encode())
+
+
+def _write(path: Path, content: bytes) -> None:
+    from masqclip.data.files import write_atomically
+
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise MasqclipError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def _key(path: Path) -> str:
+    return os.path.abspath(path).casefold()

@@ -1,0 +1,291 @@
+"""`masqclip segment`: pictures and names in; a table, an overlay and a JSON file each out."""
+
+from __future__ import annotations
+
+import json as json_module
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+
+from masqclip.cli.console import Bar, found_table, one_line, out_console, print_error
+from masqclip.cli.output_files import (
+    OutputFiles,
+    check_folder,
+    plan_files,
+    write_document,
+    write_picture,
+)
+from masqclip.errors import MasqclipError
+
+if TYPE_CHECKING:
+    from masqclip.clip.vocabulary import Vocabulary
+    from masqclip.data.images import LoadedImage
+    from masqclip.result import Segmentation
+    from masqclip.segmenter import Segmenter
+
+Task = Literal["instance", "semantic", "panoptic"]
+
+app = App(
+    name="segment",
+    usage="Usage: masqclip segment IMAGE... --vocabulary NAMES [OPTIONS]",
+    help_epilogue="""\
+**Examples**
+
+```text
+# every thing and every region that the names describe, in ./masqclip-out
+masqclip segment street.jpg --vocabulary "car, person, road, sky"
+
+# a folder and a glob, by the names of a built-in vocabulary
+masqclip segment photos/ 'more/*.png' -v coco_panoptic_133 --out results
+
+# a mask for each cup and pen; bottles and bowls compete, but are not reported
+masqclip segment desk.jpg -v "cup, pen" -t instance --not "bottle, bowl"
+
+# names from a text file, one a line; the result as JSON on stdout
+masqclip segment field.jpg -v names.txt -t semantic --json | jq .segments
+```
+
+**What is written**
+
+For a picture cat.jpg: cat.TASK.png, the picture with the masks drawn on it, and cat.TASK.json, the
+masks (COCO run lengths), names, scores and boxes. Earlier results of the same name are replaced.
+
+**Exit code**
+
+0 when every picture is segmented; 2 when something is wrong with an option or a picture. One bad
+picture among many is named, and the others are still segmented.""",
+)
+
+
+@dataclass
+class _Failures:
+    """Pictures that could not be read, and telling of them."""
+
+    bar: Bar
+    json: bool
+    names: list[str] = field(default_factory=list)
+
+    def add(self, source: str, error: MasqclipError) -> None:
+        self.names.append(source)
+        with self.bar.paused():
+            print_error(str(error))
+            if self.json:
+                _print_json({"source": source, "error": str(error)})
+
+
+@app.default
+def segment(
+    *images: Annotated[str, Parameter(name="IMAGE")],
+    vocabulary: Annotated[str, Parameter(alias="-v", metavar="NAMES")],
+    task: Annotated[Task, Parameter(alias="-t")] = "panoptic",
+    model: Annotated[str, Parameter(alias="-m", metavar="NAME")] = "masqclip-mini",
+    out: Annotated[Path, Parameter(alias="-o", metavar="DIR")] = Path("masqclip-out"),
+    min_score: float | None = None,
+    not_: Annotated[str, Parameter(name="--not", metavar="NAMES", show_default=False)] = "",
+    stuff: Annotated[str, Parameter(metavar="NAMES", show_default=False)] = "",
+    template: Annotated[list[str] | None, Parameter(metavar="TEXT")] = None,
+    recursive: Annotated[bool, Parameter(alias="-r", show_default=False)] = False,
+    overlay: Annotated[bool, Parameter(negative="--no-overlay", show_default=False)] = True,
+    json: Annotated[bool, Parameter(show_default=False)] = False,
+    quiet: Annotated[bool, Parameter(alias="-q", show_default=False)] = False,
+    device: Annotated[str | None, Parameter(metavar="NAME")] = None,
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None,
+    batch_size: Annotated[int, Parameter(metavar="N")] = 1,
+) -> int:
+    """Find what the names describe in pictures, and mask it.
+
+    Args:
+        images: Pictures, folders of pictures, and globs.
+        vocabulary: What to look for: names between commas, a text file (one name a line, synonyms
+            after commas, "stuff:" before a region), or a built-in vocabulary ("masqclip info").
+        task: instance: a mask for each thing. semantic: a name for each pixel. panoptic: both,
+            things counted and regions filled.
+        model: A model of this package, a folder, or a name on the Hugging Face Hub.
+        out: The folder for the results; it is made when the first result is there.
+        min_score: Leave out what scores less, 0 to 1; the default is the task's own.
+        not_: Names that compete for masks and are never reported, between commas.
+        stuff: Names of the vocabulary that are regions (sky, grass), not countable things.
+        template: A sentence to put each name into, such as "a photo of a {}."; repeat it for
+            several, which are averaged.
+        recursive: Search folders with their sub-folders.
+        overlay: Draw the masks on each picture and write that as PNG.
+        json: Print one JSON document a picture on stdout, and nothing else there.
+        quiet: Print errors only.
+        device: cpu, cuda, cuda:1 or mps; the default is the best there is.
+        dtype: The precision to compute in; the default suits the device.
+        batch_size: Pictures at a time: more is faster on a GPU and takes more memory.
+    """
+    if not images:
+        raise MasqclipError("no picture given: masqclip segment IMAGE... --vocabulary NAMES")
+    if min_score is not None and not 0 <= min_score <= 1:
+        raise MasqclipError(f"--min-score {min_score:g}: give a number from 0 to 1")
+    if batch_size < 1:
+        raise MasqclipError(f"--batch-size {batch_size}: give 1 or more")
+    words = _read_vocabulary(vocabulary, stuff=stuff, distractors=not_, templates=template)
+    check_folder(out)
+    paths, missing = _find(images, recursive=recursive, out=out)
+    total = len(paths) + len(missing)
+    segmenter: Segmenter | None = None
+    with Bar(total, quiet=quiet) as bar:
+        failures = _Failures(bar, json)
+        for source, error in missing.items():
+            if total == 1:
+                raise error
+            failures.add(source, error)
+            bar.advance()
+        files = dict(zip(paths, plan_files(paths, out, task), strict=True))
+        for batch in _read_batches(paths, batch_size, None if total == 1 else failures):
+            segmenter = segmenter or _load_segmenter(model, device, dtype)
+            images_of_batch = list(batch.values())
+            results = segmenter(images_of_batch, words, task, min_score=min_score)
+            for path, result in zip(batch, results, strict=True):
+                notes = tuple(dict.fromkeys((*batch[path].notes, *result.notes)))
+                document = _write(files[path], path, result, notes, model=model, overlay=overlay)
+                with bar.paused():
+                    if json:
+                        _print_json(document)
+                    elif not quiet:
+                        _print_found(path, result, notes)
+                bar.advance()
+    if failures.names:
+        raise MasqclipError(_summary(failures.names, total, out))
+    if not json and not quiet:
+        _print_written(list(files.values()), out, overlay)
+    return 0
+
+
+# Before: the words, the pictures, the model
+
+
+def _read_vocabulary(
+    value: str, *, stuff: str, distractors: str, templates: list[str] | None
+) -> Vocabulary:
+    from masqclip.clip.vocabulary import Vocabulary
+
+    options: dict[str, Any] = {} if templates is None else {"templates": tuple(templates)}
+    return Vocabulary.parse(value, stuff=_split(stuff), distractors=_split(distractors), **options)
+
+
+def _split(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+def _find(
+    images: Sequence[str], *, recursive: bool, out: Path
+) -> tuple[list[Path], dict[str, MasqclipError]]:
+    """The pictures' paths, each once, and the sources that stand for none."""
+    from masqclip.data.images import find_images
+
+    found: dict[str, Path] = {}
+    missing: dict[str, MasqclipError] = {}
+    results = os.path.abspath(out) + os.sep
+    for source in images:
+        try:
+            paths = find_images([source], recursive=recursive)
+        except MasqclipError as error:
+            missing[source] = _hint_at_commas(source, error)
+            continue
+        for path in paths:
+            full = os.path.abspath(path)
+            # A second run over a folder must not take the first one's overlays for pictures.
+            named = full == os.path.abspath(source) or os.path.abspath(source).startswith(results)
+            if named or not full.startswith(results):
+                found.setdefault(full, path)
+    if not found and not missing:
+        raise MasqclipError(f"{images[0]}: holds nothing but earlier results of --out {out}")
+    return list(found.values()), missing
+
+
+def _hint_at_commas(source: str, error: MasqclipError) -> MasqclipError:
+    if "." in source or "/" in source or os.sep in source or "*" in source:
+        return error
+    return MasqclipError(f"{error} (if it is a name: -v 'cat, {source}', between commas)")
+
+
+def _read_batches(
+    paths: Sequence[Path], size: int, failures: _Failures | None
+) -> Iterator[dict[Path, LoadedImage]]:
+    """Pictures in batches; a bad one goes to `failures`, or is raised where that is None."""
+    from masqclip.data.images import read_image
+
+    batch: dict[Path, LoadedImage] = {}
+    for path in paths:
+        try:
+            batch[path] = read_image(path)
+        except MasqclipError as error:
+            if failures is None:
+                raise
+            failures.add(str(path), error)
+            failures.bar.advance()
+        if len(batch) == size:
+            yield batch
+            batch = {}
+    if batch:
+        yield batch
+
+
+def _load_segmenter(model: str, device: str | None, dtype: str | None) -> Segmenter:
+    from masqclip.devices import choose_device, choose_dtype
+    from masqclip.segmenter import Segmenter
+
+    chosen = choose_device(device)
+    return Segmenter.from_pretrained(model, device=chosen, dtype=choose_dtype(dtype, chosen))
+
+
+# After: files and what is said of them
+
+
+def _write(
+    files: OutputFiles,
+    path: Path,
+    result: Segmentation,
+    notes: tuple[str, ...],
+    *,
+    model: str,
+    overlay: bool,
+) -> dict[str, Any]:
+    """Write one picture's results; the JSON comes last, so where it is, the overlay is too."""
+    document = {"source": str(path), "model": model, **result.to_json(), "notes": list(notes)}
+    document["overlay"] = str(files.overlay) if overlay else None
+    if overlay:
+        write_picture(files.overlay, result.plot())
+    write_document(files.document, document)
+    return document
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    sys.stdout.write(json_module.dumps(document) + "\n")
+    sys.stdout.flush()
+
+
+def _print_found(path: Path, result: Segmentation, notes: tuple[str, ...]) -> None:
+    console = out_console()
+    if result.segments:
+        console.print(found_table(str(path), result))
+    else:
+        console.print(f"{one_line(path)}: nothing found", markup=False, soft_wrap=True)
+    for note in notes:
+        console.print(f"note: {one_line(note)}", markup=False, style="yellow", soft_wrap=True)
+
+
+def _print_written(files: list[OutputFiles], out: Path, overlay: bool) -> None:
+    kinds = "overlays and JSON" if overlay else "JSON"
+    if len(files) == 1:
+        line = " and ".join(
+            str(path) for path in (files[0].overlay if overlay else None, files[0].document) if path
+        )
+        line = f"written: {line}"
+    else:
+        line = f"{len(files)} pictures segmented; {kinds} in {out}"
+    out_console().print(one_line(line), markup=False, soft_wrap=True)
+
+
+def _summary(failed: list[str], total: int, out: Path) -> str:
+    shown = ", ".join(failed[:5]) + (", ..." if len(failed) > 5 else "")
+    rest = f"; the other {total - len(failed)} in {out}" if len(failed) < total else ""
+    return f"{len(failed)} of {total} pictures could not be read: {shown}{rest}"

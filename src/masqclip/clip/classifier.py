@@ -1,0 +1,48 @@
+"""From mask embeddings and text embeddings to class log-probabilities (MasQCLIP, sec. 3.4).
+
+Shapes: B pictures, Q masks, E embedding size, K classes; the text rows are K classes, then distractors,
+then "background".
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+#: CLIP's learned temperature sits at its ceiling of 100; the published model fixes it there.
+LOGIT_SCALE = 100.0
+
+
+def clip_logits(
+    mask_embeddings: Tensor, text_embeddings: Tensor, *, logit_scale: float = LOGIT_SCALE
+) -> Tensor:
+    """Scaled cosine of every mask with every text row.
+
+    Args:
+        mask_embeddings: [B,Q,E], not normalised.
+        text_embeddings: [R,E], L2-normalised.
+        logit_scale: the inverse temperature.
+
+    Returns:
+        [B,Q,R] float32.
+    """
+    return logit_scale * F.normalize(mask_embeddings.float(), dim=-1) @ text_embeddings.float().T
+
+
+def class_log_probs(
+    mask_embeddings: Tensor,
+    text_embeddings: Tensor,
+    *,
+    num_classes: int,
+    logit_scale: float = LOGIT_SCALE,
+) -> Tensor:
+    """Log-probability of every class for every mask.
+
+    All text rows compete; rows after the first `num_classes` (distractors, background) are then
+    dropped, so the exponentials of a row sum to less than one.
+
+    Returns:
+        [B,Q,K] float32.
+    """
+    logits = clip_logits(mask_embeddings, text_embeddings, logit_scale=logit_scale)
+    return F.log_softmax(logits, dim=-1)[..., :num_classes]

@@ -1,0 +1,211 @@
+"""Names to text embeddings: the frozen text tower of a CLIP, with a cache by string.
+
+- A category's embedding is the mean of its prompts' *un-normalised* embeddings, then L2
+  normalised (paper, section 3.3). Normalising first would give another direction.
+- Rows of a vocabulary: its categories, its distractors, and "background" last.
+- A name too long for the tower is refused: cut silently, it would be another name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from masqclip.clip.text_cache import EmbeddingCache
+from masqclip.clip.tokenizer import (
+    PADDING_ID,
+    clean_text,
+    load_tokenizer,
+    token_ids,
+    tokenize,
+    too_long,
+)
+from masqclip.clip.vocabulary import BACKGROUND, Vocabulary
+from masqclip.errors import MasqclipError
+
+if TYPE_CHECKING:
+    from transformers import CLIPModel, CLIPTokenizer
+
+__all__ = ["TextEncoder", "load_tokenizer", "tokenize"]
+
+# Bounds on memory, whatever the number of names: tokens in one forward pass, strings whose
+# embeddings are held at once, vocabularies kept whole.
+BATCH_TOKENS = 4096
+CHUNK_STRINGS = 4096
+KEPT_VOCABULARIES = 4
+
+# transformers: text configurations from before its fix say 2 and pool at the highest token id.
+LEGACY_END_ID = 2
+
+
+class TextEncoder:
+    """The text side of a CLIP, held frozen.
+
+    Args:
+        clip: a `transformers.CLIPModel`; its text tower and text projection are used, on
+            whatever device they are.
+        tokenizer: the tokenizer that the tower was trained with, from `load_tokenizer`.
+        cache: true keeps embeddings in memory; a folder keeps them there as well, for every
+            later run with the same weights; false embeds each call anew.
+
+    Raises:
+        MasqclipError: the tokenizer cannot be the tower's.
+    """
+
+    def __init__(
+        self, clip: CLIPModel, tokenizer: CLIPTokenizer, *, cache: bool | str | Path = True
+    ) -> None:
+        config = clip.config.text_config
+        if len(tokenizer) > config.vocab_size:
+            raise MasqclipError(
+                f"the tokenizer has {len(tokenizer)} tokens and the CLIP's text tower "
+                f"{config.vocab_size}: load the tokenizer that belongs to it"
+            )
+        if config.eos_token_id not in (LEGACY_END_ID, tokenizer.eos_token_id):
+            raise MasqclipError(
+                f"the tokenizer ends a text with token {tokenizer.eos_token_id} and the CLIP's "
+                f"text tower looks for {config.eos_token_id}: load the tokenizer that belongs to it"
+            )
+        self.clip = clip
+        self.tokenizer = tokenizer
+        self.context_length: int = config.max_position_embeddings
+        self._cache_choice = cache
+        self._cache: EmbeddingCache | None = None
+        self._vocabularies: OrderedDict[Vocabulary, Tensor] = OrderedDict()
+
+    def embed_strings(self, strings: Sequence[str]) -> Tensor:
+        """Projected text features, not normalised, [N, D] float32 on the CLIP's device.
+
+        Raises:
+            MasqclipError: a string is longer than the tower reads; nothing is embedded then.
+        """
+        cache = self._opened_cache()
+        result = self._embed(strings, cache)
+        cache.save()
+        return result
+
+    def embed_vocabulary(self, vocabulary: Vocabulary) -> Tensor:
+        """L2-normalised rows [K + distractors + 1, D], float32 on the CLIP's device.
+
+        Categories in order, then distractors, then "background". Templates go around all three,
+        so that they compete on equal terms.
+
+        Raises:
+            MasqclipError: a name, in its template, is longer than the tower reads.
+        """
+        kept = self._vocabularies.get(vocabulary)
+        if kept is None:
+            kept = self._embed_rows(vocabulary)
+            if self._cache_choice is not False:
+                self._vocabularies[vocabulary] = kept
+                while len(self._vocabularies) > KEPT_VOCABULARIES:
+                    self._vocabularies.popitem(last=False)
+        return kept.to(self.clip.device, copy=True)
+
+    def clear(self) -> None:
+        """Forget all embeddings in memory: needed after the text tower's weights changed."""
+        self._vocabularies.clear()
+        self._cache = None
+
+    def _embed_rows(self, vocabulary: Vocabulary) -> Tensor:
+        groups = [category.prompts for category in vocabulary.categories]
+        groups += [(name,) for name in (*vocabulary.distractors, BACKGROUND)]
+        placed = [
+            (template.replace("{}", prompt), row)
+            for row, prompts in enumerate(groups)
+            for prompt in prompts
+            for template in vocabulary.templates
+        ]
+        # Longest first: a name too long for the tower is found before hours of work, not after.
+        placed.sort(key=lambda entry: len(entry[0]), reverse=True)
+        cache = self._opened_cache()
+        sums = torch.zeros(len(groups), self.clip.config.projection_dim, device=self.clip.device)
+        for start in range(0, len(placed), CHUNK_STRINGS):
+            strings, rows = zip(*placed[start : start + CHUNK_STRINGS], strict=True)
+            index = torch.tensor(rows, device=sums.device)
+            sums.index_add_(0, index, self._embed(strings, cache))
+        cache.save()
+        # The mean's divisor vanishes in the normalisation.
+        return functional.normalize(sums, dim=-1)
+
+    def _opened_cache(self) -> EmbeddingCache:
+        if self._cache is not None:
+            return self._cache
+        file = None
+        if not isinstance(self._cache_choice, bool):
+            name = f"text-{self._fingerprint()}.safetensors"
+            file = Path(self._cache_choice).expanduser() / name
+        cache = EmbeddingCache(self.clip.config.projection_dim, file)
+        if self._cache_choice is not False:
+            self._cache = cache
+        return cache
+
+    def _embed(self, strings: Sequence[str], cache: EmbeddingCache) -> Tensor:
+        cleaned = [clean_text(string) for string in strings]
+        missing = cache.missing(cleaned)
+        if not missing:
+            return cache.lookup(cleaned).to(self.clip.device)
+        written = dict(zip(cleaned, strings, strict=True))
+        computed = self._run_tower(missing, [written[string] for string in missing])
+        # Looked up before `add`, which may drop what is known to make room.
+        where = {string: i for i, string in enumerate(missing)}
+        known = [string for string in written if string not in where]
+        table = torch.cat([computed, cache.lookup(known)])
+        cache.add(missing, computed)
+        where |= {string: len(missing) + i for i, string in enumerate(known)}
+        return table[[where[string] for string in cleaned]].to(self.clip.device)
+
+    def _run_tower(self, strings: Sequence[str], written: Sequence[str]) -> Tensor:
+        """Embeddings [N, D] of cleaned strings, float32 on the CPU."""
+        tokens = token_ids(strings, self.tokenizer)
+        for name, ids in zip(written, tokens, strict=True):
+            if len(ids) > self.context_length:
+                raise too_long(name, len(ids), self.context_length)
+        result = torch.empty(len(tokens), self.clip.config.projection_dim)
+        # The tower is frozen here. no_grad rather than inference_mode: training multiplies mask
+        # embeddings that need gradients with these.
+        with torch.no_grad():
+            for batch in _batches([len(ids) for ids in tokens]):
+                padded = self._pad([tokens[i] for i in batch])
+                pooled = self.clip.text_model(input_ids=padded).pooler_output
+                result[batch] = self.clip.text_projection(pooled).float().cpu()
+        return result
+
+    def _pad(self, tokens: Sequence[Sequence[int]]) -> Tensor:
+        """Tokens [N, longest]. What follows the end token is never seen: the tower is causal."""
+        end = self.clip.config.text_config.eos_token_id
+        # Any id but the end token's, lest a tower that pools at the first one is misled.
+        padding = PADDING_ID if end != PADDING_ID else 1
+        longest = max(map(len, tokens))
+        rows = [[*ids, *[padding] * (longest - len(ids))] for ids in tokens]
+        return torch.tensor(rows, device=self.clip.device)
+
+    def _fingerprint(self) -> str:
+        """A digest of all that an embedding depends on: weights, their use, the tokenizer."""
+        digest = hashlib.blake2b(digest_size=16)
+        config = self.clip.config.text_config
+        settings = (config.hidden_act, config.num_attention_heads, config.eos_token_id)
+        digest.update(repr((settings, sorted(self.tokenizer.get_vocab().items()))).encode())
+        for module in (self.clip.text_model, self.clip.text_projection):
+            for name, weight in module.state_dict().items():
+                digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+                whole = weight.detach().cpu().contiguous().reshape(-1)
+                digest.update(whole.view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+
+def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Indices in batches of similar length, each of at most `BATCH_TOKENS` padded tokens."""
+    order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
+    start = 0
+    while start < len(order):
+        size = max(1, BATCH_TOKENS // lengths[order[start]])
+        yield order[start : start + size]
+        start += size

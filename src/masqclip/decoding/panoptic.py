@@ -1,0 +1,117 @@
+"""Panoptic decoding: every pixel belongs to one segment or to none; things count, stuff merges.
+
+The published rule (landscape 3.4; the inference of MaskFormer): proposals whose best class is
+likelier than ``object_threshold`` compete for each pixel with probability x mask probability. The
+winner gets the pixel if its own mask is there (>= 0.5). A proposal that won too small a part of its
+mask (below ``overlap_threshold``) was hidden by others and is dropped, its pixels left unlabelled.
+
+Shapes: Q proposals, K classes, H x W output pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from masqclip.decoding.masks import MaskLogits, MaskSource, as_source, row_chunks
+
+
+@dataclass(frozen=True)
+class PanopticSegment:
+    """One thing, or all regions of one stuff class.
+
+    ``id`` counts from 1 and is the segment's value in the map; ``score`` (0..1) is the class
+    probability of the proposal, for merged stuff that of its best one.
+    """
+
+    id: int
+    class_id: int
+    score: float
+    thing: bool
+
+
+@dataclass(frozen=True)
+class PanopticResult:
+    """Who owns each pixel: ``segment_map`` is int32 [H, W], 0 where nobody does."""
+
+    segment_map: Tensor
+    segments: list[PanopticSegment]
+
+
+def decode_panoptic(
+    mask_logits: MaskLogits,
+    log_probs: Tensor,
+    *,
+    stuff_ids: Collection[int],
+    object_threshold: float = 0.3,
+    overlap_threshold: float = 0.3,
+) -> PanopticResult:
+    """Divide the picture among the proposals.
+
+    Args:
+        mask_logits: [Q, H, W] at output size, or a `MaskSource`.
+        log_probs: [Q, K], log object score + log class probability.
+        stuff_ids: classes whose regions are one segment; all others are things.
+        object_threshold: a proposal takes part if its best probability is above this.
+        overlap_threshold: the share of its own mask that a proposal must win to be kept.
+    """
+    source = as_source(mask_logits)
+    probs, class_ids = log_probs.float().exp().max(dim=1)
+    competes = probs > object_threshold
+    probs, class_ids = probs[competes], class_ids[competes]
+    if len(probs) == 0:
+        empty = torch.zeros(source.shape[1:], dtype=torch.int32, device=source.device)
+        return PanopticResult(empty, [])
+
+    contest = _contest(source.select(competes.nonzero().flatten()), probs)
+    segments: list[PanopticSegment] = []
+    stuff: dict[int, int] = {}  # class -> its place in segments
+    segment_of = torch.zeros(len(probs) + 1, dtype=torch.int32)  # the last entry is "nobody"
+    candidates = zip(class_ids.tolist(), probs.tolist(), *contest.counts(), strict=True)
+    for query, (class_id, score, won, area, solid) in enumerate(candidates):
+        if solid == 0 or won / area < overlap_threshold:
+            continue
+        if class_id in stuff:
+            merged = segments[stuff[class_id]]
+            segments[stuff[class_id]] = replace(merged, score=max(merged.score, score))
+            segment_of[query] = merged.id
+            continue
+        thing = class_id not in stuff_ids
+        if not thing:
+            stuff[class_id] = len(segments)
+        segments.append(PanopticSegment(len(segments) + 1, class_id, score, thing))
+        segment_of[query] = len(segments)
+    return PanopticResult(segment_of.to(source.device)[contest.owner], segments)
+
+
+@dataclass(frozen=True)
+class _Contest:
+    """Who won which pixels; all counts are pixels, one int64 per competing proposal."""
+
+    owner: Tensor  # [H, W] int32: the winner where its own mask is, else Q
+    won: Tensor  # where it beat the others, inside its mask or not
+    area: Tensor  # its mask (>= 0.5)
+    solid: Tensor  # both: what it owns
+
+    def counts(self) -> tuple[list[int], list[int], list[int]]:
+        return self.won.tolist(), self.area.tolist(), self.solid.tolist()
+
+
+def _contest(source: MaskSource, probs: Tensor) -> _Contest:
+    """Let the proposals compete for the pixels, band by band."""
+    queries, height, width = source.shape
+    owner = torch.empty((height, width), dtype=torch.int32, device=source.device)
+    won, area, solid = torch.zeros((3, queries), dtype=torch.int64, device=source.device)
+    for start, stop in row_chunks(height, queries * width):
+        mask_probs = source.rows(start, stop).sigmoid()
+        winner = (probs[:, None, None] * mask_probs).argmax(dim=0)
+        inside = mask_probs >= 0.5
+        owns = inside.gather(0, winner[None])[0]
+        owner[start:stop] = torch.where(owns, winner, queries)
+        won += winner.flatten().bincount(minlength=queries)
+        area += inside.sum(dim=(1, 2))
+        solid += winner[owns].bincount(minlength=queries)
+    return _Contest(owner, won, area, solid)

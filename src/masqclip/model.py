@@ -1,0 +1,316 @@
+"""The model: a class-agnostic proposer and a masked CLIP, wired together.
+
+    pixels ─► proposer ─► masks, object scores
+       └────► frozen CLIP ◄─ masks          ─► mask embeddings ─► × words ─► class log-probabilities
+
+The vision side knows no word: text embeddings come in as an argument (`clip/text.py` makes them), so
+any vocabulary can be asked for at any call. Pixels come in raw, because the two halves normalise
+the same picture differently.
+
+Shapes: B pictures, Q proposals, H W the padded frame, h w = H/4 W/4, E embedding size, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import CLIPConfig, CLIPModel, Mask2FormerConfig, PreTrainedModel
+
+from masqclip.clip.classifier import class_log_probs
+from masqclip.clip.masked_vision import (
+    ImageTokens,
+    MaskQueries,
+    embed_masks,
+    encode_image,
+    patch_visibility,
+)
+from masqclip.configuration import MasQClipConfig
+from masqclip.decoding.instance import decode_instance
+from masqclip.decoding.masks import resize_masks
+from masqclip.decoding.panoptic import decode_panoptic
+from masqclip.decoding.semantic import decode_semantic, semantic_scores
+from masqclip.errors import MasqclipError
+from masqclip.export.coco import masks_to_rle
+from masqclip.proposals.base import Proposals, object_log_scores
+from masqclip.proposals.mask2former import Mask2FormerProposer
+
+
+@dataclass
+class MasQClipOutput:
+    """What the model says of a batch of frames.
+
+    Attributes:
+        mask_logits: [B,Q,h,w], over the padded frame.
+        object_logits: [B,Q,2], (object, no object).
+        mask_embeddings: [B,Q,E], not normalised.
+        class_log_probs: [B,Q,K], of each name given that there is an object; None without words.
+        frame_size: (H, W) of the padded frame.
+        image_sizes: (height, width) of each picture inside its frame.
+    """
+
+    mask_logits: Tensor
+    object_logits: Tensor
+    mask_embeddings: Tensor
+    class_log_probs: Tensor | None
+    frame_size: tuple[int, int]
+    image_sizes: list[tuple[int, int]]
+
+    @property
+    def log_probs(self) -> Tensor:
+        """[B,Q,K]: log object score + log class probability (MasQCLIP, eq. 6)."""
+        if self.class_log_probs is None:
+            raise MasqclipError("these outputs have no classes: pass text_embeddings to the model")
+        return object_log_scores(self.object_logits).unsqueeze(-1) + self.class_log_probs
+
+    def masks(self, index: int, size: tuple[int, int] | None) -> Tensor:
+        """[Q,H',W'] mask logits of one picture, its padding cut off, at `size` or its own."""
+        return resize_masks(
+            self.mask_logits[index],
+            padded_size=self.frame_size,
+            image_size=self.image_sizes[index],
+            output_size=size or self.image_sizes[index],
+        )
+
+
+class MasQClipModel(PreTrainedModel):
+    """MasQCLIP: a CLIP, a proposer, and the query projections that join them."""
+
+    config_class = MasQClipConfig
+    config: MasQClipConfig
+    base_model_prefix = "masqclip"
+    main_input_name = "pixel_values"
+    _supports_sdpa = True
+
+    def __init__(self, config: MasQClipConfig) -> None:
+        super().__init__(config)
+        self.clip = CLIPModel(CLIPConfig(**config.clip_config))
+        if config.proposer_type != "mask2former":
+            raise MasqclipError(
+                f"proposer_type is {config.proposer_type!r}; this version knows 'mask2former'"
+            )
+        self.proposer = Mask2FormerProposer(Mask2FormerConfig(**config.proposer_config))
+        self.queries = MaskQueries(self.clip.vision_model)
+        self.queries.start(self.clip.vision_model, config.query_start)  # type: ignore[arg-type]
+        self.clip.requires_grad_(False)
+        self.post_init()
+
+    def _init_weights(self, module: Any) -> None:
+        """The parts initialise themselves; nothing is left to do here."""
+
+    @classmethod
+    def from_parts(
+        cls,
+        clip: CLIPModel,
+        proposer: Mask2FormerProposer,
+        **settings: Any,
+    ) -> MasQClipModel:
+        """Join a CLIP and a proposer that exist already; the queries are untuned (MaskCLIP).
+
+        Args:
+            clip: the frozen CLIP.
+            proposer: makes the masks.
+            settings: of `MasQClipConfig`, for instance ``shortest_edge``.
+        """
+        config = MasQClipConfig(
+            clip_config=clip.config.to_dict(), proposer_config=proposer.config.to_dict(), **settings
+        )
+        model = cls(config)
+        model.clip.load_state_dict(clip.state_dict())
+        model.proposer.load_state_dict(proposer.state_dict())
+        model.queries.start(model.clip.vision_model, config.query_start)  # type: ignore[arg-type]
+        return model.eval()
+
+    def propose(self, pixel_values: Tensor, pixel_mask: Tensor) -> Proposals:
+        """Masks and object scores.
+
+        Args:
+            pixel_values: [B,3,H,W] RGB in 0..255, zero where `pixel_mask` is false.
+            pixel_mask: [B,H,W] bool, true where the picture is.
+        """
+        mean = pixel_values.new_tensor(self.config.pixel_mean).view(3, 1, 1)
+        std = pixel_values.new_tensor(self.config.pixel_std).view(3, 1, 1)
+        normalised = (pixel_values - mean) / std * pixel_mask.unsqueeze(1)
+        dtype = next(self.proposer.parameters()).dtype
+        return self.proposer(normalised.to(dtype), pixel_mask)
+
+    def encode_image(self, pixel_values: Tensor) -> ImageTokens:
+        """CLIP's keys and values of each frame, which is stretched to CLIP's square input.
+
+        Args:
+            pixel_values: [B,3,H,W] RGB in 0..255, zero-padded.
+        """
+        side = self.clip.config.vision_config.image_size
+        stretched = F.interpolate(
+            pixel_values / 255, size=(side, side), mode="bicubic", align_corners=False
+        )
+        mean = pixel_values.new_tensor(self.config.clip_mean).view(3, 1, 1)
+        std = pixel_values.new_tensor(self.config.clip_std).view(3, 1, 1)
+        return encode_image(self.clip.vision_model, ((stretched - mean) / std).to(self.dtype))
+
+    def embed_masks(self, tokens: ImageTokens, mask_logits: Tensor) -> Tensor:
+        """[B,Q,E] embeddings of masks, given as logits [B,Q,h,w] over the padded frame."""
+        vision = self.clip.config.vision_config
+        visible = patch_visibility(
+            mask_logits, image_size=vision.image_size, patch_size=vision.patch_size
+        )
+        return embed_masks(self.clip, self.queries, tokens, visible)
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        pixel_mask: Tensor | None = None,
+        text_embeddings: Tensor | None = None,
+        num_classes: int | None = None,
+    ) -> MasQClipOutput:
+        """Propose, embed and, given words, classify.
+
+        Args:
+            pixel_values: [B,3,H,W] RGB in 0..255, zero-padded at the bottom right.
+            pixel_mask: [B,H,W] bool, true where the picture is; everywhere by default.
+            text_embeddings: [R,E] L2-normalised: the classes, then distractors, then background.
+            num_classes: how many rows are classes; all but the last by default.
+        """
+        if pixel_mask is None:
+            pixel_mask = torch.ones_like(pixel_values[:, 0], dtype=torch.bool)
+        proposals = self.propose(pixel_values, pixel_mask)
+        tokens = self.encode_image(pixel_values)
+        embeddings = self.embed_masks(tokens, proposals.mask_logits)
+        log_probs = None
+        if text_embeddings is not None:
+            classes = len(text_embeddings) - 1 if num_classes is None else num_classes
+            log_probs = class_log_probs(embeddings, text_embeddings, num_classes=classes)
+        return MasQClipOutput(
+            mask_logits=proposals.mask_logits,
+            object_logits=proposals.object_logits,
+            mask_embeddings=embeddings,
+            class_log_probs=log_probs,
+            frame_size=(int(pixel_values.shape[-2]), int(pixel_values.shape[-1])),
+            image_sizes=[
+                (int(mask.any(1).sum()), int(mask.any(0).sum())) for mask in pixel_mask
+            ],
+        )
+
+    def post_process_semantic_segmentation(
+        self,
+        outputs: MasQClipOutput,
+        target_sizes: Sequence[tuple[int, int]] | None = None,
+        return_segmentation_scores: bool = False,
+    ) -> list[Any]:
+        """Class maps, as transformers' image processors return them.
+
+        Returns:
+            For each picture a [H,W] map of class indices, or with `return_segmentation_scores` a
+            dictionary ``{"segmentation": [H,W], "segmentation_scores": [K,H,W]}``.
+        """
+        results: list[Any] = []
+        for i, log_probs in enumerate(outputs.log_probs):
+            masks = outputs.masks(i, _size(target_sizes, i))
+            segmentation = decode_semantic(masks, log_probs).class_map
+            if return_segmentation_scores:
+                scores = semantic_scores(masks, log_probs)
+                results.append({"segmentation": segmentation, "segmentation_scores": scores})
+            else:
+                results.append(segmentation)
+        return results
+
+    def post_process_instance_segmentation(
+        self,
+        outputs: MasQClipOutput,
+        threshold: float = 0.5,
+        target_sizes: Sequence[tuple[int, int]] | None = None,
+        return_coco_annotation: bool = False,
+        return_binary_maps: bool = False,
+        label_ids_to_fuse: Iterable[int] = (),
+    ) -> list[dict[str, Any]]:
+        """Instances above `threshold`, as transformers' image processors return them.
+
+        Args:
+            outputs: of this model.
+            threshold: smallest score that is kept.
+            target_sizes: (height, width) of each result.
+            return_coco_annotation: ``segmentation`` is a list of COCO run-length encodings.
+            return_binary_maps: ``segmentation`` is a [N,H,W] tensor of masks, which may overlap.
+            label_ids_to_fuse: stuff classes, of which there are no instances.
+
+        Returns:
+            For each picture ``{"segmentation", "segments_info": [{"id", "label_id", "score",
+            "was_fused"}]}``; by default the segmentation is a [H,W] map of ids, -1 where nothing is,
+            on which higher scores lie on top.
+        """
+        results: list[dict[str, Any]] = []
+        for i, log_probs in enumerate(outputs.log_probs):
+            found = decode_instance(
+                outputs.masks(i, _size(target_sizes, i)),
+                log_probs,
+                min_score=threshold,
+                stuff_ids=frozenset(label_ids_to_fuse),
+            )
+            info = [
+                {"id": n, "label_id": int(label), "score": float(score), "was_fused": False}
+                for n, (label, score) in enumerate(zip(found.class_ids, found.scores, strict=True))
+            ]
+            segmentation: Any
+            if return_coco_annotation:
+                segmentation = masks_to_rle(found.masks.cpu().numpy())
+            elif return_binary_maps:
+                segmentation = found.masks.float()
+            else:
+                segmentation = torch.full(found.masks.shape[-2:], -1, dtype=torch.int32)
+                for n in reversed(range(len(info))):
+                    segmentation[found.masks[n].cpu()] = n
+            results.append({"segmentation": segmentation, "segments_info": info})
+        return results
+
+    def post_process_panoptic_segmentation(
+        self,
+        outputs: MasQClipOutput,
+        threshold: float | None = None,
+        overlap_mask_area_threshold: float | None = None,
+        label_ids_to_fuse: Iterable[int] = (),
+        target_sizes: Sequence[tuple[int, int]] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Panoptic maps, as transformers' image processors return them.
+
+        Args:
+            outputs: of this model.
+            threshold: smallest score of a proposal that takes part; the model's own by default.
+            overlap_mask_area_threshold: smallest share of a mask that must be left to it.
+            label_ids_to_fuse: stuff classes; their segments are merged.
+            target_sizes: (height, width) of each result.
+
+        Returns:
+            For each picture ``{"segmentation": [H,W] ids, 0 = nothing, "segments_info": [{"id",
+            "label_id", "score", "was_fused"}]}``.
+        """
+        config = self.config
+        results: list[dict[str, Any]] = []
+        for i, log_probs in enumerate(outputs.log_probs):
+            found = decode_panoptic(
+                outputs.masks(i, _size(target_sizes, i)),
+                log_probs,
+                stuff_ids=frozenset(label_ids_to_fuse),
+                object_threshold=config.object_threshold if threshold is None else threshold,
+                overlap_threshold=config.overlap_threshold
+                if overlap_mask_area_threshold is None
+                else overlap_mask_area_threshold,
+            )
+            info = [
+                {
+                    "id": segment.id,
+                    "label_id": segment.class_id,
+                    "score": segment.score,
+                    "was_fused": not segment.thing,
+                }
+                for segment in found.segments
+            ]
+            results.append({"segmentation": found.segment_map, "segments_info": info})
+        return results
+
+
+def _size(target_sizes: Sequence[tuple[int, int]] | None, index: int) -> tuple[int, int] | None:
+    return None if target_sizes is None else target_sizes[index]

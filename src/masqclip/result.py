@@ -1,0 +1,223 @@
+"""What comes out: masks with names, and the formats that other tools read.
+
+A `Segmentation` holds what was found in one picture, at the picture's own size. It knows its
+vocabulary, so a name always follows its mask, whatever was asked in whatever order.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from masqclip.data.files import write_atomically
+from masqclip.data.rle import encode_rle
+from masqclip.errors import MasqclipError, require
+from masqclip.export.coco import box_xywh, coco_result
+from masqclip.export.panoptic import ids_to_rgb, png_bytes, semantic_png
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Task = Literal["instance", "semantic", "panoptic"]
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """One mask and its name.
+
+    Attributes:
+        id: counts from 1 in its picture; the value in a panoptic map.
+        name: as the vocabulary says it.
+        class_id: the name's place in the vocabulary.
+        score: 0..1.
+        thing: a countable thing, or a region of stuff.
+        mask: [H,W] bool.
+    """
+
+    id: int
+    name: str
+    class_id: int
+    score: float
+    thing: bool
+    mask: np.ndarray = field(repr=False)
+
+    @cached_property
+    def box(self) -> tuple[int, int, int, int]:
+        """x0, y0, x1, y1 in pixels, ends exclusive; zeros for an empty mask."""
+        columns = np.flatnonzero(self.mask.any(axis=0))
+        rows = np.flatnonzero(self.mask.any(axis=1))
+        if len(rows) == 0:
+            return (0, 0, 0, 0)
+        return (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+
+    @cached_property
+    def area(self) -> int:
+        """Pixels."""
+        return int(np.count_nonzero(self.mask))
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """What was found in one picture.
+
+    Attributes:
+        image: [H,W,3] uint8 RGB, the picture itself.
+        task: ``instance`` (masks may overlap), ``semantic`` or ``panoptic`` (they do not).
+        names: the vocabulary that was asked for, in its order.
+        segments: the masks; for ``semantic`` one for each name that is there.
+        notes: what was done to the picture to read it ("transparency put on white").
+    """
+
+    image: np.ndarray = field(repr=False)
+    task: Task
+    names: tuple[str, ...]
+    segments: tuple[Segment, ...]
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        """Number of segments."""
+        return len(self.segments)
+
+    def summary(self) -> str:
+        """What is there, in words: "tiger x2, grass"."""
+        counts = Counter(segment.name for segment in self.segments)
+        words = [name if count == 1 else f"{name} x{count}" for name, count in counts.items()]
+        return ", ".join(words) or "nothing found"
+
+    @cached_property
+    def label_map(self) -> np.ndarray:
+        """[H,W] int32: segment ids, 0 = unlabelled (panoptic); class ids, -1 = unlabelled (semantic).
+
+        Raises:
+            MasqclipError: the task is ``instance``, whose masks may overlap.
+        """
+        if self.task == "instance":
+            raise MasqclipError(
+                "instances may overlap, so they are no map; ask for task='panoptic' or 'semantic', "
+                "or use .segments"
+            )
+        semantic = self.task == "semantic"
+        labels = np.full(self.image.shape[:2], -1 if semantic else 0, np.int32)
+        for segment in self.segments:
+            labels[segment.mask] = segment.class_id if semantic else segment.id
+        return labels
+
+    def plot(self, *, opacity: float = 0.55, labels: bool = True) -> Image.Image:
+        """The picture with its masks and names drawn over it. Small pictures are enlarged."""
+        from masqclip.render.overlay import draw_overlay
+
+        return draw_overlay(self.image, self.segments, opacity=opacity, labels=labels)
+
+    def save(self, path: str | Path, *, opacity: float = 0.55, labels: bool = True) -> Path:
+        """Write the overlay (`plot`) as a PNG, whole or not at all; returns its path."""
+        write_atomically(path, png_bytes(self.plot(opacity=opacity, labels=labels)))
+        return Path(path)
+
+    def to_coco(
+        self, image_id: int = 0, category_ids: list[int] | None = None
+    ) -> list[dict[str, Any]]:
+        """Entries of a COCO results file: RLE, xywh box, area, score.
+
+        Args:
+            image_id: of the picture.
+            category_ids: the dataset's number of each name; its place in the vocabulary by default.
+        """
+        return [
+            coco_result(
+                segment.mask,
+                image_id=image_id,
+                category_id=category_ids[segment.class_id] if category_ids else segment.class_id,
+                score=segment.score,
+                box=segment.box,
+            )
+            for segment in self.segments
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the picture, ready for `json.dumps`."""
+        height, width = self.image.shape[:2]
+        return {
+            "task": self.task,
+            "height": height,
+            "width": width,
+            "vocabulary": list(self.names),
+            "notes": list(self.notes),
+            "segments": [
+                {
+                    "id": segment.id,
+                    "name": segment.name,
+                    "class_id": segment.class_id,
+                    "score": round(segment.score, 4),
+                    "thing": segment.thing,
+                    "area": segment.area,
+                    "bbox": box_xywh(segment.box),
+                    "segmentation": encode_rle(segment.mask),
+                }
+                for segment in self.segments
+            ],
+        }
+
+    def to_panoptic_png(self, path: str | Path) -> list[dict[str, Any]]:
+        """Write COCO's panoptic PNG, and its ``segments_info`` beside it as JSON.
+
+        Returns:
+            The ``segments_info``; ``category_id`` is the name's place in the vocabulary.
+
+        Raises:
+            MasqclipError: the task is not ``panoptic``.
+        """
+        if self.task != "panoptic":
+            raise MasqclipError(f"a {self.task} result is no panoptic map; ask for task='panoptic'")
+        info = [
+            {
+                "id": segment.id,
+                "category_id": segment.class_id,
+                "name": segment.name,
+                "isthing": int(segment.thing),
+                "score": round(segment.score, 4),
+                "area": segment.area,
+                "bbox": box_xywh(segment.box),
+                "iscrowd": 0,
+            }
+            for segment in self.segments
+        ]
+        target = Path(path)
+        write_atomically(target, png_bytes(ids_to_rgb(self.label_map)))
+        document = json.dumps({"file_name": target.name, "segments_info": info}, indent=1)
+        write_atomically(target.with_suffix(".json"), document.encode())
+        return info
+
+    def to_semantic_png(self, path: str | Path) -> Path:
+        """Write a class map: greyscale, the name's place in the vocabulary, 255 = unlabelled.
+
+        With more than 255 names the PNG has 16 bits, and 65535 is unlabelled.
+        """
+        classes = np.full(self.image.shape[:2], -1, np.int64)
+        # The best on top, where instances overlap.
+        for segment in sorted(self.segments, key=lambda segment: segment.score):
+            classes[segment.mask] = segment.class_id
+        write_atomically(path, semantic_png(classes, len(self.names)))
+        return Path(path)
+
+    def to_supervision(self) -> Any:
+        """As `supervision.Detections`, with ``class_name`` in its data.
+
+        Raises:
+            MasqclipError: supervision is not installed (extra ``viz``).
+        """
+        sv: Any = require("supervision", extra="viz", purpose="to_supervision")
+        height, width = self.image.shape[:2]
+        found = self.segments
+        return sv.Detections(
+            xyxy=np.array([s.box for s in found], np.float32).reshape(-1, 4),
+            mask=np.stack([s.mask for s in found]) if found else np.zeros((0, height, width), bool),
+            confidence=np.array([s.score for s in found], np.float32),
+            class_id=np.array([s.class_id for s in found], int),
+            data={"class_name": np.array([s.name for s in found], dtype=object).astype(str)},
+        )

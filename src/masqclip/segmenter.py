@@ -1,0 +1,443 @@
+"""`Segmenter`: a picture and a vocabulary in, a `Segmentation` out. The one class most people touch.
+
+    segmenter = Segmenter.from_pretrained("masqclip-mini")
+    segmenter("scene.png", "cat, car, grass", task="panoptic").save("scene.overlay.png")
+
+A picture's part and the words' part are apart: `encode` runs the proposer and CLIP once, and what it
+returns can be asked about any names, in any task, for almost nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from masqclip.clip.classifier import class_log_probs
+from masqclip.clip.masked_vision import ImageTokens
+from masqclip.clip.text import TextEncoder
+from masqclip.clip.tokenizer import load_tokenizer
+from masqclip.clip.vocabulary import Vocabulary
+from masqclip.data.images import LoadedImage, read_image
+from masqclip.decoding.instance import decode_instance
+from masqclip.decoding.masks import ResizedMasks
+from masqclip.decoding.panoptic import decode_panoptic
+from masqclip.decoding.semantic import decode_semantic
+from masqclip.devices import choose_device, choose_dtype
+from masqclip.errors import MasqclipError
+from masqclip.model import MasQClipModel
+from masqclip.proposals.base import object_log_scores
+from masqclip.result import Segment, Segmentation
+
+Task = Literal["instance", "semantic", "panoptic"]
+Names = Vocabulary | str | Path | Sequence[Any] | Mapping[str, Sequence[str]]
+
+#: What scores less stays unlabelled, unless a call says otherwise: the published object threshold.
+MIN_SCORE = 0.3
+_MODELS = Path(__file__).parent / "models"
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """A picture after the proposer and CLIP have seen it, before any word.
+
+    Attributes:
+        image: the picture as it was read.
+        mask_logits: [Q,h,w], over the padded frame.
+        object_logits: [Q,2], (object, no object).
+        mask_embeddings: [Q,E].
+        tokens: CLIP's keys and values, for masks that come later.
+        frame_size: (H, W) of the padded frame.
+        resized: (height, width) of the picture inside the frame.
+    """
+
+    image: LoadedImage
+    mask_logits: Tensor
+    object_logits: Tensor
+    mask_embeddings: Tensor
+    tokens: ImageTokens
+    frame_size: tuple[int, int]
+    resized: tuple[int, int]
+
+    @property
+    def masks(self) -> ResizedMasks:
+        """Mask logits at the picture's own size, made as they are read."""
+        size = (self.image.height, self.image.width)
+        return ResizedMasks(self.mask_logits, self.frame_size, self.resized, size)
+
+
+@dataclass(frozen=True)
+class MaskClassification:
+    """Names for masks that were given.
+
+    Attributes:
+        names: the best name of each mask.
+        scores: its probability, 0..1, among all names, distractors and background.
+        probs: [N,K] probabilities of all names.
+        vocabulary: the names, in the order of the columns.
+    """
+
+    names: tuple[str, ...]
+    scores: tuple[float, ...]
+    probs: np.ndarray
+    vocabulary: tuple[str, ...]
+
+
+class Segmenter:
+    """Segments pictures by names.
+
+    Args:
+        model: proposer, CLIP and queries.
+        tokenizer: of the CLIP.
+        name: what the model is called.
+        cache: where text embeddings are kept: memory (true), a folder, or nowhere (false).
+    """
+
+    def __init__(
+        self,
+        model: MasQClipModel,
+        tokenizer: Any,
+        *,
+        name: str = "",
+        cache: bool | str | Path = True,
+    ) -> None:
+        self.model = model.eval()
+        self.name = name
+        self.text = TextEncoder(model.clip, tokenizer, cache=cache)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path = "masqclip-mini",
+        *,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+        cache: bool | str | Path = True,
+    ) -> Segmenter:
+        """Load a model of this package, a folder, or a repository of the Hugging Face Hub.
+
+        Args:
+            name_or_path: ``masqclip-mini`` is shipped and works offline.
+            device: ``cpu``, ``cuda``, ``mps``; the best one here by default.
+            dtype: of the computation; float32 by default.
+            cache: see the class.
+
+        Raises:
+            MasqclipError: there is no such model, or its files are broken.
+        """
+        folder = _MODELS / str(name_or_path)
+        source = folder if (folder / "config.json").is_file() else Path(name_or_path)
+        where = choose_device(device)
+        if not source.is_dir() and (source.exists() or str(name_or_path).count("/") != 1):
+            shipped = ", ".join(sorted(path.parent.name for path in _MODELS.glob("*/config.json")))
+            raise MasqclipError(
+                f"there is no model {str(name_or_path)!r}: give a folder with config.json and "
+                f"model.safetensors, a Hub name such as owner/model, or a shipped one ({shipped})"
+            )
+        try:
+            model = MasQClipModel.from_pretrained(
+                str(source), dtype=choose_dtype(dtype, where), use_safetensors=True
+            )
+            tokenizer = load_tokenizer(source)
+        except MasqclipError:
+            raise
+        except Exception as error:
+            reason = str(error).strip().splitlines()
+            raise MasqclipError(
+                f"the model {str(name_or_path)!r} cannot be loaded: "
+                f"{reason[0] if reason else type(error).__name__}"
+            ) from error
+        return cls(model.to(where), tokenizer, name=str(name_or_path), cache=cache)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.device
+
+    @overload
+    def __call__(
+        self, image: Sequence[Any], vocabulary: Names, task: Task = ..., **options: Any
+    ) -> list[Segmentation]: ...
+    @overload
+    def __call__(
+        self, image: Any, vocabulary: Names, task: Task = ..., **options: Any
+    ) -> Segmentation: ...
+    def __call__(
+        self,
+        image: Any,
+        vocabulary: Names,
+        task: Task = "panoptic",
+        *,
+        min_score: float | None = None,
+        stuff: Iterable[str] = (),
+        distractors: Iterable[str] = (),
+    ) -> Any:
+        """Segment a picture, or a list of them.
+
+        Args:
+            image: a path, bytes, PIL picture, array or tensor; an `EncodedImage`; or a list of these.
+            vocabulary: names as a list, a string, a file, a built-in vocabulary, or a `Vocabulary`.
+            task: ``instance`` finds every thing (masks may overlap), ``semantic`` names every
+                pixel, ``panoptic`` does both without overlap.
+            min_score: what scores less is left out or stays unlabelled; 0.3 by default.
+            stuff: names that are regions, not countable things.
+            distractors: names that compete but are never reported.
+
+        Returns:
+            A `Segmentation`, or a list of them for a list.
+
+        Raises:
+            MasqclipError: the picture or the names cannot be used.
+        """
+        words = self._words(vocabulary, stuff, distractors)
+        if isinstance(image, (list, tuple)):
+            return list(self.stream(image, words, task, min_score=min_score))
+        encoded = image if isinstance(image, EncodedImage) else self.encode(image)
+        return self._decode(encoded, words, task, min_score)
+
+    def stream(
+        self,
+        images: Iterable[Any],
+        vocabulary: Names,
+        task: Task = "panoptic",
+        *,
+        batch_size: int = 8,
+        min_score: float | None = None,
+        stuff: Iterable[str] = (),
+        distractors: Iterable[str] = (),
+    ) -> Iterator[Segmentation]:
+        """Segment any number of pictures, one result at a time, in their order.
+
+        Pictures whose frames are of one size go through the model together. A result never depends
+        on what else is in its batch.
+        """
+        words = self._words(vocabulary, stuff, distractors)
+        source = iter(images)
+        while batch := list(islice(source, batch_size)):
+            for encoded in self._encode_batch(batch):
+                yield self._decode(encoded, words, task, min_score)
+
+    def encode(self, image: Any) -> EncodedImage:
+        """Run the proposer and CLIP over a picture, for any number of calls that follow."""
+        return self._encode_batch([image])[0]
+
+    def embed_masks(self, image: Any, masks: Any) -> Tensor:
+        """CLIP embeddings of masks that come from elsewhere: SAM, an annotator, ground truth.
+
+        Args:
+            image: a picture or an `EncodedImage`.
+            masks: [N,H,W] bool (or 0/1) at the picture's own size, array or tensor.
+
+        Returns:
+            [N,E] float32, L2-normalised, comparable with text embeddings.
+
+        Raises:
+            MasqclipError: the masks' size is not the picture's.
+        """
+        encoded = image if isinstance(image, EncodedImage) else self._encode_batch([image])[0]
+        size = (encoded.image.height, encoded.image.width)
+        given = torch.as_tensor(masks)
+        if given.ndim != 3 or tuple(given.shape[1:]) != size:
+            raise MasqclipError(
+                f"masks of shape {tuple(given.shape)} do not fit a picture of {size[0]}x{size[1]} "
+                "pixels; give [N, height, width]"
+            )
+        if len(given) == 0:
+            return torch.zeros(0, self.model.clip.config.projection_dim, device=self.device)
+        logits = _frame_logits(given.to(self.device), encoded.resized, encoded.frame_size)
+        with torch.inference_mode():
+            embeddings = self.model.embed_masks(encoded.tokens, logits[None])[0]
+        return F.normalize(embeddings.float(), dim=-1)
+
+    def classify_masks(
+        self, image: Any, masks: Any, vocabulary: Names, *, distractors: Iterable[str] = ()
+    ) -> MaskClassification:
+        """Name masks that come from elsewhere. Arguments as in `embed_masks`."""
+        words = self._words(vocabulary, (), distractors)
+        embeddings = self.embed_masks(image, masks)
+        rows = self._text(words)
+        probs = class_log_probs(embeddings[None], rows, num_classes=len(words))[0].exp().cpu()
+        scores, best = probs.max(dim=-1)
+        return MaskClassification(
+            names=tuple(words.names[i] for i in best.tolist()),
+            scores=tuple(scores.tolist()),
+            probs=probs.numpy(),
+            vocabulary=words.names,
+        )
+
+    def _words(
+        self, vocabulary: Names, stuff: Iterable[str], distractors: Iterable[str]
+    ) -> Vocabulary:
+        return Vocabulary.parse(vocabulary, stuff=tuple(stuff), distractors=tuple(distractors))
+
+    def _text(self, words: Vocabulary) -> Tensor:
+        with torch.inference_mode():
+            return self.text.embed_vocabulary(words)
+
+    @torch.inference_mode()
+    def _encode_batch(self, images: Sequence[Any]) -> list[EncodedImage]:
+        """Encode pictures; those whose frames have one size go together."""
+        ready = [image for image in images if isinstance(image, EncodedImage)]
+        if len(ready) == len(images):
+            return ready
+        loaded = [image if isinstance(image, LoadedImage) else read_image(image)
+                  for image in images]  # fmt: skip
+        framed = [_frame(image.pixels, self.model.config) for image in loaded]
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for i, (frame, _) in enumerate(framed):
+            groups.setdefault(tuple(frame.shape), []).append(i)
+        encoded: dict[int, EncodedImage] = {}
+        for shape, members in groups.items():
+            pixels = torch.stack([framed[i][0] for i in members]).to(self.device)
+            inside = torch.zeros(len(members), *shape[1:], dtype=torch.bool, device=self.device)
+            for row, i in enumerate(members):
+                height, width = framed[i][1]
+                inside[row, :height, :width] = True
+            proposals = self.model.propose(pixels, inside)
+            tokens = self.model.encode_image(pixels)
+            embeddings = self.model.embed_masks(tokens, proposals.mask_logits)
+            for row, i in enumerate(members):
+                encoded[i] = EncodedImage(
+                    image=loaded[i],
+                    mask_logits=proposals.mask_logits[row].float(),
+                    object_logits=proposals.object_logits[row].float(),
+                    mask_embeddings=embeddings[row].float(),
+                    tokens=tokens.select(slice(row, row + 1)),
+                    frame_size=(shape[1], shape[2]),
+                    resized=framed[i][1],
+                )
+        return [encoded[i] for i in range(len(images))]
+
+    @torch.inference_mode()
+    def _decode(
+        self, encoded: EncodedImage, words: Vocabulary, task: Task, min_score: float | None
+    ) -> Segmentation:
+        """Name an encoded picture's masks and turn them into a result."""
+        least = MIN_SCORE if min_score is None else min_score
+        if not 0 <= least <= 1:
+            raise MasqclipError(f"min_score is {least}; it is a probability, 0 to 1")
+        classes = class_log_probs(
+            encoded.mask_embeddings[None], self._text(words), num_classes=len(words)
+        )[0]
+        log_probs = object_log_scores(encoded.object_logits).unsqueeze(-1) + classes
+        decode = {"instance": _instances, "semantic": _semantic, "panoptic": _panoptic}.get(task)
+        if decode is None:
+            raise MasqclipError(f"task is {task!r}; it is 'instance', 'semantic' or 'panoptic'")
+        segments = decode(self.model, encoded, log_probs, words, least)
+        return Segmentation(
+            image=encoded.image.pixels,
+            task=task,
+            names=words.names,
+            segments=segments,
+            notes=encoded.image.notes,
+        )
+
+
+def _instances(
+    model: MasQClipModel, encoded: EncodedImage, log_probs: Tensor, words: Vocabulary, least: float
+) -> tuple[Segment, ...]:
+    found = decode_instance(
+        encoded.masks, log_probs, min_score=least, stuff_ids=words.stuff_ids
+    )
+    masks = found.unique_masks.cpu().numpy()
+    return tuple(
+        Segment(
+            id=n + 1,
+            name=words.names[label],
+            class_id=label,
+            score=score,
+            thing=True,
+            mask=masks[index],
+        )
+        for n, (label, score, index) in enumerate(
+            zip(
+                found.class_ids.tolist(),
+                found.scores.tolist(),
+                found.mask_index.tolist(),
+                strict=True,
+            )
+        )
+    )
+
+
+def _semantic(
+    model: MasQClipModel, encoded: EncodedImage, log_probs: Tensor, words: Vocabulary, least: float
+) -> tuple[Segment, ...]:
+    found = decode_semantic(encoded.masks, log_probs, min_score=least)
+    classes, scores = found.class_map.cpu().numpy(), found.scores.cpu().numpy()
+    present = [int(label) for label in np.unique(classes) if label >= 0]
+    segments = []
+    for n, label in enumerate(present):
+        mask = classes == label
+        segments.append(
+            Segment(
+                id=n + 1,
+                name=words.names[label],
+                class_id=label,
+                score=float(min(1.0, scores[mask].mean())),
+                thing=label not in words.stuff_ids,
+                mask=mask,
+            )
+        )
+    return tuple(segments)
+
+
+def _panoptic(
+    model: MasQClipModel, encoded: EncodedImage, log_probs: Tensor, words: Vocabulary, least: float
+) -> tuple[Segment, ...]:
+    found = decode_panoptic(
+        encoded.masks,
+        log_probs,
+        stuff_ids=words.stuff_ids,
+        object_threshold=least,
+        overlap_threshold=model.config.overlap_threshold,
+    )
+    ids = found.segment_map.cpu().numpy()
+    return tuple(
+        Segment(
+            id=segment.id,
+            name=words.names[segment.class_id],
+            class_id=segment.class_id,
+            score=segment.score,
+            thing=segment.thing,
+            mask=ids == segment.id,
+        )
+        for segment in found.segments
+    )
+
+
+def _frame(pixels: np.ndarray, config: Any) -> tuple[Tensor, tuple[int, int]]:
+    """Resize a picture by the model's rule and pad it: [3,H,W] in 0..255, and its size inside."""
+    height, width = pixels.shape[:2]
+    scale = config.shortest_edge / min(height, width)
+    scale = min(scale, config.longest_edge / max(height, width))
+    new = (max(1, round(height * scale)), max(1, round(width * scale)))
+    picture = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
+    if new != (height, width):
+        picture = F.interpolate(
+            picture, size=new, mode="bilinear", align_corners=False, antialias=True
+        )
+    divisor = config.size_divisor
+    right, bottom = (-length % divisor for length in (new[1], new[0]))
+    return F.pad(picture[0].float(), (0, right, 0, bottom)), new
+
+
+def _frame_logits(masks: Tensor, resized: tuple[int, int], frame: tuple[int, int]) -> Tensor:
+    """Given masks [N,H,W] as logits over the padded frame, [N,h,w]: positive inside.
+
+    A mask too small to fill half of any of the frame's pixels keeps those that it touches.
+    """
+    coverage = F.interpolate(
+        (masks != 0)[None].float(), size=resized, mode="bilinear", antialias=True
+    )[0]
+    thin = coverage.flatten(1).amax(1) <= 0.5
+    floor = torch.where(thin, 1e-3, 0.5).view(-1, 1, 1)
+    right, bottom = frame[1] - resized[1], frame[0] - resized[0]
+    return F.pad(coverage - floor, (0, right, 0, bottom), value=-1.0)

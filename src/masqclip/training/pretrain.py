@@ -1,0 +1,220 @@
+"""Contrastive pretraining of a small CLIP on pictures with captions (Radford et al., 2021).
+
+The shipped miniature stands on this: a CLIP that has read captions of every thing of its world and
+has never seen a mask. Notable choices:
+
+- Small pictures are windows. A picture smaller than CLIP's input becomes a patch-aligned window of
+  it at a random place, with just that window's position embeddings. A window of a third of the patches
+  costs a third of the time, and things keep the size they will have in whole pictures.
+- The tokenizer is a byte-level BPE in CLIP's own format, learned from the captions, because the
+  49,152 words of the original would be most of a small model's weight.
+- Captions that say the same are not each other's negatives.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from torch import Tensor, nn
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+
+from masqclip.data.coco import CocoCaptions
+from masqclip.errors import MasqclipError
+from masqclip.training.sampling import step_indices
+from masqclip.training.settings import PretrainSettings
+
+_START, _END = "<|startoftext|>", "<|endoftext|>"
+
+
+class PretrainStage:
+    """Trains a CLIP from nothing; see the module's text.
+
+    Args:
+        folders: caption folders; each step takes one of them, in proportion to their sizes, and
+            all pictures of a folder have one size.
+        settings: the CLIP and its training.
+
+    Raises:
+        MasqclipError: a folder is empty, or its pictures do not fit the patches.
+    """
+
+    name = "pretrain"
+
+    def __init__(self, folders: Sequence[str | Path], settings: PretrainSettings) -> None:
+        self.settings = settings
+        self.datasets = [CocoCaptions(folder) for folder in folders]
+        if not self.datasets or any(len(dataset) == 0 for dataset in self.datasets):
+            raise MasqclipError("pretraining needs folders with captioned pictures; one is empty")
+        self.tokenizer = learn_tokenizer(
+            (caption for dataset in self.datasets for caption in dataset.all_captions()),
+            merges=settings.merges,
+        )
+        torch.manual_seed(settings.seed)
+        self.module: CLIPModel = CLIPModel(clip_config(settings, self.tokenizer))
+
+    def to(self, device: torch.device) -> None:
+        """Move the model."""
+        self.module.to(device)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Matrices decay; gains, biases and embeddings do not."""
+        matrices, rest = [], []
+        for name, parameter in self.module.named_parameters():
+            decays = parameter.ndim >= 2 and "embedding" not in name
+            (matrices if decays else rest).append(parameter)
+        rate = self.settings.learning_rate
+        return [
+            {"params": matrices, "lr": rate, "weight_decay": self.settings.weight_decay},
+            {"params": rest, "lr": rate, "weight_decay": 0.0},
+        ]
+
+    def batch(self, step: int) -> dict[str, Tensor]:
+        """Pictures [B,3,h,w] in 0..1, token ids [B,L] and the window's corner in patches [2]."""
+        settings = self.settings
+        chance = np.random.default_rng((settings.seed, step))
+        sizes = np.array([len(dataset) for dataset in self.datasets], float)
+        dataset = self.datasets[int(chance.choice(len(sizes), p=sizes / sizes.sum()))]
+        rows = step_indices(len(dataset), settings.batch_size, settings.seed, step)
+        samples = [dataset[row] for row in rows]
+        pictures = torch.from_numpy(np.stack([sample.image for sample in samples]))
+        pixels = pictures.permute(0, 3, 1, 2).float() / 255
+        if min(pixels.shape[-2:]) >= settings.image_size:
+            side = settings.image_size
+            pixels = F.interpolate(
+                pixels, size=(side, side), mode="bicubic", align_corners=False
+            ).clamp(0, 1)
+        grid = settings.image_size // settings.patch_size
+        rows_left, columns_left = (
+            grid - length // settings.patch_size for length in pixels.shape[-2:]
+        )
+        corner = torch.from_numpy(chance.integers(0, [rows_left + 1, columns_left + 1]))
+        captions = [sample.captions[int(chance.integers(len(sample.captions)))] for sample in samples]
+        tokens = self.tokenizer(captions, padding=True, truncation=True, return_tensors="pt")
+        return {"pixels": pixels, "tokens": tokens["input_ids"], "corner": corner}
+
+    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The symmetric contrastive loss, and how often a picture finds its caption."""
+        clip = self.module
+        images = F.normalize(
+            window_features(clip, normalise(batch["pixels"], clip), batch["corner"]).float(), dim=-1
+        )
+        pooled = clip.text_model(input_ids=batch["tokens"]).pooler_output
+        texts = F.normalize(clip.text_projection(pooled).float(), dim=-1)
+        logits = images @ texts.T * clip.logit_scale.exp().clamp(max=100)
+        same = (batch["tokens"][:, None] == batch["tokens"][None]).all(-1).float()
+        target = same / same.sum(-1, keepdim=True)
+        loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+        found = same.gather(1, logits.argmax(-1, keepdim=True)).mean()
+        return {"loss": loss, "found": found}
+
+    def save(self, folder: Path) -> None:
+        """Write the CLIP and its tokenizer in Hugging Face's format."""
+        self.module.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+
+def normalise(pixels: Tensor, clip: CLIPModel) -> Tensor:
+    """Pixels in 0..1 to CLIP's own scale (OpenAI's channel means and deviations)."""
+    mean = pixels.new_tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
+    std = pixels.new_tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
+    return (pixels - mean) / std
+
+
+def window_features(clip: CLIPModel, pixel_values: Tensor, corner: Tensor) -> Tensor:
+    """Image features [B,D] of pictures that are windows of CLIP's input.
+
+    Args:
+        clip: the model.
+        pixel_values: [B,3,h,w], normalised, sides multiples of the patch size and at most the
+            model's image size. At the full size this is CLIP's own forward pass.
+        corner: [2] row and column, in patches, of the window's first patch.
+    """
+    vision = clip.vision_model
+    embeddings = vision.embeddings
+    patches = embeddings.patch_embedding(pixel_values)
+    rows, columns = patches.shape[-2:]
+    side = embeddings.image_size // embeddings.patch_size
+    positions = embeddings.position_embedding.weight
+    grid = positions[1:].view(side, side, -1)
+    y, x = (int(value) for value in corner)
+    window = grid[y : y + rows, x : x + columns].flatten(0, 1)
+    tokens = patches.flatten(2).transpose(1, 2) + window
+    first = (embeddings.class_embedding + positions[0]).expand(len(tokens), 1, -1)
+    hidden = vision.pre_layrnorm(torch.cat([first.to(tokens.dtype), tokens], dim=1))
+    hidden = vision.encoder(inputs_embeds=hidden).last_hidden_state
+    return clip.visual_projection(vision.post_layernorm(hidden[:, 0]))
+
+
+def clip_config(settings: PretrainSettings, tokenizer: CLIPTokenizer) -> CLIPConfig:
+    """The configuration of the CLIP to train."""
+    return CLIPConfig(
+        vision_config={
+            "hidden_size": settings.vision_width,
+            "intermediate_size": 4 * settings.vision_width,
+            "num_hidden_layers": settings.vision_layers,
+            "num_attention_heads": settings.vision_heads,
+            "image_size": settings.image_size,
+            "patch_size": settings.patch_size,
+            "hidden_act": "gelu",
+            "projection_dim": settings.embedding_size,
+        },
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": settings.text_width,
+            "intermediate_size": 4 * settings.text_width,
+            "num_hidden_layers": settings.text_layers,
+            "num_attention_heads": settings.text_heads,
+            "max_position_embeddings": 77,
+            "hidden_act": "gelu",
+            "projection_dim": settings.embedding_size,
+            "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+        },
+        projection_dim=settings.embedding_size,
+    )
+
+
+def learn_tokenizer(captions: Iterable[str], *, merges: int) -> CLIPTokenizer:
+    """Learn a byte-level BPE in CLIP's format: any text has tokens, frequent words have one each.
+
+    Args:
+        captions: the text to learn from.
+        merges: most merges to learn.
+    """
+    words = Counter(caption for caption in captions)
+    learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    learner.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    learner.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=3 * len(alphabet) + merges,
+        end_of_word_suffix="</w>",
+        initial_alphabet=alphabet,
+        min_frequency=2,
+        show_progress=False,
+    )
+    learner.train_from_iterator(sorted(words), trainer)
+    learned = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]][:merges]
+    units = [*alphabet, *(letter + "</w>" for letter in alphabet), *(a + b for a, b in learned)]
+    units += [_START, _END]
+    vocabulary = {unit: i for i, unit in enumerate(dict.fromkeys(units))}
+    return CLIPTokenizer(
+        vocab=vocabulary,
+        merges=learned,
+        bos_token=_START,
+        eos_token=_END,
+        pad_token=_END,
+        unk_token=_END,
+        model_max_length=77,
+    )

@@ -1,0 +1,148 @@
+"""The settings of every stage: plain data, importable without torch.
+
+Defaults are the published values where the paper has them. Recipes (`recipes/*.toml`) override them by
+name; `training/recipes.py` reads those.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """How long and how a stage trains.
+
+    Attributes:
+        steps: optimizer steps of the whole run; the schedule spans them.
+        warmup_steps: steps over which the learning rate climbs from zero.
+        schedule: ``constant``, ``cosine`` (to zero at the end) or ``step`` (a tenth from
+            `decay_at` on).
+        decay_at: for ``step``, the share of the run after which the rate drops.
+        clip_norm: largest L2 norm of all gradients together; 0 leaves them alone.
+        bfloat16: run the forward pass in bfloat16 where autocast allows it.
+        seed: of everything random.
+        save_every: steps between checkpoints.
+        log_every: steps between lines of the log.
+        max_minutes: stop, with a checkpoint, after so long; 0 = no limit. A later run goes on.
+        workers: processes that prepare batches.
+    """
+
+    steps: int
+    warmup_steps: int = 0
+    schedule: str = "constant"
+    decay_at: float = 0.9
+    clip_norm: float = 0.0
+    bfloat16: bool = False
+    seed: int = 0
+    save_every: int = 500
+    log_every: int = 50
+    max_minutes: float = 0.0
+    workers: int = 1
+
+    def learning_rate_factor(self, step: int) -> float:
+        """What the learning rates are multiplied by in a step."""
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        if self.schedule == "cosine":
+            done = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
+            return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        if self.schedule == "step":
+            return 1.0 if step < self.decay_at * self.steps else 0.1
+        return 1.0
+
+
+@dataclass(frozen=True)
+class PretrainSettings:
+    """The CLIP to train, and how.
+
+    Attributes:
+        image_size: side of CLIP's square input in pixels.
+        patch_size: side of a patch in pixels.
+        vision_width, vision_layers, vision_heads: the image transformer.
+        text_width, text_layers, text_heads: the text transformer.
+        embedding_size: of the space that both share.
+        merges: byte-pair merges that the tokenizer learns.
+        batch_size: picture-caption pairs a step.
+        learning_rate, weight_decay: of AdamW; gains, biases and embeddings do not decay.
+        seed: of the weights, the order of the data and the windows.
+    """
+
+    image_size: int = 112
+    patch_size: int = 8
+    vision_width: int = 192
+    vision_layers: int = 6
+    vision_heads: int = 3
+    text_width: int = 128
+    text_layers: int = 3
+    text_heads: int = 2
+    embedding_size: int = 192
+    merges: int = 1000
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.1
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TuneSettings:
+    """How the queries are tuned; defaults are the published ones.
+
+    Attributes:
+        batch_size: pictures a step.
+        learning_rate, weight_decay: of AdamW.
+        dice_cost_threshold: a proposal takes the nearest annotation's name when one minus their
+            Dice overlap is below this.
+        assign_size: side of the square at which masks are compared, in pixels.
+        background_weight: of proposals that match nothing, in the mean.
+        loss_weight: of the whole loss.
+        flip: mirror half of the pictures.
+        query_start: where the queries start: ``clip`` (CLIP's own) or ``random`` (published).
+        shortest_edge, longest_edge: how the finished model resizes pictures (`MasQClipConfig`).
+        seed: of the order of the data and the flips.
+    """
+
+    batch_size: int = 4
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.05
+    dice_cost_threshold: float = 0.4
+    assign_size: int = 336
+    background_weight: float = 0.1
+    loss_weight: float = 2.0
+    flip: bool = True
+    query_start: str = "clip"
+    shortest_edge: int = 800
+    longest_edge: int = 1333
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TeacherSettings:
+    """How a proposer is trained; defaults are the published ones of the base-novel setting.
+
+    Attributes:
+        image_size: side of the square frames in pixels.
+        min_scale, max_scale: range of large-scale jitter.
+        batch_size: pictures a step.
+        learning_rate, weight_decay: of AdamW.
+        backbone_multiplier: of the learning rate in the backbone.
+        class_weight, mask_weight, dice_weight: of the three losses.
+        no_object_weight: of queries that match nothing, in the cross-entropy.
+        num_points: points at which masks are compared.
+        seed: of the weights, the order of the data and the augmentation.
+    """
+
+    image_size: int = 1024
+    min_scale: float = 0.1
+    max_scale: float = 2.0
+    batch_size: int = 16
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.05
+    backbone_multiplier: float = 0.1
+    class_weight: float = 2.0
+    mask_weight: float = 5.0
+    dice_weight: float = 5.0
+    no_object_weight: float = 0.1
+    num_points: int = 12_544
+    seed: int = 0

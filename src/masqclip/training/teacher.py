@@ -1,0 +1,117 @@
+"""The teacher: a class-agnostic proposer learns masks from base annotations (MasQCLIP, sec. 3.2).
+
+Mask2Former with one class, "object": every annotated mask, thing or stuff, is one, and nothing is told
+of what it shows. What nobody annotated counts as "no object"; undoing that is distillation's work.
+
+The loss is Mask2Former's own, from transformers: Hungarian matching, cross-entropy, point-wise mask
+and Dice losses, at every decoder layer.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import Mask2FormerConfig
+
+from masqclip.data.coco import CocoPanoptic, Sample
+from masqclip.data.transforms import flip, large_scale_jitter, normalise, pad
+from masqclip.errors import MasqclipError
+from masqclip.proposals.mask2former import Mask2FormerProposer
+from masqclip.training.sampling import step_indices
+from masqclip.training.settings import TeacherSettings
+
+_NORMS = (nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
+
+
+class TeacherStage:
+    """Trains a proposer; see the module's text.
+
+    Args:
+        dataset: pictures with masks; what categories they have does not matter.
+        config: the architecture. Its loss weights and points are set from `settings`.
+        settings: how.
+
+    Raises:
+        MasqclipError: the dataset is empty.
+    """
+
+    name = "teacher"
+
+    def __init__(
+        self, dataset: CocoPanoptic, config: Mask2FormerConfig, settings: TeacherSettings
+    ) -> None:
+        if len(dataset) == 0:
+            raise MasqclipError(f"{dataset.folder} holds no picture to train on")
+        self.dataset = dataset
+        self.settings = settings
+        config.class_weight = settings.class_weight
+        config.mask_weight = settings.mask_weight
+        config.dice_weight = settings.dice_weight
+        config.no_object_weight = settings.no_object_weight
+        config.train_num_points = settings.num_points
+        config.use_auxiliary_loss = True
+        torch.manual_seed(settings.seed)
+        self.module = Mask2FormerProposer(config)
+
+    def to(self, device: torch.device) -> None:
+        """Move the proposer."""
+        self.module.to(device)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """As published: the backbone learns slower; gains, biases and embeddings do not decay."""
+        settings = self.settings
+        backbone = {id(parameter) for parameter in self.module.backbone.parameters()}
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for module in self.module.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                still = isinstance(module, (*_NORMS, nn.Embedding)) or name == "bias"
+                groups.setdefault((id(parameter) in backbone, not still), []).append(parameter)
+        return [
+            {
+                "params": parameters,
+                "lr": settings.learning_rate * (settings.backbone_multiplier if slow else 1.0),
+                "weight_decay": settings.weight_decay if decays else 0.0,
+            }
+            for (slow, decays), parameters in groups.items()
+        ]
+
+    def batch(self, step: int) -> dict[str, Any]:
+        """Normalised frames [B,3,S,S] and the masks [G,S,S] that are in each."""
+        settings = self.settings
+        seed = int(np.random.SeedSequence((settings.seed, step)).generate_state(1)[0])
+        generator = torch.Generator().manual_seed(seed)
+        rows = step_indices(len(self.dataset), settings.batch_size, settings.seed, step)
+        framed = [self._frame(self.dataset[row], generator) for row in rows]
+        pixels = torch.stack([image for image, _, _ in framed])
+        inside = torch.stack([mask for _, _, mask in framed])
+        # A crop can lose an annotation; an empty mask would be a target nobody can meet.
+        masks = [found[found.flatten(1).any(1)] for _, found, _ in framed]
+        return {"pixels": normalise(pixels, inside), "masks": masks}
+
+    def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Mask2Former's loss over all decoder layers, and the last layer's three parts."""
+        masks = [found.float() for found in batch["masks"]]
+        labels = [torch.zeros(len(found), dtype=torch.long, device=found.device) for found in masks]
+        segmenter = self.module.segmenter
+        output = segmenter(pixel_values=batch["pixels"], mask_labels=masks, class_labels=labels)
+        return {"loss": output.loss.squeeze()}
+
+    def save(self, folder: Path) -> None:
+        """Write the proposer in transformers' format."""
+        self.module.save_pretrained(folder)
+
+    def _frame(self, sample: Sample, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Flip, jitter and pad one sample: image [3,S,S], masks [G,S,S], inside [S,S]."""
+        settings = self.settings
+        image = torch.from_numpy(sample.image.copy()).permute(2, 0, 1)
+        masks = torch.from_numpy(sample.masks.copy())
+        if torch.rand((), generator=generator) < 0.5:
+            image, masks = flip(image, masks)
+        scales = (settings.min_scale, settings.max_scale)
+        if scales == (1.0, 1.0) and max(image.shape[-2:]) == settings.image_size:
+            return pad(image, masks, settings.image_size, settings.image_size)
+        return large_scale_jitter(image, masks, settings.image_size, scales, generator)

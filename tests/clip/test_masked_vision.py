@@ -1,0 +1,143 @@
+"""The masked tower against the authors' recorded numbers, and against CLIP itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from torch import Tensor
+from transformers import CLIPConfig, CLIPModel, CLIPVisionModelWithProjection
+
+from masqclip.clip.classifier import class_log_probs, clip_logits
+from masqclip.clip.masked_vision import (
+    MaskQueries,
+    embed_masks,
+    encode_image,
+    patch_visibility,
+)
+from masqclip.convert.openai_clip import vision_tower_to_transformers
+
+DATA = Path(__file__).parent.parent / "data"
+MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
+STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
+
+
+@pytest.fixture(scope="module")
+def clip() -> CLIPModel:
+    torch.manual_seed(0)
+    vision = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 8,
+    }
+    text = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
+            "num_attention_heads": 2, "vocab_size": 99}  # fmt: skip
+    return CLIPModel(CLIPConfig(vision_config=vision, text_config=text, projection_dim=24)).eval()
+
+
+@pytest.mark.parametrize("setting", ["instance", "panoptic"])
+def test_reproduces_the_authors_model(setting: str) -> None:
+    with safe_open(DATA / f"masqclip_{setting}.safetensors", "pt") as file:
+        golden: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    weights = {key: value for key, value in golden.items() if key.startswith("masqclip.")}
+    tower = vision_tower_to_transformers(weights, heads=2)
+    model = CLIPVisionModelWithProjection(tower.config).eval()
+    model.load_state_dict(tower.state_dict)
+    queries = MaskQueries(model.vision_model)
+    with torch.no_grad():
+        for projection, (weight, bias) in zip(
+            queries.projections, tower.query_projections, strict=True
+        ):
+            projection.weight.copy_(weight)
+            projection.bias.copy_(bias)
+        queries.embedding.copy_(tower.mask_embedding)
+        image = golden["image"].float()
+        padding = (0, -image.shape[2] % 32, 0, -image.shape[1] % 32)
+        size = tower.config.image_size
+        stretched = F.interpolate(
+            F.pad(image, padding)[None] / 255, size=(size, size), mode="bicubic"
+        )
+        tokens = encode_image(model.vision_model, (stretched - MEAN) / STD)
+        visible = patch_visibility(
+            golden["proposal_masks"], image_size=size, patch_size=tower.config.patch_size
+        )
+        embeddings = embed_masks(model, queries, tokens, visible)
+        logits = clip_logits(embeddings, golden["text_embeddings"])
+    assert (embeddings - golden["mask_embeddings"]).abs().max() <= 2e-4
+    assert (logits - golden["clip_logits"]).abs().max() <= 2e-4
+
+
+@torch.no_grad()
+def test_untuned_and_all_visible_is_clip_itself(clip: CLIPModel) -> None:
+    """A mask class token that sees everything, with CLIP's own queries, is CLIP's class token."""
+    pixels = torch.randn(2, 3, 32, 32)
+    queries = MaskQueries(clip.vision_model)
+    queries.start(clip.vision_model, "clip")
+    tokens = encode_image(clip.vision_model, pixels)
+    seen = torch.ones(2, 1, 16, dtype=torch.bool)
+    ours = embed_masks(clip, queries, tokens, seen)[:, 0]
+    theirs = clip.visual_projection(clip.vision_model(pixels).pooler_output)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_masks_do_not_see_one_another_nor_what_they_hide(clip: CLIPModel) -> None:
+    queries = MaskQueries(clip.vision_model)
+    queries.start(clip.vision_model, "random")
+    tokens = encode_image(clip.vision_model, torch.randn(1, 3, 32, 32))
+    visible = torch.rand(1, 5, 16) > 0.5
+    together = embed_masks(clip, queries, tokens, visible)
+    alone = torch.cat(
+        [embed_masks(clip, queries, tokens, visible[:, i : i + 1]) for i in range(5)], dim=1
+    )
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+    hidden = (~visible[0, 0]).nonzero().flatten() + 1
+    for value in tokens.values:
+        value[:, :, hidden] += 100.0
+    changed = embed_masks(clip, queries, tokens, visible)
+    torch.testing.assert_close(changed[:, 0], together[:, 0], atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(changed[:, 1], together[:, 1], atol=1e-2)
+
+
+@torch.no_grad()
+def test_an_empty_mask_is_finite(clip: CLIPModel) -> None:
+    queries = MaskQueries(clip.vision_model)
+    queries.start(clip.vision_model, "clip")
+    tokens = encode_image(clip.vision_model, torch.randn(1, 3, 32, 32))
+    embedding = embed_masks(clip, queries, tokens, torch.zeros(1, 1, 16, dtype=torch.bool))
+    assert embedding.isfinite().all()
+
+
+def test_only_the_queries_get_gradients(clip: CLIPModel) -> None:
+    queries = MaskQueries(clip.vision_model)
+    queries.start(clip.vision_model, "clip")
+    clip.requires_grad_(False)
+    tokens = encode_image(clip.vision_model, torch.randn(1, 3, 32, 32))
+    embed_masks(clip, queries, tokens, torch.rand(1, 4, 16) > 0.5).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in queries.parameters())
+    assert all(p.grad is None for p in clip.parameters())
+    clip.requires_grad_(True)
+
+
+def test_a_patch_is_visible_where_any_pixel_of_it_is_positive() -> None:
+    logits = torch.full((1, 1, 32, 32), -1.0)
+    logits[0, 0, 9, 17] = 1.0
+    visible = patch_visibility(logits, image_size=32, patch_size=8)
+    assert visible.shape == (1, 1, 16)
+    assert visible.nonzero().tolist() == [[0, 0, 1 * 4 + 2]]
+
+
+def test_dropped_rows_compete_but_are_not_reported() -> None:
+    texts = F.normalize(torch.randn(5, 8), dim=-1)
+    embeddings = texts[:1][None] * 3
+    few = class_log_probs(embeddings, texts, num_classes=2, logit_scale=10)
+    assert few.shape == (1, 1, 2)
+    everything = class_log_probs(embeddings, texts, num_classes=5, logit_scale=10)
+    torch.testing.assert_close(few, everything[..., :2])
+    torch.testing.assert_close(everything.exp().sum(-1), torch.ones(1, 1))

@@ -1,0 +1,133 @@
+"""Every way to write a vocabulary down, and every way to get it wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from masqclip.clip.vocabulary import Category, Vocabulary
+from masqclip.errors import MasqclipError
+
+NAMES = ("car", "traffic light", "sky")
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        ["car", "traffic light", "sky"],
+        ("car", " traffic light ", Category("sky")),
+        (name for name in NAMES),
+        "car, traffic light,sky",
+        "car. traffic light. sky.",
+        "car . traffic light . sky .",
+        "car. traffic light. sky",
+        "car\ntraffic light\nsky",
+        "\ufeffcar\r\n\r\ntraffic light\r\nsky\r\n",
+        {"car": [], "traffic light": None, "sky": ""},
+    ],
+)
+def test_the_same_names_in_every_way(written: object) -> None:
+    vocabulary = Vocabulary.parse(written)  # type: ignore[arg-type]
+    assert vocabulary.names == NAMES
+    assert all(category.prompts == (category.name,) for category in vocabulary.categories)
+
+
+def test_mapping_embeds_what_it_lists() -> None:
+    vocabulary = Vocabulary.parse({"tree-merged": ["branch", "tree"], "person": "person, human"})
+    assert [category.prompts for category in vocabulary.categories] == [
+        ("branch", "tree"),
+        ("person", "human"),
+    ]
+
+
+@pytest.mark.parametrize("word", ["sticker", "St. Bernard", "T-shirt", "x-ray", "iphone-15"])
+def test_single_words_are_names(word: str) -> None:
+    assert Vocabulary.parse(word).names == (word,)
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("coco-panoptics", "'coco-panoptic'"),
+        ("coco_panoptic", "'coco-panoptic'"),
+        ("Coco-Base", "'coco-base'\\?"),
+        ("coco-base-48", "'coco-base'"),
+        ("ade20k", "'ade20k-150' or 'ade20k-847'"),
+        ("pascal-context", "'pascal-context-459' or 'pascal-context-59'"),
+    ],
+)
+def test_near_misses_of_builtins_are_refused(word: str, meant: str) -> None:
+    with pytest.raises(MasqclipError, match=f"did you mean {meant}"):
+        Vocabulary.parse(word)
+    assert Vocabulary.parse([word]).names == (word,)
+
+
+def test_text_file(tmp_path: Path) -> None:
+    file = tmp_path / "words.txt"
+    lines = ["# scene", "", "tree, bush , branch", "stuff: grass, lawn # soft", "C#", "last"]
+    file.write_bytes("\n".join(lines).encode("utf-8-sig"))
+    for source in (file, str(file)):
+        vocabulary = Vocabulary.parse(source)
+        assert vocabulary.categories == (
+            Category("tree", ("tree", "bush", "branch")),
+            Category("grass", ("grass", "lawn"), thing=False),
+            Category("C#"),
+            Category("last"),
+        )
+
+
+def test_stuff_prefix_in_a_string() -> None:
+    assert Vocabulary.parse("car, stuff:sky").categories[1] == Category("sky", thing=False)
+
+
+def test_slash_is_a_path_unless_in_a_list() -> None:
+    assert Vocabulary.parse("and/or, car").names == ("and/or", "car")
+    with pytest.raises(MasqclipError, match="no vocabulary file 'and/or'"):
+        Vocabulary.parse("and/or")
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("", "the vocabulary is empty"),
+        ("   ", "the vocabulary is empty"),
+        ([], "the vocabulary is empty"),
+        ({}, "the vocabulary is empty"),
+        ("car,,tire", "name 2 of the vocabulary is empty"),
+        (["car", " "], "name 2 of the vocabulary is empty"),
+        ("car, stuff:", "name 2 of the vocabulary is empty"),
+        ("\n# nothing\n", "holds no name"),
+        ("car\ntree,,bush", "a name in line 2 of the vocabulary is empty"),
+        ("nowhere.txt", "no vocabulary file 'nowhere.txt'"),
+        (Path("nowhere"), "no vocabulary file 'nowhere'"),
+        ({"car", "tire"}, "a set of names has no order"),
+        (["car", 3], "3 is of type int"),
+        ({"car": 3}, "the synonyms of 'car' are 3"),
+        ({"car": ["auto", 3]}, "a synonym of 'car' is 3"),
+        (b"car", "a vocabulary is a list of names"),
+        (None, "a vocabulary is a list of names"),
+    ],
+)
+def test_mistakes_are_named(written: object, message: str) -> None:
+    with pytest.raises(MasqclipError, match=message) as caught:
+        Vocabulary.parse(written)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"\x89PNG\r\n\x00\x01", "caf\u00e9".encode("latin-1")])
+def test_binary_files_are_refused(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "words.txt"
+    file.write_bytes(content)
+    with pytest.raises(MasqclipError, match=r"words\.txt' is not UTF-8 text"):
+        Vocabulary.parse(file)
+
+
+def test_folders_and_json_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(MasqclipError, match="is a folder"):
+        Vocabulary.parse(tmp_path)
+    (tmp_path / "a.json").write_text("{}")
+    with pytest.raises(MasqclipError, match="is a JSON file"):
+        Vocabulary.parse(tmp_path / "a.json")
+    with pytest.raises(MasqclipError, match=r"no vocabulary file|cannot be read"):
+        Vocabulary.parse("x" * 5000 + ".txt")

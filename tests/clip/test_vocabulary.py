@@ -1,0 +1,126 @@
+"""Vocabularies: cutting, reordering, validation, built-ins."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from masqclip.clip.vocabulary import (
+    CLIP_TEMPLATES,
+    Category,
+    Vocabulary,
+    builtin_vocabularies,
+    load_builtin,
+)
+from masqclip.errors import MasqclipError
+
+
+def test_import_is_free_of_torch() -> None:
+    code = "import sys, masqclip.clip.vocabulary; print('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"
+
+
+def test_category_defaults_and_tidies() -> None:
+    assert Category(" traffic  light ") == Category("traffic light", ("traffic light",), True)
+    assert Category("tree-merged", ("tree ", "bush", "tree")).prompts == ("tree", "bush")
+
+
+@pytest.mark.parametrize(
+    ("categories", "message"),
+    [
+        ((), "the vocabulary is empty"),
+        (("cat", "dog", "cat"), "'cat' is given twice"),
+        (("Cat", "cat"), "'Cat' and 'cat' are one name"),
+        (("Background",), "'Background' is always part"),
+    ],
+)
+def test_bad_vocabularies_are_refused(categories: tuple[str, ...], message: str) -> None:
+    with pytest.raises(MasqclipError, match=message):
+        Vocabulary(tuple(Category(name) for name in categories))
+
+
+def test_bad_parts_are_refused() -> None:
+    with pytest.raises(MasqclipError, match="a name of the vocabulary is empty"):
+        Category("  ")
+    with pytest.raises(MasqclipError, match="a synonym of 'cat' is empty"):
+        Category("cat", ("cat", ""))
+    with pytest.raises(MasqclipError, match="one string"):
+        Category("cat", "kitten")  # type: ignore[arg-type]
+    with pytest.raises(MasqclipError, match="'cat' is given twice"):
+        Vocabulary((Category("cat"),), distractors=("cat",))
+    with pytest.raises(MasqclipError, match="'a photo' has no place"):
+        Vocabulary((Category("cat"),), templates=("{}", "a photo"))
+
+
+def test_names_follow_when_reordered_and_cut() -> None:
+    whole = Vocabulary.parse(
+        {"tree": ["tree", "bush"], "cat": [], "sky": ["sky"]},
+        stuff=["sky"],
+        distractors=["dog"],
+        templates=["a {}"],
+    )
+    part = whole.subset(["sky", "tree"])
+    assert part.names == ("sky", "tree")
+    assert part.stuff_ids == {0}
+    assert part.categories[1].prompts == ("tree", "bush")
+    assert (part.distractors, part.templates) == (("dog",), ("a {}",))
+    assert whole.subset(reversed(whole.names)).names == ("sky", "cat", "tree")
+    with pytest.raises(MasqclipError, match=r"'skie' is not in the vocabulary: did you mean 'sky'"):
+        whole.subset(["skie"])
+
+
+def test_stuff_is_marked_by_name() -> None:
+    vocabulary = Vocabulary.parse("car, sky, grass", stuff="grass, sky")
+    assert (vocabulary.stuff_ids, len(vocabulary)) == ({1, 2}, 3)
+    with pytest.raises(MasqclipError, match=r"stuff name 'gras' .* did you mean 'grass'"):
+        Vocabulary.parse("car, grass", stuff=["gras"])
+    with pytest.raises(MasqclipError, match="did you mean 'road, route'"):
+        Vocabulary.parse("ade20k-150", stuff=["road"])
+
+
+def test_options_add_to_a_vocabulary() -> None:
+    first = Vocabulary.parse("car, sky", distractors="dog")
+    assert Vocabulary.parse(first) == first
+    second = Vocabulary.parse(first, stuff="sky", distractors=["cat"], templates=CLIP_TEMPLATES)
+    assert second.distractors == ("dog", "cat")
+    assert second.templates == CLIP_TEMPLATES
+    assert second.stuff_ids == {1}
+
+
+def test_builtins_by_name() -> None:
+    names = builtin_vocabularies()
+    for name in names:
+        assert Vocabulary.parse(name) == load_builtin(name)
+    panoptic = load_builtin("coco-panoptic")
+    assert (len(panoptic), len(panoptic.stuff_ids)) == (133, 53)
+    tree = panoptic.categories[panoptic.names.index("tree-merged")]
+    assert tree == Category("tree-merged", ("branch", "tree", "bush", "leaves"), thing=False)
+    assert "window" in load_builtin("ade20k-150").names
+    assert load_builtin("coco-novel").names[-1] == "scissors"
+
+
+def test_readable_prompts_are_an_option() -> None:
+    raw = load_builtin("pascal-context-59")
+    readable = load_builtin("pascal-context-59", readable_prompts=True)
+    assert raw.names == readable.names
+    plant = raw.names.index("pottedplant")
+    assert raw.categories[plant].prompts == ("pottedplant",)
+    assert readable.categories[plant].prompts == ("potted plant",)
+
+
+def test_templates_are_usable() -> None:
+    assert len(CLIP_TEMPLATES) == len(set(CLIP_TEMPLATES)) == 14
+    assert all(template.count("{}") == 1 for template in CLIP_TEMPLATES)
+
+
+def test_ten_thousand_names_are_quick() -> None:
+    start = time.perf_counter()
+    vocabulary = Vocabulary.parse(",".join(f"name {i}" for i in range(10_000)))
+    half = vocabulary.subset(vocabulary.names[::-2])
+    assert half.names[0] == "name 9999"
+    assert len(half) == 5_000
+    assert time.perf_counter() - start < 2

@@ -1,0 +1,169 @@
+"""The loop: resuming is exact, stopping is safe, and mistakes are told."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from masqclip.errors import MasqclipError
+from masqclip.training.loop import train
+from masqclip.training.sampling import step_indices
+from masqclip.training.settings import LoopSettings
+
+
+class Line:
+    """Fits a line to noisy points; the loss itself draws random numbers, as Mask2Former's does."""
+
+    name = "line"
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        self.module = nn.Linear(3, 1)
+        self.saved = False
+
+    def to(self, device: torch.device) -> None:
+        self.module.to(device)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return [{"params": list(self.module.parameters()), "lr": 0.05, "weight_decay": 0.01}]
+
+    def batch(self, step: int) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(step)
+        x = torch.randn(8, 3, generator=generator)
+        return {"x": x, "y": x @ torch.tensor([[1.0], [2.0], [3.0]])}
+
+    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        x = batch["x"] + 0.01 * torch.rand(8, 3)
+        return {"loss": (self.module(x) - batch["y"]).square().mean()}
+
+    def save(self, folder: Path) -> None:
+        torch.save(self.module.state_dict(), folder / "line.pt")
+
+
+SETTINGS = LoopSettings(steps=24, save_every=5, log_every=1, workers=0, schedule="cosine")
+
+
+def losses(folder: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_learns_and_saves(tmp_path: Path) -> None:
+    assert train(Line(), SETTINGS, tmp_path)
+    found = losses(tmp_path)
+    assert len(found) == 24
+    assert found[-1] < 0.5 * found[0]
+    assert (tmp_path / "line.pt").exists()
+
+
+def test_workers_change_nothing(tmp_path: Path) -> None:
+    train(Line(), SETTINGS, tmp_path / "none")
+    train(Line(), replace(SETTINGS, workers=1), tmp_path / "one")
+    assert losses(tmp_path / "none") == losses(tmp_path / "one")
+
+
+def test_stopping_for_time_and_going_on_is_exact(tmp_path: Path) -> None:
+    train(Line(), SETTINGS, tmp_path / "straight")
+    hasty = replace(SETTINGS, max_minutes=1e-9)
+    rounds = 0
+    while not train(Line(), hasty, tmp_path / "stops"):
+        rounds += 1
+        assert rounds < 30
+    assert rounds == 23  # one step a call
+    assert losses(tmp_path / "stops") == losses(tmp_path / "straight")
+
+
+SCRIPT = textwrap.dedent("""
+    import sys, time
+    sys.path.insert(0, sys.argv[1])
+    from test_loop import Line, SETTINGS
+    from masqclip.training.loop import train
+    class Slow(Line):
+        def losses(self, batch):
+            time.sleep(0.05)
+            return super().losses(batch)
+    print("begun", flush=True)
+    sys.exit(0 if train(Slow(), SETTINGS, sys.argv[2]) else 7)
+""")
+
+
+def begin(folder: Path) -> subprocess.Popen[str]:
+    """Start the slow run and wait until its first checkpoint stands."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), str(folder)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not (folder / "progress.json").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return process
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    process = begin(tmp_path / "killed")
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert len(losses(tmp_path / "killed")) < 24
+    assert train(Line(), SETTINGS, tmp_path / "killed")
+    train(Line(), SETTINGS, tmp_path / "straight")
+    assert losses(tmp_path / "killed") == losses(tmp_path / "straight")
+
+
+def test_sigterm_saves_and_returns(tmp_path: Path) -> None:
+    process = begin(tmp_path)
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait() == 7  # what the script exits with when train() returned False
+    done = json.loads((tmp_path / "progress.json").read_text())["step"]
+    assert len(losses(tmp_path)) == done
+
+
+def test_a_checkpoint_fits_its_own_run_only(tmp_path: Path) -> None:
+    train(Line(), replace(SETTINGS, max_minutes=1e-9), tmp_path)
+    with pytest.raises(MasqclipError, match="schedule"):
+        train(Line(), replace(SETTINGS, schedule="constant"), tmp_path)
+    other = Line()
+    other.name = "other"
+    with pytest.raises(MasqclipError, match="stage"):
+        train(other, SETTINGS, tmp_path)
+    (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(MasqclipError, match="cannot be read"):
+        train(Line(), SETTINGS, tmp_path)
+
+
+def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
+    class Broken(Line):
+        def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {"loss": super().losses(batch)["loss"] * float("nan")}
+
+    with pytest.raises(MasqclipError, match="step 1"):
+        train(Broken(), SETTINGS, tmp_path)
+
+
+def test_epochs_see_every_sample_once() -> None:
+    seen = [i for step in range(10) for i in step_indices(20, 4, 3, step)]
+    assert sorted(seen[:20]) == sorted(seen[20:]) == list(range(20))
+    assert seen[:20] != seen[20:]
+    assert step_indices(20, 4, 3, 7) == seen[28:32]
+
+
+def test_schedules() -> None:
+    cosine = LoopSettings(steps=100, warmup_steps=10, schedule="cosine")
+    assert cosine.learning_rate_factor(0) == pytest.approx(0.1)
+    assert cosine.learning_rate_factor(9) == 1.0
+    assert cosine.learning_rate_factor(99) < 0.01
+    step = LoopSettings(steps=100, schedule="step")
+    assert [step.learning_rate_factor(s) for s in (0, 89, 90)] == [1.0, 1.0, 0.1]

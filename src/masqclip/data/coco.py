@@ -19,11 +19,11 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageOps
 
 from masqclip.data.rle import decode_rle
 from masqclip.errors import MasqclipError
@@ -50,6 +50,14 @@ class Sample:
     is_thing: NDArray[np.bool_]
     image_id: int
     captions: tuple[str, ...] = ()
+
+
+class Samples(Protocol):
+    """A dataset: anything with a length whose items are samples."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Sample: ...
 
 
 def is_base(category: Mapping[str, Any]) -> bool:
@@ -242,8 +250,8 @@ def segmentation_mask(
 ) -> NDArray[np.bool_]:
     """A COCO ``segmentation``, RLE or polygons, as a mask [H, W].
 
-    Polygons are filled by Pillow. pycocotools traces the outline on a five times finer grid, so
-    the two differ along the edge, by up to one pixel; area and IoU of training targets hardly do.
+    A polygon holds the pixels whose middle it encloses (even-odd). pycocotools traces the outline
+    on a five times finer grid, so single pixels along the edge may differ.
 
     Raises:
         MasqclipError: the RLE is malformed or of another size than the picture.
@@ -256,13 +264,25 @@ def segmentation_mask(
                 f"the annotations of a picture of {height} x {width}"
             )
         return mask
-    canvas = Image.new("1", (width, height))
-    draw = ImageDraw.Draw(canvas)
+    mask = np.zeros((height, width), bool)
     for polygon in segmentation:
         if len(polygon) >= 6:
-            # COCO's corners lie between pixels, Pillow's in their middle.
-            draw.polygon([coordinate - 0.5 for coordinate in polygon], fill=1)
-    return np.array(canvas, dtype=bool)
+            mask |= _fill_polygon(np.asarray(polygon, np.float64).reshape(-1, 2), height, width)
+    return mask
+
+
+def _fill_polygon(corners: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:
+    """Fill a closed polygon, corners [C, 2] as (x, y), by counting crossings along each row."""
+    start, end = corners, np.roll(corners, -1, axis=0)
+    middle = np.arange(height) + 0.5
+    crosses = (start[:, 1:] <= middle) != (end[:, 1:] <= middle)  # [C, H]
+    edge, row = np.nonzero(crosses)
+    share = (middle[row] - start[edge, 1]) / (end[edge, 1] - start[edge, 1])
+    x = start[edge, 0] + share * (end[edge, 0] - start[edge, 0])
+    first = np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)
+    toggles = np.zeros((height, width + 1), np.int64)
+    np.add.at(toggles, (row, first), 1)
+    return toggles[:, :width].cumsum(axis=1) % 2 == 1
 
 
 def _read_json(path: Path) -> dict[str, Any]:

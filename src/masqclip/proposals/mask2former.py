@@ -45,6 +45,8 @@ class Mask2FormerProposer(nn.Module):
         self, segmenter: Mask2FormerForUniversalSegmentation, freeze_batch_norm: bool
     ) -> None:
         use_levelwise_attention(segmenter)
+        # Without it transformers' forward drops the states that the class logits are read from.
+        segmenter.config.use_auxiliary_loss = True
         self.segmenter = segmenter
         self.freeze_batch_norm = freeze_batch_norm
 

@@ -1,0 +1,165 @@
+"""COCO's three formats, read from a small dataset written here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from masqclip.data.coco import (
+    CocoCaptions,
+    CocoInstances,
+    CocoPanoptic,
+    is_base,
+    segmentation_mask,
+)
+from masqclip.data.rle import encode_rle
+from masqclip.errors import MasqclipError
+
+CATEGORIES = [
+    {"id": 3, "name": "cat", "isthing": 1, "split": "base"},
+    {"id": 5, "name": "owl", "isthing": 1, "split": "novel"},
+    {"id": 9, "name": "grass", "isthing": 0, "split": "base"},
+]
+IDS = np.zeros((6, 8), np.int64)
+IDS[:, :] = 70_000  # needs all three channels: 112 + 17 * 256 + 1 * 65536
+IDS[1:3, 1:4] = 1
+IDS[4:, 5:] = 300
+IDS[0, 0] = 0
+SEGMENTS = [
+    {"id": 70_000, "category_id": 9, "iscrowd": 0},
+    {"id": 1, "category_id": 3, "iscrowd": 0},
+    {"id": 300, "category_id": 5, "iscrowd": 0},
+    {"id": 999, "category_id": 3, "iscrowd": 0},  # nowhere in the picture
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("images", "panoptic", "annotations"):
+        (tmp_path / name).mkdir()
+    pixels = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
+    for number in (2, 7):
+        Image.fromarray(pixels + number).save(tmp_path / f"images/{number:06d}.png")
+    coded = np.stack([IDS % 256, IDS // 256 % 256, IDS // 65536], axis=-1).astype(np.uint8)
+    Image.fromarray(coded).save(tmp_path / "panoptic/000002.png")
+    images = [
+        {"id": number, "file_name": f"{number:06d}.png", "height": 6, "width": 8}
+        for number in (7, 2)
+    ]
+    write(tmp_path, "panoptic", images, [
+        {"image_id": 2, "file_name": "000002.png", "segments_info": SEGMENTS}
+    ])  # fmt: skip
+    write(tmp_path, "instances", images, [
+        {"id": 1, "image_id": 2, "category_id": 3, "segmentation": encode_rle(IDS == 1)},
+        {"id": 2, "image_id": 2, "category_id": 5, "segmentation": [[5, 4, 8, 4, 8, 6, 5, 6]]},
+        {"id": 3, "image_id": 2, "category_id": 3, "iscrowd": 1,
+         "segmentation": encode_rle(IDS == 0)},
+    ])  # fmt: skip
+    write(tmp_path, "captions", images, [
+        {"id": 1, "image_id": 2, "caption": "a cat"},
+        {"id": 2, "image_id": 7, "caption": "nothing"},
+        {"id": 3, "image_id": 2, "caption": "an owl"},
+    ])  # fmt: skip
+    return tmp_path
+
+
+def write(folder: Path, name: str, images: list[Any], annotations: list[Any]) -> None:
+    content = {"images": images, "annotations": annotations, "categories": CATEGORIES}
+    (folder / f"annotations/{name}.json").write_text(json.dumps(content))
+
+
+def test_panoptic(folder: Path) -> None:
+    dataset = CocoPanoptic(folder)
+    assert len(dataset) == 2
+    sample = dataset[0]  # by id, not by place in the file
+    assert sample.image_id == 2
+    assert sample.image.shape == (6, 8, 3)
+    assert sample.category_ids.tolist() == [9, 3, 5]
+    assert sample.is_thing.tolist() == [False, True, True]
+    for mask, number in zip(sample.masks, (70_000, 1, 300), strict=True):
+        assert np.array_equal(mask, number == IDS)
+
+
+def test_instances(folder: Path) -> None:
+    sample = CocoInstances(folder)[0]
+    assert sample.category_ids.tolist() == [3, 5]  # the crowd is left out
+    assert np.array_equal(sample.masks[0], IDS == 1)
+    assert np.array_equal(sample.masks[1], IDS == 300)
+    assert sample.is_thing.all()
+
+
+def test_captions(folder: Path) -> None:
+    dataset = CocoCaptions(folder)
+    assert dataset[0].captions == ("a cat", "an owl")
+    assert dataset[0].masks.shape == (0, 6, 8)
+    assert dataset.all_captions() == ["a cat", "an owl", "nothing"]
+
+
+def test_novel_categories_can_be_left_out(folder: Path) -> None:
+    assert CocoPanoptic(folder, keep=is_base)[0].category_ids.tolist() == [9, 3]
+    assert CocoInstances(folder, keep=is_base)[0].category_ids.tolist() == [3]
+
+
+@pytest.mark.parametrize("kind", [CocoPanoptic, CocoInstances])
+def test_a_picture_without_annotation_is_a_sample(folder: Path, kind: type[Any]) -> None:
+    sample = kind(folder)[1]
+    assert sample.image_id == 7
+    assert sample.masks.shape == (0, 6, 8)
+    assert sample.category_ids.shape == sample.is_thing.shape == (0,)
+
+
+def test_names_of_another_layout(folder: Path) -> None:
+    (folder / "panoptic").rename(folder / "train2017_masks")
+    (folder / "images").rename(folder / "train2017")
+    dataset = CocoPanoptic(folder, images="train2017", masks="train2017_masks")
+    assert len(dataset[0].masks) == 3
+
+
+def test_polygons_union_and_stay_within_a_pixel_of_pycocotools() -> None:
+    coco = pytest.importorskip("pycocotools.mask")
+    angles = np.linspace(0, 2 * np.pi, 30, endpoint=False)
+    blob = np.stack([40 + 25 * np.cos(angles), 30 + 20 * np.sin(angles)], -1).ravel().tolist()
+    square = [5, 5, 15, 5, 15, 12, 5, 12]
+    ours = segmentation_mask([blob, square, [1, 2, 3, 4]], 60, 80)
+    theirs = coco.decode(coco.merge(coco.frPyObjects([blob, square], 60, 80))).astype(bool)
+    assert (ours & theirs).sum() / (ours | theirs).sum() > 0.98
+    assert abs(int(ours.sum()) - int(theirs.sum())) < 0.02 * theirs.sum()
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x89PNG\r\n\x1a\n broken", None])
+def test_a_broken_picture_is_named(folder: Path, damage: bytes | None) -> None:
+    path = folder / "images/000002.png"
+    if damage is None:
+        path.unlink()
+    else:
+        path.write_bytes(damage)
+    dataset = CocoPanoptic(folder)
+    with pytest.raises(MasqclipError, match=r"000002\.png"):
+        dataset[0]
+    assert dataset[1].image_id == 7  # the others stay usable
+
+
+def test_a_picture_of_another_size_is_named(folder: Path) -> None:
+    Image.new("RGB", (9, 6)).save(folder / "images/000002.png")
+    with pytest.raises(MasqclipError, match=r"000002\.png is 6 x 9 pixels"):
+        CocoInstances(folder)[0]
+    with pytest.raises(MasqclipError, match=r"000002\.png is 6 x 9 pixels"):
+        CocoPanoptic(folder)[0]
+
+
+def test_a_mask_of_another_size_is_refused() -> None:
+    with pytest.raises(MasqclipError, match="2 x 2"):
+        segmentation_mask(encode_rle(np.ones((2, 2), bool)), 3, 3)
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"images": []}'])
+def test_a_broken_json_is_named(folder: Path, content: str | None) -> None:
+    path = folder / "annotations/captions.json"
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises(MasqclipError, match=r"captions\.json"):
+        CocoCaptions(folder)

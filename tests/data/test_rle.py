@@ -1,0 +1,77 @@
+"""RLE: byte for byte pycocotools', there and back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from masqclip.data.rle import decode_rle, encode_rle
+from masqclip.errors import MasqclipError
+
+MASKS = arrays(bool, st.tuples(st.integers(1, 40), st.integers(1, 40)))
+
+
+@given(MASKS)
+@settings(max_examples=100, deadline=None)
+def test_there_and_back(mask: np.ndarray) -> None:
+    rle = encode_rle(mask)
+    assert rle["size"] == list(mask.shape)
+    assert np.array_equal(decode_rle(rle), mask)
+
+
+@given(MASKS)
+@settings(max_examples=100, deadline=None)
+def test_same_bytes_as_pycocotools(mask: np.ndarray) -> None:
+    coco = pytest.importorskip("pycocotools.mask")
+    expected = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
+    assert encode_rle(mask)["counts"] == expected["counts"].decode()
+
+
+def test_known_strings() -> None:
+    assert encode_rle(np.zeros((3, 4), bool)) == {"size": [3, 4], "counts": "<"}
+    assert encode_rle(np.ones((3, 4), bool)) == {"size": [3, 4], "counts": "0<"}
+    square = np.zeros((4, 4), np.uint8)
+    square[1:3, 1:3] = 255  # any number but zero is inside
+    assert encode_rle(square)["counts"] == "52203"  # runs of 5, 2, 2, 2 and 5
+
+
+def test_long_runs_and_large_differences() -> None:
+    mask = np.zeros((2000, 3000), bool)
+    mask[0, 0] = mask[7, 1] = True
+    mask[:, 1500:] = True
+    assert np.array_equal(decode_rle(encode_rle(mask)), mask)
+
+
+def test_plain_counts_and_bytes() -> None:
+    expected = np.array([[0, 1], [1, 0]], bool)
+    assert np.array_equal(decode_rle({"size": [2, 2], "counts": [1, 2, 1]}), expected)
+    counts = encode_rle(expected)["counts"].encode()
+    assert np.array_equal(decode_rle({"size": [2, 2], "counts": counts}), expected)
+
+
+def test_an_empty_picture() -> None:
+    assert decode_rle(encode_rle(np.zeros((0, 5), bool))).shape == (0, 5)
+
+
+@pytest.mark.parametrize(
+    "rle",
+    [
+        {"size": [3, 4], "counts": [5]},  # too few pixels
+        {"size": [3, 4], "counts": [20, -8]},  # the right sum by a wrong way
+        {"size": [3, 4], "counts": "l"},  # cut short: the last character says "more"
+        {"size": [3, 4], "counts": "\u20ac"},
+        {"size": [3, 4], "counts": ""},
+        {"size": [3, 4], "counts": "o" * 20 + "0"},  # a number of a hundred bits
+    ],
+)
+def test_broken_counts_are_refused(rle: dict[str, object]) -> None:
+    with pytest.raises(MasqclipError, match="RLE"):
+        decode_rle(rle)
+
+
+def test_a_stack_of_masks_is_refused() -> None:
+    with pytest.raises(MasqclipError, match="axes"):
+        encode_rle(np.zeros((2, 3, 4), bool))

@@ -60,21 +60,28 @@ def found_table(title: str, result: Segmentation) -> Table:
     return table
 
 
-class Bar:
-    """A progress bar on stderr; invisible where there is one step only, or no terminal."""
+class Steps:
+    """A progress bar on stderr, with a line of text beside it; invisible where no one watches.
 
-    def __init__(self, total: int, *, quiet: bool) -> None:
+    Args:
+        label: what the steps are, in a word.
+        total: how many there are.
+        hidden: show nothing, terminal or not.
+    """
+
+    def __init__(self, label: str, *, total: int, hidden: bool = False) -> None:
         self._progress: Any = None
         console = err_console()
-        if total > 1 and not quiet and console.is_terminal:
+        if not hidden and console.is_terminal:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
             columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            texts = "[progress.description]{task.description}", "{task.fields[text]}"
             # Transient: pausing then wipes the bar, so that a table can take its place.
-            self._progress = Progress(*columns, console=console, transient=True)
-            self._task = self._progress.add_task("", total=total)
+            self._progress = Progress(texts[0], *columns, texts[1], console=console, transient=True)
+            self._task = self._progress.add_task(label, total=total, text="")
 
-    def __enter__(self) -> Bar:
+    def __enter__(self) -> Steps:
         if self._progress is not None:
             self._progress.start()
         return self
@@ -84,9 +91,14 @@ class Bar:
             self._progress.stop()
 
     def advance(self) -> None:
-        """One step is done."""
+        """One more step is done."""
         if self._progress is not None:
             self._progress.advance(self._task)
+
+    def show(self, step: int, text: str = "") -> None:
+        """So many steps are done, and this is to be said of the last one."""
+        if self._progress is not None:
+            self._progress.update(self._task, completed=step, text=text)
 
     @contextmanager
     def paused(self) -> Iterator[None]:

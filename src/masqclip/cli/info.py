@@ -57,9 +57,9 @@ def info(*, json: Annotated[bool, Parameter(show_default=False)] = False) -> int
     models = _table("models", "size", "")
     for model in facts["models"]:
         models.add_row(model["name"], f"{model['megabytes']:.1f} MB", Text(model["summary"]))
-    console.print(models)
     if not facts["models"]:
-        console.print("  none in this package; --model takes a folder or a name on the Hub")
+        models.add_row("none", "", "--model takes a folder or a name on the Hugging Face Hub")
+    console.print(models)
     vocabularies = _table("vocabularies", "")
     for name, description in facts["vocabularies"].items():
         vocabularies.add_row(name, Text(description))
@@ -81,7 +81,7 @@ def collect_facts() -> dict[str, Any]:
             "python": platform.python_version(),
             "torch": str(torch.__version__),
             "transformers": metadata.version("transformers"),
-            "platform": platform.platform(terse=True),
+            "platform": f"{platform.system()} {platform.machine()}",
         },
         "devices": _devices(),
         "default_device": str(device),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from masqclip.cli.console import Bar, found_table, one_line, out_console, print_error
+from masqclip.cli.console import Steps, found_table, one_line, out_console, print_error
 from masqclip.cli.output_files import (
     OutputFiles,
     check_folder,
@@ -23,7 +23,6 @@ from masqclip.cli.output_files import (
 from masqclip.errors import MasqclipError
 
 if TYPE_CHECKING:
-    from masqclip.clip.vocabulary import Vocabulary
     from masqclip.data.images import LoadedImage
     from masqclip.result import Segmentation
     from masqclip.segmenter import Segmenter
@@ -41,7 +40,7 @@ app = App(
 masqclip segment street.jpg --vocabulary "car, person, road, sky"
 
 # a folder and a glob, by the names of a built-in vocabulary
-masqclip segment photos/ 'more/*.png' -v coco_panoptic_133 --out results
+masqclip segment photos/ 'more/*.png' -v coco-panoptic --out results
 
 # a mask for each cup and pen; bottles and bowls compete, but are not reported
 masqclip segment desk.jpg -v "cup, pen" -t instance --not "bottle, bowl"
@@ -66,13 +65,13 @@ picture among many is named, and the others are still segmented.""",
 class _Failures:
     """Pictures that could not be read, and telling of them."""
 
-    bar: Bar
+    steps: Steps
     json: bool
     names: list[str] = field(default_factory=list)
 
     def add(self, source: str, error: MasqclipError) -> None:
         self.names.append(source)
-        with self.bar.paused():
+        with self.steps.paused():
             print_error(str(error))
             if self.json:
                 _print_json({"source": source, "error": str(error)})
@@ -126,32 +125,35 @@ def segment(
         raise MasqclipError(f"--min-score {min_score:g}: give a number from 0 to 1")
     if batch_size < 1:
         raise MasqclipError(f"--batch-size {batch_size}: give 1 or more")
-    words = _read_vocabulary(vocabulary, stuff=stuff, distractors=not_, templates=template)
+    from masqclip.clip.vocabulary import Vocabulary
+
+    words = Vocabulary.parse(vocabulary, stuff=stuff, distractors=not_, templates=template)
     check_folder(out)
     paths, missing = _find(images, recursive=recursive, out=out)
     total = len(paths) + len(missing)
     segmenter: Segmenter | None = None
-    with Bar(total, quiet=quiet) as bar:
-        failures = _Failures(bar, json)
+    with Steps("pictures", total=total, hidden=quiet or total == 1) as steps:
+        failures = _Failures(steps, json)
         for source, error in missing.items():
             if total == 1:
                 raise error
             failures.add(source, error)
-            bar.advance()
+            steps.advance()
         files = dict(zip(paths, plan_files(paths, out, task), strict=True))
         for batch in _read_batches(paths, batch_size, None if total == 1 else failures):
             segmenter = segmenter or _load_segmenter(model, device, dtype)
-            images_of_batch = list(batch.values())
-            results = segmenter(images_of_batch, words, task, min_score=min_score)
+            results = segmenter.stream(
+                batch.values(), words, task, batch_size=batch_size, min_score=min_score
+            )
             for path, result in zip(batch, results, strict=True):
                 notes = tuple(dict.fromkeys((*batch[path].notes, *result.notes)))
                 document = _write(files[path], path, result, notes, model=model, overlay=overlay)
-                with bar.paused():
+                with steps.paused():
                     if json:
                         _print_json(document)
                     elif not quiet:
                         _print_found(path, result, notes)
-                bar.advance()
+                steps.advance()
     if failures.names:
         raise MasqclipError(_summary(failures.names, total, out))
     if not json and not quiet:
@@ -159,20 +161,7 @@ def segment(
     return 0
 
 
-# Before: the words, the pictures, the model
-
-
-def _read_vocabulary(
-    value: str, *, stuff: str, distractors: str, templates: list[str] | None
-) -> Vocabulary:
-    from masqclip.clip.vocabulary import Vocabulary
-
-    options: dict[str, Any] = {} if templates is None else {"templates": tuple(templates)}
-    return Vocabulary.parse(value, stuff=_split(stuff), distractors=_split(distractors), **options)
-
-
-def _split(names: str) -> list[str]:
-    return [name.strip() for name in names.split(",") if name.strip()]
+# Before: the pictures, the model
 
 
 def _find(
@@ -190,11 +179,11 @@ def _find(
         except MasqclipError as error:
             missing[source] = _hint_at_commas(source, error)
             continue
+        # A second run over a folder must not take the first one's overlays for pictures.
+        meant = (os.path.abspath(source) + os.sep).startswith(results)
         for path in paths:
             full = os.path.abspath(path)
-            # A second run over a folder must not take the first one's overlays for pictures.
-            named = full == os.path.abspath(source) or os.path.abspath(source).startswith(results)
-            if named or not full.startswith(results):
+            if meant or not full.startswith(results):
                 found.setdefault(full, path)
     if not found and not missing:
         raise MasqclipError(f"{images[0]}: holds nothing but earlier results of --out {out}")
@@ -221,7 +210,7 @@ def _read_batches(
             if failures is None:
                 raise
             failures.add(str(path), error)
-            failures.bar.advance()
+            failures.steps.advance()
         if len(batch) == size:
             yield batch
             batch = {}

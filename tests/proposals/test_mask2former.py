@@ -129,7 +129,7 @@ def test_the_miniature_is_small_and_every_parameter_learns() -> None:
     assert sum(p.numel() for p in proposer.parameters()) < 2_500_000
     layers = proposer.layer_proposals(torch.randn(2, 3, 64, 64))
     sum(x.mask_logits.square().mean() + x.object_logits.square().mean() for x in layers).backward()
-    # Offsets and weights of deformable attention start at zero, so at first positions do not matter.
+    # Deformable attention starts with zero offsets and weights: at first positions do not matter.
     idle = [n for n, p in proposer.named_parameters() if p.grad is None or not p.grad.any()]
     assert idle == ["segmenter.model.pixel_level_module.decoder.level_embed"]
 

@@ -59,9 +59,7 @@ def measure(segmenter: Segmenter, folder: Path, *, object_score: bool = True) ->
     started = time.perf_counter()
     for entry, truth in zip(panoptic["images"], panoptic["annotations"], strict=True):
         encoded: EncodedImage = segmenter.encode(folder / "images" / entry["file_name"])
-        log_probs = class_log_probs(
-            encoded.mask_embeddings[None], text, num_classes=len(words)
-        )[0]
+        log_probs = class_log_probs(encoded.mask_embeddings[None], text, num_classes=len(words))[0]
         if object_score:
             log_probs = log_probs + object_log_scores(encoded.object_logits).unsqueeze(-1)
         found = decode_instance(encoded.masks, log_probs, stuff_ids=words.stuff_ids)

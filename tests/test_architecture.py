@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 import time
@@ -41,6 +42,8 @@ ORDER = (
 )
 # What is built on the package: of these, only the command line knows, and nobody knows it.
 LEAVES = ("training", "serve", "batch", "cli")
+# Rooms that stay usable by themselves, and all they may import besides themselves.
+ONLY = {"render": ("errors", "data"), "export": ("errors", "data")}
 
 
 def room_of(module: str) -> str:
@@ -87,6 +90,8 @@ def trespasses(module: str, source: str) -> list[str]:
             found.append(f"{module} imports {target}, which stands after it")
         elif there in LEAVES and here != "cli":
             found.append(f"{module} imports {target}, which only the command line may")
+        elif there not in ONLY.get(here, ORDER):
+            found.append(f"{module} imports {target}, but may import {ONLY[here]} only")
     return found
 
 
@@ -110,6 +115,9 @@ def test_imports_go_one_way() -> None:
         ("masqclip.data.x", "def f():\n    import masqclip.clip.text", True),
         ("masqclip.data.x", "from masqclip import Segmenter", True),
         ("masqclip.data.x", "from masqclip import cli", True),
+        ("masqclip.export.x", "from masqclip.render.overlay import draw_overlay", True),
+        ("masqclip.render.x", "from masqclip.devices import choose_device", True),
+        ("masqclip.render.x", "from masqclip.data.rle import decode_rle", False),
         ("masqclip.serve.x", "from masqclip.training.loop import train", True),
         ("masqclip.data.x", "from masqclip.errors import require", False),
         ("masqclip.data.x", "from masqclip import __version__, MasqclipError", False),
@@ -128,6 +136,14 @@ def test_files_are_short() -> None:
     assert {name: length for name, length in lengths.items() if length > MAX_LINES} == {}
 
 
+def test_every_studio_is_credited() -> None:
+    """The drawings' licences ask for it: NOTICE names each studio's source, as the index does."""
+    index = json.loads((TESTS / "data" / "sprites" / "index.json").read_text("utf-8"))
+    notice = (TESTS.parent / "NOTICE").read_text("utf-8")
+    missing = [name for name, entry in index["studios"].items() if entry["source"] not in notice]
+    assert missing == []
+
+
 def test_source_is_ascii() -> None:
     odd = [path.name for path in PACKAGE.rglob("*.py") if not path.read_text("utf-8").isascii()]
     assert odd == []
@@ -136,10 +152,12 @@ def test_source_is_ascii() -> None:
 # What importing costs
 
 HELP = "from masqclip.cli.main import main; main(['--help'])"
+CLI = sorted(path for path in (PACKAGE / "cli").glob("*.py") if path.stem != "__init__")
+EVERY_VERB = "import " + ", ".join(module_of(path) for path in CLI)
 VERB_HELP = "from masqclip.cli.main import main; main(['segment', '--help'])"
 
 
-@pytest.mark.parametrize("code", ["import masqclip", HELP, VERB_HELP])
+@pytest.mark.parametrize("code", ["import masqclip", HELP, VERB_HELP, EVERY_VERB])
 def test_nothing_heavy_is_imported(code: str) -> None:
     heavy = "{'torch', 'transformers', 'scipy'} & set(sys.modules)"
     check = f"import sys\n{code}\nassert not {heavy}, {heavy}"

@@ -12,14 +12,16 @@ Shapes: B pictures, Q proposals, H W the padded frame, h w = H/4 W/4, E embeddin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import CLIPConfig, CLIPModel, Mask2FormerConfig, PreTrainedModel
+from transformers import CLIPConfig, CLIPModel, PreTrainedModel
+from transformers.utils import logging
 
 from masqclip.clip.classifier import class_log_probs
 from masqclip.clip.masked_vision import (
@@ -37,7 +39,7 @@ from masqclip.decoding.semantic import decode_semantic, semantic_scores
 from masqclip.errors import MasqclipError
 from masqclip.export.coco import masks_to_rle
 from masqclip.proposals.base import Proposals, object_log_scores
-from masqclip.proposals.mask2former import Mask2FormerProposer
+from masqclip.proposals.mask2former import Mask2FormerProposer, mask2former_config
 
 
 @dataclass
@@ -93,7 +95,7 @@ class MasQClipModel(PreTrainedModel):
             raise MasqclipError(
                 f"proposer_type is {config.proposer_type!r}; this version knows 'mask2former'"
             )
-        self.proposer = Mask2FormerProposer(Mask2FormerConfig(**config.proposer_config))
+        self.proposer = Mask2FormerProposer(mask2former_config(config.proposer_config))
         self.queries = MaskQueries(self.clip.vision_model)
         self.queries.start(self.clip.vision_model, config.query_start)  # type: ignore[arg-type]
         self.clip.requires_grad_(False)
@@ -190,9 +192,7 @@ class MasQClipModel(PreTrainedModel):
             mask_embeddings=embeddings,
             class_log_probs=log_probs,
             frame_size=(int(pixel_values.shape[-2]), int(pixel_values.shape[-1])),
-            image_sizes=[
-                (int(mask.any(1).sum()), int(mask.any(0).sum())) for mask in pixel_mask
-            ],
+            image_sizes=[(int(mask.any(1).sum()), int(mask.any(0).sum())) for mask in pixel_mask],
         )
 
     def post_process_semantic_segmentation(
@@ -310,6 +310,20 @@ class MasQClipModel(PreTrainedModel):
             ]
             results.append({"segmentation": found.segment_map, "segments_info": info})
         return results
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Hold back transformers' progress bars and advice: what matters is said by our own errors."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _size(target_sizes: Sequence[tuple[int, int]] | None, index: int) -> tuple[int, int] | None:

@@ -32,7 +32,7 @@ from masqclip.decoding.panoptic import decode_panoptic
 from masqclip.decoding.semantic import decode_semantic
 from masqclip.devices import choose_device, choose_dtype
 from masqclip.errors import MasqclipError
-from masqclip.model import MasQClipModel
+from masqclip.model import MasQClipModel, quiet_transformers
 from masqclip.proposals.base import object_log_scores
 from masqclip.result import Segment, Segmentation
 
@@ -142,9 +142,10 @@ class Segmenter:
                 f"model.safetensors, a Hub name such as owner/model, or a shipped one ({shipped})"
             )
         try:
-            model = MasQClipModel.from_pretrained(
-                str(source), dtype=choose_dtype(dtype, where), use_safetensors=True
-            )
+            with quiet_transformers():
+                model = MasQClipModel.from_pretrained(
+                    str(source), dtype=choose_dtype(dtype, where), use_safetensors=True
+                )
             tokenizer = load_tokenizer(source)
         except MasqclipError:
             raise
@@ -343,9 +344,7 @@ class Segmenter:
 def _instances(
     model: MasQClipModel, encoded: EncodedImage, log_probs: Tensor, words: Vocabulary, least: float
 ) -> tuple[Segment, ...]:
-    found = decode_instance(
-        encoded.masks, log_probs, min_score=least, stuff_ids=words.stuff_ids
-    )
+    found = decode_instance(encoded.masks, log_probs, min_score=least, stuff_ids=words.stuff_ids)
     masks = found.unique_masks.cpu().numpy()
     return tuple(
         Segment(

@@ -38,6 +38,17 @@ def test_for_people(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
         assert part in shown
 
 
+def test_the_shipped_models_are_listed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    model = {"name": "small", "megabytes": 2.04, "summary": "knows [b]stickers[/b]"}
+    monkeypatch.setattr("masqclip.cli.info.packaged_models", lambda folder: [model])
+    assert main(["info"]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("small"))
+    assert line.split() == ["small", "2.0", "MB", "knows", "[b]stickers[/b]"]
+
+
 def test_models_are_folders_with_a_config(tmp_path: Path) -> None:
     small = tmp_path / "small"
     (small / "tokenizer").mkdir(parents=True)

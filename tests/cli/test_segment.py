@@ -225,6 +225,7 @@ def test_earlier_results_are_not_pictures(calls: Calls) -> None:
         (["a.png", "-v", "cat", "--tsak", "semantic"], "Did you mean --task?"),
         (["a.png", "-v", ""], "empty"),
         (["a.png", "-v", "cat,,dog"], "empty"),
+        (["a.png", "-v", "cat, cat"], "'cat' is given twice"),
         (["a.png", "-v", "cat", "--stuff", "sky"], "sky"),
         (["a.png"], "--vocabulary"),
         (["-v", "cat"], "no picture given"),
@@ -232,6 +233,7 @@ def test_earlier_results_are_not_pictures(calls: Calls) -> None:
         (["broken.png", "-v", "cat"], "broken.png: broken or cut short"),
         (["empty.png", "-v", "cat"], "empty.png: empty file"),
         (["notes.txt", "-v", "cat"], "notes.txt: not a picture"),
+        (["text.png", "-v", "cat"], "text.png: not a picture"),
         (["bare", "-v", "cat"], "bare: no picture in this folder"),
     ],
 )
@@ -240,7 +242,8 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
 ) -> None:
     Path("broken.png").write_bytes(picture("a.png").read_bytes()[:-20])
     Path("empty.png").touch()
-    Path("notes.txt").write_text("milk")
+    for name in ("notes.txt", "text.png"):
+        Path(name).write_text("milk")
     Path("bare").mkdir()
     assert run(*words) == 2
     shown, errors = capsys.readouterr()
@@ -276,6 +279,20 @@ def test_a_bad_picture_among_many(calls: Calls, capsys: pytest.CaptureFixture[st
     assert "2 of 4 pictures could not be read: gone.png, b.png; the other 2 in" in lines[2]
     assert len(lines) == 3
     assert len(written()) == 4
+
+
+def test_a_folder_with_one_bad_picture(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.png", "c.png"):
+        picture(f"photos/{name}")
+    Path("photos/b.png").write_text("no picture")
+    assert run("photos", "-v", "cat") == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert "photos/b.png: not a picture" in errors[0]
+    assert "1 of 3 pictures could not be read: photos/b.png; the other 2 in" in errors[1]
+    assert len(errors) == 2
+    assert [name for name in written() if name.endswith("json")] == [
+        "a.panoptic.json", "c.panoptic.json"
+    ]  # fmt: skip
 
 
 def test_nothing_but_bad_pictures_loads_no_model(calls: Calls) -> None:

@@ -99,7 +99,11 @@ def test_precision_of_each_split() -> None:
     pytest.importorskip("pycocotools")
     truth = {
         "images": [{"id": 1, "height": 40, "width": 40}],
-        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}, {"id": 3, "name": "owl"}],
+        "categories": [
+            {"id": 1, "name": "cat"},
+            {"id": 2, "name": "dog"},
+            {"id": 3, "name": "owl"},
+        ],
         "annotations": [
             annotation(1, 1, box_mask(0, 0)),
             annotation(2, 2, box_mask(20, 20)),

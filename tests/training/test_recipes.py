@@ -40,9 +40,7 @@ def test_overrides_reach_the_stage_and_the_loop(tmp_path: Path) -> None:
         ("[tune", [], "is not TOML"),
     ],
 )
-def test_mistakes_are_named(
-    tmp_path: Path, text: str, overrides: list[str], message: str
-) -> None:
+def test_mistakes_are_named(tmp_path: Path, text: str, overrides: list[str], message: str) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(text)
     with pytest.raises(MasqclipError, match=message):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from masqclip.result import Segmentation
 
 MAX_ROWS = 20
+LINE_SECONDS = 30.0  # between two lines of progress in a log
 
 
 def out_console() -> Console:
@@ -61,25 +64,41 @@ def found_table(title: str, result: Segmentation) -> Table:
 
 
 class Steps:
-    """A progress bar on stderr, with a line of text beside it; invisible where no one watches.
+    """A progress bar on stderr, with a note beside it; where no terminal is, a line now and then.
+
+    On a terminal: percentage, steps done of all, time elapsed and remaining, the note. Elsewhere,
+    as in a log, `show` prints a plain line at most every `LINE_SECONDS`, and leaving the last one.
 
     Args:
         label: what the steps are, in a word.
         total: how many there are.
         hidden: show nothing, terminal or not.
+        lines: print those plain lines; without them nothing is shown where no terminal is.
     """
 
-    def __init__(self, label: str, *, total: int, hidden: bool = False) -> None:
+    def __init__(self, label: str, *, total: int, hidden: bool = False, lines: bool = True) -> None:
         self._progress: Any = None
+        self._label, self._total = label, total
+        self._waiting: str | None = None  # the newest line that is not printed yet
+        self._started = self._printed = time.monotonic()
         console = err_console()
+        self._lines = lines and not hidden and not console.is_terminal
         if not hidden and console.is_terminal:
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+            from rich import progress
 
-            columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            texts = "[progress.description]{task.description}", "{task.fields[text]}"
             # Transient: pausing then wipes the bar, so that a table can take its place.
-            self._progress = Progress(texts[0], *columns, texts[1], console=console, transient=True)
-            self._task = self._progress.add_task(label, total=total, text="")
+            self._progress = progress.Progress(
+                progress.TextColumn("{task.description}", markup=False),
+                progress.BarColumn(),
+                progress.TaskProgressColumn(),
+                progress.MofNCompleteColumn(),
+                progress.TimeElapsedColumn(),
+                progress.TimeRemainingColumn(),
+                progress.TextColumn("{task.fields[note]}", markup=False),
+                console=console,
+                transient=True,
+            )
+            self._task = self._progress.add_task(label, total=total, note="")
 
     def __enter__(self) -> Steps:
         if self._progress is not None:
@@ -89,16 +108,30 @@ class Steps:
     def __exit__(self, *error: object) -> None:
         if self._progress is not None:
             self._progress.stop()
+        self._print_line()
 
     def advance(self) -> None:
         """One more step is done."""
         if self._progress is not None:
             self._progress.advance(self._task)
 
-    def show(self, step: int, text: str = "") -> None:
+    def show(self, done: int, note: str = "") -> None:
         """So many steps are done, and this is to be said of the last one."""
         if self._progress is not None:
-            self._progress.update(self._task, completed=step, text=text)
+            self._progress.update(self._task, completed=done, note=one_line(note))
+        elif self._lines:
+            now = time.monotonic()
+            share = 100 * done // self._total if self._total else 100
+            elapsed = timedelta(seconds=round(now - self._started))
+            line = f"{self._label}: {share} %, {done} of {self._total}, {elapsed} elapsed"
+            self._waiting = f"{line}  {note}" if note else line
+            if now - self._printed >= LINE_SECONDS:
+                self._print_line()
+
+    def _print_line(self) -> None:
+        if self._waiting is not None:
+            err_console().print(one_line(self._waiting), markup=False, soft_wrap=True)
+            self._waiting, self._printed = None, time.monotonic()
 
     @contextmanager
     def paused(self) -> Iterator[None]:

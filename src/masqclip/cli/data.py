@@ -25,10 +25,10 @@ masqclip data stickers --sprites sprites --images 16000 --seed 3 --out scenes
 masqclip data stickers --sprites sprites --images 300 --seed 1000 --out heldout
 
 # the studio that no training ever sees
-masqclip data stickers --sprites sprites --studios fluent-emoji --images 300 --seed 1001 --out unseen
+masqclip data stickers --sprites sprites --studios fluent-emoji -n 300 --seed 1001 -o unseen
 
 # small pictures with captions and without masks, to pretrain a CLIP on
-masqclip data stickers --sprites sprites --kind windows --captions-only --images 100000 --seed 1 --out windows
+masqclip data stickers --kind windows --captions-only --images 100000 --seed 1 --out windows
 ```""",
 )
 

@@ -132,7 +132,9 @@ def segment(
     paths, missing = _find(images, recursive=recursive, out=out)
     total = len(paths) + len(missing)
     segmenter: Segmenter | None = None
-    with Steps("pictures", total=total, hidden=quiet or total == 1) as steps:
+    # Each picture's own table or JSON line is what a log shows of the progress.
+    hidden = quiet or total == 1
+    with Steps("pictures", total=total, hidden=hidden, lines=False) as steps:
         failures = _Failures(steps, json)
         for source, error in missing.items():
             if total == 1:

@@ -102,9 +102,7 @@ def encode_image(vision: Any, pixel_values: Tensor) -> ImageTokens:
     return ImageTokens(tuple(keys), tuple(values))
 
 
-def embed_masks(
-    clip: Any, queries: MaskQueries, tokens: ImageTokens, visible: Tensor
-) -> Tensor:
+def embed_masks(clip: Any, queries: MaskQueries, tokens: ImageTokens, visible: Tensor) -> Tensor:
     """Read every mask's content out of an encoded picture.
 
     Args:

@@ -245,9 +245,7 @@ class StickerWorld:
                 if not rows:
                     continue
                 picked = torch.tensor([plans[b].sprites[slot] for b in rows], device=self.device)
-                theta = torch.tensor(
-                    [_placement(plans[b], slot) for b in rows], device=self.device
-                )
+                theta = torch.tensor([_placement(plans[b], slot) for b in rows], device=self.device)
                 grid = F.affine_grid(theta, [len(rows), 4, size, size], align_corners=False)
                 sticker = F.grid_sample(sheet[picked], grid, align_corners=False)
                 alpha = sticker[:, 3:]
@@ -278,7 +276,9 @@ class StickerWorld:
                 continue
             slot = number - 1 - len(plan.stuff)
             thing = slot >= 0
-            name = self.sprites.names[plan.sprites[slot]] if thing else _STUFF[plan.stuff[number - 1]]
+            name = (
+                self.sprites.names[plan.sprites[slot]] if thing else _STUFF[plan.stuff[number - 1]]
+            )
             studio = self.sprites.studios[plan.sprites[slot]] if thing else None
             table[number] = len(regions) + 1
             regions.append(Region(len(regions) + 1, name, thing, studio, int(area)))

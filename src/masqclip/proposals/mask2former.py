@@ -114,6 +114,12 @@ class Mask2FormerProposer(nn.Module):
         return proposer
 
 
+def mask2former_config(values: dict[str, Any]) -> Mask2FormerConfig:
+    """The configuration that a dictionary, such as a part of a ``config.json``, describes."""
+    with _quiet("transformers.models.mask2former.configuration_mask2former"):
+        return Mask2FormerConfig(**values)
+
+
 def miniature_mask2former_config(
     *,
     num_queries: int = 28,

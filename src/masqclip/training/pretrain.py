@@ -96,7 +96,9 @@ class PretrainStage:
             grid - length // settings.patch_size for length in pixels.shape[-2:]
         )
         corner = torch.from_numpy(chance.integers(0, [rows_left + 1, columns_left + 1]))
-        captions = [sample.captions[int(chance.integers(len(sample.captions)))] for sample in samples]
+        captions = [
+            sample.captions[int(chance.integers(len(sample.captions)))] for sample in samples
+        ]
         tokens = self.tokenizer(captions, padding=True, truncation=True, return_tensors="pt")
         return {"pixels": pixels, "tokens": tokens["input_ids"], "corner": corner}
 

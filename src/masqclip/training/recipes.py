@@ -62,7 +62,9 @@ def load_recipe(
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise MasqclipError(f"the recipe {path} is not TOML: {error}") from error
     if stage not in tables:
-        raise MasqclipError(f"the recipe {path.stem} has no stage {stage!r}; it has {_list(tables)}")
+        raise MasqclipError(
+            f"the recipe {path.stem} has no stage {stage!r}; it has {_list(tables)}"
+        )
     own = dict(tables[stage])
     loop = dict(own.pop("loop", {}))
     for override in overrides:

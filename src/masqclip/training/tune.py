@@ -136,7 +136,9 @@ class TuneStage:
         logits = clip_logits(embeddings, self.text_embeddings)
         loss = tuning_loss(logits, targets, background_weight=self.settings.background_weight)
         matched = targets < len(self.text_embeddings) - 1
-        right = (logits.argmax(-1) == targets)[matched].float().mean() if matched.any() else loss * 0
+        right = (
+            (logits.argmax(-1) == targets)[matched].float().mean() if matched.any() else loss * 0
+        )
         return {
             "loss": self.settings.loss_weight * loss,
             "named": right.detach(),

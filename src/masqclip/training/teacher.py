@@ -1,10 +1,10 @@
 """The teacher: a class-agnostic proposer learns masks from base annotations (MasQCLIP, sec. 3.2).
 
 Mask2Former with one class, "object": every annotated mask, thing or stuff, is one, and nothing is
-told of what it shows. What nobody annotated counts as "no object"; undoing that
-is distillation's work.
+told of what it shows. What nobody annotated counts as "no object"; undoing that is distillation's
+work.
 
-The loss is Mask2Former's own, from transformers: Hungarian matching, cross-entropy, point-wise mask
+The loss is Mask2Former's own (`criterion.py`): Hungarian matching, cross-entropy, point-wise mask
 and Dice losses, at every decoder layer.
 """
 
@@ -22,6 +22,7 @@ from masqclip.data.coco import CocoPanoptic, Sample
 from masqclip.data.transforms import flip, large_scale_jitter, normalise, pad
 from masqclip.errors import MasqclipError
 from masqclip.proposals.mask2former import Mask2FormerProposer
+from masqclip.training.criterion import CriterionSettings, mask_losses
 from masqclip.training.sampling import step_indices
 from masqclip.training.settings import TeacherSettings
 
@@ -33,7 +34,7 @@ class TeacherStage:
 
     Args:
         dataset: pictures with masks; what categories they have does not matter.
-        config: the architecture. Its loss weights and points are set from `settings`.
+        config: the architecture.
         settings: how.
 
     Raises:
@@ -49,11 +50,13 @@ class TeacherStage:
             raise MasqclipError(f"{dataset.folder} holds no picture to train on")
         self.dataset = dataset
         self.settings = settings
-        config.class_weight = settings.class_weight
-        config.mask_weight = settings.mask_weight
-        config.dice_weight = settings.dice_weight
-        config.no_object_weight = settings.no_object_weight
-        config.train_num_points = settings.num_points
+        self.criterion = CriterionSettings(
+            class_weight=settings.class_weight,
+            mask_weight=settings.mask_weight,
+            dice_weight=settings.dice_weight,
+            no_object_weight=settings.no_object_weight,
+            num_points=settings.num_points,
+        )
         torch.manual_seed(settings.seed)
         self.module = Mask2FormerProposer(config)
 
@@ -94,11 +97,9 @@ class TeacherStage:
 
     def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Mask2Former's loss over all decoder layers, and the last layer's three parts."""
-        masks = [found.float() for found in batch["masks"]]
-        labels = [torch.zeros(len(found), dtype=torch.long, device=found.device) for found in masks]
-        segmenter = self.module.segmenter
-        output = segmenter(pixel_values=batch["pixels"], mask_labels=masks, class_labels=labels)
-        return {"loss": output.loss.squeeze()}
+        layers = self.module.layer_proposals(batch["pixels"])
+        with torch.autocast(batch["pixels"].device.type, enabled=False):
+            return mask_losses(layers, batch["masks"], self.criterion)
 
     def save(self, folder: Path) -> None:
         """Write the proposer in transformers' format."""

@@ -1,0 +1,189 @@
+"""Mask2Former's loss for class-agnostic masks (Cheng et al., 2022), shared by teacher and student.
+
+Each layer's proposals are matched one to one with the annotated masks (Hungarian), and the matched
+ones learn "object" and their mask, all others "no object". Masks are compared on points: uniform
+ones for the matching, mostly uncertain ones for the loss.
+
+- A batch is matched and compared as tensors padded to the largest number of masks, not image by
+  image; pictures without any mask are ordinary.
+- The layers of one step share their matching points, so targets are sampled once.
+- Points come from torch's global generator, which the training loop seeds at each step.
+
+Shapes: `B` images, `N` annotated masks (padded), `Q` proposals, `P` points, `M` matched pairs,
+`H W` the frame, `h w` the proposals' masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from masqclip.proposals.base import Proposals
+
+
+@dataclass(frozen=True)
+class CriterionSettings:
+    """Weights and points of the loss; the defaults are the published ones.
+
+    Attributes:
+        class_weight: of the cross entropy "object or not", in loss and matching.
+        mask_weight: of the masks' binary cross entropy, in loss and matching.
+        dice_weight: of the masks' Dice loss, in loss and matching.
+        no_object_weight: of unmatched proposals within the cross entropy.
+        num_points: points a mask is compared on.
+        oversample_ratio: random points drawn, as a multiple, to find the uncertain ones among.
+        importance_ratio: the share of points that are the most uncertain; the rest are random.
+    """
+
+    class_weight: float = 2.0
+    mask_weight: float = 5.0
+    dice_weight: float = 5.0
+    no_object_weight: float = 0.1
+    num_points: int = 12544
+    oversample_ratio: float = 3.0
+    importance_ratio: float = 0.75
+
+
+def mask_losses(
+    layers: Sequence[Proposals], masks: Sequence[Tensor], settings: CriterionSettings
+) -> dict[str, Tensor]:
+    """The loss over all decoder layers (deep supervision).
+
+    Args:
+        layers: proposals after each layer, the final ones last.
+        masks: for each picture its annotated masks [G, H, W] bool; G may be zero.
+        settings: weights and points.
+
+    Returns:
+        ``loss``: the weighted sum over layers, which is minimised; ``object``, ``mask`` and
+        ``dice``: the final layer's, unweighted.
+    """
+    counts = [len(found) for found in masks]
+    targets = pad_sequence(list(masks), batch_first=True)
+    if targets.shape[1] == 0:  # a batch without any mask: one of padding, which is never matched
+        targets = targets.new_zeros((len(counts), 1, *targets.shape[2:]))
+    points = torch.rand(len(counts), settings.num_points, 2, device=targets.device)
+    sampled_targets = _sample(targets.float(), points)
+    num_masks = max(1, sum(counts))
+    total: Tensor | float = 0.0
+    parts: dict[str, Tensor] = {}
+    for layer in layers:
+        mask_logits, object_logits = layer.mask_logits.float(), layer.object_logits.float()
+        with torch.no_grad():
+            costs = matching_costs(
+                _sample(mask_logits, points), object_logits, sampled_targets, settings
+            )
+            pairs = match(costs, counts)
+        matched = torch.zeros(object_logits.shape[:2], dtype=torch.long, device=targets.device)
+        matched[pairs[0], pairs[1]] = 1
+        # Class 0 is "object", the last one "no object".
+        weights = object_logits.new_tensor([1.0, settings.no_object_weight])
+        parts["object"] = F.cross_entropy(
+            object_logits.flatten(0, 1), 1 - matched.view(-1), weights
+        )
+        parts["mask"], parts["dice"] = _pair_losses(
+            mask_logits[pairs[0], pairs[1]], targets[pairs[0], pairs[2]], num_masks, settings
+        )
+        total = (
+            total
+            + settings.class_weight * parts["object"]
+            + settings.mask_weight * parts["mask"]
+            + settings.dice_weight * parts["dice"]
+        )
+    assert isinstance(total, Tensor)
+    return {"loss": total} | {name: value.detach() for name, value in parts.items()}
+
+
+def matching_costs(
+    point_logits: Tensor, object_logits: Tensor, targets: Tensor, settings: CriterionSettings
+) -> Tensor:
+    """What it costs to match each proposal with each annotated mask.
+
+    Args:
+        point_logits: [B, Q, P] mask logits at the points.
+        object_logits: [B, Q, 2].
+        targets: [B, N, P] annotated masks at the same points, 0..1.
+        settings: the weights.
+
+    Returns:
+        [B, Q, N].
+    """
+    points = point_logits.shape[-1]
+    inside = targets.transpose(1, 2)
+    # BCE against target t is softplus(x) - x t: one matrix product for all pairs.
+    cross_entropy = (
+        F.softplus(point_logits).sum(-1, keepdim=True) - point_logits @ inside
+    ) / points
+    probabilities = point_logits.sigmoid()
+    overlap = probabilities @ inside
+    sizes = probabilities.sum(-1, keepdim=True) + targets.sum(-1).unsqueeze(1)
+    dice = 1 - (2 * overlap + 1) / (sizes + 1)
+    objectness = object_logits.softmax(-1)[..., :1]
+    return (
+        settings.mask_weight * cross_entropy
+        + settings.dice_weight * dice
+        - settings.class_weight * objectness
+    )
+
+
+def match(costs: Tensor, counts: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Match each picture's annotations with proposals at the least total cost.
+
+    Args:
+        costs: [B, Q, N]; a cost that is not finite is matched last.
+        counts: how many annotations each of the B pictures has.
+
+    Returns:
+        Picture, proposal and annotation of each pair, [M] int64 each.
+    """
+    largest = torch.finfo(torch.float32).max
+    table = torch.nan_to_num(costs.float(), largest, largest, largest).cpu().numpy()
+    triples = [
+        (picture, proposal, annotation)
+        for picture, count in enumerate(counts)
+        for proposal, annotation in zip(
+            *linear_sum_assignment(table[picture, :, :count]), strict=True
+        )
+    ]
+    pairs = torch.tensor(triples, dtype=torch.long, device=costs.device).view(-1, 3)
+    return pairs[:, 0], pairs[:, 1], pairs[:, 2]
+
+
+def _pair_losses(
+    logits: Tensor, targets: Tensor, num_masks: int, settings: CriterionSettings
+) -> tuple[Tensor, Tensor]:
+    """BCE and Dice loss of matched masks [M, h, w] and [M, H, W], on points, over `num_masks`."""
+    if len(logits) == 0:
+        return logits.sum(), logits.sum()
+    with torch.no_grad():
+        points = _uncertain_points(logits, settings)
+        labels = _sample(targets[:, None].float(), points)[:, 0]
+    values = _sample(logits[:, None], points)[:, 0]
+    cross_entropy = F.binary_cross_entropy_with_logits(values, labels, reduction="none").mean(-1)
+    probabilities = values.sigmoid()
+    overlap = 2 * (probabilities * labels).sum(-1)
+    dice = 1 - (overlap + 1) / (probabilities.sum(-1) + labels.sum(-1) + 1)
+    return cross_entropy.sum() / num_masks, dice.sum() / num_masks
+
+
+def _uncertain_points(logits: Tensor, settings: CriterionSettings) -> Tensor:
+    """Points [M, P, 2] for masks [M, h, w]: those with logits nearest zero, and random ones."""
+    uncertain = int(settings.importance_ratio * settings.num_points)
+    drawn = int(settings.oversample_ratio * settings.num_points)
+    candidates = torch.rand(len(logits), drawn, 2, device=logits.device)
+    distance = _sample(logits[:, None], candidates)[:, 0].abs()
+    nearest = distance.topk(uncertain, dim=1, largest=False, sorted=False).indices
+    chosen = candidates.gather(1, nearest[..., None].expand(-1, -1, 2))
+    rest = torch.rand(len(logits), settings.num_points - uncertain, 2, device=logits.device)
+    return torch.cat([chosen, rest], dim=1)
+
+
+def _sample(maps: Tensor, points: Tensor) -> Tensor:
+    """Bilinear values of maps [B, C, H, W] at points [B, P, 2] in 0..1 (x, y) -> [B, C, P]."""
+    return F.grid_sample(maps, 2 * points[:, None] - 1, align_corners=False)[:, :, 0]

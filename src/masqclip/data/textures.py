@@ -4,8 +4,8 @@ Every texture is a function of pixel coordinates, smooth noise and a few random 
 for a whole batch of regions at once. Coordinates are in units of the scene's shorter side, so that
 a texture looks the same at any resolution.
 
-Shapes: N regions, H x W pixels. `y`, `x`: [H,W] in 0..1 of the scene. `noise`: [N,3,H,W], 0..1,
-from coarse (channel 0) to fine (channel 2). `dice`: [N,4] uniform random numbers that vary the look.
+Shapes: N regions, H x W pixels. `y`, `x`: [H,W] in 0..1 of the scene. `noise`: [N,3,H,W], 0 to 1,
+from coarse (channel 0) to fine (channel 2). `dice`: [N,4] uniform numbers that vary the look.
 """
 
 from __future__ import annotations

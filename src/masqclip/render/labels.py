@@ -1,0 +1,201 @@
+"""Where the label of a segment goes, and how it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
+
+from masqclip.render.palette import Colour, ink_on, mix
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+Rectangle = tuple[int, int, int, int]
+
+ELLIPSIS = "\u2026"
+# The most of the frame's width that one label takes.
+_WIDEST = 0.45
+# Masks are looked at no larger than this when a place inside them is sought.
+_SEARCH_EDGE = 160
+# A label that would hide more of its segment than this stands beside it instead.
+_HIDES_TOO_MUCH = 0.3
+# Steps, of half a label each way, to try around the best place, the nearest first.
+_LATTICE = sorted(
+    ((across, down) for across in range(-4, 5) for down in range(-10, 11)),
+    key=lambda at: (at[0] * at[0] + at[1] * at[1], at),
+)
+
+
+@dataclass(frozen=True)
+class Label:
+    """A text in its box: the box in pixels of the canvas (x1, y1 exclusive) and its colour."""
+
+    text: str
+    box: Rectangle
+    colour: Colour
+
+
+class LabelLayout:
+    """Finds places for labels in one frame, each as free of the earlier ones as it can be.
+
+    Args:
+        size: (width, height) of the canvas in pixels.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.size = size
+        edge = max(size)
+        self.font: Font = ImageFont.load_default(round(8 + 0.011 * edge))
+        # Height by letters that reach highest and lowest, so that all boxes are equally high.
+        _, top, _, bottom = self.font.getbbox("Alpgjy")
+        self._top = round(top)
+        self._pad = (max(3, round(0.006 * edge)), max(2, round(0.004 * edge)))
+        self.height = round(bottom - top) + 2 * self._pad[1]
+        self.gap = max(2, round(0.004 * edge))
+        self._taken: list[Rectangle] = []
+
+    def place(
+        self,
+        name: str,
+        score: str,
+        colour: Colour,
+        mask: NDArray[np.bool_],
+        box: Rectangle,
+    ) -> Label | None:
+        """Place the label of one segment and keep its place from the later ones.
+
+        Args:
+            name: the segment's name; shortened with an ellipsis where it is too wide.
+            score: what stands behind the name, or an empty string.
+            colour: the box's colour.
+            mask: [h, w] bool, the segment within its box, at any scale.
+            box: where that box lies on the canvas.
+
+        Returns:
+            The label; None where the frame has no room for one.
+        """
+        text = self._fitted(" ".join(name.split()), score)
+        width = round(self.font.getlength(text)) + 2 * self._pad[0]
+        frame_width, frame_height = self.size
+        if not text or width > frame_width or self.height > frame_height:
+            return None
+        best: Rectangle | None = None
+        least = 0
+        for x, y in self._centres(mask, box, width):
+            x0 = min(max(round(x - width / 2), 0), frame_width - width)
+            y0 = min(max(round(y - self.height / 2), 0), frame_height - self.height)
+            place = (x0, y0, x0 + width, y0 + self.height)
+            overlap = sum(_shared(place, other, self.gap) for other in self._taken)
+            if best is None or overlap < least:
+                best, least = place, overlap
+            if least == 0:
+                break
+        if best is None:
+            return None
+        self._taken.append(best)
+        return Label(text, best, colour)
+
+    def draw(self, canvas: Image.Image, label: Label) -> None:
+        """Draw a placed label on the canvas."""
+        pen = ImageDraw.Draw(canvas)
+        x0, y0, x1, y1 = label.box
+        radius = max(2, self.height // 5)
+        # A rim keeps the box apart from a mask of its own colour.
+        edge = mix(label.colour, (0, 0, 0), 0.45)
+        pen.rounded_rectangle((x0, y0, x1 - 1, y1 - 1), radius, fill=label.colour, outline=edge)
+        at = (x0 + self._pad[0], y0 + self._pad[1] - self._top)
+        pen.text(at, label.text, font=self.font, fill=ink_on(label.colour))
+
+    def _fitted(self, name: str, score: str) -> str:
+        """The name, shortened until it fits with its score; without the score if that is needed."""
+        limit = max(_WIDEST * self.size[0], 6.0 * self.height) - 2 * self._pad[0]
+        limit = min(limit, self.size[0] - 2 * self._pad[0])
+        for tail in (f" {score}" if score else "", ""):
+            for length in range(len(name), 0, -1):
+                short = name if length == len(name) else name[:length].rstrip() + ELLIPSIS
+                if self.font.getlength(short + tail) <= limit:
+                    return short + tail
+        return ""
+
+    def _centres(
+        self, mask: NDArray[np.bool_], box: Rectangle, width: int
+    ) -> Iterator[tuple[float, float]]:
+        """Points to try as the label's centre, the best first."""
+        x0, y0, x1, y1 = box
+        step = self.height + self.gap
+        middle = (x0 + x1) / 2
+        covered = min(width, x1 - x0) * min(self.height, y1 - y0)
+        shown = mask.mean() * (x1 - x0) * (y1 - y0)
+        beside = [
+            (middle, y0 - step / 2),
+            (middle, y1 + step / 2),
+            (x1 + (width / 2 + self.gap), (y0 + y1) / 2),
+            (x0 - (width / 2 + self.gap), (y0 + y1) / 2),
+        ]
+        # Places that would be pushed back over the segment by the frame are of no use.
+        beside = [
+            (x, y)
+            for x, y in beside
+            if step / 2 <= y <= self.size[1] - step / 2
+            and (y0 - step <= y <= y1 + step)
+            and (y < y0 or y > y1 or width / 2 <= x <= self.size[0] - width / 2)
+        ]
+        inside = interior_points(mask, box, 6)
+        if covered > _HIDES_TOO_MUCH * shown:
+            yield from beside
+            yield from inside
+        else:
+            yield from inside
+            yield from beside
+        if not inside:
+            return
+        x, y = inside[0]
+        for across, down in _LATTICE:
+            yield x + across * (width / 2 + self.gap), y + down * step / 2
+
+
+def interior_points(
+    mask: NDArray[np.bool_], box: Rectangle, count: int
+) -> list[tuple[float, float]]:
+    """The points of a mask farthest from its border, each away from the earlier ones.
+
+    Args:
+        mask: [h, w] bool, at any scale.
+        box: where the mask lies on the canvas; the points are given in its coordinates.
+        count: how many points at most.
+
+    Returns:
+        (x, y) on the canvas, the most interior first; none for an empty mask.
+    """
+    stride = -(-max(mask.shape) // _SEARCH_EDGE)
+    small = mask[::stride, ::stride]
+    if not small.any():
+        small, stride = mask, 1
+    if not small.any():
+        return []
+    # The frame counts as a border too: a label in a corner is further from it than its mask.
+    depth = ndimage.distance_transform_edt(np.pad(small, 1))[1:-1, 1:-1]
+    scale_x = (box[2] - box[0]) / mask.shape[1]
+    scale_y = (box[3] - box[1]) / mask.shape[0]
+    rows, columns = np.ogrid[: small.shape[0], : small.shape[1]]
+    points: list[tuple[float, float]] = []
+    for _ in range(count):
+        row, column = np.unravel_index(int(depth.argmax()), depth.shape)
+        reach = float(depth[row, column])
+        if reach <= 0:
+            break
+        x = box[0] + (int(column) * stride + 0.5 * min(stride, mask.shape[1])) * scale_x
+        y = box[1] + (int(row) * stride + 0.5 * min(stride, mask.shape[0])) * scale_y
+        points.append((x, y))
+        depth[(rows - row) ** 2 + (columns - column) ** 2 <= max(reach, 2.0) ** 2] = 0
+    return points
+
+
+def _shared(a: Rectangle, b: Rectangle, gap: int) -> int:
+    """The area in pixels that two boxes share, the first one grown by the gap."""
+    width = min(a[2] + gap, b[2]) - max(a[0] - gap, b[0])
+    height = min(a[3] + gap, b[3]) - max(a[1] - gap, b[1])
+    return max(width, 0) * max(height, 0)

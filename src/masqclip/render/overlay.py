@@ -1,0 +1,201 @@
+"""Masks drawn over the picture they belong to.
+
+Everything is done with 8-bit masks inside the box of one segment at a time, so that a picture of
+50 megapixels with a hundred segments needs little more memory than the picture itself.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageChops, ImageFilter
+
+from masqclip.errors import MasqclipError
+from masqclip.render.labels import LabelLayout, Rectangle
+from masqclip.render.palette import Colour, instance_colour, mix
+
+# Pictures smaller than this along their long edge are enlarged by a whole number first.
+SMALL_EDGE = 384
+# Stuff is tinted with this share of the opacity of things.
+_STUFF_SHARE = 0.6
+_BLACK: Colour = (12, 12, 16)
+_WHITE: Colour = (255, 255, 255)
+
+
+class DrawnSegment(Protocol):
+    """What a segment must have to be drawn."""
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """[H, W] bool."""
+
+    @property
+    def name(self) -> str:
+        """The category's name."""
+
+    @property
+    def score(self) -> float:
+        """How sure the model is, 0 to 1."""
+
+    @property
+    def thing(self) -> bool:
+        """Whether the segment is a countable object."""
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """(x0, y0, x1, y1) in pixels, x1 and y1 exclusive."""
+
+    @property
+    def area(self) -> int:
+        """The pixels of the mask."""
+
+
+def draw_overlay(
+    image: NDArray[np.uint8],
+    segments: Sequence[DrawnSegment],
+    *,
+    opacity: float = 0.55,
+    labels: bool = True,
+    scores: bool = True,
+) -> Image.Image:
+    """Draw segments over their picture.
+
+    Stuff lies below things and is tinted more lightly; things have a contour. Small segments lie
+    over large ones. The same input always gives the same pixels.
+
+    Args:
+        image: [H, W, 3] uint8 RGB.
+        segments: what to draw; empty ones are left out.
+        opacity: how much of the colour of a thing covers the picture, 0 to 1.
+        labels: whether to write the names. The font is Pillow's own; it has Latin letters only.
+        scores: whether the labels hold the scores.
+
+    Returns:
+        An RGB picture: of the same size, or enlarged by the whole number that brings its long edge
+        to 384 pixels or more.
+
+    Raises:
+        MasqclipError: the picture, the opacity or the size of a mask is not as said above.
+    """
+    _check(image, segments, opacity)
+    height, width = image.shape[:2]
+    factor = -(-SMALL_EDGE // max(height, width))
+    canvas = Image.fromarray(np.ascontiguousarray(image))
+    if factor > 1:
+        canvas = canvas.resize((width * factor, height * factor), Image.Resampling.LANCZOS)
+    # Stuff first, then things; among either the largest first. Sorting is stable.
+    shown = [segment for segment in segments if segment.area > 0]
+    coloured = list(zip(shown, _colours(shown), strict=True))
+    coloured.sort(key=lambda pair: (pair[0].thing, -pair[0].area))
+    for segment, colour in coloured:
+        _draw_mask(canvas, segment, colour, factor=factor, opacity=opacity)
+    if labels:
+        _draw_labels(canvas, coloured, factor=factor, scores=scores)
+    return canvas
+
+
+def _check(image: NDArray[np.uint8], segments: Sequence[DrawnSegment], opacity: float) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise MasqclipError(
+            f"cannot draw on an array of shape {tuple(image.shape)} and type {image.dtype}: "
+            "give an RGB picture, [H, W, 3] uint8"
+        )
+    if not 0 <= opacity <= 1:
+        raise MasqclipError(f"opacity is {opacity}: give a number from 0 to 1")
+    for segment in segments:
+        if segment.mask.shape != image.shape[:2]:
+            raise MasqclipError(
+                f"the mask of {segment.name!r} has the shape {tuple(segment.mask.shape)}, the "
+                f"picture {tuple(image.shape[:2])}: give both at the same size"
+            )
+
+
+def _colours(segments: Sequence[DrawnSegment]) -> list[Colour]:
+    """One colour per segment: that of its name, varied from one segment of a name to the next."""
+    seen: Counter[str] = Counter()
+    colours = []
+    for segment in segments:
+        colours.append(instance_colour(segment.name, seen[segment.name]))
+        seen[segment.name] += 1
+    return colours
+
+
+def _box_of(segment: DrawnSegment, size: tuple[int, int], margin: int = 0) -> Rectangle:
+    """The box in whole pixels, grown by a margin and cut to a frame of (width, height)."""
+    x0, y0, x1, y1 = segment.box
+    return (
+        max(int(np.floor(x0)) - margin, 0),
+        max(int(np.floor(y0)) - margin, 0),
+        min(int(np.ceil(x1)) + margin, size[0]),
+        min(int(np.ceil(y1)) + margin, size[1]),
+    )
+
+
+def _draw_mask(
+    canvas: Image.Image, segment: DrawnSegment, colour: Colour, *, factor: int, opacity: float
+) -> None:
+    line = max(1.0, max(canvas.size) / 420)
+    margin = int(np.ceil(3 * line / factor)) + 1
+    rows, columns = segment.mask.shape
+    x0, y0, x1, y1 = _box_of(segment, (columns, rows), margin)
+    if x1 <= x0 or y1 <= y0:
+        return
+    crop = segment.mask[y0:y1, x0:x1]
+    area = Image.fromarray(crop.astype(np.uint8) * np.uint8(255))
+    if factor > 1:
+        size = (area.width * factor, area.height * factor)
+        # Bicubic and a steep ramp about one half: smooth outlines instead of stairs.
+        area = area.resize(size, Image.Resampling.BICUBIC).point(_ramp(96, 160))
+    at = (x0 * factor, y0 * factor)
+    if not segment.thing:
+        pale = mix(colour, _WHITE, 0.12)
+        canvas.paste(pale, at, _scaled(area, opacity * _STUFF_SHARE))
+        return
+    canvas.paste(colour, at, _scaled(area, opacity))
+    # A blurred mask tells how far a pixel is from the border: near one half, on it.
+    soft = area.filter(ImageFilter.GaussianBlur(line))
+    outside = ImageChops.multiply(ImageChops.invert(area), soft.point(_ramp(10, 110)))
+    canvas.paste(_BLACK, at, _scaled(outside, 0.75))
+    inside = ImageChops.multiply(area, soft.point(_ramp(250, 215)))
+    canvas.paste(mix(colour, _WHITE, 0.6), at, inside)
+
+
+def _ramp(zero: int, full: int) -> list[int]:
+    """A table of 256 values: 0 at one grey value, 255 at another, straight between."""
+    return [round(255 * min(max((v - zero) / (full - zero), 0.0), 1.0)) for v in range(256)]
+
+
+def _scaled(mask: Image.Image, share: float) -> Image.Image:
+    return mask.point([round(value * share) for value in range(256)])
+
+
+def _draw_labels(
+    canvas: Image.Image,
+    coloured: Sequence[tuple[DrawnSegment, Colour]],
+    *,
+    factor: int,
+    scores: bool,
+) -> None:
+    layout = LabelLayout(canvas.size)
+    placed = []
+    # Small things have few places, large stuff has many: the last drawn choose first.
+    for segment, colour in reversed(coloured):
+        rows, columns = segment.mask.shape
+        x0, y0, x1, y1 = _box_of(segment, (columns, rows))
+        if x1 <= x0 or y1 <= y0:
+            continue
+        label = layout.place(
+            segment.name,
+            f"{segment.score:.2f}" if scores else "",
+            colour if segment.thing else mix(colour, _WHITE, 0.12),
+            segment.mask[y0:y1, x0:x1],
+            (x0 * factor, y0 * factor, x1 * factor, y1 * factor),
+        )
+        if label is not None:
+            placed.append(label)
+    for label in reversed(placed):
+        layout.draw(canvas, label)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from masqclip.render.palette import Colour, ink_on
+from masqclip.render.palette import Colour, ink_on, mix
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Rectangle = tuple[int, int, int, int]
@@ -22,6 +22,11 @@ _WIDEST = 0.45
 _SEARCH_EDGE = 160
 # A label that would hide more of its segment than this stands beside it instead.
 _HIDES_TOO_MUCH = 0.3
+# Steps, of half a label each way, to try around the best place, the nearest first.
+_LATTICE = sorted(
+    ((across, down) for across in range(-4, 5) for down in range(-10, 11)),
+    key=lambda at: (at[0] * at[0] + at[1] * at[1], at),
+)
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,9 @@ class LabelLayout:
         pen = ImageDraw.Draw(canvas)
         x0, y0, x1, y1 = label.box
         radius = max(2, self.height // 5)
-        pen.rounded_rectangle((x0, y0, x1 - 1, y1 - 1), radius, fill=label.colour)
+        # A rim keeps the box apart from a mask of its own colour.
+        edge = mix(label.colour, (0, 0, 0), 0.45)
+        pen.rounded_rectangle((x0, y0, x1 - 1, y1 - 1), radius, fill=label.colour, outline=edge)
         at = (x0 + self._pad[0], y0 + self._pad[1] - self._top)
         pen.text(at, label.text, font=self.font, fill=ink_on(label.colour))
 
@@ -146,9 +153,8 @@ class LabelLayout:
         if not inside:
             return
         x, y = inside[0]
-        for ring in range(1, 5):
-            for dx, dy in ((0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (1, -1), (-1, 1), (1, 1)):
-                yield x + dx * ring * width / 2, y + dy * ring * step
+        for across, down in _LATTICE:
+            yield x + across * (width / 2 + self.gap), y + down * step / 2
 
 
 def interior_points(

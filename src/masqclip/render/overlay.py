@@ -125,7 +125,7 @@ def _colours(segments: Sequence[DrawnSegment]) -> list[Colour]:
 
 
 def _box_of(segment: DrawnSegment, size: tuple[int, int], margin: int = 0) -> Rectangle:
-    """The segment's box in whole pixels, grown by a margin and cut to a (width, height) frame."""
+    """The box in whole pixels, grown by a margin and cut to a frame of (width, height)."""
     x0, y0, x1, y1 = segment.box
     return (
         max(int(np.floor(x0)) - margin, 0),
@@ -159,9 +159,9 @@ def _draw_mask(
     # A blurred mask tells how far a pixel is from the border: near one half, on it.
     soft = area.filter(ImageFilter.GaussianBlur(line))
     outside = ImageChops.multiply(ImageChops.invert(area), soft.point(_ramp(10, 110)))
-    canvas.paste(_BLACK, at, _scaled(outside, 0.55))
-    inside = ImageChops.multiply(area, soft.point(_ramp(246, 205)))
-    canvas.paste(mix(colour, _WHITE, 0.45), at, inside)
+    canvas.paste(_BLACK, at, _scaled(outside, 0.75))
+    inside = ImageChops.multiply(area, soft.point(_ramp(250, 215)))
+    canvas.paste(mix(colour, _WHITE, 0.6), at, inside)
 
 
 def _ramp(zero: int, full: int) -> list[int]:

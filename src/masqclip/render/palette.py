@@ -15,14 +15,14 @@ from functools import lru_cache
 Colour = tuple[int, int, int]
 
 _GOLDEN_RATIO = (1 + math.sqrt(5)) / 2
-_LIGHTNESS = (0.60, 0.68, 0.76)
+_LIGHTNESS = (0.59, 0.72)
 _CHROMA = 0.21
 # The hue, in degrees of OKLCH, about which dark colours look olive or brown.
-_MUDDY_HUE = 108.0
-_MUDDY_WIDTH = 65.0
+_MUDDY_HUE = 95.0
+_MUDDY_WIDTH = 75.0
 _MUDDY_LIFT = 0.15
 # Lightness added to the first, second, ... segment of one name in one picture.
-_STEPS = (0.0, 0.075, -0.075, 0.035, -0.035)
+_STEPS = (0.0, 0.06, -0.06, 0.03, -0.03)
 
 
 def name_colour(name: str) -> Colour:
@@ -47,11 +47,11 @@ def mix(colour: Colour, other: Colour, share: float) -> Colour:
 
 
 def ink_on(colour: Colour) -> Colour:
-    """Near-black or white, whichever has the higher contrast (WCAG 2) on a colour."""
+    """Near-black or white, whichever is legible on a colour, by its relative luminance (WCAG 2)."""
     linear = [_linear(value / 255) for value in colour]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    # Dark text wins on contrast above about 0.18; white reads better on saturated mid-tones than
-    # the formula says, so that the switch is a little higher.
+    # By contrast alone dark text wins above about 0.18; white reads better on saturated
+    # mid-tones than the formula says, so that the switch is a little higher.
     return (20, 20, 24) if luminance > 0.26 else (255, 255, 255)
 
 
@@ -61,7 +61,8 @@ def _name_oklch(name: str) -> tuple[float, float, float]:
     hue = 360.0 * math.fmod(place * _GOLDEN_RATIO, 1.0)
     distance = abs((hue - _MUDDY_HUE + 180.0) % 360.0 - 180.0)
     lift = _MUDDY_LIFT * max(0.0, 1.0 - distance / _MUDDY_WIDTH)
-    return _LIGHTNESS[digest[4] % len(_LIGHTNESS)] + lift, _CHROMA, hue
+    low, high = _LIGHTNESS
+    return low + (high - low) * digest[4] / 255 + lift, _CHROMA, hue
 
 
 @lru_cache(maxsize=4096)

@@ -83,7 +83,7 @@ def decode_instance(
 
 
 def _binarise(source: MaskSource) -> tuple[Tensor, Tensor]:
-    """Return the masks [Q, H, W] bool and the mean probability [Q] inside each (0 if empty)."""
+    """Return masks [Q, H, W] bool and the mean mask probability [Q] inside each, 0 if empty."""
     queries, height, width = source.shape
     masks = torch.empty((queries, height, width), dtype=torch.bool, device=source.device)
     area = torch.zeros(queries, dtype=torch.float64, device=source.device)

@@ -107,7 +107,8 @@ def _contest(source: MaskSource, probs: Tensor) -> _Contest:
     won, area, solid = torch.zeros((3, queries), dtype=torch.int64, device=source.device)
     for start, stop in row_chunks(height, queries * width):
         mask_probs = source.rows(start, stop).sigmoid()
-        winner = (probs[:, None, None] * mask_probs).argmax(dim=0)
+        # max() finds the same first winner as argmax(), several times faster on a processor.
+        winner = (probs[:, None, None] * mask_probs).max(dim=0).indices
         inside = mask_probs >= 0.5
         owns = inside.gather(0, winner[None])[0]
         owner[start:stop] = torch.where(owns, winner, queries)

@@ -38,9 +38,11 @@ def instance_precision(
     cocoeval: Any = require("pycocotools.cocoeval", extra="eval", purpose="instance AP")
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         truth = coco.COCO()
-        truth.dataset = dict(ground_truth)
+        # Copies, because pycocotools writes its own marks into the entries that it is given.
+        annotations = [dict(annotation) for annotation in ground_truth["annotations"]]
+        truth.dataset = {**ground_truth, "annotations": annotations}
         truth.createIndex()
-        found = truth.loadRes(list(results)) if results else coco.COCO()
+        found = truth.loadRes([dict(result) for result in results]) if results else coco.COCO()
         evaluation = cocoeval.COCOeval(truth, found, "segm")
         evaluation.evaluate()
         evaluation.accumulate()

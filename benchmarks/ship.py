@@ -1,7 +1,7 @@
 """Put a trained model into the package: half precision, with its card.
 
-    python benchmarks/ship.py --run runs/mini --clip runs/clip --teacher runs/teacher \
-        --report report.json --unseen unseen.json --name masqclip-mini
+    python benchmarks/ship.py --run runs/mini --sentences runs/sentences --clip runs/clip \
+        --teacher runs/teacher --report report.json --unseen unseen.json --name masqclip-mini
 
 The card's figures are read from the reports that `miniature.py` wrote and the run folders' own
 progress files; nothing in it is typed by hand.
@@ -26,13 +26,21 @@ SUMMARY = (
 
 
 def main(
-    *, run: Path, clip: Path, teacher: Path, report: Path, unseen: Path, name: str = "masqclip-mini"
+    *,
+    run: Path,
+    sentences: Path,
+    clip: Path,
+    teacher: Path,
+    report: Path,
+    unseen: Path,
+    name: str = "masqclip-mini",
 ) -> None:
     """Write src/masqclip/models/NAME.
 
     Args:
         run: the folder of the tuning run, with the whole model.
-        clip: the folder of the pretraining run.
+        sentences: the folder of the first pretraining run.
+        clip: the folder of the second one.
         teacher: the folder of the proposer's run.
         report: figures on held-out scenes, from miniature.py.
         unseen: figures on scenes of the studio that no training saw.
@@ -43,7 +51,12 @@ def main(
     load_tokenizer(run).save_pretrained(folder)
     stages = {
         stage: json.loads((path / "progress.json").read_text())
-        for stage, path in (("pretrain", clip), ("teacher", teacher), ("tune", run))
+        for stage, path in (
+            ("pretrain", sentences),
+            ("pretrain names", clip),
+            ("teacher", teacher),
+            ("tune", run),
+        )
     }
     card = {
         "summary": SUMMARY,

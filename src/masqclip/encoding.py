@@ -44,12 +44,17 @@ class EncodedImage:
         return ResizedMasks(self.mask_logits, self.frame_size, self.resized, size)
 
 
+def resized_size(height: int, width: int, config: MasQClipConfig) -> tuple[int, int]:
+    """(height, width) to which a model resizes a picture, its aspect kept; at least one pixel."""
+    scale = config.shortest_edge / min(height, width)
+    scale = min(scale, config.longest_edge / max(height, width))
+    return (max(1, round(height * scale)), max(1, round(width * scale)))
+
+
 def frame_picture(pixels: np.ndarray, config: MasQClipConfig) -> tuple[Tensor, tuple[int, int]]:
     """Resize a picture by the model's rule and pad it: [3,H,W] in 0..255, and its size inside."""
     height, width = pixels.shape[:2]
-    scale = config.shortest_edge / min(height, width)
-    scale = min(scale, config.longest_edge / max(height, width))
-    new = (max(1, round(height * scale)), max(1, round(width * scale)))
+    new = resized_size(height, width, config)
     picture = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
     if new != (height, width):
         picture = F.interpolate(

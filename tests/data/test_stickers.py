@@ -86,6 +86,13 @@ def test_truth_fits_the_pixels(world: StickerWorld) -> None:
     assert not any(region.thing for region in stuff_only.regions[0])
 
 
+def test_bare_captions_are_names_alone(sprites: SpriteSet) -> None:
+    settings = SceneSettings(size=64, min_things=1, max_things=1, bare_captions=1.0)
+    scenes = StickerWorld(sprites, settings).draw(1, range(12))
+    for regions, caption in zip(scenes.regions, scenes.captions, strict=True):
+        assert [caption] == [region.name for region in regions if region.thing]
+
+
 def test_a_sticker_stands_where_its_mask_says(sprites: SpriteSet) -> None:
     """Pixels inside a thing's mask differ from the same scene's ground, pixels outside do not."""
     settings = SceneSettings(size=64, min_things=1, max_things=1, max_stuff=1, min_scale=0.4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,14 @@ def test_pretraining_learns_and_its_clip_loads(clip_folder: Path) -> None:
 
     clip = CLIPModel.from_pretrained(clip_folder)
     assert clip.config.vision_config.image_size == 64
+
+
+def test_pretraining_goes_on_from_a_clip(clip_folder: Path, windows: Path) -> None:
+    first = PretrainStage([windows], SMALL_CLIP, start=clip_folder)
+    fresh = PretrainStage([windows], SMALL_CLIP)
+    assert mean_loss(first) < mean_loss(fresh)
+    with pytest.raises(MasqclipError, match="64 pixels in patches of 8"):
+        PretrainStage([windows], replace(SMALL_CLIP, image_size=128), start=clip_folder)
 
 
 def test_a_full_window_is_clips_own_forward_pass(clip_folder: Path) -> None:

@@ -32,7 +32,7 @@ masqclip data stickers --kind windows --captions-only --images 100000 --seed 1 -
 ```""",
 )
 
-#: What the two kinds of scenes look like; a window is a third of a scene's patches.
+#: What the kinds of scenes look like; a window is a third of a scene's patches.
 KINDS = {
     "scenes": {},
     "windows": {
@@ -42,6 +42,15 @@ KINDS = {
         "min_scale": 0.35,
         "max_scale": 0.8,
         "max_stuff": 2,
+    },
+    "portraits": {
+        "size": 64,
+        "min_things": 1,
+        "max_things": 1,
+        "min_scale": 0.35,
+        "max_scale": 0.8,
+        "max_stuff": 2,
+        "bare_captions": 0.7,
     },
 }
 
@@ -78,7 +87,7 @@ def stickers(
     images: Annotated[int, Parameter(alias="-n", metavar="N")],
     seed: int,
     sprites: Annotated[Path, Parameter(metavar="DIR")] = Path("sprites"),
-    kind: Literal["scenes", "windows"] = "scenes",
+    kind: Literal["scenes", "windows", "portraits"] = "scenes",
     size: Annotated[int | None, Parameter(metavar="PIXELS")] = None,
     studios: Annotated[str, Parameter(metavar="NAMES", show_default=False)] = "",
     captions_only: Annotated[bool, Parameter(show_default=False)] = False,
@@ -92,8 +101,8 @@ def stickers(
         seed: Which scenes; the same seed gives the same scenes, training and testing need two.
         sprites: The sprite cache ("masqclip data sprites").
         kind: scenes: two to six things, for masks. windows: small pictures of one or two things,
-            for captions.
-        size: The side of a scene in pixels; 128 for scenes and 64 for windows unless given.
+            for captions. portraits: one thing, most captions its bare name.
+        size: The side of a scene in pixels; 128 for scenes and 64 for the others unless given.
         studios: Whose drawings to use, between commas; all but the unseen one unless given.
         captions_only: Write pictures and captions only.
         device: Where to draw.

@@ -49,6 +49,7 @@ def pretrain(
     *,
     data: Annotated[list[Path], Parameter(alias="-d", metavar="DIR")],
     out: Out,
+    start: Annotated[Path | None, Parameter(metavar="DIR")] = None,
     recipe: str = "miniature",
     set_: Set = None,
     max_minutes: Minutes = 0.0,
@@ -59,6 +60,7 @@ def pretrain(
     Args:
         data: A COCO captions folder; repeat it for several.
         out: The folder of the run, and at its end of the CLIP (Hugging Face format).
+        start: A CLIP to go on from, of an earlier run; a new one unless given.
         recipe: A shipped recipe or a TOML file.
         set_: Change a setting of the recipe; repeat it for several.
         max_minutes: Stop, with a checkpoint, after so long.
@@ -67,7 +69,7 @@ def pretrain(
     from masqclip.training.pretrain import PretrainStage
 
     settings, loop = _recipe(recipe, "pretrain", set_, max_minutes)
-    return _run(PretrainStage(data, settings), loop, out, device)
+    return _run(PretrainStage(data, settings, start=start), loop, out, device)
 
 
 @app.command

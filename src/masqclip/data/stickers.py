@@ -44,6 +44,7 @@ class SceneSettings:
         max_angle: rotation either way, in degrees.
         min_visible: a sticker that others hide down to fewer pixels than this share of the picture
             is not annotated; its last pixels count as what they are, unlabelled.
+        bare_captions: share of captions that are nothing but the names of the things.
     """
 
     size: int = 128
@@ -54,6 +55,7 @@ class SceneSettings:
     max_stuff: int = 3
     max_angle: float = 30.0
     min_visible: float = 0.0015
+    bare_captions: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse settings that no scene can be drawn from."""
@@ -151,7 +153,11 @@ class StickerWorld:
         images = (canvas * light.view(-1, 1, 1, 1)).round().clamp(0, 255).to(torch.uint8)
         regions = [self._label(plan, id_map) for plan, id_map in zip(plans, ids, strict=True)]
         captions = [
-            caption(found, random.Random(f"caption {seed} {number}"))
+            caption(
+                found,
+                random.Random(f"caption {seed} {number}"),
+                bare=self.settings.bare_captions,
+            )
             for found, number in zip(regions, numbers, strict=True)
         ]
         return Scenes(images, ids, regions, captions)
@@ -289,12 +295,20 @@ class StickerWorld:
         return regions
 
 
-def caption(regions: Sequence[Region], chance: random.Random) -> str:
-    """A plain sentence that names the visible things, largest first, then the stuff."""
+def caption(regions: Sequence[Region], chance: random.Random, *, bare: float = 0.0) -> str:
+    """A plain sentence that names the visible things, largest first, then the stuff.
+
+    Args:
+        regions: what can be seen.
+        chance: draws the wording.
+        bare: how often the things' names alone are the caption.
+    """
     things: dict[str, int] = {}
     for region in sorted(regions, key=lambda region: -region.area):
         if region.thing:
             things[region.name] = things.get(region.name, 0) + 1
+    if things and bare and chance.random() < bare:
+        return ", ".join(things)
     stuff = [region.name for region in regions if not region.thing]
     chance.shuffle(stuff)
     parts = [_counted(name, count) for name, count in things.items()]

@@ -26,8 +26,10 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
+from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.data.coco import CocoCaptions
 from masqclip.errors import MasqclipError
+from masqclip.model import quiet_transformers
 from masqclip.training.sampling import step_indices
 from masqclip.training.settings import PretrainSettings
 
@@ -41,24 +43,42 @@ class PretrainStage:
         folders: caption folders; each step takes one of them, in proportion to their sizes, and
             all pictures of a folder have one size.
         settings: the CLIP and its training.
+        start: the folder of a CLIP to go on from, with its tokenizer; a new one by default.
 
     Raises:
-        MasqclipError: a folder is empty, or its pictures do not fit the patches.
+        MasqclipError: a folder is empty, `start` holds no CLIP of these sizes, or the pictures do
+            not fit the patches.
     """
 
     name = "pretrain"
 
-    def __init__(self, folders: Sequence[str | Path], settings: PretrainSettings) -> None:
+    def __init__(
+        self,
+        folders: Sequence[str | Path],
+        settings: PretrainSettings,
+        *,
+        start: str | Path | None = None,
+    ) -> None:
         self.settings = settings
         self.datasets = [CocoCaptions(folder) for folder in folders]
         if not self.datasets or any(len(dataset) == 0 for dataset in self.datasets):
             raise MasqclipError("pretraining needs folders with captioned pictures; one is empty")
+        if start is not None:
+            self.module, self.tokenizer = load_clip(start), load_tokenizer(start)
+            vision = self.module.config.vision_config
+            if (vision.image_size, vision.patch_size) != (settings.image_size, settings.patch_size):
+                raise MasqclipError(
+                    f"the CLIP in {start} reads {vision.image_size} pixels in patches of "
+                    f"{vision.patch_size}; the settings say {settings.image_size} and "
+                    f"{settings.patch_size}"
+                )
+            return
         self.tokenizer = learn_tokenizer(
             (caption for dataset in self.datasets for caption in dataset.all_captions()),
             merges=settings.merges,
         )
         torch.manual_seed(settings.seed)
-        self.module: CLIPModel = CLIPModel(clip_config(settings, self.tokenizer))
+        self.module = CLIPModel(clip_config(settings, self.tokenizer))
 
     def to(self, device: torch.device) -> None:
         """Move the model."""
@@ -122,6 +142,20 @@ class PretrainStage:
         """Write the CLIP and its tokenizer in Hugging Face's format."""
         self.module.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+
+
+def load_clip(folder: str | Path) -> CLIPModel:
+    """Load a CLIP in float32 from a folder or the Hub.
+
+    Raises:
+        MasqclipError: there is none.
+    """
+    try:
+        with quiet_transformers():
+            return CLIPModel.from_pretrained(str(folder), dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise MasqclipError(f"no CLIP can be loaded from {str(folder)!r}: {reason}") from error
 
 
 def normalise(pixels: Tensor, clip: CLIPModel) -> Tensor:

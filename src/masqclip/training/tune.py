@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import CLIPModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from masqclip.clip.classifier import clip_logits
 from masqclip.clip.masked_vision import MaskQueries
@@ -26,9 +26,12 @@ from masqclip.clip.text import TextEncoder
 from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.coco import CocoPanoptic
+from masqclip.data.transforms import flip, pad, resize
+from masqclip.encoding import resized_size
 from masqclip.errors import MasqclipError
-from masqclip.model import MasQClipModel
+from masqclip.model import MasQClipModel, quiet_transformers
 from masqclip.proposals.mask2former import Mask2FormerProposer
+from masqclip.training.pretrain import load_clip
 from masqclip.training.sampling import step_indices
 from masqclip.training.settings import TuneSettings
 
@@ -89,28 +92,35 @@ class TuneStage:
         settings = self.settings
         chance = np.random.default_rng((settings.seed, step))
         rows = step_indices(len(self.dataset), settings.batch_size, settings.seed, step)
-        samples = [self.dataset[row] for row in rows]
+        pictures: list[Tensor] = []
+        annotated: list[Tensor] = []
+        labels: list[Tensor] = []
+        for row in rows:
+            sample = self.dataset[row]
+            image = torch.from_numpy(sample.image.copy()).permute(2, 0, 1)
+            masks = torch.from_numpy(sample.masks.copy())
+            height, width = image.shape[1:]
+            size = resized_size(height, width, self.model.config)
+            image, masks = resize(image, masks, *size)
+            if settings.flip and chance.random() < 0.5:
+                image, masks = flip(image, masks)
+            pictures.append(image)
+            annotated.append(masks)
+            labels.append(torch.tensor([self._row[int(c)] for c in sample.category_ids]).long())
         divisor = self.model.config.size_divisor
         height, width = (
-            -(-max(sample.image.shape[axis] for sample in samples) // divisor) * divisor
-            for axis in (0, 1)
+            -(-max(image.shape[axis] for image in pictures) // divisor) * divisor for axis in (1, 2)
         )
-        pixels = torch.zeros(len(samples), 3, height, width)
-        inside = torch.zeros(len(samples), height, width, dtype=torch.bool)
-        masks: list[Tensor] = []
-        labels: list[Tensor] = []
-        for i, sample in enumerate(samples):
-            image, annotated = sample.image, sample.masks
-            if settings.flip and chance.random() < 0.5:
-                image, annotated = image[:, ::-1], annotated[:, :, ::-1]
-            h, w = image.shape[:2]
-            pixels[i, :, :h, :w] = torch.from_numpy(image.copy()).permute(2, 0, 1)
-            inside[i, :h, :w] = True
-            framed = torch.zeros(len(annotated), height, width, dtype=torch.bool)
-            framed[:, :h, :w] = torch.from_numpy(annotated.copy())
-            masks.append(framed)
-            labels.append(torch.tensor([self._row[int(c)] for c in sample.category_ids]).long())
-        return {"pixels": pixels, "inside": inside, "masks": masks, "labels": labels}
+        framed = [
+            pad(image, masks, height, width)
+            for image, masks in zip(pictures, annotated, strict=True)
+        ]
+        return {
+            "pixels": torch.stack([image for image, _, _ in framed]).float(),
+            "inside": torch.stack([inside for _, _, inside in framed]),
+            "masks": [masks for _, masks, _ in framed],
+            "labels": labels,
+        }
 
     def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """The classification loss, and how many of the matched proposals are named rightly."""
@@ -213,14 +223,11 @@ def join(
     Raises:
         MasqclipError: one of the folders does not hold what it should.
     """
-    try:
-        frozen = CLIPModel.from_pretrained(str(clip), dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise MasqclipError(f"no CLIP can be loaded from {str(clip)!r}: {reason}") from error
+    with quiet_transformers():
+        frozen, proposes = load_clip(clip), Mask2FormerProposer.from_pretrained(proposer)
     model = MasQClipModel.from_parts(
         frozen,
-        Mask2FormerProposer.from_pretrained(proposer),
+        proposes,
         query_start=settings.query_start,
         shortest_edge=settings.shortest_edge,
         longest_edge=settings.longest_edge,

@@ -15,7 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cyclopts
+import numpy as np
 import torch
+from PIL import Image
 from transformers import CLIPConfig, CLIPModel, Mask2FormerConfig, ResNetConfig
 
 from masqclip.clip.tokenizer import load_tokenizer
@@ -61,11 +63,9 @@ def main(*, picture: Path, full_size_model: bool = False, rounds: int = 7) -> No
         segmenter = full_size()
     else:
         segmenter = Segmenter.from_pretrained("masqclip-mini", device="cpu")
-    image = read_image(picture).pixels
-    height, width = resized_size(*image.shape[:2], segmenter.model.config)
-    small = torch.nn.functional.interpolate(
-        torch.from_numpy(image.copy()).permute(2, 0, 1)[None], size=(height, width), mode="area"
-    )[0]
+    image = Image.fromarray(read_image(picture).pixels)
+    height, width = resized_size(image.height, image.width, segmenter.model.config)
+    small = np.asarray(image.resize((width, height)))
     segmenter(small, FIRST)
     segmenter(small, NEXT)  # warm, and every word known
     first = statistics.median(seconds(lambda: segmenter(small, FIRST)) for _ in range(rounds))

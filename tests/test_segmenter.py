@@ -114,6 +114,13 @@ def test_results_do_not_depend_on_the_batch(tiny: Segmenter) -> None:
         assert np.array_equal(a.image, image)
 
 
+def test_a_folder_is_a_stream_of_pictures(tiny: Segmenter, tmp_path: Path) -> None:
+    for i in (2, 10, 1):
+        Image.fromarray(noise(40 + i, 50)).save(tmp_path / f"{i}.png")
+    results = list(tiny.stream(tmp_path, NAMES, batch_size=2))
+    assert [result.image.shape[0] for result in results] == [41, 42, 50]
+
+
 def test_names_follow_when_the_list_is_reordered_or_cut(tiny: Segmenter) -> None:
     encoded = tiny.encode(noise(64, 64))
     forward = tiny(encoded, NAMES, "semantic", min_score=0.0)

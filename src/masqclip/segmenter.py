@@ -23,7 +23,7 @@ from torch import Tensor
 from masqclip.clip.text import TextEncoder
 from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.clip.vocabulary import Vocabulary
-from masqclip.data.images import LoadedImage, read_image
+from masqclip.data.images import LoadedImage, find_images, read_image
 from masqclip.decoding.instance import decode_instance
 from masqclip.decoding.panoptic import decode_panoptic
 from masqclip.decoding.semantic import decode_semantic
@@ -166,7 +166,7 @@ class Segmenter:
 
     def stream(
         self,
-        images: Iterable[Any],
+        images: Iterable[Any] | str | Path,
         vocabulary: Names,
         task: Task = "panoptic",
         *,
@@ -177,11 +177,13 @@ class Segmenter:
     ) -> Iterator[Segmentation]:
         """Segment any number of pictures, one result at a time, in their order.
 
+        `images` is anything to iterate over, or a folder or glob of pictures.
+
         Pictures whose frames are of one size go through the model together. A result never depends
         on what else is in its batch.
         """
         words = self._words(vocabulary, stuff, distractors)
-        source = iter(images)
+        source = iter(find_images([images]) if isinstance(images, str | Path) else images)
         while batch := list(islice(source, batch_size)):
             for encoded in self._encode_batch(batch):
                 yield self._decode(encoded, words, task, min_score)

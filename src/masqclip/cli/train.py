@@ -21,7 +21,9 @@ app = App(
 **The shipped model, from nothing** (data: "masqclip data --help")
 
 ```text
-masqclip train pretrain --data windows --data scenes --out runs/clip
+masqclip train pretrain --data windows --data captioned --out runs/sentences
+masqclip train pretrain --data portraits --start runs/sentences \\
+    --recipe miniature-names --out runs/clip
 masqclip train teacher --data scenes --out runs/teacher
 masqclip train tune --data scenes --clip runs/clip --proposer runs/teacher --out runs/mini
 masqclip segment picture.png -v stickers --model runs/mini

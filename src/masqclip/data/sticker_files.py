@@ -7,8 +7,8 @@
     DIR/semantic/000000.png           8 bit: the class's place in the vocabulary, 255 = unlabelled
     DIR/scenes.json                   seed and settings: enough to draw the same folder again
 
-Categories carry ``isthing`` and ``split`` (base or novel). A folder that was begun is gone on with;
-pictures that are there already are drawn again only where their truth is needed.
+Categories carry ``isthing`` and ``split`` (base or novel). A folder that was begun may
+be written again: the same scenes give the same files. The annotations are written last.
 """
 
 from __future__ import annotations

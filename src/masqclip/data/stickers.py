@@ -17,7 +17,6 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -355,8 +354,3 @@ def _mipmaps(pixels: Tensor) -> list[Tensor]:
     while levels[-1].shape[-1] >= 16:
         levels.append(F.avg_pool2d(levels[-1], 2))
     return levels
-
-
-def things_per_scene(scenes: Scenes) -> float:
-    """Mean number of annotated things."""
-    return float(np.mean([sum(r.thing for r in regions) for regions in scenes.regions]))

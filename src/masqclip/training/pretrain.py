@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.data.coco import CocoCaptions
@@ -127,7 +128,7 @@ class PretrainStage:
         """The symmetric contrastive loss, and how often a picture finds its caption."""
         clip = self.module
         images = F.normalize(
-            window_features(clip, normalise(batch["pixels"], clip), batch["corner"]).float(), dim=-1
+            window_features(clip, normalise(batch["pixels"]), batch["corner"]).float(), dim=-1
         )
         pooled = clip.text_model(input_ids=batch["tokens"]).pooler_output
         texts = F.normalize(clip.text_projection(pooled).float(), dim=-1)
@@ -158,10 +159,10 @@ def load_clip(folder: str | Path) -> CLIPModel:
         raise MasqclipError(f"no CLIP can be loaded from {str(folder)!r}: {reason}") from error
 
 
-def normalise(pixels: Tensor, clip: CLIPModel) -> Tensor:
+def normalise(pixels: Tensor) -> Tensor:
     """Pixels in 0..1 to CLIP's own scale (OpenAI's channel means and deviations)."""
-    mean = pixels.new_tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
-    std = pixels.new_tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
+    mean = pixels.new_tensor(OPENAI_CLIP_MEAN).view(3, 1, 1)
+    std = pixels.new_tensor(OPENAI_CLIP_STD).view(3, 1, 1)
     return (pixels - mean) / std
 
 

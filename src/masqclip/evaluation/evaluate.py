@@ -73,6 +73,7 @@ def evaluate(
                 words=words,
                 protocol=protocol,
                 folder=scratch,
+                processes=processes,
                 report=report,
             )
     from masqclip.evaluation.predict import Predictor, seen_at

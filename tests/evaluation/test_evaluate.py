@@ -280,3 +280,10 @@ def test_a_file_of_ones_own(scenes: Path, segmenter: Segmenter) -> None:
         load_truth(str(scenes / "annotations/instances.json"), Path(), tasks=("panoptic",))
     report = evaluate(segmenter, truth.first(2), ("instance",))
     assert report.dataset == "instances.json"
+
+
+def test_a_file_that_lacks_sizes_is_told(tmp_path: Path) -> None:
+    document = {"images": [{"id": 1, "file_name": "a.png"}], "annotations": [], "categories": []}
+    (tmp_path / "mine.json").write_text(json.dumps(document))
+    with pytest.raises(MasqclipError, match="has no 'height'"):
+        load_truth(str(tmp_path / "mine.json"), Path())

@@ -273,10 +273,16 @@ def coco_truth(
     """
     contents = {path: read_coco_json(path) for path in (panoptic, instances) if path is not None}
     main = next(iter(contents.values()))
-    pictures = tuple(
-        Picture(entry["id"], images / entry["file_name"], entry["height"], entry["width"])
-        for entry in sorted(main["images"], key=lambda entry: entry["id"])
-    )
+    try:
+        pictures = tuple(
+            Picture(entry["id"], images / entry["file_name"], entry["height"], entry["width"])
+            for entry in sorted(main["images"], key=lambda entry: entry["id"])
+        )
+    except KeyError as error:
+        raise MasqclipError(
+            f"a picture in {next(iter(contents))} has no {error}: COCO files give id, file_name, "
+            "height and width of each"
+        ) from error
     truth = GroundTruth(name, tuple(classes) or coco_classes(contents.values()), pictures)
     if instances is not None:
         truth = replace(

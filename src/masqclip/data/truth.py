@@ -229,9 +229,8 @@ def labelled_truth(
     Raises:
         MasqclipError: a picture of `stems` has no labels.
     """
-    suffixes = (".jpg", ".jpeg", ".png")
-    by_stem = {path.stem: path for path in images.rglob("*") if path.suffix.lower() in suffixes}
-    files = {path.stem: path for path in labels.iterdir()} if labels is not None else {}
+    by_stem = _by_stem(images.rglob("*"), (".jpg", ".jpeg", ".png"))
+    files = {} if labels is None else _by_stem(labels.iterdir(), (".png", ".tif", ".tiff"))
     stems = sorted(files or by_stem) if stems is None else stems
     lacking = [stem for stem in stems if labels is not None and stem not in files]
     if lacking:
@@ -248,6 +247,10 @@ def labelled_truth(
         chosen = {number: files[stem] for number, stem in enumerate(stems)}
         semantic = SemanticTruth(chosen, values, files_version(chosen.values()))
     return GroundTruth(name, tuple(classes), pictures, semantic=semantic)
+
+
+def _by_stem(paths: Iterable[Path], suffixes: tuple[str, ...]) -> dict[str, Path]:
+    return {path.stem: path for path in paths if path.suffix.lower() in suffixes}
 
 
 def coco_truth(

@@ -71,7 +71,7 @@ class _CocoFolder:
     def __init__(self, folder: str | Path, *, annotations: str, images: str) -> None:
         self.folder = Path(folder)
         self.image_folder = self.folder / images
-        self.content = _read_json(self.folder / annotations)
+        self.content = read_coco_json(self.folder / annotations)
         self.entries = sorted(self.content["images"], key=lambda entry: entry["id"])
         by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for annotation in self.content["annotations"]:
@@ -285,7 +285,12 @@ def _fill_polygon(corners: NDArray[np.float64], height: int, width: int) -> NDAr
     return toggles[:, :width].cumsum(axis=1) % 2 == 1
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_coco_json(path: Path) -> dict[str, Any]:
+    """The content of a COCO annotation file.
+
+    Raises:
+        MasqclipError: it is missing, no JSON, or lacks ``images`` or ``annotations``.
+    """
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:

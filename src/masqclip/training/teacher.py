@@ -13,7 +13,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import Mask2FormerConfig
@@ -22,14 +21,15 @@ from masqclip.data.coco import CocoPanoptic, Sample
 from masqclip.data.transforms import flip, large_scale_jitter, normalise, pad
 from masqclip.errors import MasqclipError
 from masqclip.proposals.mask2former import Mask2FormerProposer
-from masqclip.training.criterion import CriterionSettings, mask_losses
-from masqclip.training.sampling import step_indices
+from masqclip.training.criterion import CriterionSettings, mask_counts, mask_losses
+from masqclip.training.sampling import picture_seed, step_indices
 from masqclip.training.settings import TeacherSettings
+from masqclip.training.stage import WHOLE, Counts, Share, Stage
 
 _NORMS = (nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
 
 
-class TeacherStage:
+class TeacherStage(Stage):
     """Trains a proposer; see the module's text.
 
     Args:
@@ -58,11 +58,12 @@ class TeacherStage:
             num_points=settings.num_points,
         )
         torch.manual_seed(settings.seed)
-        self.module = Mask2FormerProposer(config)
+        self.module: Mask2FormerProposer = Mask2FormerProposer(config)
 
-    def to(self, device: torch.device) -> None:
-        """Move the proposer."""
-        self.module.to(device)
+    @property
+    def data(self) -> dict[str, int]:
+        """How many pictures there are."""
+        return {"pictures": len(self.dataset)}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """As published: the backbone learns slower; gains, biases and embeddings do not decay."""
@@ -82,24 +83,37 @@ class TeacherStage:
             for (slow, decays), parameters in groups.items()
         ]
 
-    def batch(self, step: int) -> dict[str, Any]:
-        """Normalised frames [B,3,S,S] and the masks [G,S,S] that are in each."""
+    def batch(self, step: int, share: Share = WHOLE) -> dict[str, Any]:
+        """Normalised frames [B,3,S,S], the masks [G,S,S] in each, and the seeds of their points."""
         settings = self.settings
-        seed = int(np.random.SeedSequence((settings.seed, step)).generate_state(1)[0])
-        generator = torch.Generator().manual_seed(seed)
         rows = step_indices(len(self.dataset), settings.batch_size, settings.seed, step)
-        framed = [self._frame(self.dataset[row], generator) for row in rows]
+        places = share.of(settings.batch_size)
+        seeds = [picture_seed(settings.seed, step, place, "frame") for place in places]
+        framed = [
+            self._frame(self.dataset[rows[place]], torch.Generator().manual_seed(seed))
+            for place, seed in zip(places, seeds, strict=True)
+        ]
         pixels = torch.stack([image for image, _, _ in framed])
         inside = torch.stack([mask for _, _, mask in framed])
         # A crop can lose an annotation; an empty mask would be a target nobody can meet.
         masks = [found[found.flatten(1).any(1)] for _, found, _ in framed]
-        return {"pixels": normalise(pixels, inside), "masks": masks}
+        return {
+            "pixels": normalise(pixels, inside),
+            "masks": masks,
+            "seeds": [picture_seed(settings.seed, step, place, "points") for place in places],
+        }
 
-    def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+    def prepare(self, batch: dict[str, Any]) -> tuple[dict[str, Any], Counts]:
+        """The batch as it is, and its masks counted."""
+        return batch, mask_counts(batch["masks"], self.module.config.num_queries, self.criterion)
+
+    def losses(self, batch: dict[str, Any], totals: Counts) -> dict[str, Tensor]:
         """Mask2Former's loss over all decoder layers, and the last layer's three parts."""
         layers = self.module.layer_proposals(batch["pixels"])
         with torch.autocast(batch["pixels"].device.type, enabled=False):
-            return mask_losses(layers, batch["masks"], self.criterion)
+            return mask_losses(
+                layers, batch["masks"], self.criterion, seeds=batch["seeds"], totals=totals
+            )
 
     def save(self, folder: Path) -> None:
         """Write the proposer in transformers' format."""

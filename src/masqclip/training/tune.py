@@ -14,10 +14,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from masqclip.clip.classifier import clip_logits
@@ -32,11 +31,12 @@ from masqclip.errors import MasqclipError
 from masqclip.model import MasQClipModel, quiet_transformers
 from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.training.pretrain import load_clip
-from masqclip.training.sampling import step_indices
+from masqclip.training.sampling import picture_seed, step_indices
 from masqclip.training.settings import TuneSettings
+from masqclip.training.stage import WHOLE, Counts, Share, Stage
 
 
-class TuneStage:
+class TuneStage(Stage):
     """Tunes a model's queries on annotated pictures; see the module's text.
 
     Args:
@@ -71,6 +71,16 @@ class TuneStage:
         self._row = {category: i for i, category in enumerate(kept)}
         self.module: MaskQueries = model.queries.requires_grad_(True)
 
+    @property
+    def network(self) -> nn.Module:
+        """Proposer, CLIP and queries."""
+        return self.model
+
+    @property
+    def data(self) -> dict[str, int]:
+        """How many pictures and words there are."""
+        return {"pictures": len(self.dataset), "words": len(self._row)}
+
     def to(self, device: torch.device) -> None:
         """Move the model and the words."""
         self.model.to(device)
@@ -87,22 +97,21 @@ class TuneStage:
             }
         ]
 
-    def batch(self, step: int) -> dict[str, Any]:
+    def batch(self, step: int, share: Share = WHOLE) -> dict[str, Any]:
         """Frames [B,3,H,W] and, for each, masks [G,H,W] and text rows [G]."""
         settings = self.settings
-        chance = np.random.default_rng((settings.seed, step))
         rows = step_indices(len(self.dataset), settings.batch_size, settings.seed, step)
         pictures: list[Tensor] = []
         annotated: list[Tensor] = []
         labels: list[Tensor] = []
-        for row in rows:
-            sample = self.dataset[row]
+        for place in share.of(settings.batch_size):
+            sample = self.dataset[rows[place]]
             image = torch.from_numpy(sample.image.copy()).permute(2, 0, 1)
             masks = torch.from_numpy(sample.masks.copy())
             height, width = image.shape[1:]
             size = resized_size(height, width, self.model.config)
             image, masks = resize(image, masks, *size)
-            if settings.flip and chance.random() < 0.5:
+            if settings.flip and picture_seed(settings.seed, step, place, "flip") % 2:
                 image, masks = flip(image, masks)
             pictures.append(image)
             annotated.append(masks)
@@ -122,38 +131,54 @@ class TuneStage:
             "labels": labels,
         }
 
-    def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """The classification loss, and how many of the matched proposals are named rightly."""
-        with torch.no_grad():
-            proposals = self.model.propose(batch["pixels"], batch["inside"])
-            tokens = self.model.encode_image(batch["pixels"])
+    def prepare(self, batch: dict[str, Any]) -> tuple[dict[str, Any], Counts]:
+        """Propose masks and say what each is to be named."""
+        mask_logits = self.model.propose(batch["pixels"], batch["inside"]).mask_logits
+        settings, background = self.settings, len(self.text_embeddings) - 1
         targets = torch.stack(
             [
                 assign_labels(
-                    mask_logits,
+                    proposed,
                     masks,
                     labels,
-                    background=len(self.text_embeddings) - 1,
-                    threshold=self.settings.dice_cost_threshold,
-                    size=self.settings.assign_size,
+                    background=background,
+                    threshold=settings.dice_cost_threshold,
+                    size=settings.assign_size,
                 )
-                for mask_logits, masks, labels in zip(
-                    proposals.mask_logits, batch["masks"], batch["labels"], strict=True
+                for proposed, masks, labels in zip(
+                    mask_logits, batch["masks"], batch["labels"], strict=True
                 )
             ]
         )
-        embeddings = self.model.embed_masks(tokens, proposals.mask_logits)
+        matched = (targets != background).sum().float()
+        proposals = matched.new_tensor(targets.numel())
+        counts = {
+            "proposals": proposals,
+            "matched": matched,
+            "weight": matched + settings.background_weight * (proposals - matched),
+        }
+        return batch | {"mask_logits": mask_logits, "targets": targets}, counts
+
+    def losses(self, batch: dict[str, Any], totals: Counts) -> dict[str, Tensor]:
+        """The classification loss, and how many of the matched proposals are named rightly."""
+        with torch.no_grad():
+            tokens = self.model.encode_image(batch["pixels"])
+        embeddings = self.model.embed_masks(tokens, batch["mask_logits"])
         scale = self.model.config.logit_scale
         logits = clip_logits(embeddings, self.text_embeddings, logit_scale=scale)
-        loss = tuning_loss(logits, targets, background_weight=self.settings.background_weight)
-        matched = targets < len(self.text_embeddings) - 1
-        right = (
-            (logits.argmax(-1) == targets)[matched].float().mean() if matched.any() else loss * 0
+        targets, background = batch["targets"], len(self.text_embeddings) - 1
+        loss = tuning_loss(
+            logits,
+            targets,
+            background_weight=self.settings.background_weight,
+            total=totals["weight"],
         )
+        matched = targets != background
+        right = (logits.argmax(-1) == targets) & matched
         return {
             "loss": self.settings.loss_weight * loss,
-            "named": right.detach(),
-            "matched": matched.float().mean(),
+            "named": right.sum() / totals["matched"].clamp(min=1),
+            "matched": matched.sum() / totals["proposals"],
         }
 
     def save(self, folder: Path) -> None:
@@ -202,17 +227,24 @@ def assign_labels(
     return torch.where(best < threshold, labels[nearest], background)
 
 
-def tuning_loss(logits: Tensor, targets: Tensor, *, background_weight: float = 0.1) -> Tensor:
+def tuning_loss(
+    logits: Tensor, targets: Tensor, *, background_weight: float = 0.1, total: Tensor | None = None
+) -> Tensor:
     """Weighted cross-entropy over classes and background, the last row of the words.
 
     Args:
         logits: [B,Q,R], scaled cosines.
         targets: [B,Q] rows.
         background_weight: of targets that are the last row; a weighted mean is taken.
+        total: the weight of all targets of the batch that these are a part of; of these alone
+            unless given.
     """
     weight = logits.new_ones(logits.shape[-1])
     weight[-1] = background_weight
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), weight=weight)
+    losses = F.cross_entropy(
+        logits.flatten(0, 1), targets.flatten(), weight=weight, reduction="sum"
+    )
+    return losses / (weight[targets].sum() if total is None else total)
 
 
 def join(

@@ -11,6 +11,7 @@ Shapes: B pictures, Q proposals, G annotations, E embedding size, R text rows (c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +25,21 @@ from masqclip.clip.masked_vision import MaskQueries
 from masqclip.clip.text import TextEncoder
 from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.clip.vocabulary import Vocabulary
-from masqclip.data.coco import CocoPanoptic
+from masqclip.data.coco import CocoPanoptic, Sample
 from masqclip.data.transforms import flip, pad, resize
 from masqclip.encoding import resized_size
 from masqclip.errors import MasqclipError
 from masqclip.model import MasQClipModel, quiet_transformers
 from masqclip.proposals.mask2former import Mask2FormerProposer
+from masqclip.segmenter import Segmenter
 from masqclip.training.pretrain import load_clip
 from masqclip.training.sampling import picture_seed, step_indices
 from masqclip.training.settings import TuneSettings
-from masqclip.training.stage import WHOLE, Counts, Share, Stage
+from masqclip.training.sheets import write_overlay_sheet
+from masqclip.training.stage import WHOLE, Counts, Share, Stage, to_device
+
+#: Held-out pictures that an evaluation looks at.
+_EVALUATED = 200
 
 
 class TuneStage(Stage):
@@ -44,6 +50,7 @@ class TuneStage(Stage):
         tokenizer: of the CLIP; it is saved with the result.
         dataset: pictures with masks and categories; the categories' names are the words.
         settings: how.
+        held_out: pictures to evaluate on, of the same categories.
 
     Raises:
         MasqclipError: the dataset holds no picture or keeps no category.
@@ -57,17 +64,23 @@ class TuneStage(Stage):
         tokenizer: PreTrainedTokenizerBase,
         dataset: CocoPanoptic,
         settings: TuneSettings | None = None,
+        *,
+        held_out: CocoPanoptic | None = None,
     ) -> None:
         kept = sorted(dataset.categories.kept)
         if len(dataset) == 0 or not kept:
             raise MasqclipError(f"{dataset.folder} has no picture, or no category, to tune on")
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
-        self.dataset = dataset
+        self.dataset, self.held_out = dataset, held_out
         self.settings = settings or TuneSettings()
         names = [str(dataset.categories.by_id[i]["name"]) for i in kept]
+        stuff = [
+            name for i, name in zip(kept, names, strict=True) if not dataset.categories.is_thing(i)
+        ]
+        self.vocabulary = Vocabulary.parse(names, stuff=stuff)
         encoder = TextEncoder(model.clip, tokenizer, cache=False)
-        self.text_embeddings = encoder.embed_vocabulary(Vocabulary.parse(names))
+        self.text_embeddings = encoder.embed_vocabulary(self.vocabulary)
         self._row = {category: i for i, category in enumerate(kept)}
         self.module: MaskQueries = model.queries.requires_grad_(True)
 
@@ -101,17 +114,25 @@ class TuneStage(Stage):
         """Frames [B,3,H,W] and, for each, masks [G,H,W] and text rows [G]."""
         settings = self.settings
         rows = step_indices(len(self.dataset), settings.batch_size, settings.seed, step)
+        places = share.of(settings.batch_size)
+        flips = [
+            settings.flip and picture_seed(settings.seed, step, place, "flip") % 2 == 1
+            for place in places
+        ]
+        return self._frames([self.dataset[rows[place]] for place in places], flips)
+
+    def _frames(self, samples: Sequence[Sample], flips: Sequence[bool]) -> dict[str, Any]:
+        """Resize, flip and pad samples to one frame."""
         pictures: list[Tensor] = []
         annotated: list[Tensor] = []
         labels: list[Tensor] = []
-        for place in share.of(settings.batch_size):
-            sample = self.dataset[rows[place]]
+        for sample, flipped in zip(samples, flips, strict=True):
             image = torch.from_numpy(sample.image.copy()).permute(2, 0, 1)
             masks = torch.from_numpy(sample.masks.copy())
             height, width = image.shape[1:]
             size = resized_size(height, width, self.model.config)
             image, masks = resize(image, masks, *size)
-            if settings.flip and picture_seed(settings.seed, step, place, "flip") % 2:
+            if flipped:
                 image, masks = flip(image, masks)
             pictures.append(image)
             annotated.append(masks)
@@ -180,6 +201,23 @@ class TuneStage(Stage):
             "named": right.sum() / totals["matched"].clamp(min=1),
             "matched": matched.sum() / totals["proposals"],
         }
+
+    @torch.no_grad()
+    def evaluate(self, folder: Path, step: int) -> dict[str, float]:
+        """How many of the proposals that match a held-out annotation are named rightly, and a
+        sheet of overlays."""
+        if self.held_out is None:
+            return {}
+        segmenter = Segmenter(self.model, self.tokenizer, cache=False)
+        path = folder / f"overlays-{step:08d}.png"
+        write_overlay_sheet(segmenter, self.vocabulary, self.held_out, path)
+        right = total = 0.0
+        for row in range(min(_EVALUATED, len(self.held_out))):
+            batch = to_device(self._frames([self.held_out[row]], [False]), self.model.device)
+            prepared, counts = self.prepare(batch)
+            right += float(self.losses(prepared, counts)["named"] * counts["matched"])
+            total += float(counts["matched"])
+        return {"named": right / max(1.0, total)}
 
     def save(self, folder: Path) -> None:
         """Write the whole model and its tokenizer as a folder to load."""

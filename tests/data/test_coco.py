@@ -15,8 +15,6 @@ from masqclip.data.coco import (
     CocoInstances,
     CocoPanoptic,
     is_base,
-    keep_classes,
-    open_coco,
 )
 from masqclip.data.rle import encode_rle
 from masqclip.data.segmentations import segmentation_mask

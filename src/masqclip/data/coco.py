@@ -130,6 +130,11 @@ class _CocoFolder:
         """``id``, ``file_name``, ``height`` and ``width`` of a picture; no picture is read."""
         return self._records[index][0]
 
+    def fingerprint(self) -> str:
+        """What pictures there are and what is annotated, in a word; pixels are not read."""
+        kept = ",".join(map(str, sorted(self.categories.kept)))
+        return f"{self._records.digest()} {kept}"
+
     def part(self, rows: Sequence[int]) -> Self:
         """The same dataset with some of its pictures only."""
         part = copy(self)

@@ -7,6 +7,7 @@ page by page. An array is one object: its bytes stay shared.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -42,6 +43,13 @@ class PackedRecords(Sequence[Any]):
             part._starts, part._stops = self._starts[index], self._stops[index]
             return part
         return json.loads(self._bytes[self._starts[index] : self._stops[index]].tobytes())
+
+    def digest(self) -> str:
+        """A fingerprint of all records, in order."""
+        summary = hashlib.sha256()
+        for start, stop in zip(self._starts.tolist(), self._stops.tolist(), strict=True):
+            summary.update(self._bytes[start:stop].tobytes())
+        return summary.hexdigest()
 
     @property
     def nbytes(self) -> int:

@@ -13,17 +13,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import Mask2FormerConfig
 
-from masqclip.data.coco import CocoPanoptic, Sample
-from masqclip.data.transforms import flip, large_scale_jitter, normalise, pad
+from masqclip.data.coco import CocoMasks
+from masqclip.data.transforms import normalise
 from masqclip.errors import MasqclipError
 from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.training.criterion import CriterionSettings, mask_losses
-from masqclip.training.sampling import step_indices
+from masqclip.training.framing import augment, stack, tensors
+from masqclip.training.sampling import SkippedPictures, read_samples, step_generator, step_indices
 from masqclip.training.settings import TeacherSettings
 
 _NORMS = (nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
@@ -44,11 +44,12 @@ class TeacherStage:
     name = "teacher"
 
     def __init__(
-        self, dataset: CocoPanoptic, config: Mask2FormerConfig, settings: TeacherSettings
+        self, dataset: CocoMasks, config: Mask2FormerConfig, settings: TeacherSettings
     ) -> None:
         if len(dataset) == 0:
             raise MasqclipError(f"{dataset.folder} holds no picture to train on")
         self.dataset = dataset
+        self.skipped = SkippedPictures(len(dataset))
         self.settings = settings
         self.criterion = CriterionSettings(
             class_weight=settings.class_weight,
@@ -85,18 +86,18 @@ class TeacherStage:
     def batch(self, step: int) -> dict[str, Any]:
         """Normalised frames [B,3,S,S] and the masks [G,S,S] that are in each."""
         settings = self.settings
-        seed = int(np.random.SeedSequence((settings.seed, step)).generate_state(1)[0])
-        generator = torch.Generator().manual_seed(seed)
+        generator = step_generator(settings.seed, step)
         rows = step_indices(len(self.dataset), settings.batch_size, settings.seed, step)
-        framed = [self._frame(self.dataset[row], generator) for row in rows]
-        pixels = torch.stack([image for image, _, _ in framed])
-        inside = torch.stack([mask for _, _, mask in framed])
+        samples, skipped = read_samples(self.dataset, rows)
+        frames = [augment(*tensors(sample), settings, generator) for _, sample in samples]
+        pixels, masks, inside = stack(frames)
         # A crop can lose an annotation; an empty mask would be a target nobody can meet.
-        masks = [found[found.flatten(1).any(1)] for _, found, _ in framed]
-        return {"pixels": normalise(pixels, inside), "masks": masks}
+        masks = [found[found.flatten(1).any(1)] for found in masks]
+        return {"pixels": normalise(pixels, inside), "masks": masks, "skipped": skipped}
 
     def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Mask2Former's loss over all decoder layers, and the last layer's three parts."""
+        self.skipped.note(batch["skipped"])
         layers = self.module.layer_proposals(batch["pixels"])
         with torch.autocast(batch["pixels"].device.type, enabled=False):
             return mask_losses(layers, batch["masks"], self.criterion)
@@ -104,15 +105,3 @@ class TeacherStage:
     def save(self, folder: Path) -> None:
         """Write the proposer in transformers' format."""
         self.module.save_pretrained(folder)
-
-    def _frame(self, sample: Sample, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Flip, jitter and pad one sample: image [3,S,S], masks [G,S,S], inside [S,S]."""
-        settings = self.settings
-        image = torch.from_numpy(sample.image.copy()).permute(2, 0, 1)
-        masks = torch.from_numpy(sample.masks.copy())
-        if torch.rand((), generator=generator) < 0.5:
-            image, masks = flip(image, masks)
-        scales = (settings.min_scale, settings.max_scale)
-        if scales == (1.0, 1.0) and max(image.shape[-2:]) == settings.image_size:
-            return pad(image, masks, settings.image_size, settings.image_size)
-        return large_scale_jitter(image, masks, settings.image_size, scales, generator)

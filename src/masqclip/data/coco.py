@@ -100,7 +100,7 @@ class _CocoFolder:
         self.folder = Path(folder)
         self.image_folder = self.folder / images
         path = self.folder / annotations
-        content = _read_json(path)
+        content = read_coco_json(path)
         by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
         try:
             for annotation in content["annotations"]:
@@ -384,11 +384,16 @@ class CocoCaptions(_CocoFolder):
 
 
 def _is_panoptic(path: Path) -> bool:
-    annotations = _read_json(path)["annotations"]
+    annotations = read_coco_json(path)["annotations"]
     return bool(annotations) and "segments_info" in annotations[0]
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_coco_json(path: Path) -> dict[str, Any]:
+    """The content of a COCO annotation file.
+
+    Raises:
+        MasqclipError: it is missing, no JSON, or lacks ``images`` or ``annotations``.
+    """
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:

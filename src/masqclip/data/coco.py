@@ -6,11 +6,11 @@ Each dataset is a folder with pictures and one JSON file; the defaults are the l
     CocoPanoptic("coco", annotations="annotations/panoptic_train2017.json",
                  masks="annotations/panoptic_train2017", images="train2017")
 
-`open_coco` finds out which format a folder or a file of one's own is in.
+`open_coco` (in `open_coco.py`) finds out which format a folder or a file of one's own is in.
 
 - Categories keep the ids of the file. `keep` chooses categories by their JSON entry, so that novel
   ones can stand in the pictures without being annotated: `is_base` reads the split that the file
-  states, `keep_classes` takes a published class list (COCO's files state no split).
+  states.
 - Crowd regions are left out, as in the published training.
 - A sample that cannot be read raises an error that names the file; the others stay usable.
 - Annotations are kept as packed bytes (`records.py`): workers share them.
@@ -30,7 +30,6 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from masqclip.data.class_lists import read_class_list
 from masqclip.data.images import read_image
 from masqclip.data.records import PackedRecords
 from masqclip.data.segmentations import segmentation_mask
@@ -71,19 +70,6 @@ class Samples(Protocol):
 def is_base(category: Mapping[str, Any]) -> bool:
     """Keep what may be annotated in training: everything but categories of the novel split."""
     return category.get("split") != "novel"
-
-
-def keep_classes(class_list: str) -> Keep:
-    """Keep the classes of a shipped list, by name: of a list with splits, the base ones.
-
-    ``keep_classes("coco-base-novel")`` is the 48 base classes of the 48/17 setting, for COCO's own
-    files; all other categories go unannotated.
-
-    Raises:
-        MasqclipError: no list has that name.
-    """
-    names = {c.name.strip() for c in read_class_list(class_list).classes if c.split != "novel"}
-    return lambda category: str(category["name"]).strip() in names
 
 
 class _CocoFolder:
@@ -305,47 +291,6 @@ class CocoPanoptic(_CocoFolder):
         )
 
 
-#: Datasets with masks to train on.
-CocoMasks = CocoInstances | CocoPanoptic
-
-
-def open_coco(
-    data: str | Path, *, images: str | Path | None = None, keep: Keep | None = None
-) -> CocoMasks:
-    """Open annotations of either format.
-
-    Args:
-        data: a folder as "masqclip data stickers" writes it (its panoptic file if there is one), or
-            a COCO instances or panoptic JSON file.
-        images: the folder of pictures; of a folder, its ``images`` by default.
-        keep: which categories to keep, by their JSON entry.
-
-    Raises:
-        MasqclipError: there is no such file, it is not COCO's, or nothing says where its pictures
-            are, or no category is kept.
-    """
-    path = Path(data)
-    dataset: CocoMasks
-    if path.is_dir():
-        pictures = Path(images).resolve() if images is not None else "images"
-        kind = CocoPanoptic if (path / "annotations/panoptic.json").is_file() else CocoInstances
-        dataset = kind(path, keep=keep, images=pictures)
-    else:
-        if images is None:
-            raise MasqclipError(f"say where the pictures of {path} are: --images DIR")
-        pictures = Path(images).resolve()
-        if _is_panoptic(path):
-            dataset = CocoPanoptic(
-                path.parent, keep=keep, annotations=path.name, images=pictures, masks=path.stem
-            )
-        else:
-            dataset = CocoInstances(path.parent, keep=keep, annotations=path.name, images=pictures)
-    if not dataset.categories.kept:
-        known = ", ".join(list(dataset.categories.names.values())[:5])
-        raise MasqclipError(f"none of the categories of {path} is kept; it has {known or 'none'}")
-    return dataset
-
-
 class CocoCaptions(_CocoFolder):
     """COCO captions: sentences about each picture, and no masks.
 
@@ -381,11 +326,6 @@ class CocoCaptions(_CocoFolder):
             image_id=entry["id"],
             captions=tuple(annotation["caption"] for annotation in annotations),
         )
-
-
-def _is_panoptic(path: Path) -> bool:
-    annotations = read_coco_json(path)["annotations"]
-    return bool(annotations) and "segments_info" in annotations[0]
 
 
 def read_coco_json(path: Path) -> dict[str, Any]:

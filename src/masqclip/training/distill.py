@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from masqclip.data.coco import CocoMasks
+from masqclip.data.open_coco import CocoMasks
 from masqclip.decoding.instance import InstanceResult, decode_instance
 from masqclip.decoding.masks import MaskLogits, ResizedMasks
 from masqclip.model import quiet_transformers

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from masqclip.data.coco import CocoMasks
+from masqclip.data.open_coco import CocoMasks
 from masqclip.data.transforms import large_scale_jitter, normalise
 from masqclip.decoding.masks import ResizedMasks
 from masqclip.errors import MasqclipError

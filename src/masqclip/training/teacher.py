@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Mask2FormerConfig
 
-from masqclip.data.coco import CocoMasks
+from masqclip.data.open_coco import CocoMasks
 from masqclip.data.transforms import normalise
 from masqclip.errors import MasqclipError
 from masqclip.proposals.mask2former import Mask2FormerProposer

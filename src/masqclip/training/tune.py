@@ -33,8 +33,9 @@ from masqclip.clip.text import TextEncoder
 from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.clip.vocabulary import Category, Vocabulary
 from masqclip.data.class_lists import read_class_list
-from masqclip.data.coco import CocoMasks, Sample
+from masqclip.data.coco import Sample
 from masqclip.data.files import write_atomically
+from masqclip.data.open_coco import CocoMasks
 from masqclip.data.transforms import resize
 from masqclip.encoding import resized_size
 from masqclip.errors import MasqclipError

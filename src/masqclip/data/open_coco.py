@@ -1,4 +1,4 @@
-"""Opening annotated pictures of either COCO format, and choosing their classes by a shipped list."""
+"""Opening annotated pictures of either COCO format, with the classes of a shipped list."""
 
 from __future__ import annotations
 

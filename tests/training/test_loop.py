@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,32 +21,35 @@ from masqclip.errors import MasqclipError
 from masqclip.training.loop import train
 from masqclip.training.sampling import step_indices
 from masqclip.training.settings import LoopSettings
+from masqclip.training.stage import WHOLE, Counts, Share, Stage
 
 
-class Line:
-    """Fits a line to noisy points; the loss itself draws random numbers, as Mask2Former's does."""
+@dataclass(frozen=True)
+class LineSettings:
+    batch_size: int = 8
+
+
+class Line(Stage):
+    """Fits a line to noisy points; the loss itself draws random numbers, as dropout does."""
 
     name = "line"
+    settings = LineSettings()
 
     def __init__(self) -> None:
         torch.manual_seed(0)
         self.module = nn.Linear(3, 1)
-        self.saved = False
-
-    def to(self, device: torch.device) -> None:
-        self.module.to(device)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         return [{"params": list(self.module.parameters()), "lr": 0.05, "weight_decay": 0.01}]
 
-    def batch(self, step: int) -> dict[str, Tensor]:
+    def batch(self, step: int, share: Share = WHOLE) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(step)
-        x = torch.randn(8, 3, generator=generator)
+        x = torch.randn(8, 3, generator=generator)[list(share.of(8))]
         return {"x": x, "y": x @ torch.tensor([[1.0], [2.0], [3.0]])}
 
-    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        x = batch["x"] + 0.01 * torch.rand(8, 3)
-        return {"loss": (self.module(x) - batch["y"]).square().mean()}
+    def losses(self, batch: dict[str, Tensor], totals: Counts) -> dict[str, Tensor]:
+        x = batch["x"] + 0.01 * torch.rand_like(batch["x"])
+        return {"loss": (self.module(x) - batch["y"]).square().sum() / 8}
 
     def save(self, folder: Path) -> None:
         torch.save(self.module.state_dict(), folder / "line.pt")
@@ -90,9 +93,9 @@ SCRIPT = textwrap.dedent("""
     from test_loop import Line, SETTINGS
     from masqclip.training.loop import train
     class Slow(Line):
-        def losses(self, batch):
+        def losses(self, batch, totals):
             time.sleep(0.05)
-            return super().losses(batch)
+            return super().losses(batch, totals)
     print("begun", flush=True)
     sys.exit(0 if train(Slow(), SETTINGS, sys.argv[2]) else 7)
 """)
@@ -139,15 +142,16 @@ def test_a_checkpoint_fits_its_own_run_only(tmp_path: Path) -> None:
     other.name = "other"
     with pytest.raises(MasqclipError, match="stage"):
         train(other, SETTINGS, tmp_path)
-    (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
+    for path in (tmp_path / "checkpoints").iterdir():
+        path.write_bytes(b"not a checkpoint")
     with pytest.raises(MasqclipError, match="cannot be read"):
         train(Line(), SETTINGS, tmp_path)
 
 
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
     class Broken(Line):
-        def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-            return {"loss": super().losses(batch)["loss"] * float("nan")}
+        def losses(self, batch: dict[str, Tensor], totals: Counts) -> dict[str, Tensor]:
+            return {"loss": super().losses(batch, totals)["loss"] * float("nan")}
 
     with pytest.raises(MasqclipError, match="step 1"):
         train(Broken(), SETTINGS, tmp_path)
@@ -165,5 +169,6 @@ def test_schedules() -> None:
     assert cosine.learning_rate_factor(0) == pytest.approx(0.1)
     assert cosine.learning_rate_factor(9) == 1.0
     assert cosine.learning_rate_factor(99) < 0.01
-    step = LoopSettings(steps=100, schedule="step")
-    assert [step.learning_rate_factor(s) for s in (0, 89, 90)] == [1.0, 1.0, 0.1]
+    step = LoopSettings(steps=100, schedule="step", milestones=(60, 90))
+    factors = [step.learning_rate_factor(s) for s in (0, 59, 60, 89, 90)]
+    assert factors == pytest.approx([1.0, 1.0, 0.1, 0.1, 0.01])

@@ -24,6 +24,7 @@ from masqclip.training.settings import (
     TeacherSettings,
     TuneSettings,
 )
+from masqclip.training.stage import Stage, batch_losses
 from masqclip.training.teacher import TeacherStage
 from masqclip.training.tune import TuneStage, assign_labels, join, tuning_loss
 
@@ -81,9 +82,9 @@ def teacher_folder(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @torch.no_grad()
-def mean_loss(stage: PretrainStage | TeacherStage | TuneStage) -> float:
+def mean_loss(stage: Stage) -> float:
     torch.manual_seed(0)
-    return sum(float(stage.losses(stage.batch(step))["loss"]) for step in range(3)) / 3
+    return sum(float(batch_losses(stage, stage.batch(step))["loss"]) for step in range(3)) / 3
 
 
 def assert_same(a: object, b: object) -> None:
@@ -162,7 +163,7 @@ def test_the_teacher_trains_on_a_picture_without_annotation(scenes: Path) -> Non
     nothing = CocoPanoptic(scenes, keep=lambda category: False)
     stage = TeacherStage(nothing, miniature_mask2former_config(), SMALL_TEACHER)
     stage.module.train()
-    loss = stage.losses(stage.batch(0))["loss"]
+    loss = batch_losses(stage, stage.batch(0))["loss"]
     loss.backward()
     assert loss.isfinite()
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from masqclip.data.open_coco import CocoMasks
 from masqclip.decoding.instance import InstanceResult, decode_instance
@@ -28,6 +28,7 @@ from masqclip.model import quiet_transformers
 from masqclip.proposals.base import object_log_scores
 from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.training.settings import DistillSettings
+from masqclip.training.stage import Counts
 from masqclip.training.teacher import TeacherStage
 
 
@@ -52,22 +53,27 @@ class DistillStage(TeacherStage):
         self.teacher = frozen
         self.thresholds = (settings.score_threshold, settings.dice_threshold)
 
-    def to(self, device: torch.device) -> None:
-        """Move teacher and student."""
-        super().to(device)
-        self.teacher.to(device)
+    @property
+    def network(self) -> nn.Module:
+        """Student and teacher."""
+        return nn.ModuleDict({"student": self.module, "teacher": self.teacher})
 
-    def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """The teacher stage's loss on annotated and found masks; ``found``: how many a picture."""
+    def prepare(self, batch: dict[str, Any]) -> tuple[dict[str, Any], Counts]:
+        """Add the teacher's masks to the annotated ones."""
         found = teacher_masks(self.teacher, batch["pixels"])
         targets = [
             add_masks(annotated, result, *self.thresholds)
             for annotated, result in zip(batch["masks"], found, strict=True)
         ]
-        before = sum(len(annotated) for annotated in batch["masks"])
-        added = (sum(len(target) for target in targets) - before) / len(targets)
-        losses = super().losses(batch | {"masks": targets})
-        return losses | {"found": losses["loss"].new_tensor(added)}
+        added = sum(map(len, targets)) - sum(map(len, batch["masks"]))
+        prepared, counts = super().prepare(batch | {"masks": targets})
+        pictures = counts["masks"].new_tensor(len(targets))
+        return prepared | {"found": added}, {**counts, "pictures": pictures}
+
+    def losses(self, batch: dict[str, Any], totals: Counts) -> dict[str, Tensor]:
+        """The teacher stage's loss on all masks; ``found``: the teacher's share, a picture."""
+        losses = super().losses(batch, totals)
+        return losses | {"found": batch["found"] / totals["pictures"]}
 
 
 def load_teacher(folder: str | Path) -> Mask2FormerProposer:
@@ -160,7 +166,8 @@ def dice(first: Tensor, second: Tensor) -> Tensor:
     """
     a, b = first.flatten(1).float(), second.flatten(1).float()
     sizes = a.sum(1, keepdim=True) + b.sum(1)
-    return 2 * (a @ b.T) / sizes.clamp(min=1)
+    with torch.autocast(a.device.type, enabled=False):  # bfloat16 cannot count pixels
+        return 2 * (a @ b.T) / sizes.clamp(min=1)
 
 
 def distill_rounds(

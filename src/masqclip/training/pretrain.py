@@ -14,6 +14,7 @@ has never seen a mask. Notable choices:
 from __future__ import annotations
 
 import json
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -31,13 +32,15 @@ from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.data.coco import CocoCaptions
 from masqclip.errors import MasqclipError
 from masqclip.model import quiet_transformers
-from masqclip.training.sampling import step_indices
+from masqclip.training.distributed import gather_rows
+from masqclip.training.sampling import picture_seed, step_indices
 from masqclip.training.settings import PretrainSettings
+from masqclip.training.stage import WHOLE, Counts, Share, Stage
 
 _START, _END = "<|startoftext|>", "<|endoftext|>"
 
 
-class PretrainStage:
+class PretrainStage(Stage):
     """Trains a CLIP from nothing; see the module's text.
 
     Args:
@@ -52,6 +55,7 @@ class PretrainStage:
     """
 
     name = "pretrain"
+    accumulates = False  # every picture of a batch is compared with every caption of it
 
     def __init__(
         self,
@@ -81,9 +85,11 @@ class PretrainStage:
         torch.manual_seed(settings.seed)
         self.module = CLIPModel(clip_config(settings, self.tokenizer))
 
-    def to(self, device: torch.device) -> None:
-        """Move the model."""
-        self.module.to(device)
+    @property
+    def data(self) -> dict[str, int]:
+        """How many pictures and captions there are."""
+        captions = sum(len(dataset.all_captions()) for dataset in self.datasets)
+        return {"pictures": sum(map(len, self.datasets)), "captions": captions}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Matrices decay; gains, biases and embeddings do not."""
@@ -98,14 +104,16 @@ class PretrainStage:
             {"params": rest, "lr": rate, "weight_decay": 0.0},
         ]
 
-    def batch(self, step: int) -> dict[str, Tensor]:
-        """Pictures [B,3,h,w] in 0..1, token ids [B,L] and the window's corner in patches [2]."""
+    def batch(self, step: int, share: Share = WHOLE) -> dict[str, Tensor]:
+        """Pictures [B,3,h,w] in 0..1, token ids [B,L], a number for each caption [B], and the
+        window's corner in patches [2]."""
         settings = self.settings
         chance = np.random.default_rng((settings.seed, step))
         sizes = np.array([len(dataset) for dataset in self.datasets], float)
         dataset = self.datasets[int(chance.choice(len(sizes), p=sizes / sizes.sum()))]
         rows = step_indices(len(dataset), settings.batch_size, settings.seed, step)
-        samples = [dataset[row] for row in rows]
+        places = share.of(settings.batch_size)
+        samples = [dataset[rows[place]] for place in places]
         pictures = torch.from_numpy(np.stack([sample.image for sample in samples]))
         pixels = pictures.permute(0, 3, 1, 2).float() / 255
         if min(pixels.shape[-2:]) >= settings.image_size:
@@ -119,12 +127,20 @@ class PretrainStage:
         )
         corner = torch.from_numpy(chance.integers(0, [rows_left + 1, columns_left + 1]))
         captions = [
-            sample.captions[int(chance.integers(len(sample.captions)))] for sample in samples
+            sample.captions[
+                picture_seed(settings.seed, step, place, "caption") % len(sample.captions)
+            ]
+            for place, sample in zip(places, samples, strict=True)
         ]
         tokens = self.tokenizer(captions, padding=True, truncation=True, return_tensors="pt")
-        return {"pixels": pixels, "tokens": tokens["input_ids"], "corner": corner}
+        return {
+            "pixels": pixels,
+            "tokens": tokens["input_ids"],
+            "captions": torch.tensor([zlib.crc32(caption.encode()) for caption in captions]),
+            "corner": corner,
+        }
 
-    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def losses(self, batch: dict[str, Tensor], totals: Counts) -> dict[str, Tensor]:
         """The symmetric contrastive loss, and how often a picture finds its caption."""
         clip = self.module
         images = F.normalize(
@@ -132,12 +148,17 @@ class PretrainStage:
         )
         pooled = clip.text_model(input_ids=batch["tokens"]).pooler_output
         texts = F.normalize(clip.text_projection(pooled).float(), dim=-1)
-        logits = images @ texts.T * clip.logit_scale.exp().clamp(max=100)
-        same = (batch["tokens"][:, None] == batch["tokens"][None]).all(-1).float()
+        # Of one process the pictures against all captions, and the captions against all pictures.
+        scale = clip.logit_scale.exp().clamp(max=100)
+        by_image = images @ gather_rows(texts).T * scale
+        by_text = texts @ gather_rows(images).T * scale
+        same = (batch["captions"][:, None] == gather_rows(batch["captions"])).float()
         target = same / same.sum(-1, keepdim=True)
-        loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-        found = same.gather(1, logits.argmax(-1, keepdim=True)).mean()
-        return {"loss": loss, "found": found}
+        loss = sum(
+            F.cross_entropy(logits, target, reduction="sum") for logits in (by_image, by_text)
+        )
+        found = same.gather(1, by_image.argmax(-1, keepdim=True)).sum()
+        return {"loss": loss / 2 / same.shape[1], "found": found / same.shape[1]}
 
     def save(self, folder: Path) -> None:
         """Write the CLIP and its tokenizer in Hugging Face's format."""

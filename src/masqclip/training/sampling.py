@@ -1,4 +1,4 @@
-"""Which samples a step sees: endless epochs, each a new order, as a pure function of the step.
+"""Which samples a step sees, and their random numbers: pure functions of seed and step.
 
 A picture that cannot be read does not end a run: the next one takes its place (`read_samples`), and
 `SkippedPictures` names them at the end.
@@ -35,16 +35,23 @@ def step_indices(size: int, batch_size: int, seed: int, step: int) -> list[int]:
     return [_order(size, seed, place // size)[place % size] for place in places]
 
 
+def picture_seed(seed: int, step: int, place: int, purpose: str) -> int:
+    """The seed of one picture's random numbers, whoever draws them and whatever else is drawn.
+
+    Args:
+        seed: of the run.
+        step: counted from 0.
+        place: of the picture in the step's whole batch.
+        purpose: what the numbers are for; each purpose has its own.
+    """
+    entropy = (seed, step, place, *purpose.encode())
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+
+
 @lru_cache(maxsize=8)
 def _order(size: int, seed: int, epoch: int) -> tuple[int, ...]:
     generator = torch.Generator().manual_seed((seed * 7_919 + epoch) & 0x7FFFFFFFFFFFFFFF)
     return tuple(torch.randperm(size, generator=generator).tolist())
-
-
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """The generator of everything random in a step's batch."""
-    state = int(np.random.SeedSequence((seed, step)).generate_state(1)[0])
-    return torch.Generator().manual_seed(state)
 
 
 def read_samples(

@@ -19,29 +19,50 @@ class LoopSettings:
     Attributes:
         steps: optimizer steps of the whole run; the schedule spans them.
         warmup_steps: steps over which the learning rate climbs from zero.
-        schedule: ``constant``, ``cosine`` (to zero at the end) or ``step`` (a tenth from
-            `decay_at` on).
-        decay_at: for ``step``, the share of the run after which the rate drops.
+        schedule: ``constant``, ``cosine`` (to zero at the end) or ``step``.
+        milestones: for ``step``, the steps at each of which the rate falls to a tenth.
         clip_norm: largest L2 norm of all gradients together; 0 leaves them alone.
-        bfloat16: run the forward pass in bfloat16 where autocast allows it.
+        precision: of the forward pass: ``no`` (float32), ``bf16`` or ``fp16``, where autocast
+            allows it.
+        accumulate: micro-batches into which each process splits its share of a batch, to save
+            memory; the losses stay the same.
         seed: of everything random.
         save_every: steps between checkpoints.
+        keep_last: how many of the newest checkpoints are kept.
+        eval_every: steps between evaluations on held-out data; 0 = at the end only.
         log_every: steps between lines of the log.
         max_minutes: stop, with a checkpoint, after so long; 0 = no limit. A later run goes on.
-        workers: processes that prepare batches.
+        workers: processes that prepare batches, for each that trains.
     """
 
     steps: int
     warmup_steps: int = 0
     schedule: str = "constant"
-    decay_at: float = 0.9
+    milestones: tuple[int, ...] = ()
     clip_norm: float = 0.0
-    bfloat16: bool = False
+    precision: str = "no"
+    accumulate: int = 1
     seed: int = 0
     save_every: int = 500
+    keep_last: int = 2
+    eval_every: int = 0
     log_every: int = 50
     max_minutes: float = 0.0
     workers: int = 1
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("schedule", ("constant", "cosine", "step")),
+            ("precision", ("no", "bf16", "fp16")),
+        ):
+            value = getattr(self, name)
+            if value not in allowed:
+                raise MasqclipError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
+        for name in ("steps", "accumulate", "save_every", "keep_last", "log_every"):
+            if getattr(self, name) < 1:
+                raise MasqclipError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if self.schedule == "step" and not self.milestones:
+            raise MasqclipError("the schedule 'step' needs milestones, for instance [9000]")
 
     def learning_rate_factor(self, step: int) -> float:
         """What the learning rates are multiplied by in a step."""
@@ -51,7 +72,7 @@ class LoopSettings:
             done = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
             return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
         if self.schedule == "step":
-            return 1.0 if step < self.decay_at * self.steps else 0.1
+            return 0.1 ** sum(step >= milestone for milestone in self.milestones)
         return 1.0
 
 

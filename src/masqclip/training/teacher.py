@@ -21,15 +21,16 @@ from masqclip.data.open_coco import CocoMasks
 from masqclip.data.transforms import normalise
 from masqclip.errors import MasqclipError
 from masqclip.proposals.mask2former import Mask2FormerProposer
-from masqclip.training.criterion import CriterionSettings, mask_losses
+from masqclip.training.criterion import CriterionSettings, mask_counts, mask_losses
 from masqclip.training.framing import augment, stack, tensors
-from masqclip.training.sampling import SkippedPictures, read_samples, step_generator, step_indices
+from masqclip.training.sampling import SkippedPictures, picture_seed, read_samples, step_indices
 from masqclip.training.settings import TeacherSettings
+from masqclip.training.stage import WHOLE, Counts, Share, Stage
 
 _NORMS = (nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
 
 
-class TeacherStage:
+class TeacherStage(Stage):
     """Trains a proposer; see the module's text.
 
     Args:
@@ -59,11 +60,12 @@ class TeacherStage:
             num_points=settings.num_points,
         )
         torch.manual_seed(settings.seed)
-        self.module = Mask2FormerProposer(config)
+        self.module: Mask2FormerProposer = Mask2FormerProposer(config)
 
-    def to(self, device: torch.device) -> None:
-        """Move the proposer."""
-        self.module.to(device)
+    @property
+    def data(self) -> dict[str, int]:
+        """How many pictures there are."""
+        return {"pictures": len(self.dataset)}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """As published: the backbone learns slower; gains, biases and embeddings do not decay."""
@@ -83,24 +85,38 @@ class TeacherStage:
             for (slow, decays), parameters in groups.items()
         ]
 
-    def batch(self, step: int) -> dict[str, Any]:
-        """Normalised frames [B,3,S,S] and the masks [G,S,S] that are in each."""
+    def batch(self, step: int, share: Share = WHOLE) -> dict[str, Any]:
+        """Normalised frames [B,3,S,S], the masks [G,S,S] in each, and the seeds of their points."""
         settings = self.settings
-        generator = step_generator(settings.seed, step)
         rows = step_indices(len(self.dataset), settings.batch_size, settings.seed, step)
-        samples, skipped = read_samples(self.dataset, rows)
-        frames = [augment(*tensors(sample), settings, generator) for _, sample in samples]
-        pixels, masks, inside = stack(frames)
+        places = share.of(settings.batch_size)
+        samples, skipped = read_samples(self.dataset, [rows[place] for place in places])
+        frames = []
+        for place, (_, sample) in zip(places, samples, strict=True):
+            seed = picture_seed(settings.seed, step, place, "frame")
+            frames.append(augment(*tensors(sample), settings, torch.Generator().manual_seed(seed)))
+        pixels, framed, inside = stack(frames)
         # A crop can lose an annotation; an empty mask would be a target nobody can meet.
-        masks = [found[found.flatten(1).any(1)] for found in masks]
-        return {"pixels": normalise(pixels, inside), "masks": masks, "skipped": skipped}
+        masks = [found[found.flatten(1).any(1)] for found in framed]
+        return {
+            "pixels": normalise(pixels, inside),
+            "masks": masks,
+            "seeds": [picture_seed(settings.seed, step, place, "points") for place in places],
+            "skipped": skipped,
+        }
 
-    def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """Mask2Former's loss over all decoder layers, and the last layer's three parts."""
+    def prepare(self, batch: dict[str, Any]) -> tuple[dict[str, Any], Counts]:
+        """The batch as it is, and its masks counted."""
         self.skipped.note(batch["skipped"])
+        return batch, mask_counts(batch["masks"], self.module.config.num_queries, self.criterion)
+
+    def losses(self, batch: dict[str, Any], totals: Counts) -> dict[str, Tensor]:
+        """Mask2Former's loss over all decoder layers, and the last layer's three parts."""
         layers = self.module.layer_proposals(batch["pixels"])
         with torch.autocast(batch["pixels"].device.type, enabled=False):
-            return mask_losses(layers, batch["masks"], self.criterion)
+            return mask_losses(
+                layers, batch["masks"], self.criterion, seeds=batch["seeds"], totals=totals
+            )
 
     def save(self, folder: Path) -> None:
         """Write the proposer in transformers' format."""

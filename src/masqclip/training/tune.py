@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
@@ -43,8 +43,9 @@ from masqclip.model import MasQClipModel, quiet_transformers
 from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.training.framing import Frame, augment, draw_mirror, stack, tensors
 from masqclip.training.pretrain import load_clip
-from masqclip.training.sampling import SkippedPictures, read_samples, step_generator, step_indices
+from masqclip.training.sampling import SkippedPictures, picture_seed, read_samples, step_indices
 from masqclip.training.settings import TuneSettings
+from masqclip.training.stage import WHOLE, Counts, Share, Stage
 
 if TYPE_CHECKING:
     from masqclip.training.proposal_cache import ProposalCache
@@ -56,7 +57,7 @@ QUERIES_FILE = "queries.safetensors"
 NOTHING = -100
 
 
-class TuneStage:
+class TuneStage(Stage):
     """Tunes a model's queries on annotated pictures; see the module's text.
 
     Args:
@@ -92,6 +93,16 @@ class TuneStage:
         self.cache: ProposalCache | None = None
 
     @property
+    def network(self) -> nn.Module:
+        """Proposer, CLIP and queries."""
+        return self.model
+
+    @property
+    def data(self) -> dict[str, int]:
+        """How many pictures and words there are."""
+        return {"pictures": len(self.dataset), "words": len(self._row)}
+
+    @property
     def background(self) -> int:
         """The text row of what is nothing annotated: the last."""
         return len(self.text_embeddings) - 1
@@ -112,17 +123,18 @@ class TuneStage:
             }
         ]
 
-    def batch(self, step: int) -> dict[str, Any]:
+    def batch(self, step: int, share: Share = WHOLE) -> dict[str, Any]:
         """Groups of pictures of one frame size (`group`), and what could not be read."""
         settings = self.settings
-        generator = step_generator(settings.seed, step)
         rows = step_indices(len(self.dataset), settings.batch_size, settings.seed, step)
-        samples, skipped = read_samples(self.dataset, rows)
-        mirrors = [draw_mirror(settings, generator) for _ in samples]
-        frames = [
-            self.frame(sample, mirror, generator)
-            for (_, sample), mirror in zip(samples, mirrors, strict=True)
-        ]
+        places = share.of(settings.batch_size)
+        samples, skipped = read_samples(self.dataset, [rows[place] for place in places])
+        frames, mirrors = [], []
+        for place, (_, sample) in zip(places, samples, strict=True):
+            seed = picture_seed(settings.seed, step, place, "frame")
+            chance = torch.Generator().manual_seed(seed)
+            mirrors.append(draw_mirror(settings, chance))
+            frames.append(self.frame(sample, mirrors[-1], chance))
         members: dict[tuple[int, ...], list[int]] = {}
         for i, (image, _, _) in enumerate(frames):
             members.setdefault(tuple(image.shape), []).append(i)
@@ -156,28 +168,48 @@ class TuneStage:
             ],
         }
 
-    def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """The classification loss, and how many of the masks with a name are named rightly."""
+    def prepare(self, batch: dict[str, Any]) -> tuple[dict[str, Any], Counts]:
+        """Say which patches each mask covers and what it is to be named, and count the masks."""
         self.skipped.note(batch["skipped"])
+        groups, targets = [], []
+        for group in batch["groups"]:
+            visible, wanted = self._masks(group)
+            groups.append({"pixels": group["pixels"], "visible": visible, "targets": wanted})
+            targets.append(wanted.flatten())
+        target = torch.cat(targets)
+        counted, matched = (target != NOTHING).sum().float(), self._named(target).sum().float()
+        counts = {
+            "masks": counted,
+            "matched": matched,
+            "weight": matched + self.settings.background_weight * (counted - matched),
+        }
+        return {"groups": groups}, counts
+
+    def losses(self, batch: dict[str, Any], totals: Counts) -> dict[str, Tensor]:
+        """The classification loss, and how many of the masks with a name are named rightly."""
         embeddings, targets = [], []
         for group in batch["groups"]:
             with torch.no_grad():
                 tokens = self.model.encode_image(group["pixels"])
-                visible, wanted = self._masks(group)
-            found = embed_masks(self.model.clip, self.module, tokens, visible)
+            found = embed_masks(self.model.clip, self.module, tokens, group["visible"])
             embeddings.append(found.flatten(0, 1))
-            targets.append(wanted.flatten())
+            targets.append(group["targets"].flatten())
         target = torch.cat(targets)
         scale = self.model.config.logit_scale
         logits = clip_logits(torch.cat(embeddings), self.text_embeddings, logit_scale=scale)
-        loss = tuning_loss(logits, target, background_weight=self.settings.background_weight)
-        matched = (target >= 0) & (target < self.background)
-        right = (logits.argmax(-1) == target)[matched].float().mean() if matched.any() else loss * 0
+        weight = self.settings.background_weight
+        loss = tuning_loss(logits, target, background_weight=weight, total=totals["weight"])
+        named = self._named(target)
+        right = (logits.argmax(-1) == target) & named
         return {
             "loss": self.settings.loss_weight * loss,
-            "named": right.detach(),
-            "matched": matched.float().mean(),
+            "named": right.sum() / totals["matched"].clamp(min=1),
+            "matched": named.sum() / totals["masks"].clamp(min=1),
         }
+
+    def _named(self, targets: Tensor) -> Tensor:
+        """Which masks are to get a category's name."""
+        return (targets != NOTHING) & (targets != self.background)
 
     def propose(self, group: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """The patches [B,Q,P] that proposals cover, and the text rows [B,Q] they should get."""
@@ -248,34 +280,43 @@ def assign_labels(
     """
     if len(masks) == 0:
         return torch.full((len(mask_logits),), background, device=mask_logits.device)
-    predicted = F.interpolate(
-        mask_logits[None].float(), size=(size, size), mode="bilinear", align_corners=False
-    )[0].flatten(1)
-    predicted = (predicted.sigmoid() > 0.5).float()
-    annotated = F.interpolate(masks[None].float(), size=(size, size), mode="nearest")[0].flatten(1)
-    shared = predicted @ annotated.T
-    total = predicted.sum(-1, keepdim=True) + annotated.sum(-1)
+    with torch.autocast(mask_logits.device.type, enabled=False):  # bfloat16 cannot count pixels
+        predicted = F.interpolate(
+            mask_logits[None].float(), size=(size, size), mode="bilinear", align_corners=False
+        )[0].flatten(1)
+        predicted = (predicted.sigmoid() > 0.5).float()
+        annotated = F.interpolate(masks[None].float(), size=(size, size), mode="nearest")[0]
+        annotated = annotated.flatten(1)
+        shared = predicted @ annotated.T
+        total = predicted.sum(-1, keepdim=True) + annotated.sum(-1)
     cost = 1 - (2 * shared + 1) / (total + 1)
     best, nearest = cost.min(dim=1)
     return torch.where(best < threshold, labels[nearest], background)
 
 
-def tuning_loss(logits: Tensor, targets: Tensor, *, background_weight: float = 0.1) -> Tensor:
+def tuning_loss(
+    logits: Tensor, targets: Tensor, *, background_weight: float = 0.1, total: Tensor | None = None
+) -> Tensor:
     """Weighted cross-entropy over classes and background, the last row of the words.
 
     Args:
         logits: [...,R], scaled cosines.
         targets: [...] rows; `NOTHING` does not count.
         background_weight: of targets that are the last row; a weighted mean is taken.
+        total: the weight of all targets of the batch that these are a part of; of these alone
+            unless given.
 
     Returns:
         A scalar; 0 where nothing counts.
     """
     weight = logits.new_ones(logits.shape[-1])
     weight[-1] = background_weight
-    if not (targets != NOTHING).any():
-        return logits.sum() * 0
-    return F.cross_entropy(logits.flatten(0, -2), targets.flatten(), weight, ignore_index=NOTHING)
+    losses = F.cross_entropy(
+        logits.flatten(0, -2), targets.flatten(), weight, ignore_index=NOTHING, reduction="sum"
+    )
+    if total is None:
+        total = weight[targets[targets != NOTHING]].sum()
+    return losses / total.clamp(min=torch.finfo(losses.dtype).tiny)
 
 
 def dataset_vocabulary(dataset: CocoMasks) -> Vocabulary:

@@ -12,6 +12,7 @@ Shapes: B pictures, Q proposals, H W the padded frame, h w = H/4 W/4, E embeddin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -144,26 +145,46 @@ class MasQClipModel(PreTrainedModel):
         return self.proposer(normalised.to(dtype), pixel_mask)
 
     def encode_image(self, pixel_values: Tensor) -> ImageTokens:
-        """CLIP's keys and values of each frame, which is stretched to CLIP's square input.
+        """CLIP's keys and values of each frame, resized to CLIP's input (`clip_size`).
 
         Args:
             pixel_values: [B,3,H,W] RGB in 0..255, zero-padded.
         """
-        side = self.clip.config.vision_config.image_size
-        stretched = F.interpolate(
-            pixel_values / 255, size=(side, side), mode="bicubic", align_corners=False
+        resized = F.interpolate(
+            pixel_values / 255,
+            size=self.clip_size(pixel_values),
+            mode="bicubic",
+            align_corners=False,
+            antialias=self.config.clip_input == "aspect",  # the published stretch has none
         )
         mean = pixel_values.new_tensor(self.config.clip_mean).view(3, 1, 1)
         std = pixel_values.new_tensor(self.config.clip_std).view(3, 1, 1)
-        return encode_image(self.clip.vision_model, ((stretched - mean) / std).to(self.dtype))
+        return encode_image(self.clip.vision_model, ((resized - mean) / std).to(self.dtype))
 
     def embed_masks(self, tokens: ImageTokens, mask_logits: Tensor) -> Tensor:
         """[B,Q,E] embeddings of masks, given as logits [B,Q,h,w] over the padded frame."""
-        vision = self.clip.config.vision_config
-        visible = patch_visibility(
-            mask_logits, image_size=vision.image_size, patch_size=vision.patch_size
+        return embed_masks(self.clip, self.queries, tokens, self.visible_patches(mask_logits))
+
+    def visible_patches(self, mask_logits: Tensor) -> Tensor:
+        """[B,Q,P] bool: the patches of CLIP's input that masks, given as logits, cover."""
+        return patch_visibility(
+            mask_logits,
+            image_size=self.clip_size(mask_logits),
+            patch_size=self.clip.config.vision_config.patch_size,
         )
-        return embed_masks(self.clip, self.queries, tokens, visible)
+
+    def clip_size(self, frame: Tensor) -> tuple[int, int]:
+        """(height, width) in pixels at which CLIP sees a frame, or a map in the frame's aspect.
+
+        The published square, or about as many patches in the frame's own aspect.
+        """
+        vision = self.clip.config.vision_config
+        if self.config.clip_input == "stretch":
+            return vision.image_size, vision.image_size
+        patches = vision.image_size // vision.patch_size
+        slant = math.sqrt(frame.shape[-2] / frame.shape[-1])
+        rows, columns = (max(1, round(patches * factor)) for factor in (slant, 1 / slant))
+        return rows * vision.patch_size, columns * vision.patch_size
 
     def classify(
         self, mask_embeddings: Tensor, text_embeddings: Tensor, num_classes: int

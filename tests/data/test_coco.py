@@ -15,9 +15,9 @@ from masqclip.data.coco import (
     CocoInstances,
     CocoPanoptic,
     is_base,
-    segmentation_mask,
 )
 from masqclip.data.rle import encode_rle
+from masqclip.data.segmentations import segmentation_mask
 from masqclip.errors import MasqclipError
 
 CATEGORIES = [

@@ -55,7 +55,8 @@ def pretrain(
     from masqclip.training.pretrain import PretrainStage
 
     settings, loop = run.settings("pretrain")
-    return run.train(PretrainStage(data, settings, start=start), loop)
+    run.train(PretrainStage(data, settings, start=start), loop)
+    return 0
 
 
 @app.command
@@ -78,7 +79,8 @@ def teacher(*, data: Data, held_out: Annotated[Path | None, Folder] = None, run:
         settings,
         held_out=CocoPanoptic(held_out) if held_out else None,
     )
-    return run.train(stage, loop)
+    run.train(stage, loop)
+    return 0
 
 
 @app.command
@@ -111,4 +113,5 @@ def tune(
         settings,
         held_out=CocoPanoptic(held_out, keep=is_base) if held_out else None,
     )
-    return run.train(stage, loop)
+    run.train(stage, loop)
+    return 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from masqclip.cli.console import Steps, out_console
-from masqclip.errors import MasqclipError
+from masqclip.errors import MasqclipError, require
 
 if TYPE_CHECKING:
     from masqclip.training.dry_run import Forecast
@@ -56,8 +56,18 @@ class Run:
         settings, loop = load_recipe(self.recipe, stage, self.set_ or [])
         return settings, replace(loop, max_minutes=self.max_minutes) if self.max_minutes else loop
 
-    def train(self, stage: Stage, loop: LoopSettings) -> int:
-        """Train with a progress bar, and say how it ended; or only say what it would be."""
+    def train(self, stage: Stage, loop: LoopSettings, out: Path | None = None) -> bool:
+        """Train with a progress bar, and say how it ended; or only say what it would be.
+
+        Args:
+            stage: what trains.
+            loop: how.
+            out: another folder than the run's, for a part of it.
+
+        Returns:
+            Whether the result is there: all steps are done, now or before.
+        """
+        require("accelerate", extra="train", purpose="training")
         from accelerate import PartialState
 
         from masqclip.training.loop import train
@@ -69,20 +79,21 @@ class Run:
             found = forecast(stage, loop, self.device)
             if main:
                 _print_forecast(found)
-            return 0
+            return False
+        folder = out or self.out
         with Steps(stage.name, total=loop.steps, hidden=not main) as bar:
 
             def report(now: Progress) -> None:
                 bar.show(now.step, _note(now))
 
             done = train(
-                stage, loop, self.out, device=self.device, report=report, track=self.track or ()
+                stage, loop, folder, device=self.device, report=report, track=self.track or ()
             )
         if main and done:
-            out_console().print(f"{stage.name} is done: the result is in {self.out}")
+            out_console().print(f"{stage.name} is done: the result is in {folder}")
         elif main:
-            out_console().print(f"{stage.name} stopped; the same command goes on from {self.out}")
-        return 0
+            out_console().print(f"{stage.name} stopped; the same command goes on from {folder}")
+        return done
 
 
 def _note(now: Progress) -> str:

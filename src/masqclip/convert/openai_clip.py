@@ -12,37 +12,32 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 from transformers import CLIPConfig, CLIPVisionConfig
 
+from masqclip.convert.rules import QKV, StateDict, below, count, linear, rename
 from masqclip.errors import MasqclipError
-
-StateDict = dict[str, Tensor]
 
 HEAD_WIDTH = 64
 
 # Written by OpenAI's export into the archive, no weights.
 NOT_NEEDED = ("input_resolution", "context_length", "vocab_size")
 
-# One residual block: the same in both towers. `in_proj_*` become three tensors (see `_rename`).
-_BLOCK_RULES = {
-    "attn.in_proj_weight": "self_attn.{qkv}_proj.weight",
-    "attn.in_proj_bias": "self_attn.{qkv}_proj.bias",
-    "attn.out_proj.weight": "self_attn.out_proj.weight",
-    "attn.out_proj.bias": "self_attn.out_proj.bias",
-    "ln_1.weight": "layer_norm1.weight",
-    "ln_1.bias": "layer_norm1.bias",
-    "mlp.c_fc.weight": "mlp.fc1.weight",
-    "mlp.c_fc.bias": "mlp.fc1.bias",
-    "mlp.c_proj.weight": "mlp.fc2.weight",
-    "mlp.c_proj.bias": "mlp.fc2.bias",
-    "ln_2.weight": "layer_norm2.weight",
-    "ln_2.bias": "layer_norm2.bias",
-}
+# One residual block: the same in both towers.
+_BLOCK_RULES = (
+    {
+        "attn.in_proj_weight": f"self_attn.{QKV}_proj.weight",
+        "attn.in_proj_bias": f"self_attn.{QKV}_proj.bias",
+    }
+    | linear("attn.out_proj", "self_attn.out_proj")
+    | linear("ln_1", "layer_norm1")
+    | linear("mlp.c_fc", "mlp.fc1")
+    | linear("mlp.c_proj", "mlp.fc2")
+    | linear("ln_2", "layer_norm2")
+)
 
 _VISION_RULES = {
     "class_embedding": "vision_model.embeddings.class_embedding",
@@ -201,25 +196,14 @@ def _rename(tensors: Mapping[str, Tensor], rules: Mapping[str, str], *, layers: 
     Raises:
         MasqclipError: a name without a rule, or a rule without its tensor.
     """
-    blocks = {int(m[1]) for n in tensors if (m := re.match(r"transformer\.resblocks\.(\d+)\.", n))}
     table = dict(rules)
-    for i in range(max(1, len(blocks))):
-        for source, target in _BLOCK_RULES.items():
-            table[f"transformer.resblocks.{i}.{source}"] = f"{layers}.{i}.{target}"
-    if unknown := sorted(tensors.keys() - table.keys()):
-        raise MasqclipError(f"not a CLIP in OpenAI's format: unknown tensor {unknown[0]!r}")
-    if absent := sorted(table.keys() - tensors.keys()):
-        raise MasqclipError(f"not a CLIP in OpenAI's format: there is no tensor {absent[0]!r}")
-    renamed: StateDict = {}
-    for source, target in table.items():
-        tensor = tensors[source]
-        if "{qkv}" in target:
-            # Copies, because safetensors refuses tensors that share memory.
-            for letter, part in zip("qkv", tensor.chunk(3), strict=True):
-                renamed[target.replace("{qkv}", letter)] = part.clone()
-        else:
-            renamed[target] = tensor.T.contiguous() if target in _TRANSPOSED else tensor
-    return renamed
+    for i in range(max(1, count(tensors, r"transformer\.resblocks\.(\d+)\."))):
+        table |= below(f"transformer.resblocks.{i}.", _BLOCK_RULES, f"{layers}.{i}.")
+    renamed = rename(tensors, table, what="a CLIP in OpenAI's format")
+    return {
+        name: tensor.T.contiguous() if name in _TRANSPOSED else tensor
+        for name, tensor in renamed.items()
+    }
 
 
 def _query_projections(

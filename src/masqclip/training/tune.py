@@ -4,42 +4,59 @@ Everything is frozen but the new query projections and the mask class embedding.
 the name of the annotation it agrees with best, if they agree well enough, else "background"; its
 embedding is compared with the words, and the loss is a cross-entropy that counts background little.
 
-The picture's own pass (`encode_image`) runs without gradient: only Q tokens are differentiated.
+- The picture's own pass (`encode_image`) runs without gradient: only mask tokens are
+  differentiated.
+- Annotated masks can be named beside the proposals, or instead of them (`TuneSettings.masks`); then
+  no proposer runs.
+- Pictures whose frames differ in size never share one: a result does not depend on its batch.
+- Which patches a proposal covers and what it is called may come from a `ProposalCache`.
 
-Shapes: B pictures, Q proposals, G annotations, E embedding size, R text rows (classes, background).
+Shapes: B pictures, Q proposals, G annotations, M masks of either kind, P patches, E embedding
+size, R text rows (classes, background).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from masqclip.clip.classifier import clip_logits
-from masqclip.clip.masked_vision import MaskQueries
+from masqclip.clip.masked_vision import MaskQueries, embed_masks
 from masqclip.clip.text import TextEncoder
 from masqclip.clip.tokenizer import load_tokenizer
-from masqclip.clip.vocabulary import Vocabulary
-from masqclip.data.coco import CocoPanoptic, Sample
-from masqclip.data.transforms import flip, pad, resize
+from masqclip.clip.vocabulary import Category, Vocabulary
+from masqclip.data.class_lists import read_class_list
+from masqclip.data.coco import Sample
+from masqclip.data.files import write_atomically
+from masqclip.data.open_coco import CocoMasks
+from masqclip.data.transforms import resize
 from masqclip.encoding import resized_size
 from masqclip.errors import MasqclipError
 from masqclip.model import MasQClipModel, quiet_transformers
 from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.segmenter import Segmenter
+from masqclip.training.framing import Frame, augment, draw_mirror, stack, tensors
 from masqclip.training.pretrain import load_clip
-from masqclip.training.sampling import picture_seed, step_indices
+from masqclip.training.sampling import SkippedPictures, picture_seed, read_samples, step_indices
 from masqclip.training.settings import TuneSettings
 from masqclip.training.sheets import write_overlay_sheet
-from masqclip.training.stage import WHOLE, Counts, Share, Stage, to_device
+from masqclip.training.stage import WHOLE, Counts, Share, Stage
 
-#: Held-out pictures that an evaluation looks at.
-_EVALUATED = 200
+if TYPE_CHECKING:
+    from masqclip.training.proposal_cache import ProposalCache
+
+#: The learned queries alone, beside the model: what turns any copy of the same CLIP into this one.
+QUERIES_FILE = "queries.safetensors"
+
+#: The target of a place where there is no mask: cross-entropy leaves it out.
+NOTHING = -100
 
 
 class TuneStage(Stage):
@@ -62,27 +79,23 @@ class TuneStage(Stage):
         self,
         model: MasQClipModel,
         tokenizer: PreTrainedTokenizerBase,
-        dataset: CocoPanoptic,
+        dataset: CocoMasks,
         settings: TuneSettings | None = None,
         *,
-        held_out: CocoPanoptic | None = None,
+        held_out: CocoMasks | None = None,
     ) -> None:
-        kept = sorted(dataset.categories.kept)
-        if len(dataset) == 0 or not kept:
+        if len(dataset) == 0 or not dataset.categories.kept:
             raise MasqclipError(f"{dataset.folder} has no picture, or no category, to tune on")
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.dataset, self.held_out = dataset, held_out
+        self.skipped = SkippedPictures(len(dataset))
         self.settings = settings or TuneSettings()
-        names = [str(dataset.categories.by_id[i]["name"]) for i in kept]
-        stuff = [
-            name for i, name in zip(kept, names, strict=True) if not dataset.categories.is_thing(i)
-        ]
-        self.vocabulary = Vocabulary.parse(names, stuff=stuff)
         encoder = TextEncoder(model.clip, tokenizer, cache=False)
-        self.text_embeddings = encoder.embed_vocabulary(self.vocabulary)
-        self._row = {category: i for i, category in enumerate(kept)}
+        self.text_embeddings = encoder.embed_vocabulary(dataset_vocabulary(dataset))
+        self._row = {category: i for i, category in enumerate(sorted(dataset.categories.kept))}
         self.module: MaskQueries = model.queries.requires_grad_(True)
+        self.cache: ProposalCache | None = None
 
     @property
     def network(self) -> nn.Module:
@@ -93,6 +106,11 @@ class TuneStage(Stage):
     def data(self) -> dict[str, int]:
         """How many pictures and words there are."""
         return {"pictures": len(self.dataset), "words": len(self._row)}
+
+    @property
+    def background(self) -> int:
+        """The text row of what is nothing annotated: the last."""
+        return len(self.text_embeddings) - 1
 
     def to(self, device: torch.device) -> None:
         """Move the model and the words."""
@@ -111,118 +129,143 @@ class TuneStage(Stage):
         ]
 
     def batch(self, step: int, share: Share = WHOLE) -> dict[str, Any]:
-        """Frames [B,3,H,W] and, for each, masks [G,H,W] and text rows [G]."""
+        """Groups of pictures of one frame size (`group`), and what could not be read."""
         settings = self.settings
         rows = step_indices(len(self.dataset), settings.batch_size, settings.seed, step)
         places = share.of(settings.batch_size)
-        flips = [
-            settings.flip and picture_seed(settings.seed, step, place, "flip") % 2 == 1
-            for place in places
-        ]
-        return self._frames([self.dataset[rows[place]] for place in places], flips)
+        samples, skipped = read_samples(self.dataset, [rows[place] for place in places])
+        frames, mirrors = [], []
+        for place, (_, sample) in zip(places, samples, strict=True):
+            seed = picture_seed(settings.seed, step, place, "frame")
+            chance = torch.Generator().manual_seed(seed)
+            mirrors.append(draw_mirror(settings, chance))
+            frames.append(self.frame(sample, mirrors[-1], chance))
+        members: dict[tuple[int, ...], list[int]] = {}
+        for i, (image, _, _) in enumerate(frames):
+            members.setdefault(tuple(image.shape), []).append(i)
+        groups = []
+        for numbers in members.values():
+            group = self.group([frames[i] for i in numbers], [samples[i][1] for i in numbers])
+            if self.cache is not None:
+                group |= self.cache.read([(samples[i][0], mirrors[i]) for i in numbers])
+            groups.append(group)
+        return {"groups": groups, "skipped": skipped}
 
-    def _frames(self, samples: Sequence[Sample], flips: Sequence[bool]) -> dict[str, Any]:
-        """Resize, flip and pad samples to one frame."""
-        pictures: list[Tensor] = []
-        annotated: list[Tensor] = []
-        labels: list[Tensor] = []
-        for sample, flipped in zip(samples, flips, strict=True):
-            image = torch.from_numpy(sample.image.copy()).permute(2, 0, 1)
-            masks = torch.from_numpy(sample.masks.copy())
-            height, width = image.shape[1:]
-            size = resized_size(height, width, self.model.config)
+    def frame(self, sample: Sample, mirror: bool, generator: torch.Generator) -> Frame:
+        """A sample's frame, padded to the model's multiple; see `FrameSettings`."""
+        image, masks = tensors(sample)
+        if self.settings.augmentation == "none":
+            size = resized_size(image.shape[-2], image.shape[-1], self.model.config)
             image, masks = resize(image, masks, *size)
-            if flipped:
-                image, masks = flip(image, masks)
-            pictures.append(image)
-            annotated.append(masks)
-            labels.append(torch.tensor([self._row[int(c)] for c in sample.category_ids]).long())
-        divisor = self.model.config.size_divisor
-        height, width = (
-            -(-max(image.shape[axis] for image in pictures) // divisor) * divisor for axis in (1, 2)
-        )
-        framed = [
-            pad(image, masks, height, width)
-            for image, masks in zip(pictures, annotated, strict=True)
-        ]
+        augmented = augment(image, masks, self.settings, generator, mirror=mirror)
+        images, framed, inside = stack([augmented], self.model.config.size_divisor)
+        return images[0], framed[0], inside[0]
+
+    def group(self, frames: list[Frame], samples: list[Sample]) -> dict[str, Any]:
+        """Frames of one size: pixels [B,3,H,W], where pictures are, masks and their text rows."""
         return {
-            "pixels": torch.stack([image for image, _, _ in framed]).float(),
-            "inside": torch.stack([inside for _, _, inside in framed]),
-            "masks": [masks for _, masks, _ in framed],
-            "labels": labels,
+            "pixels": torch.stack([image for image, _, _ in frames]).float(),
+            "inside": torch.stack([inside for _, _, inside in frames]),
+            "masks": [masks for _, masks, _ in frames],
+            "labels": [
+                torch.tensor([self._row[int(c)] for c in sample.category_ids]).long()
+                for sample in samples
+            ],
         }
 
     def prepare(self, batch: dict[str, Any]) -> tuple[dict[str, Any], Counts]:
-        """Propose masks and say what each is to be named."""
-        mask_logits = self.model.propose(batch["pixels"], batch["inside"]).mask_logits
-        settings, background = self.settings, len(self.text_embeddings) - 1
-        targets = torch.stack(
-            [
-                assign_labels(
-                    proposed,
-                    masks,
-                    labels,
-                    background=background,
-                    threshold=settings.dice_cost_threshold,
-                    size=settings.assign_size,
-                )
-                for proposed, masks, labels in zip(
-                    mask_logits, batch["masks"], batch["labels"], strict=True
-                )
-            ]
-        )
-        matched = (targets != background).sum().float()
-        proposals = matched.new_tensor(targets.numel())
+        """Say which patches each mask covers and what it is to be named, and count the masks."""
+        self.skipped.note(batch["skipped"])
+        groups, targets = [], []
+        for group in batch["groups"]:
+            visible, wanted = self._masks(group)
+            groups.append({"pixels": group["pixels"], "visible": visible, "targets": wanted})
+            targets.append(wanted.flatten())
+        target = torch.cat(targets)
+        counted, matched = (target != NOTHING).sum().float(), self._named(target).sum().float()
         counts = {
-            "proposals": proposals,
+            "masks": counted,
             "matched": matched,
-            "weight": matched + settings.background_weight * (proposals - matched),
+            "weight": matched + self.settings.background_weight * (counted - matched),
         }
-        return batch | {"mask_logits": mask_logits, "targets": targets}, counts
+        return {"groups": groups}, counts
 
     def losses(self, batch: dict[str, Any], totals: Counts) -> dict[str, Tensor]:
-        """The classification loss, and how many of the matched proposals are named rightly."""
-        with torch.no_grad():
-            tokens = self.model.encode_image(batch["pixels"])
-        embeddings = self.model.embed_masks(tokens, batch["mask_logits"])
+        """The classification loss, and how many of the masks with a name are named rightly."""
+        embeddings, targets = [], []
+        for group in batch["groups"]:
+            with torch.no_grad():
+                tokens = self.model.encode_image(group["pixels"])
+            found = embed_masks(self.model.clip, self.module, tokens, group["visible"])
+            embeddings.append(found.flatten(0, 1))
+            targets.append(group["targets"].flatten())
+        target = torch.cat(targets)
         scale = self.model.config.logit_scale
-        logits = clip_logits(embeddings, self.text_embeddings, logit_scale=scale)
-        targets, background = batch["targets"], len(self.text_embeddings) - 1
-        loss = tuning_loss(
-            logits,
-            targets,
-            background_weight=self.settings.background_weight,
-            total=totals["weight"],
-        )
-        matched = targets != background
-        right = (logits.argmax(-1) == targets) & matched
+        logits = clip_logits(torch.cat(embeddings), self.text_embeddings, logit_scale=scale)
+        weight = self.settings.background_weight
+        loss = tuning_loss(logits, target, background_weight=weight, total=totals["weight"])
+        named = self._named(target)
+        right = (logits.argmax(-1) == target) & named
         return {
             "loss": self.settings.loss_weight * loss,
             "named": right.sum() / totals["matched"].clamp(min=1),
-            "matched": matched.sum() / totals["proposals"],
+            "matched": named.sum() / totals["masks"].clamp(min=1),
         }
 
-    @torch.no_grad()
+    def _named(self, targets: Tensor) -> Tensor:
+        """Which masks are to get a category's name."""
+        return (targets != NOTHING) & (targets != self.background)
+
+    def propose(self, group: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """The patches [B,Q,P] that proposals cover, and the text rows [B,Q] they should get."""
+        proposals = self.model.propose(group["pixels"], group["inside"])
+        targets = [
+            assign_labels(
+                mask_logits,
+                masks,
+                labels,
+                background=self.background,
+                threshold=self.settings.dice_cost_threshold,
+                size=self.settings.assign_size,
+            )
+            for mask_logits, masks, labels in zip(
+                proposals.mask_logits, group["masks"], group["labels"], strict=True
+            )
+        ]
+        return self.model.visible_patches(proposals.mask_logits), torch.stack(targets)
+
+    def _masks(self, group: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """The patches [B,M,P] and text rows [B,M] of all masks to name."""
+        visible, targets = [], []
+        if self.settings.masks != "ground-truth":
+            known = "visible" in group
+            found = (group["visible"], group["targets"]) if known else self.propose(group)
+            visible.append(found[0])
+            targets.append(found[1])
+        if self.settings.masks != "proposals":
+            # Positive inside, as the logits of a proposal; short lists are filled with no mask.
+            logits = pad_sequence([masks.float() for masks in group["masks"]], True) - 0.5
+            visible.append(self.model.visible_patches(logits))
+            targets.append(pad_sequence(group["labels"], True, NOTHING))
+        return torch.cat(visible, dim=1), torch.cat(targets, dim=1)
+
     def evaluate(self, folder: Path, step: int) -> dict[str, float]:
-        """How many of the proposals that match a held-out annotation are named rightly, and a
-        sheet of overlays."""
+        """How well held-out things are named and found, and a sheet of overlays."""
         if self.held_out is None:
             return {}
+        from masqclip.training.held_out import measure_held_out  # it stands on this module
+
         segmenter = Segmenter(self.model, self.tokenizer, cache=False)
-        path = folder / f"overlays-{step:08d}.png"
-        write_overlay_sheet(segmenter, self.vocabulary, self.held_out, path)
-        right = total = 0.0
-        for row in range(min(_EVALUATED, len(self.held_out))):
-            batch = to_device(self._frames([self.held_out[row]], [False]), self.model.device)
-            prepared, counts = self.prepare(batch)
-            right += float(self.losses(prepared, counts)["named"] * counts["matched"])
-            total += float(counts["matched"])
-        return {"named": right / max(1.0, total)}
+        names = dataset_vocabulary(self.held_out)
+        write_overlay_sheet(segmenter, names, self.held_out, folder / f"overlays-{step:08d}.png")
+        return measure_held_out(segmenter, self.held_out)
 
     def save(self, folder: Path) -> None:
-        """Write the whole model and its tokenizer as a folder to load."""
+        """Write the whole model and its tokenizer as a folder to load, and the queries alone."""
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+        content = save(dict(self.module.state_dict()), {"format": "pt"})
+        write_atomically(folder / QUERIES_FILE, content)
 
 
 def assign_labels(
@@ -253,13 +296,15 @@ def assign_labels(
     """
     if len(masks) == 0:
         return torch.full((len(mask_logits),), background, device=mask_logits.device)
-    predicted = F.interpolate(
-        mask_logits[None].float(), size=(size, size), mode="bilinear", align_corners=False
-    )[0].flatten(1)
-    predicted = (predicted.sigmoid() > 0.5).float()
-    annotated = F.interpolate(masks[None].float(), size=(size, size), mode="nearest")[0].flatten(1)
-    shared = predicted @ annotated.T
-    total = predicted.sum(-1, keepdim=True) + annotated.sum(-1)
+    with torch.autocast(mask_logits.device.type, enabled=False):  # bfloat16 cannot count pixels
+        predicted = F.interpolate(
+            mask_logits[None].float(), size=(size, size), mode="bilinear", align_corners=False
+        )[0].flatten(1)
+        predicted = (predicted.sigmoid() > 0.5).float()
+        annotated = F.interpolate(masks[None].float(), size=(size, size), mode="nearest")[0]
+        annotated = annotated.flatten(1)
+        shared = predicted @ annotated.T
+        total = predicted.sum(-1, keepdim=True) + annotated.sum(-1)
     cost = 1 - (2 * shared + 1) / (total + 1)
     best, nearest = cost.min(dim=1)
     return torch.where(best < threshold, labels[nearest], background)
@@ -271,18 +316,38 @@ def tuning_loss(
     """Weighted cross-entropy over classes and background, the last row of the words.
 
     Args:
-        logits: [B,Q,R], scaled cosines.
-        targets: [B,Q] rows.
+        logits: [...,R], scaled cosines.
+        targets: [...] rows; `NOTHING` does not count.
         background_weight: of targets that are the last row; a weighted mean is taken.
         total: the weight of all targets of the batch that these are a part of; of these alone
             unless given.
+
+    Returns:
+        A scalar; 0 where nothing counts.
     """
     weight = logits.new_ones(logits.shape[-1])
     weight[-1] = background_weight
     losses = F.cross_entropy(
-        logits.flatten(0, 1), targets.flatten(), weight=weight, reduction="sum"
+        logits.flatten(0, -2), targets.flatten(), weight, ignore_index=NOTHING, reduction="sum"
     )
-    return losses / (weight[targets].sum() if total is None else total)
+    if total is None:
+        total = weight[targets[targets != NOTHING]].sum()
+    return losses / total.clamp(min=torch.finfo(losses.dtype).tiny)
+
+
+def dataset_vocabulary(dataset: CocoMasks) -> Vocabulary:
+    """The kept categories of a dataset in the order of their ids, as words.
+
+    A name that COCO panoptic publishes ("tree-merged") is read as the paper reads it.
+    """
+    prompts = {entry.name: entry.prompts for entry in read_class_list("coco-panoptic").classes}
+    categories = dataset.categories
+    return Vocabulary(
+        tuple(
+            Category(name, prompts.get(name, ()), categories.is_thing(number))
+            for number, name in ((i, categories.names[i]) for i in sorted(categories.kept))
+        )
+    )
 
 
 def join(
@@ -299,6 +364,7 @@ def join(
         frozen,
         proposes,
         query_start=settings.query_start,
+        clip_input=settings.clip_input,
         shortest_edge=settings.shortest_edge,
         longest_edge=settings.longest_edge,
     )

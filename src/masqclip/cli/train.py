@@ -7,21 +7,33 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
+import masqclip
+from masqclip.cli.console import out_console
 from masqclip.cli.training import Run
 
 app = App(
     name="train",
     help="Train a model, stage by stage: pretrain a CLIP, teach a proposer, tune the queries.",
     help_epilogue="""\
-**The shipped model, from nothing** (data: "masqclip data --help")
+**The shipped model, from nothing**
 
 ```text
-masqclip train pretrain --data windows --data captioned --out runs/sentences
-masqclip train pretrain --data portraits --start runs/sentences \\
-    --recipe miniature-names --out runs/clip
-masqclip train teacher --data scenes --out runs/teacher
+masqclip train miniature --out miniature
+```
+
+**One of your own, stage by stage** (data: "masqclip data --help")
+
+```text
+masqclip train pretrain --data windows --data captioned --out runs/clip
+masqclip train teacher --data scenes --held-out heldout --out runs/teacher
 masqclip train tune --data scenes --clip runs/clip --proposer runs/teacher --out runs/mini
 masqclip segment picture.png -v stickers --model runs/mini
+```
+
+**Several GPUs or machines, FSDP**
+
+```text
+accelerate launch -m masqclip.cli.main train teacher --data scenes --out runs/teacher
 ```
 
 **Stopping and going on**
@@ -69,13 +81,17 @@ def teacher(*, data: Data, held_out: Annotated[Path | None, Folder] = None, run:
         run: The options of every stage.
     """
     from masqclip.data.coco import CocoPanoptic, is_base
-    from masqclip.proposals.mask2former import miniature_mask2former_config
+    from masqclip.proposals.mask2former import (
+        miniature_mask2former_config,
+        resnet50_mask2former_config,
+    )
     from masqclip.training.teacher import TeacherStage
 
     settings, loop = run.settings("teacher")
+    miniature = settings.architecture == "miniature"
     stage = TeacherStage(
         CocoPanoptic(data, keep=is_base),
-        miniature_mask2former_config(),
+        miniature_mask2former_config() if miniature else resnet50_mask2former_config(),
         settings,
         held_out=CocoPanoptic(held_out) if held_out else None,
     )
@@ -114,4 +130,30 @@ def tune(
         held_out=CocoPanoptic(held_out, keep=is_base) if held_out else None,
     )
     run.train(stage, loop)
+    return 0
+
+
+@app.command
+def miniature(
+    *,
+    out: Annotated[Path, Parameter(alias="-o", metavar="DIR")],
+    plan: Annotated[Path | None, Parameter(metavar="FILE")] = None,
+    max_minutes: Annotated[float, Parameter(metavar="MINUTES", show_default=False)] = 0.0,
+) -> int:
+    """Make the shipped model from nothing: drawings, scenes, every stage, evaluation.
+
+    What is done is skipped: the same command goes on where it stopped.
+
+    Args:
+        out: The folder for everything.
+        plan: The steps, a TOML file; those of the shipped model unless given.
+        max_minutes: Stop each stage of training, with a checkpoint, after so long.
+    """
+    from masqclip.cli.plan import load_plan, run_plan
+
+    steps = load_plan(plan or Path(masqclip.__file__).parent / "recipes/plans/miniature.toml")
+    if run_plan(steps, out, max_minutes=max_minutes):
+        out_console().print(f"all steps are done: the results are in {out}")
+    else:
+        out_console().print(f"stopped; the same command goes on from {out}")
     return 0

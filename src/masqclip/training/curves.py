@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections import defaultdict
 from pathlib import Path
 
 from masqclip.data.files import write_atomically
+from masqclip.export.panoptic import png_bytes
 from masqclip.render.curves import draw_curves
 from masqclip.training.trackers import read_log
 
@@ -19,6 +19,4 @@ def write_curves(folder: Path) -> None:
         for name, value in line.items():
             series[name].append((step, value))
     if series:
-        content = io.BytesIO()
-        draw_curves(series).save(content, "PNG")
-        write_atomically(folder / "curves.png", content.getvalue())
+        write_atomically(folder / "curves.png", png_bytes(draw_curves(series)))

@@ -35,7 +35,7 @@ from masqclip.training.checkpoints import Checkpoints, Position
 from masqclip.training.curves import write_curves
 from masqclip.training.distributed import synchronise_batch_norm
 from masqclip.training.settings import LoopSettings
-from masqclip.training.stage import Counts, Share, Stage
+from masqclip.training.stage import Counts, Share, Stage, to_device
 from masqclip.training.trackers import Tracker, open_trackers
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ class Trainer:
         if settings.accumulate > 1 and not stage.accumulates:
             raise MasqclipError(
                 f"accumulate = {settings.accumulate}: {stage.name} compares all pictures of a "
-                "batch with one another and cannot split it; use 1, and a smaller batch_size or more "
-                "processes"
+                "batch with one another and cannot split it; use 1, and a smaller batch_size or "
+                "more processes"
             )
         stage.to(self.accelerator.device)
         stage.module.train()
@@ -169,13 +169,10 @@ class Trainer:
 
     def _prepare(self, parts: Sequence[Any]) -> tuple[list[Any], Counts]:
         """The parts with their targets, and the counts of the whole batch."""
-        from accelerate.utils import send_to_device
-
         prepared, totals = [], dict[str, Tensor]()
         for part in parts:
-            on_device = send_to_device(part, self.accelerator.device, non_blocking=True)
             with torch.no_grad(), self.accelerator.autocast():
-                ready, counts = self.stage.prepare(on_device)
+                ready, counts = self.stage.prepare(to_device(part, self.accelerator.device))
             prepared.append(ready)
             for name, count in counts.items():
                 totals[name] = totals.get(name, 0.0) + count.float()

@@ -127,3 +127,14 @@ def batch_losses(stage: Stage, batch: Any) -> dict[str, Tensor]:
     with torch.no_grad():
         prepared, counts = stage.prepare(batch)
     return stage.losses(prepared, counts)
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """Move every tensor of a nested batch to the device."""
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, dict):
+        return {key: to_device(value, device) for key, value in batch.items()}
+    if isinstance(batch, (list, tuple)):
+        return type(batch)(to_device(value, device) for value in batch)
+    return batch

@@ -20,11 +20,13 @@ from transformers import Mask2FormerConfig
 from masqclip.data.open_coco import CocoMasks
 from masqclip.data.transforms import normalise
 from masqclip.errors import MasqclipError
+from masqclip.evaluation.recall import recall
 from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.training.criterion import CriterionSettings, mask_counts, mask_losses
 from masqclip.training.framing import augment, stack, tensors
 from masqclip.training.sampling import SkippedPictures, picture_seed, read_samples, step_indices
 from masqclip.training.settings import TeacherSettings
+from masqclip.training.sheets import write_proposal_sheet
 from masqclip.training.stage import WHOLE, Counts, Share, Stage
 
 _NORMS = (nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
@@ -37,6 +39,7 @@ class TeacherStage(Stage):
         dataset: pictures with masks; what categories they have does not matter.
         config: the architecture.
         settings: how.
+        held_out: pictures with masks to evaluate on.
 
     Raises:
         MasqclipError: the dataset is empty.
@@ -45,11 +48,16 @@ class TeacherStage(Stage):
     name = "teacher"
 
     def __init__(
-        self, dataset: CocoMasks, config: Mask2FormerConfig, settings: TeacherSettings
+        self,
+        dataset: CocoMasks,
+        config: Mask2FormerConfig,
+        settings: TeacherSettings,
+        *,
+        held_out: CocoMasks | None = None,
     ) -> None:
         if len(dataset) == 0:
             raise MasqclipError(f"{dataset.folder} holds no picture to train on")
-        self.dataset = dataset
+        self.dataset, self.held_out = dataset, held_out
         self.skipped = SkippedPictures(len(dataset))
         self.settings = settings
         self.criterion = CriterionSettings(
@@ -117,6 +125,14 @@ class TeacherStage(Stage):
             return mask_losses(
                 layers, batch["masks"], self.criterion, seeds=batch["seeds"], totals=totals
             )
+
+    def evaluate(self, folder: Path, step: int) -> dict[str, float]:
+        """Recall of the held-out masks, and a sheet of proposals."""
+        if self.held_out is None:
+            return {}
+        write_proposal_sheet(self.module, self.held_out, folder / f"proposals-{step:08d}.png")
+        found = recall(self.module, self.held_out)
+        return {f"recall {name}": found[name] for name in ("all", "things", "stuff")}
 
     def save(self, folder: Path) -> None:
         """Write the proposer in transformers' format."""

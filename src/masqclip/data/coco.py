@@ -127,6 +127,13 @@ class _CocoFolder:
         part._records = self._records[np.asarray(rows, np.int64)]
         return part
 
+    def keeping(self, keep: Keep | None) -> Self:
+        """The same pictures with another choice of categories."""
+        other = copy(self)
+        other.categories = copy(self.categories)
+        other.categories.keep(keep)
+        return other
+
     def hold_out(self, share: float) -> tuple[Self, Self]:
         """Split into a part to train on and a part to measure on.
 
@@ -171,13 +178,11 @@ class _Categories:
             self.names = {i: str(category["name"]) for i, category in self.by_id.items()}
         except (KeyError, TypeError) as error:
             raise MasqclipError(f"{path}: a category lacks its 'id' or 'name'") from error
-        self.path = path
         self.kept = set(self.by_id)
 
     def keep(self, keep: Keep | None) -> None:
         """Keep what `keep` says yes to."""
-        if keep is not None:
-            self.kept = {i for i, category in self.by_id.items() if keep(category)}
+        self.kept = {i for i, category in self.by_id.items() if keep is None or keep(category)}
 
     def is_thing(self, category_id: int) -> bool:
         """Instances files do not say: their categories are things."""

@@ -122,6 +122,11 @@ class TuneStage(Stage):
         self.model.to(device)
         self.text_embeddings = self.text_embeddings.to(device)
 
+    @property
+    def remarks(self) -> str:
+        """Which pictures were skipped."""
+        return self.skipped.summary()
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """All that trains, in one group, as published (the embedding decays too)."""
         settings = self.settings
@@ -283,7 +288,8 @@ class TuneStage(Stage):
 
     def save(self, folder: Path) -> None:
         """Write the whole model and its tokenizer as a folder to load, and the queries alone."""
-        self.model.save_pretrained(folder)
+        with quiet_transformers():
+            self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         content = save(dict(self.module.state_dict()), {"format": "pt"})
         write_atomically(folder / QUERIES_FILE, content)

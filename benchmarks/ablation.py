@@ -26,14 +26,15 @@ import cyclopts
 import numpy as np
 import torch
 
-from masqclip.data.coco import CocoPanoptic, Sample, is_base
+from masqclip.data.coco import CocoPanoptic, is_base
 from masqclip.data.files import write_atomically
-from masqclip.encoding import EncodedImage
-from masqclip.proposals.base import object_log_scores
+from masqclip.data.published import load_truth
+from masqclip.data.truth import GroundTruth
+from masqclip.evaluation.evaluate import evaluate
+from masqclip.evaluation.protocol import Protocol
 from masqclip.proposals.mask2former import miniature_mask2former_config
 from masqclip.segmenter import Segmenter
 from masqclip.training.distill import DistillStage
-from masqclip.training.held_out import measure_held_out
 from masqclip.training.loop import Progress, train
 from masqclip.training.recipes import load_recipe
 from masqclip.training.settings import LoopSettings, TuneSettings
@@ -108,13 +109,17 @@ class Seed:
     def train(self, name: str, make: Callable[[], tuple[Stage, LoopSettings]]) -> Path:
         """A run of this seed, if it is not done yet. Returns its folder."""
         out = self.folder / name
-        if not (out / "done").exists():
+        done = out / "done.json"
+        key = json.dumps({"budget": vars(self.budget), "set": self.overrides})
+        if not done.exists():
             print(f"seed {self.seed}: {name}", flush=True)
             stage, loop = make()
             if not train(stage, loop, out, device="cpu", report=_line(loop)):
                 raise SystemExit(f"stopped; the same command goes on from {out}")
-            write_atomically(out / "done", b"")
+            write_atomically(done, key.encode())
             shutil.rmtree(out / "checkpoints", ignore_errors=True)  # the result is all we need
+        elif done.read_text() != key:
+            raise SystemExit(f"{out} was trained with another budget; choose another --out")
         return out
 
     def proposer(self, name: str) -> Path:
@@ -158,7 +163,7 @@ class Seed:
 
         return Segmenter.from_pretrained(self.train(row.tuning, tune), device="cpu", cache=False)
 
-    def measure(self, row: Row, held_out: CocoPanoptic) -> dict[str, float]:
+    def measure(self, row: Row, truth: GroundTruth) -> dict[str, float]:
         """The figures of a row, from its JSON if they were measured before."""
         path = self.folder / f"{ROWS.index(row)}.json"
         key = {"row": row.name, "budget": vars(self.budget), "set": self.overrides}
@@ -167,44 +172,17 @@ class Seed:
             if {name: kept[name] for name in key} == key:
                 return kept["figures"]
             raise SystemExit(f"{path} was measured with another budget; choose another --out")
-        recall = NovelRecall(held_out)
-        segmenter = self.segmenter(row)
-        figures = measure_held_out(
-            segmenter, held_out, object_score=row.object_score, each=recall.add
-        )
-        figures["AR@100 novel"] = recall.result()
+        found = evaluate(
+            self.segmenter(row),
+            truth,
+            ("instance", "classes"),
+            protocol=Protocol(object_score=row.object_score),
+        ).figures
+        every = found["instance"] | found["classes"]
+        figures = {name: every[name] for name in FIGURES}
         print(f"seed {self.seed}: {row.name}: {figures}", flush=True)
         write_atomically(path, json.dumps(key | {"figures": figures}).encode())
         return figures
-
-
-class NovelRecall:
-    """Average recall of the 100 best proposals on novel things, whatever they are named."""
-
-    def __init__(self, dataset: CocoPanoptic, top: int = 100) -> None:
-        categories = dataset.categories.by_id.items()
-        self.novel = [i for i, category in categories if category.get("split") == "novel"]
-        self.top = top
-        self.best: list[float] = []
-
-    def add(self, encoded: EncodedImage, sample: Sample) -> None:
-        """Count one picture."""
-        wanted = np.isin(sample.category_ids, self.novel) & sample.is_thing
-        if wanted.any():
-            scores = object_log_scores(encoded.object_logits)
-            best = scores.topk(min(self.top, len(scores))).indices
-            masks = encoded.masks.select(best)
-            found = (masks.rows(0, masks.shape[1]) > 0).flatten(1).float()
-            truth = torch.from_numpy(sample.masks[wanted]).flatten(1).float()
-            shared = found @ truth.T
-            union = found.sum(1, keepdim=True) + truth.sum(1) - shared
-            self.best += (shared / union.clamp(min=1)).amax(0).tolist()
-
-    def result(self) -> float:
-        """Mean over IoU thresholds 0.5, 0.55 ... 0.95; NaN without any novel thing."""
-        thresholds = np.arange(50, 100, 5) / 100
-        reached = np.array(self.best)[:, None] >= thresholds
-        return float(reached.mean()) if self.best else float("nan")
 
 
 def _line(loop: LoopSettings) -> Callable[[Progress], None]:
@@ -292,13 +270,13 @@ def main(
     """
     torch.set_num_threads(threads)
     budget = Budget(teacher_steps, distill_steps, tune_steps, images)
-    measured = CocoPanoptic(held_out)
-    measured = measured.part(range(min(images, len(measured))))
+    # Without the panoptic maps: proposals are compared with things only.
+    truth = replace(load_truth("stickers", held_out), panoptic=None).first(images)
     cells: dict[str, list[dict[str, float]]] = {row.name: [] for row in ROWS}
     for seed in map(int, seeds.split(",")):
         runs = Seed(seed, out / f"seed-{seed}", clip, scenes, budget, set_ or [])
         for row in ROWS:
-            cells[row.name].append(runs.measure(row, measured))
+            cells[row.name].append(runs.measure(row, truth))
         # After every seed, so that a long job can be looked at.
         finished = json.dumps({"budget": vars(budget), "cells": cells}, indent=1)
         write_atomically(out / "ablation.json", finished.encode())

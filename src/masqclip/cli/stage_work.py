@@ -81,5 +81,6 @@ def report_tuning(
 def _measure(label: str, segmenter: Segmenter, held_out: CocoMasks) -> dict[str, float]:
     from masqclip.training.held_out import measure_held_out
 
-    with Steps(label, total=len(held_out)) as bar:
-        return measure_held_out(segmenter, held_out, report=bar.show)
+    # Every picture twice: predicted, then scored.
+    with Steps(label, total=2 * len(held_out)) as bar:
+        return measure_held_out(segmenter, held_out, report=lambda done, _: bar.show(done))

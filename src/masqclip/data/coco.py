@@ -343,44 +343,6 @@ def read_coco_json(path: Path) -> dict[str, Any]:
     Raises:
         MasqclipError: it is missing, no JSON, or lacks ``images`` or ``annotations``.
     """
-<<<<<<< HEAD
-=======
-    if isinstance(segmentation, Mapping):
-        mask = decode_rle(segmentation)
-        if mask.shape != (height, width):
-            raise MasqclipError(
-                f"a mask of {mask.shape[0]} x {mask.shape[1]} pixels (height x width) stands in "
-                f"the annotations of a picture of {height} x {width}"
-            )
-        return mask
-    mask = np.zeros((height, width), bool)
-    for polygon in segmentation:
-        if len(polygon) >= 6:
-            mask |= _fill_polygon(np.asarray(polygon, np.float64).reshape(-1, 2), height, width)
-    return mask
-
-
-def _fill_polygon(corners: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:
-    """Fill a closed polygon, corners [C, 2] as (x, y), by counting crossings along each row."""
-    start, end = corners, np.roll(corners, -1, axis=0)
-    middle = np.arange(height) + 0.5
-    crosses = (start[:, 1:] <= middle) != (end[:, 1:] <= middle)  # [C, H]
-    edge, row = np.nonzero(crosses)
-    share = (middle[row] - start[edge, 1]) / (end[edge, 1] - start[edge, 1])
-    x = start[edge, 0] + share * (end[edge, 0] - start[edge, 0])
-    first = np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)
-    toggles = np.zeros((height, width + 1), np.int64)
-    np.add.at(toggles, (row, first), 1)
-    return toggles[:, :width].cumsum(axis=1) % 2 == 1
-
-
-def read_coco_json(path: Path) -> dict[str, Any]:
-    """The content of a COCO annotation file.
-
-    Raises:
-        MasqclipError: it is missing, no JSON, or lacks ``images`` or ``annotations``.
-    """
->>>>>>> evaluate
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:

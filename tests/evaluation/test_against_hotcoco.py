@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from masqclip.data.label_maps import ids_to_rgb, png_bytes
 from masqclip.evaluation.instance import instance_precision
 from masqclip.evaluation.panoptic import PanopticQuality
 from masqclip.evaluation.semantic import ConfusionMatrix
 from masqclip.export.coco import coco_result
-from masqclip.export.panoptic import ids_to_rgb, png_bytes
 
 CATEGORIES = {3: True, 5: True, 8: False, 9: False}
 

@@ -116,6 +116,10 @@ class _CocoFolder:
         """``id``, ``file_name``, ``height`` and ``width`` of a picture; no picture is read."""
         return self._records[index][0]
 
+    def annotations(self, index: int) -> list[dict[str, Any]]:
+        """A picture's annotations as in the file, cut to what the format is read for."""
+        return self._records[index][1]
+
     def fingerprint(self) -> str:
         """What pictures there are and what is annotated, in a word; pixels are not read."""
         kept = ",".join(map(str, sorted(self.categories.kept)))
@@ -126,6 +130,13 @@ class _CocoFolder:
         part = copy(self)
         part._records = self._records[np.asarray(rows, np.int64)]
         return part
+
+    def keeping(self, keep: Keep | None) -> Self:
+        """The same pictures with another choice of categories."""
+        other = copy(self)
+        other.categories = copy(self.categories)
+        other.categories.keep(keep)
+        return other
 
     def hold_out(self, share: float) -> tuple[Self, Self]:
         """Split into a part to train on and a part to measure on.
@@ -171,13 +182,11 @@ class _Categories:
             self.names = {i: str(category["name"]) for i, category in self.by_id.items()}
         except (KeyError, TypeError) as error:
             raise MasqclipError(f"{path}: a category lacks its 'id' or 'name'") from error
-        self.path = path
         self.kept = set(self.by_id)
 
     def keep(self, keep: Keep | None) -> None:
         """Keep what `keep` says yes to."""
-        if keep is not None:
-            self.kept = {i for i, category in self.by_id.items() if keep(category)}
+        self.kept = {i for i, category in self.by_id.items() if keep is None or keep(category)}
 
     def is_thing(self, category_id: int) -> bool:
         """Instances files do not say: their categories are things."""

@@ -39,6 +39,7 @@ class DistillStage(TeacherStage):
         dataset: pictures with masks; what categories they have does not matter.
         teacher: folder of a proposer; the student starts from it, too.
         settings: how.
+        held_out: what evaluations look at.
 
     Raises:
         MasqclipError: the dataset is empty, or the folder holds no proposer.
@@ -46,9 +47,16 @@ class DistillStage(TeacherStage):
 
     name = "distill"
 
-    def __init__(self, dataset: CocoMasks, teacher: str | Path, settings: DistillSettings) -> None:
+    def __init__(
+        self,
+        dataset: CocoMasks,
+        teacher: str | Path,
+        settings: DistillSettings,
+        *,
+        held_out: CocoMasks | None = None,
+    ) -> None:
         frozen = load_teacher(teacher)
-        super().__init__(dataset, frozen.config, settings)
+        super().__init__(dataset, frozen.config, settings, held_out=held_out)
         self.module.load_state_dict(frozen.state_dict())
         self.teacher = frozen
         self.thresholds = (settings.score_threshold, settings.dice_threshold)
@@ -176,6 +184,8 @@ def distill_rounds(
     settings: DistillSettings,
     out: str | Path,
     train: Callable[[DistillStage, Path], bool],
+    *,
+    held_out: CocoMasks | None = None,
 ) -> bool:
     """Distil once or more often; each round's student is the next round's teacher.
 
@@ -188,6 +198,7 @@ def distill_rounds(
         settings: how; of round r the seed is r - 1 higher, so that orders differ.
         out: folder of the run.
         train: trains a stage in a folder, and says whether it got to the end.
+        held_out: what evaluations look at.
 
     Returns:
         Whether all rounds are done.
@@ -195,7 +206,8 @@ def distill_rounds(
     source, folder = Path(teacher), Path(out)
     for number in range(1, settings.rounds + 1):
         goal = folder if number == settings.rounds else folder / f"round-{number}"
-        stage = DistillStage(dataset, source, replace(settings, seed=settings.seed + number - 1))
+        own = replace(settings, seed=settings.seed + number - 1)
+        stage = DistillStage(dataset, source, own, held_out=held_out)
         if not train(stage, goal):
             return False
         source = goal

@@ -16,7 +16,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from torch import Tensor
 
 from masqclip.data.files import write_atomically
 from masqclip.errors import MasqclipError
+from masqclip.training.stage import to_device
 
 if TYPE_CHECKING:
     from masqclip.training.tune import TuneStage
@@ -86,7 +87,7 @@ class ProposalCache:
                 frames = [stage.frame(sample, mirror, unused) for mirror in variants]
                 group = stage.group(frames, [sample] * len(frames))
                 with torch.inference_mode():
-                    visible, targets = stage.propose(_on(group, device))
+                    visible, targets = stage.propose(to_device(group, torch.device(device)))
                 content = io.BytesIO()
                 np.savez(
                     content,
@@ -130,11 +131,3 @@ def _key(stage: TuneStage) -> str:
         "edges": [stage.model.config.shortest_edge, stage.model.config.longest_edge],
     }
     return json.dumps(parts, sort_keys=True, default=str)
-
-
-def _on(group: dict[str, Any], device: torch.device | str) -> dict[str, Any]:
-    """A group of pictures (`TuneStage.group`) on a device."""
-    return {
-        name: value.to(device) if isinstance(value, Tensor) else [v.to(device) for v in value]
-        for name, value in group.items()
-    }

@@ -81,6 +81,11 @@ class TeacherStage(Stage):
         """How many pictures there are."""
         return {"pictures": len(self.dataset)}
 
+    @property
+    def remarks(self) -> str:
+        """Which pictures were skipped."""
+        return self.skipped.summary()
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """As published: the backbone learns slower; gains, biases and embeddings do not decay."""
         settings = self.settings

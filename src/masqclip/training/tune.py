@@ -17,6 +17,7 @@ size, R text rows (classes, background).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,10 @@ from masqclip.training.pretrain import load_clip
 from masqclip.training.sampling import SkippedPictures, picture_seed, read_samples, step_indices
 from masqclip.training.settings import TuneSettings
 from masqclip.training.sheets import write_overlay_sheet
-from masqclip.training.stage import WHOLE, Counts, Share, Stage
+from masqclip.training.stage import WHOLE, Counts, Share, Stage, to_device
+
+#: Held-out pictures that an evaluation looks at.
+_EVALUATED = 200
 
 if TYPE_CHECKING:
     from masqclip.training.proposal_cache import ProposalCache
@@ -91,8 +95,9 @@ class TuneStage(Stage):
         self.dataset, self.held_out = dataset, held_out
         self.skipped = SkippedPictures(len(dataset))
         self.settings = settings or TuneSettings()
+        self.vocabulary = dataset_vocabulary(dataset)
         encoder = TextEncoder(model.clip, tokenizer, cache=False)
-        self.text_embeddings = encoder.embed_vocabulary(dataset_vocabulary(dataset))
+        self.text_embeddings = encoder.embed_vocabulary(self.vocabulary)
         self._row = {category: i for i, category in enumerate(sorted(dataset.categories.kept))}
         self.module: MaskQueries = model.queries.requires_grad_(True)
         self.cache: ProposalCache | None = None
@@ -116,6 +121,11 @@ class TuneStage(Stage):
         """Move the model and the words."""
         self.model.to(device)
         self.text_embeddings = self.text_embeddings.to(device)
+
+    @property
+    def remarks(self) -> str:
+        """Which pictures were skipped."""
+        return self.skipped.summary()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """All that trains, in one group, as published (the embedding decays too)."""
@@ -151,13 +161,22 @@ class TuneStage(Stage):
             groups.append(group)
         return {"groups": groups, "skipped": skipped}
 
-    def frame(self, sample: Sample, mirror: bool, generator: torch.Generator) -> Frame:
-        """A sample's frame, padded to the model's multiple; see `FrameSettings`."""
+    def frame(
+        self, sample: Sample, mirror: bool = False, generator: torch.Generator | None = None
+    ) -> Frame:
+        """A sample's frame, padded to the model's multiple; see `FrameSettings`.
+
+        Without a generator there is no augmentation: the frame is what the model sees in use.
+        """
         image, masks = tensors(sample)
-        if self.settings.augmentation == "none":
+        settings = self.settings
+        if generator is None:
+            settings = replace(settings, augmentation="none")
+        if settings.augmentation == "none":
             size = resized_size(image.shape[-2], image.shape[-1], self.model.config)
             image, masks = resize(image, masks, *size)
-        augmented = augment(image, masks, self.settings, generator, mirror=mirror)
+        chance = generator or torch.Generator()
+        augmented = augment(image, masks, settings, chance, mirror=mirror)
         images, framed, inside = stack([augmented], self.model.config.size_divisor)
         return images[0], framed[0], inside[0]
 
@@ -249,20 +268,28 @@ class TuneStage(Stage):
             targets.append(pad_sequence(group["labels"], True, NOTHING))
         return torch.cat(visible, dim=1), torch.cat(targets, dim=1)
 
+    @torch.no_grad()
     def evaluate(self, folder: Path, step: int) -> dict[str, float]:
-        """How well held-out things are named and found, and a sheet of overlays."""
+        """How many of the masks that should have a held-out name are named rightly, and a
+        sheet of overlays."""
         if self.held_out is None:
             return {}
-        from masqclip.training.held_out import measure_held_out  # it stands on this module
-
         segmenter = Segmenter(self.model, self.tokenizer, cache=False)
-        names = dataset_vocabulary(self.held_out)
-        write_overlay_sheet(segmenter, names, self.held_out, folder / f"overlays-{step:08d}.png")
-        return measure_held_out(segmenter, self.held_out)
+        path = folder / f"overlays-{step:08d}.png"
+        write_overlay_sheet(segmenter, self.vocabulary, self.held_out, path)
+        right = total = 0.0
+        for row in range(min(_EVALUATED, len(self.held_out))):
+            sample = self.held_out[row]
+            group = to_device(self.group([self.frame(sample)], [sample]), self.model.device)
+            prepared, counts = self.prepare({"groups": [group], "skipped": []})
+            right += float(self.losses(prepared, counts)["named"] * counts["matched"])
+            total += float(counts["matched"])
+        return {"named": right / max(1.0, total)}
 
     def save(self, folder: Path) -> None:
         """Write the whole model and its tokenizer as a folder to load, and the queries alone."""
-        self.model.save_pretrained(folder)
+        with quiet_transformers():
+            self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         content = save(dict(self.module.state_dict()), {"format": "pt"})
         write_atomically(folder / QUERIES_FILE, content)

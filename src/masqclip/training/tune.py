@@ -262,10 +262,14 @@ class TuneStage(Stage):
             visible.append(found[0])
             targets.append(found[1])
         if self.settings.masks != "proposals":
-            # Positive inside, as the logits of a proposal; short lists are filled with no mask.
-            logits = pad_sequence([masks.float() for masks in group["masks"]], True) - 0.5
-            visible.append(self.model.visible_patches(logits))
-            targets.append(pad_sequence(group["labels"], True, NOTHING))
+            # Positive inside, as a proposal's logits; short lists are filled with what is no mask.
+            masks = pad_sequence(group["masks"], True)
+            labels = pad_sequence(group["labels"], True, NOTHING)
+            if masks.shape[1] == 0:
+                masks = masks.new_zeros((len(masks), 1, *masks.shape[2:]))
+                labels = labels.new_full((len(masks), 1), NOTHING)
+            visible.append(self.model.visible_patches(masks.float() - 0.5))
+            targets.append(labels)
         return torch.cat(visible, dim=1), torch.cat(targets, dim=1)
 
     @torch.no_grad()

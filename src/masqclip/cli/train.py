@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
+import masqclip
+from masqclip.cli.console import out_console
 from masqclip.cli.stage_work import (
     fill_proposals,
     measured_before,
@@ -20,13 +22,17 @@ app = App(
     name="train",
     help="Train a model stage by stage: pretrain a CLIP, teach and distil a proposer, tune.",
     help_epilogue="""\
-**The shipped model, from nothing** (data: "masqclip data --help")
+**The shipped model, from nothing**
 
 ```text
-masqclip train pretrain --data windows --data captioned --out runs/sentences
-masqclip train pretrain --data portraits --start runs/sentences \\
-    --recipe miniature-names --out runs/clip
-masqclip train teacher --data scenes --out runs/teacher
+masqclip train miniature --out miniature
+```
+
+**One of your own, stage by stage** (data: "masqclip data --help")
+
+```text
+masqclip train pretrain --data windows --data captioned --out runs/clip
+masqclip train teacher --data scenes --held-out heldout --out runs/teacher
 masqclip train distill --data scenes --teacher runs/teacher --out runs/student
 masqclip train tune --data scenes --clip runs/clip --proposer runs/student --out runs/mini
 masqclip segment picture.png -v stickers --model runs/mini
@@ -43,6 +49,12 @@ masqclip train tune --data my_coco.json --images photos --model masqclip-mini --
 ```text
 masqclip train teacher --data coco/annotations/instances_train2017.json \\
     --images coco/train2017 --classes coco-base-novel --out runs/teacher
+```
+
+**Several GPUs or machines, FSDP**
+
+```text
+accelerate launch -m masqclip.cli.main train teacher --data scenes --out runs/teacher
 ```
 
 **Stopping and going on**
@@ -75,7 +87,8 @@ def pretrain(
     from masqclip.training.pretrain import PretrainStage
 
     settings, loop = run.settings("pretrain")
-    return run.train(PretrainStage(data, settings, start=start), loop)
+    run.train(PretrainStage(data, settings, start=start), loop)
+    return 0
 
 
 @app.command
@@ -86,12 +99,17 @@ def teacher(*, pictures: Pictures, run: Run) -> int:
         pictures: What to train on.
         run: The options of every stage.
     """
-    from masqclip.proposals.mask2former import miniature_mask2former_config
+    from masqclip.proposals.mask2former import (
+        miniature_mask2former_config,
+        resnet50_mask2former_config,
+    )
     from masqclip.training.teacher import TeacherStage
 
     settings, loop = run.settings("teacher")
     dataset, held_out = pictures.open(judge_all=True)
-    stage = TeacherStage(dataset, miniature_mask2former_config(), settings, held_out=held_out)
+    small = settings.architecture == "miniature"
+    config = miniature_mask2former_config() if small else resnet50_mask2former_config()
+    stage = TeacherStage(dataset, config, settings, held_out=held_out)
     return run.train(stage, loop)
 
 
@@ -187,4 +205,30 @@ def tune(
         before = measured_before(stage, held_out, run.out, run.device)
     if run.complete(stage, loop, run.out) and before is not None and held_out is not None:
         report_tuning(before, held_out, run.out, run.device)
+    return 0
+
+
+@app.command
+def miniature(
+    *,
+    out: Annotated[Path, Parameter(alias="-o", metavar="DIR")],
+    plan: Annotated[Path | None, Parameter(metavar="FILE")] = None,
+    max_minutes: Annotated[float, Parameter(metavar="MINUTES", show_default=False)] = 0.0,
+) -> int:
+    """Make the shipped model from nothing: drawings, scenes, every stage, evaluation.
+
+    What is done is skipped: the same command goes on where it stopped.
+
+    Args:
+        out: The folder for everything.
+        plan: The steps, a TOML file; those of the shipped model unless given.
+        max_minutes: Stop each stage of training, with a checkpoint, after so long.
+    """
+    from masqclip.cli.plan import load_plan, run_plan
+
+    steps = load_plan(plan or Path(masqclip.__file__).parent / "recipes/plans/miniature.toml")
+    if run_plan(steps, out, max_minutes=max_minutes):
+        out_console().print(f"all steps are done: the results are in {out}")
+    else:
+        out_console().print(f"stopped; the same command goes on from {out}")
     return 0

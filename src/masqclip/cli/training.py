@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from masqclip.cli.console import Steps, err_console, out_console
-from masqclip.errors import MasqclipError
+from masqclip.errors import MasqclipError, require
 
 if TYPE_CHECKING:
     from masqclip.data.open_coco import CocoMasks
@@ -72,6 +72,7 @@ class Run:
         Returns:
             Whether the result is there.
         """
+        require("accelerate", extra="train", purpose="training")
         from accelerate import PartialState
 
         from masqclip.training.loop import train

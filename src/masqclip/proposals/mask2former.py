@@ -19,7 +19,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, ResNetConfig
+from transformers import (
+    AutoBackbone,
+    Mask2FormerConfig,
+    Mask2FormerForUniversalSegmentation,
+    ResNetConfig,
+)
 
 from masqclip.errors import MasqclipError
 from masqclip.proposals.base import Proposals
@@ -76,6 +81,21 @@ class Mask2FormerProposer(nn.Module):
             for layer in layers
         ]
 
+    def load_backbone(self, name_or_path: str | Path) -> None:
+        """Start the backbone from a ResNet's weights, such as ``microsoft/resnet-50``.
+
+        Raises:
+            MasqclipError: there is no ResNet of this size.
+        """
+        try:
+            source = AutoBackbone.from_pretrained(str(name_or_path))
+            self.backbone.load_state_dict(source.state_dict())
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise MasqclipError(
+                f"the backbone cannot start from {str(name_or_path)!r}: {reason}"
+            ) from error
+
     def train(self, mode: bool = True) -> Mask2FormerProposer:
         """Switch between training and inference; frozen batch norm stays in inference."""
         super().train(mode)
@@ -118,6 +138,13 @@ def mask2former_config(values: dict[str, Any]) -> Mask2FormerConfig:
     """The configuration that a dictionary, such as a part of a ``config.json``, describes."""
     with _quiet("transformers.models.mask2former.configuration_mask2former"):
         return Mask2FormerConfig(**values)
+
+
+def resnet50_mask2former_config() -> Mask2FormerConfig:
+    """The published proposer: ResNet-50, 100 queries, 6 encoder and 9 decoder layers."""
+    backbone = ResNetConfig(out_features=["stage1", "stage2", "stage3", "stage4"])
+    with _quiet("transformers.models.mask2former.configuration_mask2former"):
+        return Mask2FormerConfig(backbone_config=backbone, num_queries=100, num_labels=1)
 
 
 def miniature_mask2former_config(

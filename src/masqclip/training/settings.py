@@ -175,6 +175,10 @@ class TeacherSettings(FrameSettings):
     """How a proposer is trained; defaults are the published ones of the base-novel setting.
 
     Attributes:
+        architecture: ``resnet50`` (published) or ``miniature``.
+        backbone: a ResNet of Hugging Face's format, a folder or a name on the Hub, whose weights
+            the backbone starts from; random ones unless given.
+        freeze_batch_norm: keep the backbone's batch norm as it came, as ImageNet backbones want.
         batch_size: pictures a step.
         learning_rate, weight_decay: of AdamW.
         backbone_multiplier: of the learning rate in the backbone.
@@ -184,6 +188,9 @@ class TeacherSettings(FrameSettings):
         seed: of the weights, the order of the data and the augmentation.
     """
 
+    architecture: str = "resnet50"
+    backbone: str = ""
+    freeze_batch_norm: bool = False
     batch_size: int = 16
     learning_rate: float = 1e-4
     weight_decay: float = 0.05
@@ -194,6 +201,10 @@ class TeacherSettings(FrameSettings):
     no_object_weight: float = 0.1
     num_points: int = 12_544
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _one_of("architecture", self.architecture, ("resnet50", "miniature"))
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from masqclip.data.open_coco import CocoMasks
 from masqclip.data.transforms import normalise
 from masqclip.errors import MasqclipError
 from masqclip.evaluation.recall import recall
+from masqclip.model import quiet_transformers
 from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.training.criterion import CriterionSettings, mask_counts, mask_losses
 from masqclip.training.framing import augment, stack, tensors
@@ -68,7 +69,12 @@ class TeacherStage(Stage):
             num_points=settings.num_points,
         )
         torch.manual_seed(settings.seed)
-        self.module: Mask2FormerProposer = Mask2FormerProposer(config)
+        self.module: Mask2FormerProposer = Mask2FormerProposer(
+            config, freeze_batch_norm=settings.freeze_batch_norm
+        )
+        if settings.backbone:
+            with quiet_transformers():
+                self.module.load_backbone(settings.backbone)
 
     @property
     def data(self) -> dict[str, int]:

@@ -23,6 +23,7 @@ MAX_LINES = 400
 ORDER = (
     "errors",
     "devices",
+    "hub",
     "configuration",
     "data",
     "render",

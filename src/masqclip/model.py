@@ -12,8 +12,7 @@ Shapes: B pictures, Q proposals, H W the padded frame, h w = H/4 W/4, E embeddin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +20,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, PreTrainedModel
-from transformers.utils import logging
 
 from masqclip.clip.classifier import class_log_probs
 from masqclip.clip.masked_vision import (
@@ -324,20 +322,6 @@ class MasQClipModel(PreTrainedModel):
             ]
             results.append({"segmentation": found.segment_map, "segments_info": info})
         return results
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Hold back transformers' progress bars and advice: what matters is said by our own errors."""
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _size(target_sizes: Sequence[tuple[int, int]] | None, index: int) -> tuple[int, int] | None:

@@ -30,7 +30,8 @@ from masqclip.decoding.semantic import decode_semantic
 from masqclip.devices import choose_device, choose_dtype
 from masqclip.encoding import EncodedImage, frame_masks, frame_picture
 from masqclip.errors import MasqclipError
-from masqclip.model import MasQClipModel, quiet_transformers
+from masqclip.hub import quiet_transformers
+from masqclip.model import MasQClipModel
 from masqclip.proposals.base import object_log_scores
 from masqclip.result import Segment, Segmentation
 

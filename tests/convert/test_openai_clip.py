@@ -112,7 +112,7 @@ def test_what_does_not_fit_is_named(openai_weights: dict[str, Tensor]) -> None:
     def convert(weights: dict[str, Tensor]) -> None:
         openai_clip_to_transformers(weights, text_heads=2)
 
-    with pytest.raises(MasqclipError, match="pass text_heads"):
+    with pytest.raises(MasqclipError, match="give text_heads"):
         openai_clip_to_transformers(openai_weights)
     with pytest.raises(MasqclipError, match="unknown tensor 'strange'"):
         convert(openai_weights | {"strange": torch.ones(1)})

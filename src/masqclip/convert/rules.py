@@ -56,3 +56,13 @@ def rename(tensors: Mapping[str, Tensor], table: Mapping[str, str], *, what: str
         else:
             renamed[target] = tensors[source]
     return renamed
+
+
+def in_float32(weights: Mapping[str, Tensor]) -> StateDict:
+    """The same weights, fractions in float32, each in memory of its own (safetensors asks that)."""
+    converted: StateDict = {}
+    for name, tensor in weights.items():
+        tensor = tensor.float() if tensor.is_floating_point() else tensor
+        part = tensor.untyped_storage().nbytes() > tensor.nbytes
+        converted[name] = tensor.clone() if part else tensor.contiguous()
+    return converted

@@ -29,7 +29,7 @@ class NamedModel:
         kind: ``clip`` or ``proposer``.
         repository: what is downloaded: the Hub's owner/name.
         what: what it is, in a line.
-        megabytes: of the download, about; None where it is not known.
+        megabytes: of the download, about.
         licence: of the weights; ``unknown`` where the publisher does not say.
     """
 
@@ -37,7 +37,7 @@ class NamedModel:
     kind: str
     repository: str
     what: str
-    megabytes: int | None
+    megabytes: int
     licence: str
 
 

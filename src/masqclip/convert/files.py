@@ -151,7 +151,8 @@ def write_folder(conversion: Conversion, folder: Path) -> None:
         save_file(conversion.weights, scratch / "model.safetensors", metadata={"format": "pt"})
         if conversion.with_tokenizer:
             load_tokenizer().save_pretrained(scratch)
-        scratch.chmod(0o755)  # mkdtemp is private; a result is for its readers
+        for path in (scratch, *scratch.iterdir()):  # some are private; a result is for its readers
+            path.chmod(0o755 if path.is_dir() else 0o644)
         os.replace(scratch, folder)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -112,6 +112,7 @@ FAMILIES: dict[str, Callable[[], Any]] = {
             vision_config={
                 "hidden_size": 16,
                 "output_channels": 16,
+                "num_pos_feats": 8,
                 "num_hidden_layers": 1,
                 "num_attention_heads": 2,
                 "image_size": 64,
@@ -180,9 +181,9 @@ def test_end_to_end(proposer: Path, clip: Path, tmp_path: Path) -> None:
     # The joined model saves and loads as one, and says the same.
     segmenter.save_pretrained(tmp_path / "model")
     again = Segmenter.from_pretrained(tmp_path / "model").encode(picture())
-    torch.testing.assert_close(again.mask_logits, encoded.mask_logits, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(again.object_logits, encoded.object_logits, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(again.mask_embeddings, encoded.mask_embeddings, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(again.mask_logits, encoded.mask_logits, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(again.object_logits, encoded.object_logits, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(again.mask_embeddings, encoded.mask_embeddings, atol=1e-4, rtol=1e-4)
 
 
 def test_batches_do_not_matter(proposer: Path) -> None:

@@ -65,12 +65,12 @@ def info(
     console.print(
         Text(f"by default: device {facts['default_device']}, dtype {facts['default_dtype']}\n")
     )
-    models = _table("models", "size", "")
+    shipped = _table("models", "size", "")
     for model in facts["models"]:
-        models.add_row(model["name"], f"{model['megabytes']:.1f} MB", Text(model["summary"]))
+        shipped.add_row(model["name"], f"{model['megabytes']:.1f} MB", Text(model["summary"]))
     if not facts["models"]:
-        models.add_row("none", "", "--model takes a folder or a name on the Hugging Face Hub")
-    console.print(models)
+        shipped.add_row("none", "", "--model takes a folder or a name on the Hugging Face Hub")
+    console.print(shipped)
     vocabularies = _table("vocabularies", "")
     for name, description in facts["vocabularies"].items():
         vocabularies.add_row(name, Text(description))

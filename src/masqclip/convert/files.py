@@ -34,10 +34,10 @@ from masqclip.errors import MasqclipError
 
 # What begins a name in each kind of checkpoint. A MasQCLIP holds a Mask2Former too.
 _KINDS = {
-    "MasQCLIP": "masqclip.",
-    "Mask2Former": "sem_seg_head.",
-    "OpenAI CLIP": "visual.",
-    "CLIP": "vision_model.",
+    "MasQCLIP": ("masqclip.",),
+    "Mask2Former": ("sem_seg_head.", "backbone.stem.", "backbone.patch_embed."),
+    "OpenAI CLIP": ("visual.",),
+    "CLIP": ("vision_model.",),
 }
 _READY = {
     "proposer.": "a model of this package",
@@ -115,8 +115,8 @@ def convert_state_dict(
     """Recognise a checkpoint by its names and convert it. Arguments as in `convert_file`."""
     kinds = [
         kind
-        for kind, prefix in _KINDS.items()
-        if any(tensor.startswith(prefix) for tensor in state_dict)
+        for kind, prefixes in _KINDS.items()
+        if any(tensor.startswith(prefixes) for tensor in state_dict)
     ]
     options = options or ClipOptions()
     if kinds in (["MasQCLIP", "Mask2Former"], ["MasQCLIP"]):
@@ -127,12 +127,15 @@ def convert_state_dict(
             f"({_first(state_dict, kinds[0])!r}) and of a {kinds[1]} "
             f"({_first(state_dict, kinds[1])!r}); give one model a file"
         )
-    if clip is not None:
-        raise MasqclipError(f"--clip goes with a MasQCLIP, and {name!r} is none")
-    if kinds == ["Mask2Former"]:
-        return _mask2former(state_dict)
     if kinds:
-        return _clip(state_dict, options, huggingface=kinds == ["CLIP"])
+        alone = (
+            _mask2former(state_dict)
+            if kinds == ["Mask2Former"]
+            else _clip(state_dict, options, huggingface=kinds == ["CLIP"])
+        )
+        if clip is not None:
+            raise MasqclipError(f"--clip goes with a MasQCLIP, and {name!r} is {alone.found[0]}")
+        return alone
     for prefix, what in _READY.items():
         if any(tensor.startswith(prefix) for tensor in state_dict):
             raise MasqclipError(f"{name!r} is {what}: use its folder as it is")

@@ -117,7 +117,7 @@ def openai_clip_to_transformers(
         for name, tensor in state_dict.items()
         if not name.startswith("visual.") and name not in NOT_NEEDED
     }
-    converted = vision.state_dict | _rename(rest, _TEXT_RULES, layers="text_model.encoder.layers")
+    converted = vision.state_dict | _rename(rest, _TEXT_RULES, "text_model.encoder.layers")
     return _config(converted, vision_heads, text_heads, activation), converted
 
 
@@ -197,7 +197,7 @@ def vision_tower_to_transformers(
         hint = "it is a ResNet CLIP" if "layer1.0.conv1.weight" in tower else "is it a CLIP?"
         raise MasqclipError(f"there is no OpenAI ViT tower below {prefix!r}: {hint}")
     queries = {name: tower.pop(name) for name in list(tower) if ".attn.new_q_proj." in name}
-    converted = _rename(tower, _VISION_RULES, layers="vision_model.encoder.layers")
+    converted = _rename(tower, _VISION_RULES, "vision_model.encoder.layers", prefix)
     num_layers = _num_layers(converted, "vision_model")
     beside = prefix.removesuffix("visual.") + "mask_embeddings"
     return VisionTower(
@@ -227,20 +227,23 @@ def _vision_config(converted: StateDict, heads: int | None, activation: str) -> 
     )
 
 
-def _rename(tensors: Mapping[str, Tensor], rules: Mapping[str, str], *, layers: str) -> StateDict:
+def _rename(
+    tensors: Mapping[str, Tensor], rules: Mapping[str, str], layers: str, prefix: str = ""
+) -> StateDict:
     """All tensors under transformers' names.
 
     Args:
         tensors: OpenAI's names, blocks as ``transformer.resblocks.N.*``.
         rules: the table for what is outside the blocks.
         layers: transformers' name of the list of blocks.
+        prefix: what stands before OpenAI's names in the file.
 
     Raises:
         MasqclipError: a name without a rule, or a rule without its tensor.
     """
     blocks = count(tensors, r"transformer\.resblocks\.(\d+)\.")
     table = _block_table(dict(rules), layers, blocks)
-    renamed = rename(tensors, table, what="a CLIP in OpenAI's format")
+    renamed = rename(tensors, table, what="a CLIP in OpenAI's format", prefix=prefix)
     return {
         name: tensor.T.contiguous() if name in _TRANSPOSED else tensor
         for name, tensor in renamed.items()

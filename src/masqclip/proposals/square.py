@@ -8,6 +8,8 @@ Shapes: `B` images, `Q` masks, `H W` the padded frame, `h w` = `H/4 W/4`, `S` th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,16 +18,14 @@ STRIDE = 4
 OUTSIDE = -10.0  # a logit that says: not here
 
 
-def to_square(
-    pixel_values: Tensor, pixel_mask: Tensor, side: int, fill: tuple[float, float, float]
-) -> Tensor:
+def to_square(pixel_values: Tensor, pixel_mask: Tensor, side: int, fill: Sequence[float]) -> Tensor:
     """Pictures cut out of their frames, resized and padded.
 
     Args:
         pixel_values: [B, 3, H, W] normalised.
         pixel_mask: [B, H, W] bool, true where the picture is.
         side: S, in pixels.
-        fill: what the padding holds, in normalised channels.
+        fill: what the padding holds in each of the three channels, normalised.
 
     Returns:
         [B, 3, S, S].

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from masqclip.clip.masked_vision import MaskQueries
+from masqclip.clip.queries_file import load_queries
 from masqclip.data.coco import CocoPanoptic, Sample, is_base
 from masqclip.errors import MasqclipError
 from masqclip.proposals.mask2former import Mask2FormerProposer
@@ -195,7 +195,7 @@ def test_the_queries_alone_make_the_model_again(parts: Parts, tmp_path: Path) ->
             parameter.add_(1.0)
     stage.save(tmp_path)
     again = MaskQueries(stage.model.clip.vision_model)
-    again.load_state_dict(load_file(tmp_path / QUERIES_FILE))
+    load_queries(tmp_path / QUERIES_FILE, again, stage.model.clip.vision_model)
     for name, value in stage.module.state_dict().items():
         assert torch.equal(again.state_dict()[name], value)
 

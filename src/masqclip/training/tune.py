@@ -23,28 +23,28 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from masqclip.clip.classifier import clip_logits
+from masqclip.clip.loading import load_clip
 from masqclip.clip.masked_vision import MaskQueries, embed_masks
+from masqclip.clip.queries_file import save_queries
 from masqclip.clip.text import TextEncoder
 from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.clip.vocabulary import Category, Vocabulary
 from masqclip.data.class_lists import read_class_list
 from masqclip.data.coco import Sample
-from masqclip.data.files import write_atomically
 from masqclip.data.open_coco import CocoMasks
 from masqclip.data.transforms import resize
 from masqclip.encoding import resized_size
 from masqclip.errors import MasqclipError
-from masqclip.model import MasQClipModel, quiet_transformers
+from masqclip.hub import quiet_transformers
+from masqclip.model import MasQClipModel
 from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.segmenter import Segmenter
 from masqclip.training.framing import Frame, augment, draw_mirror, stack, tensors
-from masqclip.training.pretrain import load_clip
 from masqclip.training.sampling import SkippedPictures, picture_seed, read_samples, step_indices
 from masqclip.training.settings import TuneSettings
 from masqclip.training.sheets import write_overlay_sheet
@@ -295,8 +295,7 @@ class TuneStage(Stage):
         with quiet_transformers():
             self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-        content = save(dict(self.module.state_dict()), {"format": "pt"})
-        write_atomically(folder / QUERIES_FILE, content)
+        save_queries(folder / QUERIES_FILE, self.module, self.model.clip.vision_model)
 
 
 def assign_labels(

@@ -17,17 +17,11 @@ from masqclip.clip.queries_file import load_queries
 from masqclip.data.coco import CocoPanoptic, Sample, is_base
 from masqclip.errors import MasqclipError
 from masqclip.proposals.mask2former import Mask2FormerProposer
+from masqclip.training.naming import NOTHING, tuning_loss
 from masqclip.training.proposal_cache import ProposalCache
 from masqclip.training.settings import TuneSettings
 from masqclip.training.stage import batch_losses
-from masqclip.training.tune import (
-    NOTHING,
-    QUERIES_FILE,
-    TuneStage,
-    dataset_vocabulary,
-    join,
-    tuning_loss,
-)
+from masqclip.training.tune import QUERIES_FILE, TuneStage, dataset_vocabulary, join
 
 SMALL = TuneSettings(
     batch_size=3, augmentation="none", assign_size=64, shortest_edge=64, dice_cost_threshold=0.9

@@ -1,86 +1,132 @@
-"""`masqclip train distill` and `tune` from the command line, on tiny models."""
+"""`masqclip train`: dry runs, stopping, and the whole chain from data to model, very small."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
+from masqclip.cli import plan
 from masqclip.cli.main import main
-from masqclip.segmenter import Segmenter
-from masqclip.training.settings import TuneSettings
-from masqclip.training.tune import join
+from masqclip.errors import MasqclipError
 
-QUICK = ["--device", "cpu", "--set", "steps=2", "--set", "workers=0", "--set", "warmup_steps=0"]
+SPRITES = Path(__file__).parent.parent / "data" / "sprites"
+SMALL = "--set save_every=2 --set workers=0 --set precision=no"
+SCENES = f"data stickers --sprites {SPRITES} --size 64 --images 12"
+TEACHER = f"train teacher --data scenes --set image_size=64 --set batch_size=2 {SMALL}"
+CLIP = (
+    "--set image_size=64 --set vision_width=32 --set vision_layers=1 --set vision_heads=2 --set "
+    "text_width=32 --set text_layers=1 --set embedding_size=32 --set merges=60 --set batch_size=4"
+)
+PLAN = f"""
+[[step]]
+name = "scenes"
+run = "{SCENES} --seed 1 --out scenes"
+makes = "scenes/annotations/panoptic.json"
+[[step]]
+name = "clip"
+run = "train pretrain --data scenes {CLIP} --set steps=3 {SMALL} --out clip"
+makes = "clip/model.safetensors"
+[[step]]
+name = "teacher"
+run = "{TEACHER} --set steps=3 --out teacher"
+makes = "teacher/model.safetensors"
+[[step]]
+name = "student"
+run = "{TEACHER.replace("teacher", "distill --teacher teacher")} --set steps=3 --out student"
+makes = "student/model.safetensors"
+[[step]]
+name = "tuning"
+run = "train tune --data scenes --clip clip --proposer student --set steps=3 \
+--set shortest_edge=64 --set batch_size=2 {SMALL} --out mini"
+makes = "mini/model.safetensors"
+[[step]]
+name = "evaluation"
+run = "evaluate --dataset stickers --root scenes --limit 2 --model mini --out evaluation"
+makes = "evaluation/report.json"
+"""
 
 
 @pytest.fixture
-def model(tiny_clip: Path, tiny_proposer: Path, tmp_path: Path) -> Path:
-    folder = tmp_path / "model"
-    settings = TuneSettings(shortest_edge=64, longest_edge=128)
-    joined, tokenizer = join(tiny_clip, tiny_proposer, settings)
-    joined.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+def in_process(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Run the commands of a plan here; the list fills with their verbs."""
+    ran: list[str] = []
+
+    def run(words: Sequence[str], folder: Path) -> int:
+        ran.append(" ".join(words[:2]))
+        monkeypatch.chdir(folder)
+        return main(words)
+
+    monkeypatch.setattr(plan, "_run", run)
+    return ran
 
 
-def test_a_model_is_tuned_on_pictures_of_ones_own(
-    model: Path, tiny_scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_from_data_to_a_model_that_is_measured(
+    tmp_path: Path, in_process: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = tmp_path / "mine.json"
-    data.write_bytes((tiny_scenes / "annotations/instances.json").read_bytes())
-    out = tmp_path / "out"
-    words = ["train", "tune", "--data", str(data), "--model", str(model), "--out", str(out)]
-    assert main([*words, *QUICK]) == 2
-    assert "--images DIR" in capsys.readouterr().err
-    assert main([*words, "--images", str(tiny_scenes / "images"), *QUICK]) == 0
-    shown = capsys.readouterr().out
-    assert "| 1 held-out pictures | before | after |" in shown
-    report = json.loads((out / "held-out.json").read_text())
-    assert report["pictures"] == 1
-    assert report["before"].keys() == report["after"].keys() >= {"mask accuracy", "AP50"}
-    assert (out / "held-out.md").read_text() in shown
-    queries = load_file(out / "queries.safetensors")
-    tuned = Segmenter.from_pretrained(out, device="cpu").model.queries.state_dict()
-    assert all(torch.equal(queries[name], value) for name, value in tuned.items())
+    (tmp_path / "plan.toml").write_text(PLAN)
+    command = ["train", "miniature", "--plan", str(tmp_path / "plan.toml")]
+    command += ["--out", str(tmp_path / "out")]
+    # One step a call: each stage stops for time twice and is gone on with.
+    calls = 0
+    while "all steps are done" not in capsys.readouterr().out:
+        calls += 1
+        assert calls < 12
+        assert main([*command, "--max-minutes", "1e-9"]) == 0
+    assert calls == 1 + 4 * 2
+    assert (tmp_path / "out" / "evaluation" / "report.json").exists()
+    in_process.clear()
+    assert main(command) == 0
+    assert in_process == []
 
 
-def test_a_student_is_distilled_and_its_teachers_masks_can_be_looked_at(
-    tiny_scenes: Path, tiny_proposer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_command_that_fails_ends_the_plan(tmp_path: Path) -> None:
+    steps = [plan.PlanStep("nothing", "info --nonsense", "x"), plan.PlanStep("no", "info", "x")]
+    with pytest.raises(MasqclipError, match=r"'nothing' failed \(exit code 2\)"):
+        plan.run_plan(steps, tmp_path)
+
+
+def test_the_shipped_plan_reads_and_a_wrong_one_is_refused(tmp_path: Path) -> None:
+    shipped = Path(plan.__file__).parents[1] / "recipes/plans/miniature.toml"
+    steps = plan.load_plan(shipped)
+    assert steps[-1].run.startswith("evaluate")
+    (tmp_path / "plan.toml").write_text('[[step]]\nname = "x"\nrun = "info"\n')
+    with pytest.raises(MasqclipError, match="makes"):
+        plan.load_plan(tmp_path / "plan.toml")
+
+
+def test_a_dry_run_says_what_a_run_would_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    labels = tmp_path / "found.json"
-    words = ["train", "distill", "--data", str(tiny_scenes), "--teacher", str(tiny_proposer)]
-    words += ["--rounds", "2", "--save-pseudo-labels", str(labels), "--set", "batch_size=2"]
-    assert main([*words, "--out", str(tmp_path / "student"), *QUICK]) == 0
-    assert "distill is done" in capsys.readouterr().out
-    assert len(json.loads(labels.read_text())["images"]) == 12
-    for folder in ("student", "student/round-1"):
-        assert (tmp_path / folder / "model.safetensors").is_file()
+    monkeypatch.chdir(tmp_path)
+    assert main([*SCENES.split(), "--seed", "1", "--out", "scenes"]) == 0
+    capsys.readouterr()
+    assert main([*TEACHER.split(), "--set", "steps=5", "--out", "run", "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert "[teacher.loop]\nsteps = 5" in printed
+    assert "1,991,234 train, 0 are frozen" in printed
+    assert "12 pictures" in printed
+    assert "measured now" in printed
+    assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["--clip", "x"], "--model"),
-        (["--model", "x", "--clip", "y"], "--model"),
-        (["--model", "masqclip-mini", "--held-out", "1.5"], "held out"),
-        (["--model", "masqclip-mini", "--classes", "coco"], "no class list"),
-        (["--model", "masqclip-mini", "--set", "maks=both"], "'masks'"),
-    ],
-)
-def test_a_mistake_is_one_line(
-    words: list[str],
-    said: str,
-    tiny_scenes: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    data = ["--data", str(tiny_scenes), "--out", str(tmp_path / "out")]
-    assert main(["train", "tune", *data, *words]) == 2
-    errors = capsys.readouterr().err
-    assert said in errors
-    assert errors.count("\n") == 1
-    assert not (tmp_path / "out").exists()
+def test_sigterm_saves_and_exits_with_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*SCENES.split(), "--seed", "1", "--out", "scenes"]) == 0
+    words = [*TEACHER.split(), "--set", "steps=100000", "--out", "run"]
+    process = subprocess.Popen([sys.executable, "-m", "masqclip.cli.main", *words])
+    deadline = time.monotonic() + 300
+    while not Path("run/progress.json").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait() == 0
+    assert json.loads(Path("run/progress.json").read_text())["step"] > 0

@@ -10,25 +10,35 @@ from dataclasses import replace
 from pathlib import Path
 
 from accelerate import PartialState
-from test_stages import SMALL_CLIP, SMALL_TEACHER
+from conftest import tiny_proposer_config
 
 from masqclip.data.coco import CocoPanoptic, is_base
-from masqclip.proposals.mask2former import miniature_mask2former_config
 from masqclip.training.loop import train
 from masqclip.training.pretrain import PretrainStage
-from masqclip.training.settings import LoopSettings, TuneSettings
+from masqclip.training.settings import (
+    LoopSettings,
+    PretrainSettings,
+    TeacherSettings,
+    TuneSettings,
+)
 from masqclip.training.stage import Stage
 from masqclip.training.teacher import TeacherStage
 from masqclip.training.tune import TuneStage, join
 
-LOOP = LoopSettings(steps=4, clip_norm=1.0, workers=0, log_every=1)
+LOOP = LoopSettings(steps=3, clip_norm=1.0, workers=0, log_every=1)
+PRETRAIN = PretrainSettings(
+    image_size=64, vision_width=32, vision_layers=2, vision_heads=2, text_width=32, text_layers=1,
+    text_heads=2, embedding_size=32, merges=60, batch_size=8,
+)  # fmt: skip
+TEACHER = TeacherSettings(
+    augmentation="none", batch_size=4, learning_rate=1e-4, backbone_multiplier=1.0, num_points=64
+)
 TUNE = TuneSettings(augmentation="none", batch_size=4, learning_rate=1e-3, shortest_edge=64)
 
 
 def teacher(scenes: Path, *, freeze_batch_norm: bool = False) -> Stage:
-    settings = replace(SMALL_TEACHER, freeze_batch_norm=freeze_batch_norm)
-    dataset = CocoPanoptic(scenes, keep=is_base)
-    return TeacherStage(dataset, miniature_mask2former_config(), settings)
+    settings = replace(TEACHER, freeze_batch_norm=freeze_batch_norm)
+    return TeacherStage(CocoPanoptic(scenes, keep=is_base), tiny_proposer_config(), settings)
 
 
 def tune(scenes: Path, clip: Path, proposer: Path) -> Stage:
@@ -38,7 +48,7 @@ def tune(scenes: Path, clip: Path, proposer: Path) -> Stage:
 
 def run_all(scenes: Path, windows: Path, clip: Path, proposer: Path, out: Path) -> None:
     """Train each stage in OUT/name."""
-    train(PretrainStage([windows], SMALL_CLIP), LOOP, out / "pretrain", device="cpu")
+    train(PretrainStage([windows], PRETRAIN), LOOP, out / "pretrain", device="cpu")
     train(teacher(scenes), LOOP, out / "teacher", device="cpu")
     train(tune(scenes, clip, proposer), LOOP, out / "tune", device="cpu")
 

@@ -9,30 +9,29 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from parallel_runs import LOOP, run_all, teacher, tune
-from test_stages import SMALL_CLIP, SPRITES
+from conftest import SPRITES
+from parallel_runs import LOOP, PRETRAIN, run_all, teacher, tune
 
 from masqclip.data.sprites import load_sprites
 from masqclip.data.sticker_files import write_stickers
 from masqclip.data.stickers import SceneSettings, StickerWorld
 from masqclip.errors import MasqclipError
-from masqclip.proposals.mask2former import Mask2FormerProposer, miniature_mask2former_config
 from masqclip.training.loop import train
 from masqclip.training.pretrain import PretrainStage
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path, Path]:
-    """Scenes, windows, a CLIP and a proposer, the models untrained."""
-    folder = tmp_path_factory.mktemp("data")
-    scenes, windows, clip, proposer = (folder / n for n in ("scenes", "windows", "clip", "teacher"))
-    sprites = load_sprites(SPRITES)
-    write_stickers(scenes, StickerWorld(sprites, SceneSettings(size=64)), images=12, seed=1)
-    small = StickerWorld(sprites, SceneSettings(size=32, max_things=2))
-    write_stickers(windows, small, images=12, seed=2, captions_only=True)
-    PretrainStage([windows], SMALL_CLIP).save(clip)
-    Mask2FormerProposer(miniature_mask2former_config()).save_pretrained(proposer)
-    return scenes, windows, clip, proposer
+def data(
+    tiny_scenes: Path,
+    tiny_clip: Path,
+    tiny_proposer: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, Path, Path, Path]:
+    """Scenes, windows, a CLIP and a proposer."""
+    windows = tmp_path_factory.mktemp("windows")
+    world = StickerWorld(load_sprites(SPRITES), SceneSettings(size=32, max_things=2))
+    write_stickers(windows, world, images=12, seed=2, captions_only=True)
+    return tiny_scenes, windows, tiny_clip, tiny_proposer
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +88,6 @@ def test_what_cannot_be_split_is_refused(
     data: tuple[Path, Path, Path, Path], tmp_path: Path
 ) -> None:
     with pytest.raises(MasqclipError, match="cannot split it"):
-        train(PretrainStage([data[1]], SMALL_CLIP), replace(LOOP, accumulate=2), tmp_path)
+        train(PretrainStage([data[1]], PRETRAIN), replace(LOOP, accumulate=2), tmp_path)
     with pytest.raises(MasqclipError, match="a batch of 4 cannot be split into 3"):
         train(teacher(data[0]), replace(LOOP, accumulate=3), tmp_path)

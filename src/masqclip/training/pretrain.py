@@ -245,7 +245,9 @@ def learn_tokenizer(captions: Iterable[str], *, merges: int) -> CLIPTokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=3 * len(alphabet) + merges,
         end_of_word_suffix="</w>",
-        initial_alphabet=alphabet,
+        # All units that merging begins with, numbered by us: ties are broken by number, and the
+        # learner's own numbers differ from one run to the next.
+        special_tokens=[*alphabet, *(letter + "</w>" for letter in alphabet)],
         min_frequency=2,
         show_progress=False,
     )

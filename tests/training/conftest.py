@@ -15,7 +15,7 @@ from masqclip.proposals.mask2former import Mask2FormerProposer, miniature_mask2f
 from masqclip.training.pretrain import clip_config, learn_tokenizer
 from masqclip.training.settings import PretrainSettings
 
-SPRITES = Path(__file__).parent / "data" / "sprites"
+SPRITES = Path(__file__).parent.parent / "data" / "sprites"
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,7 @@ from masqclip.clip.masked_vision import (
     patch_visibility,
 )
 from masqclip.data.files import write_atomically
-from masqclip.training.tune import tuning_loss
+from masqclip.training.naming import tuning_loss
 
 SIDE, PATCH, CLASSES = 336, 14, 65
 

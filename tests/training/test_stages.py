@@ -17,6 +17,7 @@ from masqclip.errors import MasqclipError
 from masqclip.model import MasQClipModel
 from masqclip.proposals.mask2former import Mask2FormerProposer, miniature_mask2former_config
 from masqclip.training.loop import train
+from masqclip.training.naming import assign_labels, tuning_loss
 from masqclip.training.pretrain import PretrainStage, learn_tokenizer, window_features
 from masqclip.training.settings import (
     LoopSettings,
@@ -26,7 +27,7 @@ from masqclip.training.settings import (
 )
 from masqclip.training.stage import Stage, batch_losses
 from masqclip.training.teacher import TeacherStage
-from masqclip.training.tune import TuneStage, assign_labels, join, tuning_loss
+from masqclip.training.tune import TuneStage, join
 
 SPRITES = Path(__file__).parent.parent / "data" / "sprites"
 SMALL_CLIP = PretrainSettings(

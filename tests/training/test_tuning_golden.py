@@ -19,7 +19,7 @@ from masqclip.convert.mask2former import mask2former_to_transformers
 from masqclip.convert.openai_clip import vision_tower_to_transformers
 from masqclip.model import MasQClipModel
 from masqclip.proposals.mask2former import Mask2FormerProposer
-from masqclip.training.tune import assign_labels, tuning_loss
+from masqclip.training.naming import assign_labels, tuning_loss
 
 DATA = Path(__file__).parent.parent / "data"
 

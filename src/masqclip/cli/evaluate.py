@@ -235,7 +235,7 @@ def _write(
     from masqclip.evaluation.report import column, paper_column, to_markdown
 
     columns = [column(report.model["name"], report), *beside]
-    published = paper_column(report.dataset, _published_hashes(truth, report))
+    published = paper_column(report.dataset, report.split, _published_hashes(truth, report))
     columns += [published] if published is not None else []
     write_atomically(out / "report.json", report.to_json())
     write_atomically(out / "report.md", to_markdown(columns).encode())

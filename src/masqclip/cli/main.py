@@ -37,6 +37,7 @@ VERBS = (
         "masqclip.cli.evaluate:app",
         "Measure a model on a dataset: AP, mIoU, PQ.",
     ),
+    ("convert", "masqclip.cli.convert:app", "Make a model of a published checkpoint."),
     ("info", "masqclip.cli.info:app", "Say what is installed and which models there are."),
 )
 

@@ -140,7 +140,7 @@ def distill(
     if rounds is not None:
         settings = replace(settings, rounds=rounds)
     dataset, held_out = pictures.open(judge_all=True)
-    if save_pseudo_labels is not None:
+    if save_pseudo_labels is not None and run.is_main:
         write_pseudo_labels(teacher, dataset, settings, save_pseudo_labels, run.device)
     distill_rounds(
         dataset,
@@ -201,7 +201,7 @@ def tune(
     if store_proposals is not None and not run.dry_run:
         fill_proposals(stage, store_proposals, run.device)
     before = None
-    if held_out is not None and not run.dry_run:
+    if held_out is not None and not run.dry_run and run.is_main:
         before = measured_before(stage, held_out, run.out, run.device)
     if run.complete(stage, loop, run.out) and before is not None and held_out is not None:
         report_tuning(before, held_out, run.out, run.device)

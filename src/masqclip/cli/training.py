@@ -61,6 +61,13 @@ class Run:
         settings, loop = load_recipe(self.recipe or recipe, stage, self.set_ or [])
         return settings, replace(loop, max_minutes=self.max_minutes) if self.max_minutes else loop
 
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the one of several processes that writes and speaks."""
+        from accelerate import PartialState
+
+        return PartialState(cpu=self.device == "cpu").is_main_process
+
     def train(self, stage: Stage, loop: LoopSettings) -> int:
         """`complete` as a verb's last act: its exit code."""
         self.complete(stage, loop, self.out)
@@ -73,11 +80,9 @@ class Run:
             Whether the result is there.
         """
         require("accelerate", extra="train", purpose="training")
-        from accelerate import PartialState
-
         from masqclip.training.loop import train
 
-        main = PartialState(cpu=self.device == "cpu").is_main_process
+        main = self.is_main
         if self.dry_run:
             from masqclip.training.dry_run import forecast
 

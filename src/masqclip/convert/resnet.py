@@ -55,7 +55,13 @@ def resnet_backbone(backbone: Mapping[str, Tensor]) -> tuple[ResNetConfig, State
         layer_type="bottleneck",
         out_features=["stage1", "stage2", "stage3", "stage4"],
     )
-    return config, converted
+    # transformers keeps a count of the batches that a norm has seen in training: none.
+    counts = {
+        name.replace("running_var", "num_batches_tracked"): torch.tensor(0)
+        for name in converted
+        if name.endswith("running_var")
+    }
+    return config, converted | counts
 
 
 def widen(tensor: Tensor, size: int, *, dim: int = 0, value: float = 0.0) -> Tensor:

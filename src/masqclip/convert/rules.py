@@ -31,7 +31,9 @@ def count(names: Iterable[str], pattern: str) -> int:
     return 1 + max((int(match[1]) for name in names if (match := found.match(name))), default=-1)
 
 
-def rename(tensors: Mapping[str, Tensor], table: Mapping[str, str], *, what: str) -> StateDict:
+def rename(
+    tensors: Mapping[str, Tensor], table: Mapping[str, str], *, what: str, prefix: str = ""
+) -> StateDict:
     """All tensors under their new names, in the table's order.
 
     Args:
@@ -39,14 +41,16 @@ def rename(tensors: Mapping[str, Tensor], table: Mapping[str, str], *, what: str
         table: old name -> new name; all of them must be there, and nothing else. A new name with
             `QKV` in it takes a third of the tensor for each of ``q``, ``k`` and ``v``.
         what: what the checkpoint should be, for the errors: ``"a CLIP in OpenAI's format"``.
+        prefix: what stands before the names in the file, for the errors.
 
     Raises:
         MasqclipError: a tensor without a rule, or a rule without its tensor, the first by name.
     """
     if unknown := sorted(tensors.keys() - table.keys()):
-        raise MasqclipError(f"not {what}: unknown tensor {unknown[0]!r}")
+        raise MasqclipError(f"not {what}: unknown tensor '{prefix}{unknown[0]}'")
     if absent := [name for name in table if name not in tensors]:
-        raise MasqclipError(f"not {what}, or cut short: there is no tensor {absent[0]!r}")
+        name = f"{prefix}{absent[0]}"
+        raise MasqclipError(f"not {what}, or cut short: there is no tensor {name!r}")
     renamed: StateDict = {}
     for source, target in table.items():
         if QKV in target:
@@ -56,3 +60,13 @@ def rename(tensors: Mapping[str, Tensor], table: Mapping[str, str], *, what: str
         else:
             renamed[target] = tensors[source]
     return renamed
+
+
+def in_float32(weights: Mapping[str, Tensor]) -> StateDict:
+    """The same weights, fractions in float32, each in memory of its own (safetensors asks that)."""
+    converted: StateDict = {}
+    for name, tensor in weights.items():
+        tensor = tensor.float() if tensor.is_floating_point() else tensor
+        part = tensor.untyped_storage().nbytes() > tensor.nbytes
+        converted[name] = tensor.clone() if part else tensor.contiguous()
+    return converted

@@ -73,6 +73,7 @@ def evaluate(
                 words=words,
                 protocol=protocol,
                 folder=scratch,
+                processes=processes,
                 report=report,
             )
     from masqclip.evaluation.predict import Predictor, seen_at
@@ -81,26 +82,8 @@ def evaluate(
     resolved = (protocol or published_protocol(truth.name)).resolved(segmenter.model.config)
     processes = processes or Processes()
     predictions = PredictionFolder(Path(folder))
-    predictions.claim(
-        {
-            "model": {"name": segmenter.name, "version": _model_version(segmenter)},
-            "dataset": truth.name,
-            "split": truth.split,
-            "pictures": len(truth.pictures),
-            "vocabulary": {
-                "categories": [[c.name, list(c.prompts), c.thing] for c in words.categories],
-                "distractors": list(words.distractors),
-                "templates": list(words.templates),
-            },
-            "tasks": {
-                task: {
-                    "hash": fingerprint(task, truth, words, resolved),
-                    "protocol": asdict(resolved),
-                }
-                for task in tasks
-            },
-        }
-    )
+    model = {"name": segmenter.name, "version": _model_version(segmenter)}
+    predictions.claim(make_manifest(model, truth, words, resolved, tasks))
     predictor = Predictor(segmenter, truth, words, resolved, tasks, predictions)
     with seen_at(segmenter, resolved):
         share = _share(truth, processes)
@@ -179,6 +162,42 @@ def score(
         },
         quality=quality,
     )
+
+
+def make_manifest(
+    model: Mapping[str, str],
+    truth: GroundTruth,
+    words: Vocabulary,
+    protocol: Protocol,
+    tasks: Sequence[str],
+) -> dict[str, Any]:
+    """What a `PredictionFolder` says it holds.
+
+    Args:
+        model: its ``name`` and ``version``.
+        truth: the dataset.
+        words: a category for each class.
+        protocol: resolved.
+        tasks: what is predicted.
+    """
+    return {
+        "model": dict(model),
+        "dataset": truth.name,
+        "split": truth.split,
+        "pictures": len(truth.pictures),
+        "vocabulary": {
+            "categories": [[c.name, list(c.prompts), c.thing] for c in words.categories],
+            "distractors": list(words.distractors),
+            "templates": list(words.templates),
+        },
+        "tasks": {
+            task: {
+                "hash": fingerprint(task, truth, words, protocol),
+                "protocol": asdict(protocol),
+            }
+            for task in tasks
+        },
+    }
 
 
 def _check_tasks(truth: GroundTruth, tasks: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ same figures to the last digit (a test compares them). Both are in the extra ``e
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -183,7 +184,8 @@ class _Streaming:
         self.evaluator = type(self.evaluator).merge([self.evaluator, other.evaluator])
 
     def finish(self) -> Any:
-        evaluation = self.evaluator.finalize()
+        # A copy, because finalize() spends the evaluator.
+        evaluation = copy.copy(self.evaluator).finalize()
         evaluation.accumulate()
         return evaluation
 

@@ -82,19 +82,14 @@ def _frame(samples: list[Sample]) -> tuple[Tensor, Tensor]:
     return torch.stack([p[0] for p in padded]), torch.stack([p[2] for p in padded])
 
 
-def mask_iou(proposals: Tensor, masks: Tensor) -> Tensor:
-    """[Q, H, W] and [N, H, W] bool -> the IoU of each pair [Q, N]."""
+def _best_iou(proposals: Tensor, masks: Tensor) -> Tensor:
+    """[Q, H, W] and [N, H, W] bool -> the best IoU for each of the N masks."""
+    if len(proposals) == 0:
+        return torch.zeros(len(masks))
     first, second = proposals.flatten(1).float(), masks.flatten(1).float()
     overlap = first @ second.T
     union = first.sum(1, keepdim=True) + second.sum(1) - overlap
-    return overlap / union.clamp(min=1)
-
-
-def _best_iou(proposals: Tensor, masks: Tensor) -> Tensor:
-    """The best IoU for each of the N masks."""
-    if len(proposals) == 0:
-        return torch.zeros(len(masks))
-    return mask_iou(proposals, masks).amax(0)
+    return (overlap / union.clamp(min=1)).amax(0)
 
 
 def _share(values: list[float], threshold: float) -> float:

@@ -101,9 +101,12 @@ def read_column(path: Path) -> Column:
         ) from error
 
 
-def paper_column(dataset: str, hashes: Mapping[str, str]) -> Column | None:
-    """The paper's figures of a dataset, under the hashes of its published protocol."""
-    if dataset not in PAPER:
+def paper_column(dataset: str, split: str, hashes: Mapping[str, str]) -> Column | None:
+    """The paper's figures of a dataset, under the hashes of its published protocol.
+
+    There are none of the constrained setting, which a split stands for.
+    """
+    if dataset not in PAPER or split:
         return None
     return Column("MasQCLIP (ICCV 2023)", hashes, PAPER[dataset])
 

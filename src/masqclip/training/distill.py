@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from masqclip.data.open_coco import CocoMasks
 from masqclip.decoding.instance import InstanceResult, decode_instance
 from masqclip.decoding.masks import MaskLogits, ResizedMasks
-from masqclip.model import quiet_transformers
+from masqclip.hub import quiet_transformers
 from masqclip.proposals.base import object_log_scores
 from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.training.settings import DistillSettings

@@ -22,29 +22,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
-from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from masqclip.clip.classifier import clip_logits
+from masqclip.clip.loading import load_clip
 from masqclip.clip.masked_vision import MaskQueries, embed_masks
+from masqclip.clip.queries_file import save_queries
 from masqclip.clip.text import TextEncoder
 from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.clip.vocabulary import Category, Vocabulary
 from masqclip.data.class_lists import read_class_list
 from masqclip.data.coco import Sample
-from masqclip.data.files import write_atomically
 from masqclip.data.open_coco import CocoMasks
 from masqclip.data.transforms import resize
 from masqclip.encoding import resized_size
 from masqclip.errors import MasqclipError
-from masqclip.model import MasQClipModel, quiet_transformers
+from masqclip.hub import quiet_transformers
+from masqclip.model import MasQClipModel
 from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.segmenter import Segmenter
 from masqclip.training.framing import Frame, augment, draw_mirror, stack, tensors
-from masqclip.training.pretrain import load_clip
+from masqclip.training.naming import NOTHING, assign_labels, tuning_loss
 from masqclip.training.sampling import SkippedPictures, picture_seed, read_samples, step_indices
 from masqclip.training.settings import TuneSettings
 from masqclip.training.sheets import write_overlay_sheet
@@ -58,9 +58,6 @@ if TYPE_CHECKING:
 
 #: The learned queries alone, beside the model: what turns any copy of the same CLIP into this one.
 QUERIES_FILE = "queries.safetensors"
-
-#: The target of a place where there is no mask: cross-entropy leaves it out.
-NOTHING = -100
 
 
 class TuneStage(Stage):
@@ -262,10 +259,14 @@ class TuneStage(Stage):
             visible.append(found[0])
             targets.append(found[1])
         if self.settings.masks != "proposals":
-            # Positive inside, as the logits of a proposal; short lists are filled with no mask.
-            logits = pad_sequence([masks.float() for masks in group["masks"]], True) - 0.5
-            visible.append(self.model.visible_patches(logits))
-            targets.append(pad_sequence(group["labels"], True, NOTHING))
+            # Positive inside, as a proposal's logits; short lists are filled with what is no mask.
+            masks = pad_sequence(group["masks"], True)
+            labels = pad_sequence(group["labels"], True, NOTHING)
+            if masks.shape[1] == 0:
+                masks = masks.new_zeros((len(masks), 1, *masks.shape[2:]))
+                labels = labels.new_full((len(masks), 1), NOTHING)
+            visible.append(self.model.visible_patches(masks.float() - 0.5))
+            targets.append(labels)
         return torch.cat(visible, dim=1), torch.cat(targets, dim=1)
 
     @torch.no_grad()
@@ -291,75 +292,7 @@ class TuneStage(Stage):
         with quiet_transformers():
             self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-        content = save(dict(self.module.state_dict()), {"format": "pt"})
-        write_atomically(folder / QUERIES_FILE, content)
-
-
-def assign_labels(
-    mask_logits: Tensor,
-    masks: Tensor,
-    labels: Tensor,
-    *,
-    background: int,
-    threshold: float = 0.4,
-    size: int = 336,
-) -> Tensor:
-    """The text row that each proposal should be named with.
-
-    Both sides are made binary masks of `size` x `size`. A proposal takes the label of the
-    annotation with the lowest Dice cost, 1 - 2|A and B| / (|A| + |B|), when that cost is below
-    `threshold`; several may take the same one. All others are background.
-
-    Args:
-        mask_logits: [Q,h,w] over the frame.
-        masks: [G,H,W] bool over the same frame; G may be zero.
-        labels: [G] text rows.
-        background: the row of the rest.
-        threshold: largest cost, exclusive.
-        size: side at which masks are compared, in pixels.
-
-    Returns:
-        [Q] int64.
-    """
-    if len(masks) == 0:
-        return torch.full((len(mask_logits),), background, device=mask_logits.device)
-    with torch.autocast(mask_logits.device.type, enabled=False):  # bfloat16 cannot count pixels
-        predicted = F.interpolate(
-            mask_logits[None].float(), size=(size, size), mode="bilinear", align_corners=False
-        )[0].flatten(1)
-        predicted = (predicted.sigmoid() > 0.5).float()
-        annotated = F.interpolate(masks[None].float(), size=(size, size), mode="nearest")[0]
-        annotated = annotated.flatten(1)
-        shared = predicted @ annotated.T
-        total = predicted.sum(-1, keepdim=True) + annotated.sum(-1)
-    cost = 1 - (2 * shared + 1) / (total + 1)
-    best, nearest = cost.min(dim=1)
-    return torch.where(best < threshold, labels[nearest], background)
-
-
-def tuning_loss(
-    logits: Tensor, targets: Tensor, *, background_weight: float = 0.1, total: Tensor | None = None
-) -> Tensor:
-    """Weighted cross-entropy over classes and background, the last row of the words.
-
-    Args:
-        logits: [...,R], scaled cosines.
-        targets: [...] rows; `NOTHING` does not count.
-        background_weight: of targets that are the last row; a weighted mean is taken.
-        total: the weight of all targets of the batch that these are a part of; of these alone
-            unless given.
-
-    Returns:
-        A scalar; 0 where nothing counts.
-    """
-    weight = logits.new_ones(logits.shape[-1])
-    weight[-1] = background_weight
-    losses = F.cross_entropy(
-        logits.flatten(0, -2), targets.flatten(), weight, ignore_index=NOTHING, reduction="sum"
-    )
-    if total is None:
-        total = weight[targets[targets != NOTHING]].sum()
-    return losses / total.clamp(min=torch.finfo(losses.dtype).tiny)
+        save_queries(folder / QUERIES_FILE, self.module, self.model.clip.vision_model)
 
 
 def dataset_vocabulary(dataset: CocoMasks) -> Vocabulary:

@@ -15,8 +15,9 @@ from masqclip.errors import MasqclipError, require
 if TYPE_CHECKING:
     from masqclip.data.open_coco import CocoMasks
     from masqclip.training.dry_run import Forecast
-    from masqclip.training.loop import Progress, Stage
+    from masqclip.training.loop import Progress
     from masqclip.training.settings import LoopSettings
+    from masqclip.training.stage import Stage
 
 
 @Parameter(name="*")

@@ -55,6 +55,7 @@ class PretrainStage(Stage):
     """
 
     name = "pretrain"
+    module: CLIPModel
     accumulates = False  # every picture of a batch is compared with every caption of it
 
     def __init__(
@@ -154,9 +155,8 @@ class PretrainStage(Stage):
         by_text = texts @ gather_rows(images).T * scale
         same = (batch["captions"][:, None] == gather_rows(batch["captions"])).float()
         target = same / same.sum(-1, keepdim=True)
-        loss = sum(
-            F.cross_entropy(logits, target, reduction="sum") for logits in (by_image, by_text)
-        )
+        loss = F.cross_entropy(by_image, target, reduction="sum")
+        loss = loss + F.cross_entropy(by_text, target, reduction="sum")
         found = same.gather(1, by_image.argmax(-1, keepdim=True)).sum()
         return {"loss": loss / 2 / same.shape[1], "found": found / same.shape[1]}
 

@@ -94,8 +94,7 @@ SCRIPT = textwrap.dedent("""
     import sys, time
     sys.path.insert(0, sys.argv[1])
     from test_loop import Line, SETTINGS
-    from masqclip.training.dry_run import forecast
-from masqclip.training.loop import Progress, train
+    from masqclip.training.loop import train
     class Slow(Line):
         def losses(self, batch, totals):
             time.sleep(0.05)

@@ -136,12 +136,6 @@ def test_any_text_has_tokens() -> None:
     assert tokenizer.eos_token_id not in ids[1:-1]
 
 
-def test_the_same_captions_give_the_same_tokenizer() -> None:
-    captions = ["a tiger and two cats on snow", "a cat on grass", "three rockets on sand"]
-    learned = [learn_tokenizer(captions, merges=60).get_vocab() for _ in range(5)]
-    assert all(vocabulary == learned[0] for vocabulary in learned)
-
-
 def test_batches_are_functions_of_the_step(
     scenes: Path, windows: Path, clip_folder: Path, teacher_folder: Path
 ) -> None:

@@ -23,6 +23,7 @@ MAX_LINES = 400
 ORDER = (
     "errors",
     "devices",
+    "hub",
     "configuration",
     "data",
     "render",
@@ -35,6 +36,8 @@ ORDER = (
     "model",
     "encoding",
     "convert",
+    "parts",
+    "segments",
     "segmenter",
     "labelling",
     "training",

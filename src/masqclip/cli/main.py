@@ -30,6 +30,7 @@ VERBS = (
     ("data", "masqclip.cli.data:app", "Make the miniature world; check published datasets."),
     ("train", "masqclip.cli.train:app", "Train a model, stage by stage."),
     ("evaluate", "masqclip.cli.evaluate:app", "Measure a model on a dataset: AP, mIoU, PQ."),
+    ("convert", "masqclip.cli.convert:app", "Make a model of a published checkpoint."),
     ("info", "masqclip.cli.info:app", "Say what is installed and which models there are."),
 )
 

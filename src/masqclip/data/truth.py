@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from masqclip.data.class_lists import ClassEntry
-from masqclip.data.coco import read_coco_json, segmentation_mask
+from masqclip.data.coco import read_coco_json
 from masqclip.data.label_maps import read_labels, read_segment_ids
+from masqclip.data.segmentations import segmentation_mask
 from masqclip.errors import MasqclipError
 
 TASKS = ("instance", "semantic", "panoptic")

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from masqclip.data.coco import segmentation_mask
 from masqclip.data.images import read_image
 from masqclip.data.rle import decode_rle
+from masqclip.data.segmentations import segmentation_mask
 from masqclip.data.truth import GroundTruth, Picture
 from masqclip.evaluation.predictions import PredictionFolder
 from masqclip.evaluation.report import Report

@@ -14,6 +14,7 @@ has never seen a mask. Notable choices:
 from __future__ import annotations
 
 import json
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -27,17 +28,19 @@ from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
+from masqclip.clip.loading import load_clip
 from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.data.coco import CocoCaptions
 from masqclip.errors import MasqclipError
-from masqclip.model import quiet_transformers
-from masqclip.training.sampling import step_indices
+from masqclip.training.distributed import gather_rows
+from masqclip.training.sampling import picture_seed, step_indices
 from masqclip.training.settings import PretrainSettings
+from masqclip.training.stage import WHOLE, Counts, Share, Stage
 
 _START, _END = "<|startoftext|>", "<|endoftext|>"
 
 
-class PretrainStage:
+class PretrainStage(Stage):
     """Trains a CLIP from nothing; see the module's text.
 
     Args:
@@ -52,6 +55,8 @@ class PretrainStage:
     """
 
     name = "pretrain"
+    module: CLIPModel
+    accumulates = False  # every picture of a batch is compared with every caption of it
 
     def __init__(
         self,
@@ -81,9 +86,11 @@ class PretrainStage:
         torch.manual_seed(settings.seed)
         self.module = CLIPModel(clip_config(settings, self.tokenizer))
 
-    def to(self, device: torch.device) -> None:
-        """Move the model."""
-        self.module.to(device)
+    @property
+    def data(self) -> dict[str, int]:
+        """How many pictures and captions there are."""
+        captions = sum(len(dataset.all_captions()) for dataset in self.datasets)
+        return {"pictures": sum(map(len, self.datasets)), "captions": captions}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Matrices decay; gains, biases and embeddings do not."""
@@ -98,14 +105,16 @@ class PretrainStage:
             {"params": rest, "lr": rate, "weight_decay": 0.0},
         ]
 
-    def batch(self, step: int) -> dict[str, Tensor]:
-        """Pictures [B,3,h,w] in 0..1, token ids [B,L] and the window's corner in patches [2]."""
+    def batch(self, step: int, share: Share = WHOLE) -> dict[str, Tensor]:
+        """Pictures [B,3,h,w] in 0..1, token ids [B,L], a number for each caption [B], and the
+        window's corner in patches [2]."""
         settings = self.settings
         chance = np.random.default_rng((settings.seed, step))
         sizes = np.array([len(dataset) for dataset in self.datasets], float)
         dataset = self.datasets[int(chance.choice(len(sizes), p=sizes / sizes.sum()))]
         rows = step_indices(len(dataset), settings.batch_size, settings.seed, step)
-        samples = [dataset[row] for row in rows]
+        places = share.of(settings.batch_size)
+        samples = [dataset[rows[place]] for place in places]
         pictures = torch.from_numpy(np.stack([sample.image for sample in samples]))
         pixels = pictures.permute(0, 3, 1, 2).float() / 255
         if min(pixels.shape[-2:]) >= settings.image_size:
@@ -119,12 +128,20 @@ class PretrainStage:
         )
         corner = torch.from_numpy(chance.integers(0, [rows_left + 1, columns_left + 1]))
         captions = [
-            sample.captions[int(chance.integers(len(sample.captions)))] for sample in samples
+            sample.captions[
+                picture_seed(settings.seed, step, place, "caption") % len(sample.captions)
+            ]
+            for place, sample in zip(places, samples, strict=True)
         ]
         tokens = self.tokenizer(captions, padding=True, truncation=True, return_tensors="pt")
-        return {"pixels": pixels, "tokens": tokens["input_ids"], "corner": corner}
+        return {
+            "pixels": pixels,
+            "tokens": tokens["input_ids"],
+            "captions": torch.tensor([zlib.crc32(caption.encode()) for caption in captions]),
+            "corner": corner,
+        }
 
-    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def losses(self, batch: dict[str, Tensor], totals: Counts) -> dict[str, Tensor]:
         """The symmetric contrastive loss, and how often a picture finds its caption."""
         clip = self.module
         images = F.normalize(
@@ -132,31 +149,21 @@ class PretrainStage:
         )
         pooled = clip.text_model(input_ids=batch["tokens"]).pooler_output
         texts = F.normalize(clip.text_projection(pooled).float(), dim=-1)
-        logits = images @ texts.T * clip.logit_scale.exp().clamp(max=100)
-        same = (batch["tokens"][:, None] == batch["tokens"][None]).all(-1).float()
+        # Of one process the pictures against all captions, and the captions against all pictures.
+        scale = clip.logit_scale.exp().clamp(max=100)
+        by_image = images @ gather_rows(texts).T * scale
+        by_text = texts @ gather_rows(images).T * scale
+        same = (batch["captions"][:, None] == gather_rows(batch["captions"])).float()
         target = same / same.sum(-1, keepdim=True)
-        loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-        found = same.gather(1, logits.argmax(-1, keepdim=True)).mean()
-        return {"loss": loss, "found": found}
+        loss = F.cross_entropy(by_image, target, reduction="sum")
+        loss = loss + F.cross_entropy(by_text, target, reduction="sum")
+        found = same.gather(1, by_image.argmax(-1, keepdim=True)).sum()
+        return {"loss": loss / 2 / same.shape[1], "found": found / same.shape[1]}
 
     def save(self, folder: Path) -> None:
         """Write the CLIP and its tokenizer in Hugging Face's format."""
         self.module.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-
-
-def load_clip(folder: str | Path) -> CLIPModel:
-    """Load a CLIP in float32 from a folder or the Hub.
-
-    Raises:
-        MasqclipError: there is none.
-    """
-    try:
-        with quiet_transformers():
-            return CLIPModel.from_pretrained(str(folder), dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise MasqclipError(f"no CLIP can be loaded from {str(folder)!r}: {reason}") from error
 
 
 def normalise(pixels: Tensor) -> Tensor:
@@ -238,7 +245,9 @@ def learn_tokenizer(captions: Iterable[str], *, merges: int) -> CLIPTokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=3 * len(alphabet) + merges,
         end_of_word_suffix="</w>",
-        initial_alphabet=alphabet,
+        # All units that merging begins with, numbered by us: ties are broken by number, and the
+        # learner's own numbers differ from one run to the next.
+        special_tokens=[*alphabet, *(letter + "</w>" for letter in alphabet)],
         min_frequency=2,
         show_progress=False,
     )

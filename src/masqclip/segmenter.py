@@ -111,8 +111,15 @@ class Segmenter:
             )
         try:
             with quiet_transformers():
-                model = MasQClipModel.from_pretrained(
-                    str(source), dtype=choose_dtype(dtype, where), use_safetensors=True
+                model, report = MasQClipModel.from_pretrained(
+                    str(source),
+                    dtype=choose_dtype(dtype, where),
+                    use_safetensors=True,
+                    output_loading_info=True,
+                )
+            if missing := sorted(report["missing_keys"]):
+                raise MasqclipError(
+                    f"the model {str(name_or_path)!r} is incomplete: it has no {missing[0]!r}"
                 )
             tokenizer = load_tokenizer(source)
         except MasqclipError:

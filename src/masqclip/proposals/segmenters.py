@@ -52,6 +52,12 @@ class SegmenterProposer(nn.Module):
         """The architecture, as transformers writes it to `config.json`."""
         return self.segmenter.config
 
+    @property
+    def all_tied_weights_keys(self) -> dict[str, str]:
+        """What the segmenter holds twice: transformers asks a model's children, but not theirs."""
+        tied = self.segmenter.all_tied_weights_keys
+        return {f"segmenter.{name}": f"segmenter.{source}" for name, source in tied.items()}
+
     def forward(self, pixel_values: Tensor, pixel_mask: Tensor) -> Proposals:
         """Propose masks; see `Proposer`."""
         output = self.segmenter(pixel_values=pixel_values)

@@ -38,10 +38,10 @@ from masqclip.training.naming import tuning_loss
 SIDE, PATCH, CLASSES = 336, 14, 65
 
 
-def full_size_clip() -> CLIPModel:
+def full_size_clip(layers: int) -> CLIPModel:
     """OpenAI's ViT-L/14@336 with random weights; of the text side, next to nothing."""
     vision = CLIPVisionConfig(
-        hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16,
+        hidden_size=1024, intermediate_size=4096, num_hidden_layers=layers, num_attention_heads=16,
         image_size=SIDE, patch_size=PATCH, projection_dim=768,
     )  # fmt: skip
     text = CLIPTextConfig(
@@ -101,10 +101,12 @@ def own_embeddings(
     return embed_masks(clip, queries, tokens, visible)
 
 
-def run_side(side: str, batch: int, masks: int, steps: int, device: torch.device) -> dict[str, Any]:
+def run_side(
+    side: str, batch: int, masks: int, layers: int, steps: int, device: torch.device
+) -> dict[str, Any]:
     """Train for some steps. Returns losses, steps/s and memory in bytes."""
     torch.manual_seed(0)
-    clip = full_size_clip().to(device)
+    clip = full_size_clip(layers).to(device)
     queries = MaskQueries(clip.vision_model)
     queries.start(clip.vision_model)
     queries.to(device)
@@ -192,6 +194,7 @@ def main(
     side: str = "",
     batch: int = 1,
     masks: int = 100,
+    layers: int = 24,
     steps: int = 3,
     threads: int = 2,
     device: str = "cpu",
@@ -203,6 +206,7 @@ def main(
         side: only this side ("plain" or "ours"), as JSON: what the processes of this script run.
         batch: pictures a step.
         masks: proposals a picture.
+        layers: of CLIP; fewer than its 24 for a quick look.
         steps: how many are timed, after one that is not.
         threads: of the CPU.
         device: cpu or cuda.
@@ -210,12 +214,21 @@ def main(
     """
     torch.set_num_threads(threads)
     if side:
-        print(json.dumps(run_side(side, batch, masks, steps, torch.device(device))))
+        print(json.dumps(run_side(side, batch, masks, layers, steps, torch.device(device))))
         return
     sides = {}
     for name in ("plain", "ours"):
         command = [sys.executable, __file__, "--side", name, "--batch", str(batch)]
-        command += ["--masks", str(masks), "--steps", str(steps), "--threads", str(threads)]
+        command += [
+            "--masks",
+            str(masks),
+            "--layers",
+            str(layers),
+            "--steps",
+            str(steps),
+            "--threads",
+            str(threads),
+        ]
         done = subprocess.run(
             [*command, "--device", device], check=True, stdout=subprocess.PIPE, text=True
         )

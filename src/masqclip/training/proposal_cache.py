@@ -100,9 +100,15 @@ class ProposalCache:
                 report(row + 1)
 
     def read(self, pictures: Sequence[tuple[int, bool]]) -> dict[str, Tensor]:
-        """The stored ``visible`` [B,Q,P] bool and ``targets`` [B,Q] of (row, mirrored) pairs."""
+        """The stored ``visible`` [B,Q,P] bool and ``targets`` [B,Q] of (row, mirrored) pairs.
+
+        Raises:
+            MasqclipError: a picture is not stored: it could not be read when the others were.
+        """
         visible, targets = [], []
         for row, mirrored in pictures:
+            if not self._path(row).is_file():
+                raise MasqclipError(f"{self.folder} lacks picture {row}: start again, to store it")
             with np.load(self._path(row)) as stored:
                 bits = np.unpackbits(
                     stored["visible"][int(mirrored)], axis=-1, count=int(stored["patches"])

@@ -206,7 +206,7 @@ class CocoPanoptic(_CocoFolder):
 
 
 class CocoCaptions(_CocoFolder):
-    """COCO captions: sentences about each picture, and no masks.
+    """COCO captions: sentences about each picture, and no masks; pictures without are left out.
 
     Args:
         folder: the dataset.
@@ -224,13 +224,16 @@ class CocoCaptions(_CocoFolder):
         images: str = "images",
     ) -> None:
         super().__init__(folder, annotations=annotations, images=images)
+        self.entries = [entry for entry in self.entries if entry["id"] in self.annotations]
 
     def all_captions(self) -> list[str]:
         """Every caption, picture by picture; no picture is read."""
-        return [caption for entry in self.entries for caption in self._captions(entry)]
+        return [caption for index in range(len(self)) for caption in self.captions(index)]
 
-    def _captions(self, entry: Mapping[str, Any]) -> tuple[str, ...]:
-        return tuple(annotation["caption"] for annotation in self.annotations[entry["id"]])
+    def captions(self, index: int) -> tuple[str, ...]:
+        """The captions of one picture; the picture is not read."""
+        image = self.entries[index]["id"]
+        return tuple(annotation["caption"] for annotation in self.annotations[image])
 
     def __getitem__(self, index: int) -> Sample:
         entry = self.entries[index]
@@ -241,7 +244,7 @@ class CocoCaptions(_CocoFolder):
             category_ids=np.zeros(0, np.int64),
             is_thing=np.zeros(0, bool),
             image_id=entry["id"],
-            captions=self._captions(entry),
+            captions=self.captions(index),
         )
 
 

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from masqclip.errors import MasqclipError
 from masqclip.training.pretrain import PretrainStage, normalise, window_features
 from masqclip.training.settings import PretrainSettings
 from masqclip.training.stage import batch_losses
@@ -86,3 +87,14 @@ def test_extra_captions_are_new_ones_and_only_negatives(folder: Path) -> None:
         assert len(set(texts)) == len(texts) > batch["described"].shape[1]
         assert torch.equal(batch["described"], plain.batch(step)["described"])
         assert batch_losses(more, batch)["loss"] > batch_losses(plain, plain.batch(step))["loss"]
+
+
+def test_an_unreadable_picture_is_left_out(folder: Path) -> None:
+    (folder / "images" / "0.png").write_bytes(b"no picture")
+    made = stage(folder, batch_size=12)  # every picture twice
+    batch = made.batch(0)
+    assert (~batch["described"].any(dim=1)).sum() == 2
+    loss = batch_losses(made, batch)["loss"]
+    assert torch.isfinite(loss)
+    with pytest.raises(MasqclipError, match=r"more than a tenth .*0\.png"):
+        made.prepare(batch)  # one of six is too many

@@ -26,8 +26,18 @@ DEBUG_FLAG = "--debug"
 # The verb, the App behind it ("module:attribute"; its name is the verb's), and its one line.
 VERBS = (
     ("segment", "masqclip.cli.segment:app", "Find what names describe in pictures, and mask it."),
-    ("data", "masqclip.cli.data:app", "Make data: the miniature world of stickers."),
+    (
+        "data",
+        "masqclip.cli.data:app",
+        "Make the miniature world; check published datasets.",
+    ),
     ("train", "masqclip.cli.train:app", "Train a model, stage by stage."),
+    (
+        "evaluate",
+        "masqclip.cli.evaluate:app",
+        "Measure a model on a dataset: AP, mIoU, PQ.",
+    ),
+    ("convert", "masqclip.cli.convert:app", "Make a model of a published checkpoint."),
     ("info", "masqclip.cli.info:app", "Say what is installed and which models there are."),
 )
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from masqclip.data.files import write_atomically
-from masqclip.export.panoptic import png_bytes
+from masqclip.data.label_maps import png_bytes
 from masqclip.render.curves import draw_curves
 from masqclip.training.trackers import read_log
 

@@ -282,6 +282,7 @@ def _save_result(trainer: Trainer, checkpoints: Checkpoints, folder: Path) -> No
             module.load_state_dict(
                 {name.removeprefix(prefix): value for name, value in best["model"].items()}
             )
+            (folder / "best").mkdir(exist_ok=True)
             trainer.stage.save(folder / "best")
             about = {name: best[name] for name in ("step", "figure", "value")}
             (folder / "best" / "best.json").write_text(json.dumps(about))

@@ -25,17 +25,18 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
+from masqclip.clip.loading import load_clip
 from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.data.coco import CocoCaptions
 from masqclip.errors import MasqclipError
-from masqclip.model import quiet_transformers
 from masqclip.training.distributed import gather_rows
-from masqclip.training.sampling import step_indices
+from masqclip.training.sampling import SkippedPictures, step_indices
 from masqclip.training.settings import PretrainSettings
 from masqclip.training.stage import WHOLE, Counts, Share, Stage
 
@@ -57,6 +58,7 @@ class PretrainStage(Stage):
     """
 
     name = "pretrain"
+    module: CLIPModel
     accumulates = False  # every picture of a batch is compared with every caption of it
 
     def __init__(
@@ -70,6 +72,7 @@ class PretrainStage(Stage):
         self.datasets = [CocoCaptions(folder) for folder in folders]
         if not self.datasets or any(len(dataset) == 0 for dataset in self.datasets):
             raise MasqclipError("pretraining needs folders with captioned pictures; one is empty")
+        self.skipped = SkippedPictures(sum(map(len, self.datasets)))
         if start is not None:
             self.module, self.tokenizer = load_clip(start), load_tokenizer(start)
             vision = self.module.config.vision_config
@@ -113,7 +116,8 @@ class PretrainStage(Stage):
             ``pixels`` [B,3,h,w] in 0..1; ``corner`` [2], the window's first patch; ``tokens``
             [T,L], the captions of the whole batch, each once, and behind them the extra ones;
             ``described`` [N,t] bool, which of the batch's t captions describe which of its N
-            pictures; ``share``, which part this is of how many.
+            pictures; ``share``, which part this is of how many; ``skipped``, why a picture could
+            not be read: it is gray, and no caption describes it.
         """
         settings = self.settings
         chance = np.random.default_rng((settings.seed, step))
@@ -134,8 +138,9 @@ class PretrainStage(Stage):
             "input_ids"
         ]
         places = share.of(settings.batch_size)
-        pictures = np.stack([dataset[rows[place]].image for place in places])
-        pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
+        images, skipped = _read_images(dataset, [rows[place] for place in places])
+        described[[places[unread] for unread in skipped]] = False
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
         if min(pixels.shape[-2:]) >= settings.image_size:
             side = settings.image_size
             pixels = F.interpolate(
@@ -152,7 +157,18 @@ class PretrainStage(Stage):
             "tokens": tokens,
             "described": described,
             "share": (share.index, share.count),
+            "skipped": list(skipped.values()),
         }
+
+    def prepare(self, batch: dict[str, Any]) -> tuple[dict[str, Any], Counts]:
+        """Note which pictures were skipped."""
+        self.skipped.note(batch["skipped"])
+        return batch, {}
+
+    @property
+    def remarks(self) -> str:
+        """Which pictures were skipped."""
+        return self.skipped.summary()
 
     def losses(self, batch: dict[str, Any], totals: Counts) -> dict[str, Tensor]:
         """The symmetric contrastive loss, and how often a picture finds a caption of its own."""
@@ -182,24 +198,31 @@ class PretrainStage(Stage):
         self.tokenizer.save_pretrained(folder)
 
 
-def _spread(logits: Tensor, positives: Tensor) -> Tensor:
-    """Cross-entropy with every row's positives, in equal shares; the sum over rows."""
-    target = positives / positives.sum(-1, keepdim=True)
-    return F.cross_entropy(logits, target, reduction="sum")
-
-
-def load_clip(folder: str | Path) -> CLIPModel:
-    """Load a CLIP in float32 from a folder or the Hub.
+def _read_images(
+    dataset: CocoCaptions, rows: Sequence[int]
+) -> tuple[NDArray[np.uint8], dict[int, str]]:
+    """Pictures [B,H,W,3]; and for those that cannot be read, which are gray, their place and why.
 
     Raises:
-        MasqclipError: there is none.
+        MasqclipError: none can be read.
     """
-    try:
-        with quiet_transformers():
-            return CLIPModel.from_pretrained(str(folder), dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise MasqclipError(f"no CLIP can be loaded from {str(folder)!r}: {reason}") from error
+    images: dict[int, NDArray[np.uint8]] = {}
+    skipped: dict[int, str] = {}
+    for place, row in enumerate(rows):
+        try:
+            images[place] = dataset[row].image
+        except MasqclipError as error:
+            skipped[place] = str(error)
+    if not images:
+        raise MasqclipError(f"not one picture of a batch can be read; {skipped[0]}")
+    gray = np.full_like(next(iter(images.values())), 127)
+    return np.stack([images.get(place, gray) for place in range(len(rows))]), skipped
+
+
+def _spread(logits: Tensor, positives: Tensor) -> Tensor:
+    """Cross-entropy with a row's positives, in equal shares; the sum over rows that have any."""
+    target = positives / positives.sum(-1, keepdim=True).clamp(min=1)
+    return F.cross_entropy(logits, target, reduction="sum")
 
 
 def normalise(pixels: Tensor) -> Tensor:
@@ -281,7 +304,9 @@ def learn_tokenizer(captions: Iterable[str], *, merges: int) -> CLIPTokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=3 * len(alphabet) + merges,
         end_of_word_suffix="</w>",
-        initial_alphabet=alphabet,
+        # All units that merging begins with, numbered by us: ties are broken by number, and the
+        # learner's own numbers differ from one run to the next.
+        special_tokens=[*alphabet, *(letter + "</w>" for letter in alphabet)],
         min_frequency=2,
         show_progress=False,
     )

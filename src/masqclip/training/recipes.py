@@ -22,6 +22,7 @@ from typing import Any
 
 from masqclip.errors import MasqclipError
 from masqclip.training.settings import (
+    DistillSettings,
     LoopSettings,
     PretrainSettings,
     TeacherSettings,
@@ -32,6 +33,7 @@ SHIPPED = Path(__file__).parent.parent / "recipes"
 STAGES: dict[str, type[Any]] = {
     "pretrain": PretrainSettings,
     "teacher": TeacherSettings,
+    "distill": DistillSettings,
     "tune": TuneSettings,
 }
 

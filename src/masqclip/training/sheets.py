@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.coco import Samples
 from masqclip.data.files import write_atomically
+from masqclip.data.label_maps import png_bytes
 from masqclip.data.transforms import normalise, pad
-from masqclip.export.panoptic import png_bytes
 from masqclip.proposals.base import Proposals
 from masqclip.render.overlay import draw_overlay
 from masqclip.render.sheet import contact_sheet

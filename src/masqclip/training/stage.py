@@ -81,6 +81,11 @@ class Stage(ABC):
         """What it trains on, counted: ``{"pictures": 16000}``."""
         return {}
 
+    @property
+    def remarks(self) -> str:
+        """What to say at the end of a run, such as which pictures were skipped; mostly nothing."""
+        return ""
+
     def to(self, device: torch.device) -> None:
         """Move everything that the losses need."""
         self.network.to(device)

@@ -17,13 +17,15 @@ import torch
 from torch import Tensor, nn
 from transformers import Mask2FormerConfig
 
-from masqclip.data.coco import CocoPanoptic, Sample
-from masqclip.data.transforms import flip, large_scale_jitter, normalise, pad
+from masqclip.data.open_coco import CocoMasks
+from masqclip.data.transforms import normalise
 from masqclip.errors import MasqclipError
 from masqclip.evaluation.recall import recall
+from masqclip.hub import quiet_transformers
 from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.training.criterion import CriterionSettings, mask_counts, mask_losses
-from masqclip.training.sampling import picture_seed, step_indices
+from masqclip.training.framing import augment, stack, tensors
+from masqclip.training.sampling import SkippedPictures, picture_seed, read_samples, step_indices
 from masqclip.training.settings import TeacherSettings
 from masqclip.training.sheets import write_proposal_sheet
 from masqclip.training.stage import WHOLE, Counts, Share, Stage
@@ -48,15 +50,16 @@ class TeacherStage(Stage):
 
     def __init__(
         self,
-        dataset: CocoPanoptic,
+        dataset: CocoMasks,
         config: Mask2FormerConfig,
         settings: TeacherSettings,
         *,
-        held_out: CocoPanoptic | None = None,
+        held_out: CocoMasks | None = None,
     ) -> None:
         if len(dataset) == 0:
             raise MasqclipError(f"{dataset.folder} holds no picture to train on")
         self.dataset, self.held_out = dataset, held_out
+        self.skipped = SkippedPictures(len(dataset))
         self.settings = settings
         self.criterion = CriterionSettings(
             class_weight=settings.class_weight,
@@ -66,12 +69,22 @@ class TeacherStage(Stage):
             num_points=settings.num_points,
         )
         torch.manual_seed(settings.seed)
-        self.module: Mask2FormerProposer = Mask2FormerProposer(config)
+        self.module: Mask2FormerProposer = Mask2FormerProposer(
+            config, freeze_batch_norm=settings.freeze_batch_norm
+        )
+        if settings.backbone:
+            with quiet_transformers():
+                self.module.load_backbone(settings.backbone)
 
     @property
     def data(self) -> dict[str, int]:
         """How many pictures there are."""
         return {"pictures": len(self.dataset)}
+
+    @property
+    def remarks(self) -> str:
+        """Which pictures were skipped."""
+        return self.skipped.summary()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """As published: the backbone learns slower; gains, biases and embeddings do not decay."""
@@ -96,23 +109,24 @@ class TeacherStage(Stage):
         settings = self.settings
         rows = step_indices(len(self.dataset), settings.batch_size, settings.seed, step)
         places = share.of(settings.batch_size)
-        seeds = [picture_seed(settings.seed, step, place, "frame") for place in places]
-        framed = [
-            self._frame(self.dataset[rows[place]], torch.Generator().manual_seed(seed))
-            for place, seed in zip(places, seeds, strict=True)
-        ]
-        pixels = torch.stack([image for image, _, _ in framed])
-        inside = torch.stack([mask for _, _, mask in framed])
+        samples, skipped = read_samples(self.dataset, [rows[place] for place in places])
+        frames = []
+        for place, (_, sample) in zip(places, samples, strict=True):
+            seed = picture_seed(settings.seed, step, place, "frame")
+            frames.append(augment(*tensors(sample), settings, torch.Generator().manual_seed(seed)))
+        pixels, framed, inside = stack(frames)
         # A crop can lose an annotation; an empty mask would be a target nobody can meet.
-        masks = [found[found.flatten(1).any(1)] for _, found, _ in framed]
+        masks = [found[found.flatten(1).any(1)] for found in framed]
         return {
             "pixels": normalise(pixels, inside),
             "masks": masks,
             "seeds": [picture_seed(settings.seed, step, place, "points") for place in places],
+            "skipped": skipped,
         }
 
     def prepare(self, batch: dict[str, Any]) -> tuple[dict[str, Any], Counts]:
         """The batch as it is, and its masks counted."""
+        self.skipped.note(batch["skipped"])
         return batch, mask_counts(batch["masks"], self.module.config.num_queries, self.criterion)
 
     def losses(self, batch: dict[str, Any], totals: Counts) -> dict[str, Tensor]:
@@ -134,15 +148,3 @@ class TeacherStage(Stage):
     def save(self, folder: Path) -> None:
         """Write the proposer in transformers' format."""
         self.module.save_pretrained(folder)
-
-    def _frame(self, sample: Sample, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Flip, jitter and pad one sample: image [3,S,S], masks [G,S,S], inside [S,S]."""
-        settings = self.settings
-        image = torch.from_numpy(sample.image.copy()).permute(2, 0, 1)
-        masks = torch.from_numpy(sample.masks.copy())
-        if torch.rand((), generator=generator) < 0.5:
-            image, masks = flip(image, masks)
-        scales = (settings.min_scale, settings.max_scale)
-        if scales == (1.0, 1.0) and max(image.shape[-2:]) == settings.image_size:
-            return pad(image, masks, settings.image_size, settings.image_size)
-        return large_scale_jitter(image, masks, settings.image_size, scales, generator)

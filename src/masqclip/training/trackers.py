@@ -70,7 +70,7 @@ class TensorBoard:
     def __init__(self, folder: Path, first: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer: Any = SummaryWriter(str(folder), purge_step=first + 1)  # type: ignore[no-untyped-call]
+        self._writer: Any = SummaryWriter(str(folder), purge_step=first + 1)
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         """One point on each curve."""
@@ -101,11 +101,12 @@ class Service:
     """
 
     def __init__(self, kind: str, name: str, config: Mapping[str, Any]) -> None:
-        self._service: Any = require(kind, extra="track", purpose=f"--track {kind}")
+        service: Any = require(kind, extra="track", purpose=f"--track {kind}")
         options = {"project": "masqclip", "name": name, "config": dict(config), "resume": "allow"}
         if kind == "wandb":  # its runs are found again by their id
             options["id"] = name
-        self._service.init(**options)
+        service.init(**options)
+        self._service = service
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         """Send the figures."""

@@ -92,7 +92,7 @@ def evaluate(
     top_k: Annotated[int | None, Parameter(metavar="N")] = None,
     semantic_resize: Literal["masks", "scores"] | None = None,
     device: Annotated[str | None, Parameter(metavar="NAME")] = None,
-    dtype: Literal["float32", "bfloat16", "float16"] | None = None,
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     quiet: Annotated[bool, Parameter(alias="-q", show_default=False)] = False,
 ) -> int:
     """Measure a model on a dataset: AP, mIoU, PQ.
@@ -124,7 +124,7 @@ def evaluate(
         top_k: Instances of a picture.
         semantic_resize: What is resized to the picture: masks before they vote, or class scores.
         device: cpu, cuda, cuda:1 or mps; the default is the best there is.
-        dtype: The precision to compute in; the default suits the device.
+        dtype: The precision to compute in; the published evaluation used float32.
         quiet: No progress.
     """
     check_folder(out)
@@ -160,12 +160,15 @@ def evaluate(
                 "top_k": top_k,
                 "semantic_resize": semantic_resize,
             }
+            # Mistakes in these are told before the model is loaded.
+            words = _words(truth, vocabulary, template, readable=readable)
+            protocol = _protocol(truth, overrides, object_score=object_score)
             report = measure(
                 _segmenter(model, processes.device(device), dtype, untuned=untuned),
                 truth,
                 tasks,
-                words=_words(truth, vocabulary, template, readable=readable),
-                protocol=_protocol(truth, overrides, object_score=object_score),
+                words=words,
+                protocol=protocol,
                 folder=folder.path,
                 processes=processes,
                 report=bars.show,
@@ -197,7 +200,7 @@ def _truth(
     return truth
 
 
-def _segmenter(model: str, device: str | None, dtype: str | None, *, untuned: bool) -> Segmenter:
+def _segmenter(model: str, device: str | None, dtype: str, *, untuned: bool) -> Segmenter:
     from masqclip.segmenter import Segmenter
 
     segmenter = Segmenter.from_pretrained(model, device=device, dtype=dtype)

@@ -100,7 +100,7 @@ def full_labels(sources: Sequence[Path], target: Path, report: Progress) -> None
 
 def _files(folder: Path, ending: str, *, deep: bool = False) -> list[Path]:
     found = folder.rglob("*") if deep else folder.iterdir()
-    files = sorted(path for path in found if path.name.endswith(ending))
+    files = sorted((p for p in found if p.name.endswith(ending)), key=lambda path: path.stem)
     if not files:
         raise MasqclipError(f"{folder} holds no *{ending}: unpack the dataset again")
     return files

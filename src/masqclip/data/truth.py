@@ -230,9 +230,8 @@ def labelled_truth(
     Raises:
         MasqclipError: a picture of `stems` has no labels.
     """
-    suffixes = (".jpg", ".jpeg", ".png")
-    by_stem = {path.stem: path for path in images.rglob("*") if path.suffix.lower() in suffixes}
-    files = {path.stem: path for path in labels.iterdir()} if labels is not None else {}
+    by_stem = _by_stem(images.rglob("*"), (".jpg", ".jpeg", ".png"))
+    files = {} if labels is None else _by_stem(labels.iterdir(), (".png", ".tif", ".tiff"))
     stems = sorted(files or by_stem) if stems is None else stems
     lacking = [stem for stem in stems if labels is not None and stem not in files]
     if lacking:
@@ -249,6 +248,10 @@ def labelled_truth(
         chosen = {number: files[stem] for number, stem in enumerate(stems)}
         semantic = SemanticTruth(chosen, values, files_version(chosen.values()))
     return GroundTruth(name, tuple(classes), pictures, semantic=semantic)
+
+
+def _by_stem(paths: Iterable[Path], suffixes: tuple[str, ...]) -> dict[str, Path]:
+    return {path.stem: path for path in paths if path.suffix.lower() in suffixes}
 
 
 def coco_truth(
@@ -274,10 +277,16 @@ def coco_truth(
     """
     contents = {path: read_coco_json(path) for path in (panoptic, instances) if path is not None}
     main = next(iter(contents.values()))
-    pictures = tuple(
-        Picture(entry["id"], images / entry["file_name"], entry["height"], entry["width"])
-        for entry in sorted(main["images"], key=lambda entry: entry["id"])
-    )
+    try:
+        pictures = tuple(
+            Picture(entry["id"], images / entry["file_name"], entry["height"], entry["width"])
+            for entry in sorted(main["images"], key=lambda entry: entry["id"])
+        )
+    except KeyError as error:
+        raise MasqclipError(
+            f"a picture in {next(iter(contents))} has no {error}: COCO files give id, file_name, "
+            "height and width of each"
+        ) from error
     truth = GroundTruth(name, tuple(classes) or coco_classes(contents.values()), pictures)
     if instances is not None:
         truth = replace(

@@ -230,7 +230,7 @@ def _words_of(manifest: Mapping[str, Any], truth: GroundTruth) -> Vocabulary:
 def _model_version(segmenter: Segmenter) -> str:
     """A hash that tells models of one name apart: of the sum of each parameter."""
     sums = (
-        f"{name} {tuple(value.shape)} {value.double().sum().item():.6e}"
+        f"{name} {tuple(value.shape)} {value.cpu().double().sum().item():.6e}"
         for name, value in segmenter.model.state_dict().items()
     )
     return digest(*sums)

@@ -28,6 +28,19 @@ def thing_groups(classes: Sequence[ClassEntry]) -> dict[str, list[int]]:
     }
 
 
+def all_groups(classes: Sequence[ClassEntry]) -> dict[str, list[int]]:
+    """Splits, things and stuff; and ``base things`` where a split has stuff as well.
+
+    Stuff is the easier to name: where only one split has any, splits compare by their things.
+    """
+    groups = split_groups(classes)
+    for split, positions in list(groups.items()):
+        things = [i for i in positions if classes[i].thing is not False]
+        if len(things) < len(positions):
+            groups[f"{split} things"] = things
+    return groups | thing_groups(classes)
+
+
 def group_means(name: str, values: NDArray[np.float64], groups: Groups) -> dict[str, float]:
     """The mean over all classes as ``name``, and over each group as ``name GROUP``.
 

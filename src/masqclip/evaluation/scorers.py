@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from masqclip.data.rle import decode_rle
 from masqclip.data.truth import GroundTruth, Picture
 from masqclip.errors import MasqclipError
-from masqclip.evaluation.groups import split_groups, thing_groups
+from masqclip.evaluation.groups import all_groups, split_groups
 from masqclip.evaluation.instance import AveragePrecision
 from masqclip.evaluation.oracle import MaskAccuracy, ProposalRecall
 from masqclip.evaluation.panoptic import PanopticQuality
@@ -122,9 +122,7 @@ class _Masks:
         return self.metric.update(records)
 
     def figures(self) -> dict[str, float]:
-        return self.metric.results(
-            split_groups(self.truth.classes) | thing_groups(self.truth.classes)
-        )
+        return self.metric.results(all_groups(self.truth.classes))
 
     def per_class(self) -> dict[str, NDArray[np.float64]]:
         return self.metric.per_class()
@@ -139,9 +137,7 @@ class _Classes:
         return self.metric.update(predictions.read_records("classes", picture.id))
 
     def figures(self) -> dict[str, float]:
-        return self.metric.results(
-            split_groups(self.truth.classes) | thing_groups(self.truth.classes)
-        )
+        return self.metric.results(all_groups(self.truth.classes))
 
     def per_class(self) -> dict[str, NDArray[np.float64]]:
         return self.metric.per_class(len(self.truth.classes))

@@ -147,4 +147,5 @@ class TeacherStage(Stage):
 
     def save(self, folder: Path) -> None:
         """Write the proposer in transformers' format."""
-        self.module.save_pretrained(folder)
+        with quiet_transformers():
+            self.module.save_pretrained(folder)

@@ -78,7 +78,7 @@ def test_figures_are_there(measured: tuple[Report, Path]) -> None:
 def test_oracles(measured: tuple[Report, Path], truth: GroundTruth) -> None:
     figures = measured[0].figures["masks"]
     assert figures["mask quality"] == 1.0
-    for part in ("", " base", " novel", " things", " stuff"):
+    for part in ("", " base", " base things", " novel", " things", " stuff"):
         assert 0 <= figures[f"mask accuracy{part}"] <= 1
     masks = sum(len(truth.masks_of(picture)[0]) for picture in truth.pictures)
     accuracy = np.array(measured[0].per_class["masks"]["accuracy"])
@@ -280,3 +280,10 @@ def test_a_file_of_ones_own(scenes: Path, segmenter: Segmenter) -> None:
         load_truth(str(scenes / "annotations/instances.json"), Path(), tasks=("panoptic",))
     report = evaluate(segmenter, truth.first(2), ("instance",))
     assert report.dataset == "instances.json"
+
+
+def test_a_file_that_lacks_sizes_is_told(tmp_path: Path) -> None:
+    document = {"images": [{"id": 1, "file_name": "a.png"}], "annotations": [], "categories": []}
+    (tmp_path / "mine.json").write_text(json.dumps(document))
+    with pytest.raises(MasqclipError, match="has no 'height'"):
+        load_truth(str(tmp_path / "mine.json"), Path())

@@ -27,7 +27,7 @@ from masqclip.data.images import LoadedImage, find_images, read_image
 from masqclip.devices import choose_device, choose_dtype
 from masqclip.encoding import EncodedImage, frame_masks, frame_picture
 from masqclip.errors import MasqclipError
-from masqclip.hub import quiet_transformers
+from masqclip.hub import find_weights, quiet_transformers
 from masqclip.model import MasQClipModel
 from masqclip.parts import join_parts
 from masqclip.proposals.base import object_log_scores
@@ -109,10 +109,19 @@ class Segmenter:
                 f"there is no model {str(name_or_path)!r}: give a folder with config.json and "
                 f"model.safetensors, a Hub name such as owner/model, or a shipped one ({shipped})"
             )
+        if not source.is_dir():
+            source = find_weights(str(name_or_path), what="model")
         try:
             with quiet_transformers():
-                model = MasQClipModel.from_pretrained(
-                    str(source), dtype=choose_dtype(dtype, where), use_safetensors=True
+                model, report = MasQClipModel.from_pretrained(
+                    str(source),
+                    dtype=choose_dtype(dtype, where),
+                    use_safetensors=True,
+                    output_loading_info=True,
+                )
+            if missing := sorted(report["missing_keys"]):
+                raise MasqclipError(
+                    f"the model {str(name_or_path)!r} is incomplete: it has no {missing[0]!r}"
                 )
             tokenizer = load_tokenizer(source)
         except MasqclipError:

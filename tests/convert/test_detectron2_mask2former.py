@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from masqclip.convert.checkpoint import read_state_dict
 from masqclip.convert.mask2former import mask2former_to_transformers
+from masqclip.convert.rules import in_float32
 from masqclip.data.transforms import normalise
 from masqclip.errors import MasqclipError
 from masqclip.proposals.mask2former import Mask2FormerProposer
@@ -79,3 +80,58 @@ def test_what_is_strange_is_named() -> None:
     no_backbone = {name: t for name, t in weights.items() if not name.startswith("backbone.")}
     with pytest.raises(MasqclipError, match=r"no tensor 'backbone\.stem"):
         mask2former_to_transformers(no_backbone)
+
+
+def swin_weights() -> dict[str, Tensor]:
+    """A small Swin with detectron2's names and numbers of no meaning; widths as the head reads."""
+    depths, heads, window = [1, 1, 2, 1], [1, 2, 4, 8], 4
+    shapes: dict[str, tuple[int, ...]] = {"patch_embed.proj.weight": (16, 3, 4, 4)}
+    shapes |= dict.fromkeys(
+        ("patch_embed.proj.bias", "patch_embed.norm.weight", "patch_embed.norm.bias"), (16,)
+    )
+    for stage, depth in enumerate(depths):
+        width = 16 * 2**stage
+        for i in range(depth):
+            block = f"layers.{stage}.blocks.{i}."
+            for name, size in {
+                "attn.qkv": (3 * width, width),
+                "attn.proj": (width, width),
+                "mlp.fc1": (4 * width, width),
+                "mlp.fc2": (width, 4 * width),
+            }.items():
+                shapes |= {f"{block}{name}.weight": size, f"{block}{name}.bias": size[:1]}
+            for name in ("norm1", "norm2"):
+                shapes |= {f"{block}{name}.weight": (width,), f"{block}{name}.bias": (width,)}
+            table = ((2 * window - 1) ** 2, heads[stage])
+            shapes[f"{block}attn.relative_position_bias_table"] = table
+            shapes[f"{block}attn.relative_position_index"] = (window**2, window**2)
+        if stage < 3:
+            down = f"layers.{stage}.downsample."
+            shapes |= {f"{down}reduction.weight": (2 * width, 4 * width)}
+            shapes |= {f"{down}norm.weight": (4 * width,), f"{down}norm.bias": (4 * width,)}
+        shapes |= {f"norm{stage}.weight": (width,), f"norm{stage}.bias": (width,)}
+    generator = torch.Generator().manual_seed(0)
+    return {f"backbone.{n}": torch.randn(s, generator=generator) for n, s in shapes.items()}
+
+
+def test_a_swin_backbone(tmp_path: Path) -> None:
+    head = {n: t for n, t in proposer_weights("instance").items() if not n.startswith("backbone.")}
+    swin = swin_weights()
+    config, weights = mask2former_to_transformers(head | swin)
+    backbone = config.backbone_config
+    assert (backbone.embed_dim, backbone.window_size, backbone.mlp_ratio) == (16, 4, 4.0)
+    assert (backbone.depths, backbone.num_heads) == ([1, 1, 2, 1], [1, 2, 4, 8])
+    config.save_pretrained(tmp_path)
+    save_file(in_float32(weights), tmp_path / "model.safetensors", metadata={"format": "pt"})
+    proposer = Mask2FormerProposer.from_pretrained(tmp_path)  # refuses what is missing
+    attention = (
+        proposer.segmenter.model.pixel_level_module.encoder.swin.encoder.layers[2]
+        .blocks[1]
+        .attention
+    )
+    stacked = swin["backbone.layers.2.blocks.1.attn.qkv.weight"]
+    for layer, part in zip("qkv", stacked.chunk(3), strict=True):
+        assert torch.equal(getattr(attention, f"{layer}_proj").weight, part)
+    del swin["backbone.layers.1.downsample.norm.bias"]
+    with pytest.raises(MasqclipError, match=r"no tensor 'backbone\.layers\.1\.downsample"):
+        mask2former_to_transformers(head | swin)

@@ -180,8 +180,12 @@ def test_end_to_end(proposer: Path, clip: Path, tmp_path: Path) -> None:
     assert result.image.shape == (60, 90, 3)
     # The joined model saves and loads as one, and says the same.
     segmenter.save_pretrained(tmp_path / "model")
-    again = Segmenter.from_pretrained(tmp_path / "model").encode(picture())
-    torch.testing.assert_close(again.mask_logits, encoded.mask_logits, atol=1e-4, rtol=1e-4)
+    loaded = Segmenter.from_pretrained(tmp_path / "model")
+    weights = loaded.model.state_dict()
+    for name, tensor in segmenter.model.state_dict().items():
+        assert torch.equal(weights[name], tensor), name
+    again = loaded.encode(picture())
+    torch.testing.assert_close(again.mask_logits, encoded.mask_logits, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(again.object_logits, encoded.object_logits, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(again.mask_embeddings, encoded.mask_embeddings, atol=1e-4, rtol=1e-4)
 

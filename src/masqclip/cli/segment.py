@@ -136,6 +136,7 @@ def segment(
     if batch_size < 1:
         raise MasqclipError(f"--batch-size {batch_size}: give 1 or more")
     parts = _parts(clip, proposer, queries)
+    model = model if parts is None else f"{clip} + {proposer}"
     from masqclip.clip.vocabulary import Vocabulary
 
     words = Vocabulary.parse(vocabulary, stuff=stuff, distractors=not_, templates=template)

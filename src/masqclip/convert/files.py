@@ -61,10 +61,10 @@ class Conversion:
     Attributes:
         found: what it is, in a few lines.
         result: what the folder holds, and how to use it.
-        dropped: names that were left out -> why.
         config: the folder's configuration.
         weights: its tensors.
-        tokenizer: where its tokenizer files come from; None = it needs none.
+        dropped: names that were left out -> why.
+        with_tokenizer: whether OpenAI's tokenizer goes with it.
     """
 
     found: list[str]

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -58,11 +58,6 @@ _DECODER_LAYER = (
     | linear(f"{_FFN}linear2", "fc2")
     | linear(f"{_FFN}norm", "final_layer_norm")
 )
-
-
-def is_mask2former(names: Iterable[str]) -> bool:
-    """Whether a checkpoint's names are those of a Mask2Former of detectron2."""
-    return any(name.startswith(f"{_HEAD}predictor.transformer_") for name in names)
 
 
 def mask2former_to_transformers(

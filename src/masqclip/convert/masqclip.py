@@ -11,7 +11,7 @@ comparison passes over that one row where it equals the learned embedding.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -52,11 +52,6 @@ _SETTINGS = {
     134: Setting("cross-dataset setting, COCO panoptic, 133 classes", 640, 2560),
 }
 _UNKNOWN = Setting("no published setting", 800, 1333)
-
-
-def is_masqclip(names: Iterable[str]) -> bool:
-    """Whether a checkpoint's names are those of a MasQCLIP of the authors."""
-    return any(name.startswith(_PREFIX) for name in names)
 
 
 def setting_of(state_dict: Mapping[str, Tensor]) -> Setting:

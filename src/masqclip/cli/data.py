@@ -42,25 +42,28 @@ masqclip data check ade20k-150 --root ADEChallengeData2016 --convert
 ```""",
 )
 
-#: What the kinds of scenes look like; a window is a third of a scene's patches.
+#: What the kinds of scenes look like. Things keep their size in pixels; a window has a quarter of a
+#: scene's patches, a portrait a seventh.
 KINDS = {
     "scenes": {},
     "windows": {
         "size": 64,
         "min_things": 1,
-        "max_things": 2,
-        "min_scale": 0.35,
-        "max_scale": 0.8,
+        "max_things": 3,
+        "min_scale": 0.4,
+        "max_scale": 0.9,
         "max_stuff": 2,
+        "captions": "both",
     },
     "portraits": {
-        "size": 64,
+        "size": 48,
         "min_things": 1,
         "max_things": 1,
-        "min_scale": 0.35,
-        "max_scale": 0.8,
+        "min_scale": 0.53,
+        "max_scale": 1.0,
         "max_stuff": 2,
-        "bare_captions": 0.7,
+        "captions": "names",
+        "name_stuff": False,
     },
 }
 
@@ -110,9 +113,11 @@ def stickers(
         images: How many scenes.
         seed: Which scenes; the same seed gives the same scenes, training and testing need two.
         sprites: The sprite cache ("masqclip data sprites").
-        kind: scenes: two to six things, for masks. windows: small pictures of one or two things,
-            for captions. portraits: one thing, most captions its bare name.
-        size: The side of a scene in pixels; 128 for scenes and 64 for the others unless given.
+        kind: scenes: two to six things, for masks. windows: small pictures of one to three things,
+            captioned by a sentence and by the names of all there is. portraits: one thing each,
+            captioned by its name.
+        size: The side of a scene in pixels; 128 for scenes, 64 for windows, 48 for portraits unless
+            given.
         studios: Whose drawings to use, between commas; all but the unseen one unless given.
         captions_only: Write pictures and captions only.
         device: Where to draw.

@@ -301,7 +301,7 @@ class CocoPanoptic(_CocoFolder):
 
 
 class CocoCaptions(_CocoFolder):
-    """COCO captions: sentences about each picture, and no masks.
+    """COCO captions: sentences about each picture, and no masks; pictures without are left out.
 
     Args:
         folder: the dataset.
@@ -319,13 +319,19 @@ class CocoCaptions(_CocoFolder):
         images: str | Path = "images",
     ) -> None:
         super().__init__(folder, annotations=annotations, images=images, needed=("caption",))
+        captioned = [index for index in range(len(self)) if self.annotations(index)]
+        self._records = self._records[np.array(captioned, np.int64)]
 
     def all_captions(self) -> list[str]:
         """Every caption, picture by picture; no picture is read."""
-        return [note["caption"] for _, annotations in self._records for note in annotations]
+        return [caption for index in range(len(self)) for caption in self.captions(index)]
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        """The captions of one picture; the picture is not read."""
+        return tuple(annotation["caption"] for annotation in self.annotations(index))
 
     def __getitem__(self, index: int) -> Sample:
-        entry, annotations = self._records[index]
+        entry = self.entry(index)
         image = self._image(entry)
         return Sample(
             image=image,
@@ -333,7 +339,7 @@ class CocoCaptions(_CocoFolder):
             category_ids=np.zeros(0, np.int64),
             is_thing=np.zeros(0, bool),
             image_id=entry["id"],
-            captions=tuple(annotation["caption"] for annotation in annotations),
+            captions=self.captions(index),
         )
 
 

@@ -87,7 +87,8 @@ class PretrainSettings:
         text_width, text_layers, text_heads: the text transformer.
         embedding_size: of the space that both share.
         merges: byte-pair merges that the tokenizer learns.
-        batch_size: picture-caption pairs a step.
+        batch_size: pictures a step.
+        extra_captions: captions of other pictures that join a step as negatives.
         learning_rate, weight_decay: of AdamW; gains, biases and embeddings do not decay.
         seed: of the weights, the order of the data and the windows.
     """
@@ -103,6 +104,7 @@ class PretrainSettings:
     embedding_size: int = 192
     merges: int = 1000
     batch_size: int = 128
+    extra_captions: int = 0
     learning_rate: float = 1e-3
     weight_decay: float = 0.1
     seed: int = 0

@@ -86,14 +86,18 @@ def _named_models(json: bool) -> int:
         return 0
     console = out_console()
     for kind, use in (("clip", "--clip"), ("proposer", "--proposer")):
-        table = _table(use, "what it is", "download", "licence of the weights", "on the Hub as")
+        table = _table(use, "what it is", "download", "licence", "on the Hub as")
+        for column in (0, 2, 4):  # what people copy stays in one piece
+            table.columns[column].no_wrap = True
         for model in named_models():
             if model.kind == kind:
                 size = f"{model.megabytes} MB"
                 table.add_row(model.name, model.what, size, model.licence, model.repository)
-        console.print(table)
+        console.print(table, soft_wrap=not console.is_terminal)
         console.print()
-    console.print(Text("Sizes are about. Nothing of these is shipped: the first use downloads it."))
+    console.print(
+        Text("Sizes are approximate, licences those of the weights. The first use downloads them.")
+    )
     return 0
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -34,9 +36,8 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     try:
         loaded = _load(file)
     except Exception as error:  # bytes that are no checkpoint make the readers fail in any way
-        cause = str(error).strip().split("\n")[0] or type(error).__name__
         raise MasqclipError(
-            f"the checkpoint {str(path)!r} cannot be read as plain tensors: {cause}"
+            f"the checkpoint {str(path)!r} cannot be read as plain tensors: {_reason(error)}"
         ) from error
     for wrapper in _WRAPPERS:
         if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
@@ -51,6 +52,19 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     if all(name.startswith(_PARALLEL) for name in tensors):
         tensors = {name.removeprefix(_PARALLEL): tensor for name, tensor in tensors.items()}
     return tensors
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with a file. torch's own words recommend to run the file's code."""
+    lines = str(error).strip().split("\n")
+    if isinstance(error, UnpicklingError) and "weights_only" in lines[0]:
+        wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
+        return (
+            f"it wants to run {wanted[1]}, which no weights need"
+            if wanted
+            else "it is no PyTorch file, or it is damaged"
+        )
+    return lines[0] or type(error).__name__
 
 
 def _load(file: Path) -> Any:

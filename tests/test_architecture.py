@@ -36,13 +36,14 @@ ORDER = (
     "convert",
     "result",
     "segmenter",
+    "labelling",
     "training",
     "serve",
     "batch",
     "cli",
 )
 # What is built on the package: of these, only the command line knows, and nobody knows it.
-LEAVES = ("training", "serve", "batch", "cli")
+LEAVES = ("labelling", "training", "serve", "batch", "cli")
 # Rooms that stay usable by themselves, and all they may import besides themselves.
 ONLY = {"render": ("errors", "data"), "export": ("errors", "data")}
 

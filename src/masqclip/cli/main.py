@@ -26,6 +26,7 @@ DEBUG_FLAG = "--debug"
 # The verb, the App behind it ("module:attribute"; its name is the verb's), and its one line.
 VERBS = (
     ("segment", "masqclip.cli.segment:app", "Find what names describe in pictures, and mask it."),
+    ("label", "masqclip.cli.label:app", "Turn a folder of pictures into a dataset."),
     ("data", "masqclip.cli.data:app", "Make data: the miniature world of stickers."),
     ("train", "masqclip.cli.train:app", "Train a model, stage by stage."),
     ("serve", "masqclip.cli.serve:app", "Serve a model over HTTP, with a page for people."),

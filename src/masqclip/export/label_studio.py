@@ -1,4 +1,7 @@
-"""Label Studio's formats: brush masks.
+"""Label Studio's formats: regions of a prediction, and the labelling interface that shows them.
+
+A region is a mask painted with the brush, which is exact, or a polygon, which is easier to edit.
+Sizes in a region are shares of the picture in per cent.
 
 A brush mask is a run-length code of the RGBA bytes of the painted layer, as the library rle-pack
 writes it; Label Studio reads the alpha byte of each pixel. In bits, the most significant first:
@@ -11,8 +14,18 @@ writes it; Label Studio reads the alpha byte of each pixel. In bits, the most si
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, Literal
+from xml.sax.saxutils import quoteattr
+
 import numpy as np
 from numpy.typing import NDArray
+
+from masqclip.export.polygons import mask_polygons
+
+RegionKind = Literal["brush", "polygon"]
+#: What the tags of the labelling interface are called: the labels, and the picture.
+FROM_NAME, TO_NAME = "label", "image"
 
 _WORD_BITS = 8
 _COUNT_BITS = np.array([4, 8, 12, 16])
@@ -45,3 +58,71 @@ def _runs(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.bool_]
     # A run too long for its count goes on as another one.
     starts = np.union1d(changes, np.arange(0, flat.size, longest))
     return np.diff(starts, append=flat.size), flat[starts]
+
+
+def mask_regions(
+    mask: NDArray[np.bool_],
+    *,
+    region_id: str,
+    name: str,
+    score: float,
+    kind: RegionKind = "brush",
+    from_name: str = FROM_NAME,
+    to_name: str = TO_NAME,
+) -> list[dict[str, Any]]:
+    """One mask as entries of a prediction's ``result``: one brush stroke, or a polygon per part.
+
+    Args:
+        mask: [H,W] of the segment.
+        region_id: unlike any other of the picture.
+        name: the label.
+        score: 0..1.
+        kind: ``brush`` or ``polygon``; holes of polygons are filled.
+        from_name: the name of the tag that holds the labels.
+        to_name: the name of the tag that shows the picture.
+    """
+    height, width = mask.shape
+    if kind == "brush":
+        values: list[dict[str, Any]] = [{"format": "rle", "rle": brush_rle(mask)}]
+    else:
+        values = [
+            {"points": (polygon * (100 / width, 100 / height)).round(4).tolist(), "closed": True}
+            for polygon in mask_polygons(mask)
+        ]
+    return [
+        {
+            "id": region_id if len(values) == 1 else f"{region_id}-{part}",
+            "type": f"{kind}labels",
+            "from_name": from_name,
+            "to_name": to_name,
+            "original_width": width,
+            "original_height": height,
+            "image_rotation": 0,
+            "score": score,
+            "value": value | {f"{kind}labels": [name]},
+        }
+        for part, value in enumerate(values, start=1)
+    ]
+
+
+def labeling_config(colours: Mapping[str, tuple[int, int, int]], kind: RegionKind = "brush") -> str:
+    """The labelling interface, as XML, for regions of this kind.
+
+    Args:
+        colours: the names, in order, and the colour (sRGB, 0..255) that each is shown in.
+        kind: ``brush`` or ``polygon``.
+    """
+    tag = f"{kind.capitalize()}Labels"
+    labels = [
+        f'    <Label value={quoteattr(name)} background="#{red:02x}{green:02x}{blue:02x}"/>'
+        for name, (red, green, blue) in colours.items()
+    ]
+    lines = [
+        "<View>",
+        f'  <Image name="{TO_NAME}" value="$image" zoom="true"/>',
+        f'  <{tag} name="{FROM_NAME}" toName="{TO_NAME}">',
+        *labels,
+        f"  </{tag}>",
+        "</View>",
+    ]
+    return "\n".join([*lines, ""])

@@ -8,7 +8,6 @@ Studio that the operator named; no other address is fetched, whatever a task say
 from __future__ import annotations
 
 import json
-import uuid
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
@@ -16,13 +15,11 @@ from urllib.parse import urljoin, urlsplit
 from xml.etree import ElementTree
 
 import httpx
-import numpy as np
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
-from masqclip.export.label_studio import brush_rle
-from masqclip.export.polygons import mask_polygons
-from masqclip.result import Segment, Segmentation
+from masqclip.export.label_studio import RegionKind, mask_regions
+from masqclip.result import Segmentation
 from masqclip.serve.engine import Engine
 from masqclip.serve.problems import Problem
 from masqclip.serve.schemas import SegmentRequest
@@ -31,7 +28,7 @@ from masqclip.serve.uploads import from_data_uri
 
 router = APIRouter(tags=["annotation tools"])
 
-_KINDS = {"BrushLabels": "brushlabels", "PolygonLabels": "polygonlabels"}
+_KINDS: dict[str, RegionKind] = {"BrushLabels": "brush", "PolygonLabels": "polygon"}
 
 
 class Task(BaseModel):
@@ -51,7 +48,7 @@ class PredictRequest(BaseModel):
 class Control:
     """A tag of the labelling interface that asks for masks."""
 
-    kind: str  # the result's type, as "brushlabels"
+    kind: RegionKind
     name: str  # "from_name"
     image: str  # "to_name"
     key: str  # of the picture in a task's data
@@ -152,33 +149,18 @@ async def _fetch(address: str, settings: ServeSettings) -> bytes:
 
 def _prediction(result: Segmentation, *, control: Control, version: str) -> str:
     """One task's prediction as JSON; its score is that of its best segment."""
-    entries = [entry for segment in result.segments for entry in _entries(segment, control)]
-    score = max((segment.score for segment in result.segments), default=0.0)
-    return json.dumps({"result": entries, "score": round(score, 4), "model_version": version})
-
-
-def _entries(segment: Segment, control: Control) -> list[dict[str, Any]]:
-    """A segment as regions of the interface: one stroke, or a polygon for each of its parts."""
-    height, width = segment.mask.shape
-    if control.kind == "brushlabels":
-        values: list[dict[str, Any]] = [{"format": "rle", "rle": brush_rle(segment.mask)}]
-    else:
-        percent = 100 / np.array([width, height])
-        values = [
-            {"points": (polygon * percent).tolist(), "closed": True}
-            for polygon in mask_polygons(segment.mask)
-        ]
-    return [
-        {
-            "id": uuid.uuid4().hex[:10],
-            "from_name": control.name,
-            "to_name": control.image,
-            "type": control.kind,
-            "original_width": width,
-            "original_height": height,
-            "image_rotation": 0,
-            "value": {**value, control.kind: [segment.name]},
-            "score": round(segment.score, 4),
-        }
-        for value in values
+    regions = [
+        region
+        for segment in result.segments
+        for region in mask_regions(
+            segment.mask,
+            region_id=f"masqclip-{segment.id}",
+            name=segment.name,
+            score=round(segment.score, 4),
+            kind=control.kind,
+            from_name=control.name,
+            to_name=control.image,
+        )
     ]
+    score = max((segment.score for segment in result.segments), default=0.0)
+    return json.dumps({"result": regions, "score": round(score, 4), "model_version": version})

@@ -17,7 +17,7 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
-from masqclip.export.polygons import mask_polygons, simplify_ring
+from masqclip.export.polygons import TOLERANCE, mask_polygons, simplify_ring
 from masqclip.result import Segmentation, Task
 from masqclip.serve.engine import Engine
 from masqclip.serve.problems import Problem
@@ -115,8 +115,15 @@ def _answer(result: Segmentation, *, epsilon: float) -> bytes:
 
 
 def _polygons(mask: np.ndarray, epsilon: float) -> list[np.ndarray]:
-    """Contours, each simplified as the tool asks: by a share of its length."""
+    """Contours, each simplified as the tool asks: by a share of its length.
+
+    Any simplification takes the stairs of slopes away as well; none keeps every corner.
+    """
+    rings = mask_polygons(mask, tolerance=0)
+    if epsilon == 0:
+        return rings
+    lengths = [float(np.hypot(*(ring - np.roll(ring, 1, axis=0)).T).sum()) for ring in rings]
     return [
-        simplify_ring(ring, epsilon * float(np.hypot(*(ring - np.roll(ring, 1, axis=0)).T).sum()))
-        for ring in mask_polygons(mask, tolerance=0)
+        simplify_ring(ring, max(TOLERANCE, epsilon * length))
+        for ring, length in zip(rings, lengths, strict=True)
     ]

@@ -169,9 +169,7 @@ def report(service: Service) -> float:
     return rate
 
 
-def main(
-    *, seconds: float = 60.0, clients: int = 32, rounds: int = 3, batch_size: int = 8
-) -> None:
+def main(*, seconds: float = 60.0, clients: int = 32, rounds: int = 3, batch_size: int = 8) -> None:
     """Load two services in turns and compare them; then end them under load.
 
     Args:

@@ -39,7 +39,12 @@ def bomb() -> bytes:
 
     side = (60_000).to_bytes(4, "big")
     header = chunk(b"IHDR", side + side + b"\x08\x02\x00\x00\x00")
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 9)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + header
+        + chunk(b"IDAT", zlib.compress(b"\0" * 9))
+        + chunk(b"IEND", b"")
+    )
 
 
 def assert_problem(answer: httpx.Response, status: int, *words: str) -> None:
@@ -117,9 +122,7 @@ def test_together_or_alone_the_answers_are_the_same(serving: Serving) -> None:
             alone = [await ask(client, data) for data in pictures]
         for one, other in zip(together, alone, strict=True):
             first, second = json.loads(one), json.loads(other)
-            assert [s["name"] for s in first["segments"]] == [
-                s["name"] for s in second["segments"]
-            ]
+            assert [s["name"] for s in first["segments"]] == [s["name"] for s in second["segments"]]
             for a, b in zip(first["segments"], second["segments"], strict=True):
                 assert a["score"] == pytest.approx(b["score"], abs=2e-4)
         assert 'masqclip_batch_size_bucket{le="1.0"} 7.0' not in batches
@@ -346,7 +349,9 @@ def test_state_and_models(serving: Serving) -> None:
             assert (await client.get("/healthz")).json() == {"status": "ok"}
             model = (await client.get("/v1/models")).json()["data"]["masqclip-mini"]
             assert "no photographs" in model["summary"]
-            lists = {entry["name"]: entry for entry in (await client.get("/v1/vocabularies")).json()}
+            lists = {
+                entry["name"]: entry for entry in (await client.get("/v1/vocabularies")).json()
+            }
             assert len(lists["stickers"]["stuff"]) == 12
             page = await client.get("/")
             assert "default-src 'none'" in page.headers["content-security-policy"]

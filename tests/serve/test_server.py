@@ -27,7 +27,9 @@ PYTHON = re.findall(r"```python\n(.*?)```", GUIDE.read_text("utf-8"), re.DOTALL)
 def test_documented_commands_work(block: str, server: Server, tmp_path: Path) -> None:
     (tmp_path / "beach.png").write_bytes((EXAMPLES / "beach.png").read_bytes())
     script = "set -euo pipefail\n" + block.replace("http://127.0.0.1:8000", server.url)
-    script = re.sub(r"^curl |\(curl ", lambda match: match[0] + "--fail-with-body ", script, flags=re.M)
+    script = re.sub(
+        r"^curl |\(curl ", lambda match: match[0] + "--fail-with-body ", script, flags=re.M
+    )
     done = subprocess.run(
         ["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
@@ -119,7 +121,7 @@ def test_sigterm_under_load_loses_no_accepted_request(tmp_path: Path) -> None:
         (["--batch-size", "0"], "--batch-size"),
         (["--deadline", "0"], "--deadline"),
         (["--label-studio-url", "studio"], "--label-studio-url"),
-        (["--model", "nowhere", "--port", "0"], "nowhere"),
+        (["--model", "nowhere", "--port", "18765"], "nowhere"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(options: list[str], word: str) -> None:

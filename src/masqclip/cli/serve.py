@@ -117,13 +117,15 @@ def serve(
 
 def _check_port(host: str, port: int) -> None:
     """Find out before the model is loaded that nothing can listen there."""
+    if not 0 < port < 65536:
+        raise MasqclipError(f"--port {port}: give a number from 1 to 65535")
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
+    except OSError as error:
+        reason = error.strerror or error
         raise MasqclipError(
             f"cannot listen on {host}:{port} ({reason}): give another --host or --port"
         ) from error

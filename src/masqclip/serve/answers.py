@@ -17,7 +17,7 @@ JSON, PNG = "application/json", "image/png"
 
 PNG_HELP = (
     "On `Accept: image/png` the picture with its masks drawn over it; on "
-    '`Accept: image/png; profile="panoptic"` the segments\' ids as COCO\'s panoptic PNG.'
+    "`Accept: image/png; profile=\"panoptic\"` the segments' ids as COCO's panoptic PNG."
 )
 
 

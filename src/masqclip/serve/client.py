@@ -128,7 +128,9 @@ class Client:
 
 def _is_id(picture: str | Path | bytes) -> bool:
     """Whether it is an identifier: 32 hexadecimal digits."""
-    return isinstance(picture, str) and len(picture) == 32 and set(picture) <= set("0123456789abcdef")
+    return (
+        isinstance(picture, str) and len(picture) == 32 and set(picture) <= set("0123456789abcdef")
+    )
 
 
 def _read(picture: str | Path | bytes) -> bytes:

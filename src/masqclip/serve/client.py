@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from masqclip.data.rle import decode_rle
 from masqclip.errors import MasqclipError, require
 
 Names = str | list[str] | dict[str, list[str]]
+
+_ID = re.compile("[0-9a-f]{32}")
 
 
 class Client:
@@ -107,7 +110,9 @@ class Client:
         options: dict[str, Any],
         accept: str,
     ) -> Any:
-        key = picture if _is_id(picture) else self.upload(picture)
+        key = (
+            picture if isinstance(picture, str) and _ID.fullmatch(picture) else self.upload(picture)
+        )
         wish = {"vocabulary": vocabulary, "task": task, **options}
         path = f"/v1/images/{key}/segment"
         return self._call("POST", path, json=wish, headers={"Accept": accept})
@@ -124,13 +129,6 @@ class Client:
         except (ValueError, KeyError, TypeError):
             detail = answer.reason_phrase
         raise MasqclipError(f"{self._url} answers {answer.status_code}: {detail}")
-
-
-def _is_id(picture: str | Path | bytes) -> bool:
-    """Whether it is an identifier: 32 hexadecimal digits."""
-    return (
-        isinstance(picture, str) and len(picture) == 32 and set(picture) <= set("0123456789abcdef")
-    )
 
 
 def _read(picture: str | Path | bytes) -> bytes:

@@ -275,7 +275,7 @@ class Segmentation:
     def to_yolo(self) -> list[str]:
         """Lines of a YOLO segmentation file: the name's place in the vocabulary, and one polygon.
 
-        Parts of a mask are joined by a seam of no width; holes are filled.
+        Parts and holes of a mask are joined by seams.
         """
         lines = (yolo_line(segment.mask, segment.class_id) for segment in self.segments)
         return [line for line in lines if line is not None]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from masqclip.export.label_studio import brush_rle
+from masqclip.export.label_studio import brush_rle, labeling_config, mask_regions
 
 
 def decode_brush(rle: list[int]) -> np.ndarray:
@@ -55,3 +57,44 @@ def test_a_code_written_by_hand() -> None:
     bits = f"{4:032b}" + f"{7:05b}" + f"{3:04b}{7:04b}{11:04b}{15:04b}" + "1" + "00" + "0011"
     bits = (bits + "1" * 8).ljust(72, "0")
     assert brush_rle(np.ones((1, 1), bool)) == [int(bits[i : i + 8], 2) for i in range(0, 72, 8)]
+
+
+def two_parts() -> np.ndarray:
+    mask = np.zeros((20, 40), bool)
+    mask[0:10, 0:20] = mask[15:20, 30:40] = True
+    return mask
+
+
+def test_a_brush_region() -> None:
+    (region,) = mask_regions(two_parts(), region_id="s1", name="cat", score=0.5)
+    value = region.pop("value")
+    assert region == {
+        "id": "s1", "type": "brushlabels", "from_name": "label", "to_name": "image",
+        "original_width": 40, "original_height": 20, "image_rotation": 0, "score": 0.5,
+    }  # fmt: skip
+    assert (value["format"], value["brushlabels"]) == ("rle", ["cat"])
+    alpha = decode_brush(value["rle"]).reshape(20, 40, 4)[..., 3]
+    assert np.array_equal(alpha == 255, two_parts())
+
+
+def test_polygon_regions_are_per_cent_and_one_a_part() -> None:
+    regions = mask_regions(two_parts(), region_id="s1", name="cat", score=0.5, kind="polygon")
+    assert [region["id"] for region in regions] == ["s1-1", "s1-2"]
+    assert {region["type"] for region in regions} == {"polygonlabels"}
+    large, small = (region["value"] for region in regions)
+    assert large["polygonlabels"] == ["cat"]
+    assert sorted(large["points"]) == [[0, 0], [0, 50], [50, 0], [50, 50]]
+    assert sorted(small["points"]) == [[75, 75], [75, 100], [100, 75], [100, 100]]
+
+
+@pytest.mark.parametrize(("kind", "tag"), [("brush", "BrushLabels"), ("polygon", "PolygonLabels")])
+def test_the_interface_names_what_regions_refer_to(kind: str, tag: str) -> None:
+    colours = {'a "b" & <c>': (255, 0, 16), "cat": (0, 128, 255)}
+    view = ElementTree.fromstring(labeling_config(colours, kind))  # type: ignore[arg-type]
+    picture, labels = view
+    region = mask_regions(two_parts(), region_id="s", name="cat", score=1, kind=kind)[0]  # type: ignore[arg-type]
+    assert (picture.tag, labels.tag) == ("Image", tag)
+    assert picture.get("name") == labels.get("toName") == region["to_name"]
+    assert labels.get("name") == region["from_name"]
+    assert [label.get("value") for label in labels] == list(colours)
+    assert labels[0].get("background") == "#ff0010"

@@ -45,7 +45,9 @@ def test_a_pixel_is_a_square() -> None:
     mask[2, 3] = True
     (polygon,) = mask_polygons(mask, tolerance=0)
     assert sorted(polygon.tolist()) == [[3, 2], [3, 3], [4, 2], [4, 3]]
-    assert mask_polygons(mask)[0].tolist() == polygon.tolist()  # too small to simplify
+    assert len(mask_polygons(mask)[0]) == 4  # too small to simplify
+    (pixel,) = mask_polygons(mask, outline="pixels")
+    assert pixel.tolist() == [[3, 2]]
 
 
 def test_the_whole_picture_is_four_corners() -> None:
@@ -68,6 +70,8 @@ def test_parts_come_largest_first_and_holes_are_filled() -> None:
     assert len(large) == len(small) == 4
     assert np.array_equal(draw([large, small], mask.shape), filled)
     assert large[:, 0].max() == 28
+    *_, hole = mask_polygons(mask, tolerance=0, holes=True)
+    assert sorted(hole.tolist()) == [[12, 8], [12, 12], [20, 8], [20, 12]]
 
 
 def test_pixels_that_touch_at_a_corner_belong_together() -> None:
@@ -104,6 +108,20 @@ def test_real_masks_keep_their_pixels() -> None:
     assert min(exact) == 1
     assert min(simple) >= 0.9
     assert points < corners / 2
+
+
+def test_pixel_outlines_are_the_pixels_next_to_the_outside() -> None:
+    for mask in sprite_masks():
+        filled = ndimage.binary_fill_holes(mask)
+        # A pixel inside has the mask on all four sides, the picture's edge counting as outside.
+        border = filled & ~ndimage.binary_erosion(filled)
+        outlines = mask_polygons(filled, tolerance=0, outline="pixels")
+        points = np.concatenate(outlines).astype(int)
+        found = np.zeros_like(border)
+        found[points[:, 1], points[:, 0]] = True
+        assert np.array_equal(found, border)
+        for ring in outlines:  # from each to a neighbour
+            assert abs(ring - np.roll(ring, 1, axis=0)).max() <= 1
 
 
 def test_simplification_stays_within_its_tolerance() -> None:

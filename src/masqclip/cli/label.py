@@ -153,6 +153,7 @@ def _print_done(done: LabelledFolder) -> None:
     lines = [f"{done.pictures} pictures labelled, {done.segments} masks: {done.dataset}"]
     if done.failed:
         lines.append(f"{len(done.failed)} could not be read: failed.json beside it")
-    lines.append(f"look at some of them: {done.sheet}")
+    if done.sheet:
+        lines.append(f"look at some of them: {done.sheet}")
     for line in lines:
         out_console().print(one_line(line), markup=False, soft_wrap=True)

@@ -1,8 +1,9 @@
 """The text files of YOLO segmentation: a line per mask, and the ``data.yaml`` of a folder.
 
 A line is the class's number and one polygon, ``x y`` after ``x y``, each as a share of the
-picture's width or height. One polygon for one mask: the parts of a mask that something else cuts
-in two are joined by a seam of no width, and holes are filled (see `masqclip.export.polygons`).
+picture's width or height. One polygon for one mask: its parts, where something else cuts it in two,
+and its holes are joined by seams. Trainers draw polygons with their outlines, so a polygon follows
+the outermost pixels, as OpenCV's contours do, and the drawn mask is the mask.
 """
 
 from __future__ import annotations
@@ -26,10 +27,13 @@ def yolo_line(
         class_id: the name's place in the vocabulary.
         tolerance: pixels that simplification may move the contour by.
     """
-    polygons = mask_polygons(mask, tolerance=tolerance)
+    polygons = mask_polygons(mask, tolerance=tolerance, outline="pixels", holes=True)
     if not polygons:
         return None
-    shares = join_polygons(polygons) / (mask.shape[1], mask.shape[0])
+    polygon = join_polygons(polygons)
+    # With fewer than three points a line would be read as a box.
+    polygon = np.resize(polygon, (max(3, len(polygon)), 2))
+    shares = polygon / (mask.shape[1], mask.shape[0])
     return " ".join([str(class_id), *(f"{share:.6f}" for share in shares.ravel())])
 
 

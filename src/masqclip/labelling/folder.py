@@ -185,7 +185,8 @@ def _results(
                     loaded[name] = read_image(folder / name)
                 except MasqclipError as error:
                     failed[name] = str(error)
-            for name, result in zip(loaded, segment(list(loaded.values())), strict=True):
+            found = segment(list(loaded.values())) if loaded else iter(())
+            for name, result in zip(loaded, found, strict=True):
                 if name in missing:
                     journal.add(name, batch[name], result.to_json())
         for name, size in batch.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -43,7 +42,6 @@ def create_app(segmenter: Segmenter, settings: ServeSettings | None = None) -> F
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         await engine.warm_up()
-        gc.freeze()  # what is loaded stays: no collection need look at it, the last one included
         app.state.ready = True
         yield
         app.state.ready = False

@@ -103,23 +103,23 @@ class Engine:
             self._seconds_each += 0.1 * (each - self._seconds_each)
 
     async def encode(self, data: bytes) -> EncodedImage:
-        """A picture's file, encoded; one that is in the store is not encoded again.
+        """A picture's file, encoded.
 
         Raises:
             MasqclipError: the bytes are no picture, or too large a one.
         """
-        kept = self.store.get(image_id(data))
-        if kept is not None:
-            return kept
         read = partial(read_image, data, max_pixels=self.settings.max_pixels)
         loop = asyncio.get_running_loop()
         return await self._batcher.submit(await loop.run_in_executor(self._readers, read))
 
     async def keep(self, data: bytes) -> tuple[str, EncodedImage]:
-        """`encode`, and keep the result in the store; returns its identifier as well."""
-        key, encoded = image_id(data), await self.encode(data)
-        self.store.put(key, encoded)
-        self._count_store()
+        """A picture's file, encoded and kept under an identifier; a known one is not done again."""
+        key = image_id(data)
+        encoded = self.store.get(key)
+        if encoded is None:
+            encoded = await self.encode(data)
+            self.store.put(key, encoded)
+            self._count_store()
         return key, encoded
 
     def stored(self, key: str) -> EncodedImage:

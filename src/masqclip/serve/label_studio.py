@@ -79,7 +79,7 @@ async def predict(wish: PredictRequest, request: Request) -> Response:
     async with engine.admitted():
         for task in wish.tasks:
             data = await _picture(task.data.get(control.key), engine.settings)
-            encoded = await engine.encode(data)
+            _, encoded = await engine.keep(data)
             results.append(await engine.name(encoded, words, "panoptic", None, finish))
     body = '{"results":[' + ",".join(results) + '],"model_version":' + json.dumps(version) + "}"
     return Response(body, media_type="application/json")

@@ -1,12 +1,11 @@
 """Errors as JSON problems (RFC 9457): every answer that is no success has this one shape.
 
 A `MasqclipError` of the library is a problem of the request (422) unless the code that called it
-knows better; what nobody expected is logged with its traceback and told without it (500).
+knows better. What nobody expected is told without its traceback (500), which the server logs.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -19,8 +18,6 @@ from starlette.exceptions import HTTPException
 from masqclip.errors import MasqclipError
 
 MEDIA_TYPE = "application/problem+json"
-
-logger = logging.getLogger("masqclip.serve")
 
 
 class Problem(HTTPException):
@@ -67,7 +64,6 @@ def _as_problem(error: Exception) -> Problem:
         return Problem(422, "; ".join(_told(entry) for entry in error.errors()))
     if isinstance(error, HTTPException):
         return Problem(error.status_code, str(error.detail), error.headers)
-    logger.error("a request failed", exc_info=error)
     return Problem(500, "the service failed on this request; its log says more")
 
 

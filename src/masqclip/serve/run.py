@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import sys
@@ -17,6 +18,7 @@ GRACE_SECONDS = 8
 def run_app(app: FastAPI, *, host: str, port: int) -> None:
     """Serve an app; returns after SIGINT or SIGTERM, when all that was accepted is answered."""
     _log_to_stderr()
+    gc.freeze()  # what is loaded stays: no collection need look at it, the last one included
     # uvicorn raises a signal that it handled once more when it is done, so that a process dies as
     # people expect. An orderly end is a success, though, for whoever supervises the service.
     signal.signal(signal.SIGTERM, _end)

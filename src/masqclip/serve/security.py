@@ -30,7 +30,6 @@ _HEADERS = {
     "Content-Security-Policy": _POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
 }
 # Whoever asks whether the service lives, or opens the page to enter a token, has none to send.
 _OPEN_PATHS = ("/", "/healthz", "/readyz", "/health")

@@ -273,6 +273,20 @@ def test_when_too_many_wait_the_next_is_told_when_to_come_back(serving: Serving)
     asyncio.run(run())
 
 
+def test_a_slow_machine_takes_in_less(serving: Serving) -> None:
+    async def run() -> None:
+        async with serving(max_wait=5.0) as client:
+            client.app.state.engine._seconds_each = 6.0  # type: ignore[attr-defined]
+            jobs = [
+                client.post("/v1/images", files={"image": picture(300, 300, seed)})
+                for seed in range(3)
+            ]
+            statuses = sorted(answer.status_code for answer in await asyncio.gather(*jobs))
+            assert statuses == [201, 429, 429]
+
+    asyncio.run(run())
+
+
 def test_a_deadline_is_kept(serving: Serving) -> None:
     async def run() -> None:
         async with serving(deadline=0.001) as client:

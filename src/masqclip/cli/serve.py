@@ -47,6 +47,7 @@ def serve(
     token: Annotated[str, Parameter(env_var="MASQCLIP_TOKEN", show_default=False)] = "",
     cors_origin: Annotated[list[str] | None, Parameter(metavar="URL")] = None,
     max_requests: int = 64,
+    max_wait: float = 5.0,
     batch_size: int = 8,
     deadline: float = 30.0,
     max_upload_mb: float = 32.0,
@@ -70,6 +71,8 @@ def serve(
             because a command line can be seen by others.
         cors_origin: A page of another origin that browsers may let in; repeat it for several.
         max_requests: Requests waiting or worked on; the next one is told to try again (429).
+        max_wait: Seconds of work that may be waiting, by the pace of late; likewise 429. What has
+            been accepted is answered before the service ends, which should not take long.
         batch_size: Pictures that go through the model together at most; 1 = each alone.
         deadline: Seconds that a request may take (504).
         max_upload_mb: The largest request body, in megabytes (413).
@@ -86,6 +89,7 @@ def serve(
 
     settings = ServeSettings(
         max_requests=max_requests,
+        max_wait=max_wait,
         batch_size=batch_size,
         deadline=deadline,
         max_upload_bytes=round(max_upload_mb * 1e6),

@@ -77,8 +77,11 @@ class Engine:
         Raises:
             Problem: 429 where as many are waiting as may; 504 when the time is over.
         """
-        if self._pending >= self.settings.max_requests:
-            seconds = max(1, math.ceil(self._pending * self._seconds_each / 2))
+        wait = self._pending * self._seconds_each
+        # A slow machine takes in less, so that it can answer what it has within the time it gets
+        # at its end; one request is always taken.
+        if self._pending >= self.settings.max_requests or wait > self.settings.max_wait:
+            seconds = max(1, math.ceil(wait / 2))
             raise Problem(
                 429,
                 f"{self._pending} requests are waiting already: try again in {seconds} s",

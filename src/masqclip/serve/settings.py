@@ -14,6 +14,7 @@ class ServeSettings:
 
     Attributes:
         max_requests: requests that may be waiting or worked on; the next one is answered 429.
+        max_wait: seconds of work that may be waiting, as measured lately; likewise 429.
         batch_size: pictures that go through the model together at most; 1 = no micro-batching.
         deadline: seconds after which a request that is not done is answered 504.
         max_upload_bytes: the largest request body; 413 beyond it.
@@ -27,6 +28,7 @@ class ServeSettings:
     """
 
     max_requests: int = 64
+    max_wait: float = 5.0
     batch_size: int = 8
     deadline: float = 30.0
     max_upload_bytes: int = 32_000_000
@@ -44,8 +46,10 @@ class ServeSettings:
             if getattr(self, name) < 1:
                 flag = name.replace("_", "-")
                 raise MasqclipError(f"--{flag} {getattr(self, name)}: give 1 or more")
-        if self.deadline <= 0:
-            raise MasqclipError(f"--deadline {self.deadline:g}: give seconds, more than 0")
+        for name in ("deadline", "max_wait"):
+            if getattr(self, name) <= 0:
+                flag = name.replace("_", "-")
+                raise MasqclipError(f"--{flag} {getattr(self, name):g}: give seconds, more than 0")
         if self.store_bytes < 0:
             raise MasqclipError(f"--store-bytes {self.store_bytes}: give 0 or more")
         url = self.label_studio_url

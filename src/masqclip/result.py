@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from masqclip.data.files import write_atomically
+from masqclip.data.label_maps import ids_to_rgb, png_bytes
 from masqclip.data.rle import decode_rle, encode_rle
 from masqclip.errors import MasqclipError, require
 from masqclip.export.coco import box_xywh, coco_result
 from masqclip.export.label_studio import RegionKind, mask_regions
-from masqclip.export.panoptic import ids_to_rgb, png_bytes, semantic_png
+from masqclip.export.panoptic import semantic_png
 from masqclip.export.yolo import yolo_line
 
 if TYPE_CHECKING:

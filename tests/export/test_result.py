@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from masqclip.data.label_maps import ids_to_rgb, rgb_to_ids
 from masqclip.data.rle import decode_rle
 from masqclip.errors import MasqclipError
-from masqclip.export.panoptic import ids_to_rgb, rgb_to_ids, semantic_png
+from masqclip.export.panoptic import semantic_png
 from masqclip.result import Segment, Segmentation, Task
 
 

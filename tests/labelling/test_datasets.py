@@ -13,9 +13,9 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from masqclip.clip.vocabulary import Vocabulary
+from masqclip.data.label_maps import rgb_to_ids
 from masqclip.data.sprites import load_sprites
 from masqclip.data.stickers import SceneSettings, StickerWorld
-from masqclip.export.panoptic import rgb_to_ids
 from masqclip.labelling.folder import find_pictures, label_folder
 from masqclip.labelling.formats import Format, FormatSettings, flat_stems
 from masqclip.result import Segmentation

@@ -27,8 +27,10 @@ DEBUG_FLAG = "--debug"
 VERBS = (
     ("segment", "masqclip.cli.segment:app", "Find what names describe in pictures, and mask it."),
     ("label", "masqclip.cli.label:app", "Turn a folder of pictures into a dataset."),
-    ("data", "masqclip.cli.data:app", "Make data: the miniature world of stickers."),
+    ("data", "masqclip.cli.data:app", "Make the miniature world; check published datasets."),
     ("train", "masqclip.cli.train:app", "Train a model, stage by stage."),
+    ("evaluate", "masqclip.cli.evaluate:app", "Measure a model on a dataset: AP, mIoU, PQ."),
+    ("convert", "masqclip.cli.convert:app", "Make a model of a published checkpoint."),
     ("serve", "masqclip.cli.serve:app", "Serve a model over HTTP, with a page for people."),
     ("info", "masqclip.cli.info:app", "Say what is installed and which models there are."),
 )

@@ -13,8 +13,8 @@ import numpy as np
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.files import remove_scratch, write_atomically
 from masqclip.data.images import LoadedImage, find_images, read_image
+from masqclip.data.label_maps import png_bytes
 from masqclip.errors import MasqclipError
-from masqclip.export.panoptic import png_bytes
 from masqclip.labelling.formats import Format, FormatSettings, dataset_writer
 from masqclip.labelling.journal import Journal
 from masqclip.render.sheet import contact_sheet

@@ -235,6 +235,10 @@ class Segmenter:
         """Run the proposer and CLIP over a picture, for any number of calls that follow."""
         return self._encode_batch([image])[0]
 
+    def encode_batch(self, images: Sequence[Any]) -> list[EncodedImage]:
+        """`encode` several pictures together: those whose frames have one size share the work."""
+        return self._encode_batch(images)
+
     def embed_masks(self, image: Any, masks: Any) -> Tensor:
         """CLIP embeddings of masks that come from elsewhere: SAM, an annotator, ground truth.
 

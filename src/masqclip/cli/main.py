@@ -31,6 +31,7 @@ VERBS = (
     ("train", "masqclip.cli.train:app", "Train a model, stage by stage."),
     ("evaluate", "masqclip.cli.evaluate:app", "Measure a model on a dataset: AP, mIoU, PQ."),
     ("convert", "masqclip.cli.convert:app", "Make a model of a published checkpoint."),
+    ("serve", "masqclip.cli.serve:app", "Serve a model over HTTP, with a page for people."),
     ("info", "masqclip.cli.info:app", "Say what is installed and which models there are."),
 )
 

@@ -89,7 +89,7 @@ def draw_overlay(
         canvas = canvas.resize((width * factor, height * factor), Image.Resampling.LANCZOS)
     # Stuff first, then things; among either the largest first. Sorting is stable.
     shown = [segment for segment in segments if segment.area > 0]
-    coloured = list(zip(shown, _colours(shown), strict=True))
+    coloured = list(zip(shown, segment_colours(shown), strict=True))
     coloured.sort(key=lambda pair: (pair[0].thing, -pair[0].area))
     for segment, colour in coloured:
         _draw_mask(canvas, segment, colour, factor=factor, opacity=opacity)
@@ -114,7 +114,7 @@ def _check(image: NDArray[np.uint8], segments: Sequence[DrawnSegment], opacity: 
             )
 
 
-def _colours(segments: Sequence[DrawnSegment]) -> list[Colour]:
+def segment_colours(segments: Sequence[DrawnSegment]) -> list[Colour]:
     """One colour per segment: that of its name, varied from one segment of a name to the next."""
     seen: Counter[str] = Counter()
     colours = []

@@ -1,0 +1,135 @@
+"""`masqclip serve`: the model behind HTTP, with a page for people and routes for tools."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from masqclip.cli.console import err_console
+from masqclip.errors import MasqclipError, require
+
+app = App(
+    name="serve",
+    help_epilogue="""\
+**Examples**
+
+```text
+# the page and the API on this machine: http://127.0.0.1:8000
+masqclip serve
+
+# for others in the network, who need a token
+MASQCLIP_TOKEN=secret masqclip serve --host 0.0.0.0
+
+# ask it
+curl -F image=@beach.png -F vocabulary='rocket, stuff: sand' http://127.0.0.1:8000/v1/segment
+
+# as a backend of a Label Studio, whose pictures it may fetch
+LABEL_STUDIO_API_KEY=key masqclip serve --port 9090 --label-studio-url http://localhost:8080
+```
+
+X-AnyLabeling's "Remote-Server" and Label Studio's "Model" take the service's address as it is.
+Nothing of a user is written to disk, and the log holds sizes and timings only. SIGTERM (or
+Ctrl-C) ends it when all requests that it has accepted are answered.""",
+)
+
+
+@app.default
+def serve(
+    *,
+    model: Annotated[str, Parameter(alias="-m", metavar="NAME")] = "masqclip-mini",
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    device: Annotated[str | None, Parameter(metavar="NAME")] = None,
+    threads: Annotated[int | None, Parameter(metavar="N")] = None,
+    token: Annotated[str, Parameter(env_var="MASQCLIP_TOKEN", show_default=False)] = "",
+    cors_origin: Annotated[list[str] | None, Parameter(metavar="URL")] = None,
+    max_requests: int = 64,
+    max_wait: float = 5.0,
+    batch_size: int = 8,
+    deadline: float = 30.0,
+    max_upload_mb: float = 32.0,
+    max_pixels: int = 50_000_000,
+    store_mb: float = 512.0,
+    label_studio_url: Annotated[str, Parameter(metavar="URL", show_default=False)] = "",
+    label_studio_token: Annotated[
+        str, Parameter(env_var="LABEL_STUDIO_API_KEY", show_default=False)
+    ] = "",
+) -> int:
+    """Serve a model over HTTP, with a page at / for people.
+
+    Args:
+        model: A model of this package, a folder, or a name on the Hugging Face Hub.
+        host: The address to listen on; 0.0.0.0 lets others in, who should then need a token.
+        port: The port to listen on.
+        device: cpu, cuda, cuda:1 or mps; the default is the best there is.
+        threads: Of the model on the CPU; half the cores by default, as reading pictures and naming
+            masks go on beside it.
+        token: What clients must send (Authorization: Bearer TOKEN). Better set as MASQCLIP_TOKEN,
+            because a command line can be seen by others.
+        cors_origin: A page of another origin that browsers may let in; repeat it for several.
+        max_requests: Requests waiting or worked on; the next one is told to try again (429).
+        max_wait: Seconds of work that may be waiting, by the pace of late; likewise 429. What has
+            been accepted is answered before the service ends, which should not take long.
+        batch_size: Pictures that go through the model together at most; 1 = each alone.
+        deadline: Seconds that a request may take (504).
+        max_upload_mb: The largest request body, in megabytes (413).
+        max_pixels: The largest picture.
+        store_mb: Memory for encoded pictures; the least recently used leave first.
+        label_studio_url: The Label Studio whose pictures may be fetched.
+        label_studio_token: What is sent to it; better set as LABEL_STUDIO_API_KEY.
+    """
+    for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "httpx"):
+        require(module, extra="serve", purpose="masqclip serve")
+    if threads is not None and threads < 1:
+        raise MasqclipError(f"--threads {threads}: give 1 or more")
+    from masqclip.serve.settings import ServeSettings
+
+    settings = ServeSettings(
+        max_requests=max_requests,
+        max_wait=max_wait,
+        batch_size=batch_size,
+        deadline=deadline,
+        max_upload_bytes=round(max_upload_mb * 1e6),
+        max_pixels=max_pixels,
+        store_bytes=round(store_mb * 1e6),
+        token=token,
+        cors_origins=tuple(cors_origin or ()),
+        label_studio_url=label_studio_url,
+        label_studio_token=label_studio_token,
+    )
+    _check_port(host, port)
+
+    import torch
+
+    from masqclip.devices import choose_device, choose_dtype
+    from masqclip.segmenter import Segmenter
+    from masqclip.serve.app import create_app
+    from masqclip.serve.run import run_app
+
+    torch.set_num_threads(threads or max(1, (os.cpu_count() or 2) // 2))
+    where = choose_device(device)
+    segmenter = Segmenter.from_pretrained(model, device=where, dtype=choose_dtype(None, where))
+    err_console().print(
+        f"masqclip: {model} on {where}; open http://{host}:{port}/", markup=False, soft_wrap=True
+    )
+    run_app(create_app(segmenter, settings), host=host, port=port)
+    return 0
+
+
+def _check_port(host: str, port: int) -> None:
+    """Find out before the model is loaded that nothing can listen there."""
+    if not 0 < port < 65536:
+        raise MasqclipError(f"--port {port}: give a number from 1 to 65535")
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        reason = error.strerror or error
+        raise MasqclipError(
+            f"cannot listen on {host}:{port} ({reason}): give another --host or --port"
+        ) from error

@@ -1,0 +1,140 @@
+"""A client of the service: pictures up, segments and masks back. Needs httpx, but no torch."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from masqclip.data.rle import decode_rle
+from masqclip.errors import MasqclipError, require
+
+Names = str | list[str] | dict[str, list[str]]
+
+_ID = re.compile("[0-9a-f]{32}")
+
+
+class Client:
+    """Talks to a running service.
+
+        with Client("http://127.0.0.1:8000") as client:
+            picture = client.upload("beach.png")
+            found = client.segment(picture, "rocket, tulip, stuff: sand")
+            mask = client.mask(found["segments"][0])
+
+    Args:
+        url: where the service is.
+        token: what it asks for, if it does.
+        timeout: seconds to wait for an answer.
+
+    Raises:
+        MasqclipError: httpx is not installed (extra ``serve``).
+    """
+
+    def __init__(
+        self, url: str = "http://127.0.0.1:8000", *, token: str = "", timeout: float = 60.0
+    ) -> None:
+        httpx: Any = require("httpx", extra="serve", purpose="the client")
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._url, self._network_error = url, httpx.HTTPError
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._http.close()
+
+    def upload(self, picture: str | Path | bytes) -> str:
+        """Send a picture's file (a path, or its bytes); returns its identifier."""
+        document = self._call("POST", "/v1/images", files={"image": _read(picture)}).json()
+        return str(document["id"])
+
+    def segment(
+        self,
+        picture: str | Path | bytes,
+        vocabulary: Names,
+        task: str = "panoptic",
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Find what names describe.
+
+        Args:
+            picture: an identifier from `upload`, or a path or bytes, which are then sent first.
+            vocabulary: the names; see the service's documentation.
+            task: ``instance``, ``semantic`` or ``panoptic``.
+            options: ``min_score``, ``stuff``, ``distractors``.
+
+        Returns:
+            The answer: ``segments`` and more.
+
+        Raises:
+            MasqclipError: whatever the service refuses, in its own words.
+        """
+        answer = self._segment(picture, vocabulary, task, options, "application/json")
+        document: dict[str, Any] = answer.json()
+        return document
+
+    def overlay(
+        self,
+        picture: str | Path | bytes,
+        vocabulary: Names,
+        task: str = "panoptic",
+        **options: Any,
+    ) -> bytes:
+        """The picture with its masks drawn over it, as a PNG file. Arguments as in `segment`."""
+        content: bytes = self._segment(picture, vocabulary, task, options, "image/png").content
+        return content
+
+    def models(self) -> dict[str, Any]:
+        """The models that the service has, by name."""
+        document: dict[str, Any] = self._call("GET", "/v1/models").json()["data"]
+        return document
+
+    @staticmethod
+    def mask(segment: dict[str, Any]) -> np.ndarray:
+        """A segment's mask, [H,W] bool."""
+        return decode_rle(segment["segmentation"])
+
+    def _segment(
+        self,
+        picture: str | Path | bytes,
+        vocabulary: Names,
+        task: str,
+        options: dict[str, Any],
+        accept: str,
+    ) -> Any:
+        key = (
+            picture if isinstance(picture, str) and _ID.fullmatch(picture) else self.upload(picture)
+        )
+        wish = {"vocabulary": vocabulary, "task": task, **options}
+        path = f"/v1/images/{key}/segment"
+        return self._call("POST", path, json=wish, headers={"Accept": accept})
+
+    def _call(self, method: str, path: str, **options: Any) -> Any:
+        try:
+            answer = self._http.request(method, path, **options)
+        except self._network_error as error:
+            raise MasqclipError(f"{self._url} cannot be reached: {error}") from error
+        if answer.is_success:
+            return answer
+        try:
+            detail = answer.json()["detail"]
+        except (ValueError, KeyError, TypeError):
+            detail = answer.reason_phrase
+        raise MasqclipError(f"{self._url} answers {answer.status_code}: {detail}")
+
+
+def _read(picture: str | Path | bytes) -> bytes:
+    if isinstance(picture, bytes):
+        return picture
+    try:
+        return Path(picture).read_bytes()
+    except OSError as error:
+        raise MasqclipError(f"{picture}: cannot be read ({error.strerror or error})") from error

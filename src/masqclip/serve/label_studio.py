@@ -1,0 +1,166 @@
+"""Label Studio's ML backend protocol: tasks in, brush strokes or polygons out.
+
+The labelling interface says what to look for: the labels of its ``BrushLabels`` or
+``PolygonLabels`` are the vocabulary. Pictures come as ``data:`` addresses, or lie in the Label
+Studio that the operator named; no other address is fetched, whatever a task says.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any
+from urllib.parse import urljoin, urlsplit
+from xml.etree import ElementTree
+
+import httpx
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
+
+from masqclip.export.label_studio import RegionKind, mask_regions
+from masqclip.result import Segmentation
+from masqclip.serve.engine import Engine
+from masqclip.serve.problems import Problem
+from masqclip.serve.schemas import SegmentRequest
+from masqclip.serve.settings import ServeSettings
+from masqclip.serve.uploads import from_data_uri
+
+router = APIRouter(tags=["annotation tools"])
+
+_KINDS: dict[str, RegionKind] = {"BrushLabels": "brush", "PolygonLabels": "polygon"}
+
+
+class Task(BaseModel):
+    """A task of a project, with what its pictures are called."""
+
+    data: dict[str, Any]
+
+
+class PredictRequest(BaseModel):
+    """Tasks to label."""
+
+    tasks: list[Task]
+    label_config: Annotated[str, Field(description="The labelling interface, XML.")]
+
+
+@dataclass(frozen=True)
+class Control:
+    """A tag of the labelling interface that asks for masks."""
+
+    kind: RegionKind
+    name: str  # "from_name"
+    image: str  # "to_name"
+    key: str  # of the picture in a task's data
+    labels: tuple[str, ...]
+
+
+@router.get("/health")
+async def health() -> dict[str, str]:
+    """Label Studio: whether the backend lives."""
+    return {"status": "UP", "model_class": "masqclip"}
+
+
+@router.post("/setup")
+async def setup(wish: dict[str, Any], request: Request) -> dict[str, str]:
+    """Label Studio: a project introduces itself. Nothing of it is kept."""
+    return {"model_version": request.app.state.engine.segmenter.name}
+
+
+@router.post("/predict")
+async def predict(wish: PredictRequest, request: Request) -> Response:
+    """Label Studio: a prediction for each task."""
+    engine: Engine = request.app.state.engine
+    control = read_control(wish.label_config)
+    words = SegmentRequest(vocabulary=list(control.labels)).words(engine.settings.max_names)
+    version = engine.segmenter.name
+    finish = partial(_prediction, control=control, version=version)
+    results = []
+    async with engine.admitted():
+        for task in wish.tasks:
+            data = await _picture(task.data.get(control.key), engine.settings)
+            _, encoded = await engine.keep(data)
+            results.append(await engine.name(encoded, words, "panoptic", None, finish))
+    body = '{"results":[' + ",".join(results) + '],"model_version":' + json.dumps(version) + "}"
+    return Response(body, media_type="application/json")
+
+
+def read_control(label_config: str) -> Control:
+    """The first tag of a labelling interface that asks for masks of a picture.
+
+    Raises:
+        Problem: 422, there is none, or the interface is no XML.
+    """
+    if "<!" in label_config.replace("<!--", ""):  # declarations could define entities
+        raise Problem(422, "label_config: an interface has no DOCTYPE and no entities")
+    try:
+        tree = ElementTree.fromstring(label_config)
+    except ElementTree.ParseError as error:
+        raise Problem(422, f"label_config: no XML ({error})") from error
+    pictures = {image.get("name", ""): image.get("value", "") for image in tree.iter("Image")}
+    for tag in tree.iter():
+        image = tag.get("toName", "")
+        if tag.tag in _KINDS and image in pictures:
+            labels = tuple(label.get("value", "") for label in tag.iter("Label"))
+            key = pictures[image].removeprefix("$")
+            return Control(_KINDS[tag.tag], tag.get("name", ""), image, key, labels)
+    raise Problem(422, "label_config: needs BrushLabels or PolygonLabels on an Image")
+
+
+async def _picture(address: Any, settings: ServeSettings) -> bytes:
+    """The file behind a task's picture."""
+    if not isinstance(address, str) or not address:
+        raise Problem(422, "tasks: a task has no picture under the name that the interface gives")
+    if address.startswith("data:"):
+        return from_data_uri(address)
+    home = settings.label_studio_url
+    if not home:
+        raise Problem(
+            422,
+            "tasks: pictures are not fetched: start the service with --label-studio-url, or give "
+            "data: addresses",
+        )
+    target = urljoin(home.rstrip("/") + "/", address)
+    if urlsplit(target)[:2] != urlsplit(home)[:2]:
+        raise Problem(422, "tasks: a picture lies outside the Label Studio of --label-studio-url")
+    return await _fetch(target, settings)
+
+
+async def _fetch(address: str, settings: ServeSettings) -> bytes:
+    token = settings.label_studio_token
+    headers = {"Authorization": f"Token {token}"} if token else {}
+    chunks, size = [], 0
+    try:
+        async with (
+            httpx.AsyncClient(headers=headers, timeout=settings.deadline) as client,
+            client.stream("GET", address) as answer,
+        ):
+            if answer.status_code != 200:
+                raise Problem(422, f"tasks: Label Studio answers {answer.status_code} for a file")
+            async for chunk in answer.aiter_bytes():
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > settings.max_upload_bytes:
+                    raise Problem(413, "tasks: a picture is larger than this service takes")
+    except httpx.HTTPError as error:
+        raise Problem(422, f"tasks: Label Studio cannot be reached ({error})") from error
+    return b"".join(chunks)
+
+
+def _prediction(result: Segmentation, *, control: Control, version: str) -> str:
+    """One task's prediction as JSON; its score is that of its best segment."""
+    regions = [
+        region
+        for segment in result.segments
+        for region in mask_regions(
+            segment.mask,
+            region_id=f"masqclip-{segment.id}",
+            name=segment.name,
+            score=round(segment.score, 4),
+            kind=control.kind,
+            from_name=control.name,
+            to_name=control.image,
+        )
+    ]
+    score = max((segment.score for segment in result.segments), default=0.0)
+    return json.dumps({"result": regions, "score": round(score, 4), "model_version": version})

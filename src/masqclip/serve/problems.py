@@ -1,0 +1,73 @@
+"""Errors as JSON problems (RFC 9457): every answer that is no success has this one shape.
+
+A `MasqclipError` of the library is a problem of the request (422) unless the code that called it
+knows better. What nobody expected is told without its traceback (500), which the server logs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from masqclip.errors import MasqclipError
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(HTTPException):
+    """What a request is refused with.
+
+    Args:
+        status: the HTTP status.
+        detail: what is wrong with this very request, and the remedy.
+        headers: that go with the answer, ``Retry-After`` for instance.
+    """
+
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(status, detail, dict(headers or {}))
+
+    def response(self) -> JSONResponse:
+        """The problem as an answer."""
+        document = {
+            "type": "about:blank",
+            "title": HTTPStatus(self.status_code).phrase,
+            "status": self.status_code,
+            "detail": self.detail,
+        }
+        return JSONResponse(
+            document, self.status_code, headers=dict(self.headers or {}), media_type=MEDIA_TYPE
+        )
+
+
+def install(app: FastAPI) -> None:
+    """Let an app answer every error with a problem."""
+
+    async def problem(request: Request, error: Exception) -> JSONResponse:
+        return _as_problem(error).response()
+
+    for kind in (MasqclipError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, problem)
+
+
+def _as_problem(error: Exception) -> Problem:
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, MasqclipError):
+        return Problem(422, str(error))
+    if isinstance(error, RequestValidationError):
+        return Problem(422, "; ".join(_told(entry) for entry in error.errors()))
+    if isinstance(error, HTTPException):
+        return Problem(error.status_code, str(error.detail), error.headers)
+    return Problem(500, "the service failed on this request; its log says more")
+
+
+def _told(entry: Any) -> str:
+    """One finding of pydantic's as "where: what"; what was sent is not repeated."""
+    where = ".".join(str(part) for part in entry["loc"] if part not in ("body", "query", "path"))
+    return f"{where}: {entry['msg']}" if where else str(entry["msg"])

@@ -1,0 +1,137 @@
+"""What requests and answers hold, as the OpenAPI document shows it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from masqclip.clip.vocabulary import Vocabulary, builtin_vocabularies
+from masqclip.result import Task
+from masqclip.serve.problems import Problem
+
+Names = str | list[str] | dict[str, list[str]]
+
+NAMES_HELP = (
+    "What to look for: names between commas, one name a line with synonyms after commas, the name "
+    "of a built-in vocabulary, a list of names, or an object from names to synonyms. `stuff:` "
+    "before a name marks a region."
+)
+
+
+class SegmentRequest(BaseModel):
+    """What to find in a picture."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"vocabulary": "rocket, tulip, stuff: sand", "task": "panoptic"},
+                {"vocabulary": {"car": ["car", "taxi"]}, "task": "instance", "min_score": 0.5},
+            ]
+        },
+    )
+
+    vocabulary: Annotated[Names, Field(description=NAMES_HELP)]
+    task: Annotated[
+        Task,
+        Field(
+            description="instance: a mask for each thing. semantic: a name for each pixel. "
+            "panoptic: both, without overlap."
+        ),
+    ] = "panoptic"
+    min_score: Annotated[
+        float | None,
+        Field(ge=0, le=1, description="What scores less is left out; 0.3 by default."),
+    ] = None
+    stuff: Annotated[
+        str | list[str], Field(description="Names of the vocabulary that are regions.")
+    ] = []
+    distractors: Annotated[
+        str | list[str], Field(description="Names that compete and are never reported.")
+    ] = []
+
+    def words(self, max_names: int) -> Vocabulary:
+        """The vocabulary, read as the library does, but never from a file of this machine.
+
+        Raises:
+            MasqclipError: it cannot be used.
+            Problem: 422, more names than `max_names`.
+        """
+        value: Any = self.vocabulary
+        if isinstance(value, str) and "\n" not in value:
+            known = value.strip() in builtin_vocabularies()
+            # A list is never taken for a path, as a string may be.
+            value = value.strip() if known else value.split(",")
+        words = Vocabulary.parse(value, stuff=self.stuff, distractors=self.distractors)
+        prompts = sum(len(category.prompts) for category in words.categories)
+        if prompts + len(words.distractors) > max_names:
+            raise Problem(
+                422, f"the vocabulary holds {prompts} names; this service takes {max_names}"
+            )
+        return words
+
+
+class ImageInfo(BaseModel):
+    """A picture in the store."""
+
+    id: Annotated[str, Field(examples=["9f86d081884c7d659a2feaa0c55ad015"])]
+    width: Annotated[int, Field(examples=[512])]
+    height: Annotated[int, Field(examples=[512])]
+    notes: Annotated[list[str], Field(description="What was decided to read the picture.")] = []
+
+
+class Rle(BaseModel):
+    """COCO's compressed run lengths."""
+
+    size: Annotated[list[int], Field(description="Height, width.", examples=[[512, 512]])]
+    counts: str
+
+
+class SegmentInfo(BaseModel):
+    """One mask and its name."""
+
+    id: Annotated[int, Field(description="Counts from 1; the value in a panoptic PNG.")]
+    name: Annotated[str, Field(examples=["rocket"])]
+    class_id: Annotated[int, Field(description="The name's place in the vocabulary.")]
+    score: Annotated[float, Field(examples=[0.91])]
+    thing: bool
+    area: Annotated[int, Field(description="Pixels.")]
+    bbox: Annotated[list[float], Field(description="x, y, width, height in pixels.")]
+    segmentation: Rle
+    colour: Annotated[str, Field(description="As in the overlay.", examples=["#e2507b"])]
+
+
+class SegmentResponse(BaseModel):
+    """What was found in a picture."""
+
+    task: Task
+    height: int
+    width: int
+    vocabulary: list[str]
+    notes: list[str]
+    segments: list[SegmentInfo]
+
+
+class VocabularyInfo(BaseModel):
+    """A built-in vocabulary."""
+
+    name: Annotated[str, Field(examples=["coco-panoptic"])]
+    description: str
+    things: list[str]
+    stuff: list[str]
+
+
+class ProblemDocument(BaseModel):
+    """An error, as RFC 9457 has it."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+
+
+class Health(BaseModel):
+    """Whether the service is there."""
+
+    status: Literal["ok"] = "ok"

@@ -1,0 +1,57 @@
+"""What an operator decides about a service: bounds, secrets, and which strangers may call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from masqclip.data.images import MAX_PIXELS
+from masqclip.errors import MasqclipError
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """The service's bounds; every one of them can be given on the command line.
+
+    Attributes:
+        max_requests: requests that may be waiting or worked on; the next one is answered 429.
+        max_wait: seconds of work that may be waiting, as measured lately; likewise 429.
+        batch_size: pictures that go through the model together at most; 1 = no micro-batching.
+        deadline: seconds after which a request that is not done is answered 504.
+        max_upload_bytes: the largest request body; 413 beyond it.
+        max_pixels: the largest picture.
+        max_names: names of one request, distractors included.
+        store_bytes: memory for encoded pictures, of which the least recently used leave first.
+        token: what clients must send; empty = nothing.
+        cors_origins: pages of other origins that browsers may let in.
+        label_studio_url: the Label Studio whose pictures are fetched; empty = none are.
+        label_studio_token: what is sent to it.
+    """
+
+    max_requests: int = 64
+    max_wait: float = 5.0
+    batch_size: int = 8
+    deadline: float = 30.0
+    max_upload_bytes: int = 32_000_000
+    max_pixels: int = MAX_PIXELS
+    max_names: int = 2000
+    store_bytes: int = 512_000_000
+    token: str = ""
+    cors_origins: tuple[str, ...] = ()
+    label_studio_url: str = ""
+    label_studio_token: str = ""
+
+    def __post_init__(self) -> None:
+        counts = ("max_requests", "batch_size", "max_upload_bytes", "max_pixels", "max_names")
+        for name in counts:
+            if getattr(self, name) < 1:
+                flag = name.replace("_", "-")
+                raise MasqclipError(f"--{flag} {getattr(self, name)}: give 1 or more")
+        for name in ("deadline", "max_wait"):
+            if getattr(self, name) <= 0:
+                flag = name.replace("_", "-")
+                raise MasqclipError(f"--{flag} {getattr(self, name):g}: give seconds, more than 0")
+        if self.store_bytes < 0:
+            raise MasqclipError(f"--store-bytes {self.store_bytes}: give 0 or more")
+        url = self.label_studio_url
+        if url and not url.startswith(("http://", "https://")):
+            raise MasqclipError(f"--label-studio-url {url!r}: give an address such as http://host")

@@ -1,0 +1,58 @@
+// What was found, by name: counts, scores, and switches to hide or to show alone.
+
+import { $, make } from "./dom.js";
+
+/**
+ * Fill the legend.
+ *
+ * `segments` are those above the threshold; `shown(segment)` says whether one is visible now.
+ * `on` has `hide(segments, hidden)`, `solo(segments)` and `light(segment | null)`.
+ */
+export function renderLegend(segments, shown, soloed, on) {
+  const groups = Map.groupBy(segments, (segment) => segment.name);
+  const ordered = [...groups].sort(([, a], [, b]) => best(b) - best(a));
+  $("legend").replaceChildren(
+    ...ordered.map(([name, members]) => entry(name, members, shown, soloed, on)));
+}
+
+/** Mark the entry of the segment under the pointer. */
+export function lightEntry(segment) {
+  for (const item of $("legend").children) {
+    item.classList.toggle("lit", segment !== null && item.dataset.name === segment.name);
+  }
+}
+
+const best = (segments) => Math.max(...segments.map((segment) => segment.score));
+
+function entry(name, members, shown, soloed, on) {
+  const visible = members.some(shown);
+  const swatch = make("span", { className: "swatch" });
+  swatch.style.background = members[0].colour;
+  const count = members.length > 1 ? `${members.length} \u00d7 ` : "";
+  const show = make("button", {
+    type: "button", className: "show", "aria-pressed": String(visible),
+    title: visible ? "Hide" : "Show",
+    onclick: () => on.hide(members, visible),
+    onfocus: () => on.light(members[0]), onblur: () => on.light(null),
+  }, swatch, make("span", { className: "label" }, name),
+  make("span", { className: "count" }, `${count}${best(members).toFixed(2)}`));
+  const alone = members.every((segment) => soloed(segment));
+  const only = make("button", {
+    type: "button", className: "only", "aria-pressed": String(alone),
+    "aria-label": `Only ${name}`, onclick: () => on.solo(members),
+  }, "Only");
+  const item = make("li", { className: "entry", "data-name": name }, show, only);
+  item.addEventListener("pointerenter", () => on.light(members[0]));
+  item.addEventListener("pointerleave", () => on.light(null));
+  if (members.length > 1) {
+    const parts = members.map((segment, index) => make("button", {
+      type: "button", "aria-pressed": String(shown(segment)),
+      "aria-label": `${name} ${index + 1}, score ${segment.score.toFixed(2)}`,
+      onclick: () => on.hide([segment], shown(segment)),
+      onpointerenter: () => on.light(segment),
+      onfocus: () => on.light(segment), onblur: () => on.light(null),
+    }, segment.score.toFixed(2)));
+    item.append(make("div", { className: "parts" }, ...parts));
+  }
+  return item;
+}

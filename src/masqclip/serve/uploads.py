@@ -1,0 +1,118 @@
+"""Pictures that come in requests: as the body itself, or as a part of a form. Memory only.
+
+Starlette spools large parts of a form to a temporary file; nothing of a user's may touch the disk,
+so forms are read here, with room in memory for all that the bound on bodies lets in.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any
+
+from fastapi import Request
+from pydantic import ValidationError
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from masqclip.serve.problems import Problem
+from masqclip.serve.schemas import NAMES_HELP, SegmentRequest
+
+IMAGE_FIELD = "image"
+
+_BINARY = {"type": "string", "format": "binary", "contentMediaType": "image/*"}
+_FIELDS: dict[str, Any] = {
+    IMAGE_FIELD: {**_BINARY, "description": "The picture's file."},
+    "vocabulary": {"type": "string", "description": NAMES_HELP, "examples": ["rocket, tulip"]},
+    "task": {"type": "string", "enum": ["instance", "semantic", "panoptic"]},
+    "min_score": {"type": "number", "minimum": 0, "maximum": 1},
+    "stuff": {"type": "string", "description": "Regions among the names, between commas."},
+    "distractors": {"type": "string", "description": "Competing names, between commas."},
+}
+
+
+def _form(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
+    schema = {"type": "object", "properties": properties, "required": required}
+    return {"multipart/form-data": {"schema": schema}}
+
+
+UPLOAD_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            **_form({IMAGE_FIELD: _FIELDS[IMAGE_FIELD]}, [IMAGE_FIELD]),
+            "application/octet-stream": {"schema": _BINARY},
+            "image/*": {"schema": _BINARY},
+        },
+    }
+}
+SEGMENT_FORM = {
+    "requestBody": {"required": True, "content": _form(_FIELDS, [IMAGE_FIELD, "vocabulary"])}
+}
+
+
+class _MemoryParser(MultiPartParser):
+    """A form's parser that keeps files in memory whatever their size."""
+
+    spool_max_size = 1 << 62
+
+
+async def read_upload(request: Request) -> bytes:
+    """The picture's file of a request: its body, or the form's part ``image``."""
+    if _is_form(request):
+        return (await _read_form(request))[0]
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not (kind.startswith("image/") or kind == "application/octet-stream"):
+        raise Problem(
+            415, "send a form with a file 'image', or the file itself as image/* or octet-stream"
+        )
+    return await request.body()
+
+
+async def read_segment_form(request: Request) -> tuple[bytes, SegmentRequest]:
+    """The picture and the wishes of a one-shot request's form."""
+    if not _is_form(request):
+        raise Problem(415, "send a form (multipart/form-data) with 'image' and 'vocabulary'")
+    data, fields = await _read_form(request)
+    try:
+        return data, SegmentRequest.model_validate(fields)
+    except ValidationError as error:
+        told = (f"{entry['loc'][0]}: {entry['msg']}" for entry in error.errors())
+        raise Problem(422, "; ".join(dict.fromkeys(told))) from error
+
+
+def from_data_uri(text: str) -> bytes:
+    """The file in a ``data:`` address, or in bare base64.
+
+    Raises:
+        Problem: 422, it is neither.
+    """
+    head, comma, body = text.partition(",")
+    if comma and not (head.startswith("data:") and head.endswith(";base64")):
+        raise Problem(422, "the picture is no base64 data: address")
+    try:
+        return base64.b64decode(body if comma else text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Problem(422, "the picture's base64 is broken") from error
+
+
+def _is_form(request: Request) -> bool:
+    return request.headers.get("content-type", "").lower().startswith("multipart/form-data")
+
+
+async def _read_form(request: Request) -> tuple[bytes, dict[str, str]]:
+    try:
+        # A part of a form without a file name is a field; 1 MB of names is enough.
+        parser = _MemoryParser(request.headers, request.stream(), max_files=1, max_fields=20)
+        form = await parser.parse()
+    except (MultiPartException, KeyError, ValueError) as error:
+        raise Problem(400, f"the form cannot be read: {error}") from error
+    picture = form.get(IMAGE_FIELD)
+    if not isinstance(picture, UploadFile):
+        raise Problem(422, f"{IMAGE_FIELD}: the form has no file of that name")
+    fields = {
+        name: value
+        for name, value in form.multi_items()
+        if name != IMAGE_FIELD and isinstance(value, str)
+    }
+    return await picture.read(), fields

@@ -1,0 +1,220 @@
+"""The page in a real browser, against the real service: what a person does, and what axe says.
+
+Needs Chromium: the system's (apt-get install chromium), or Playwright's own (playwright install
+chromium). `./check` sees to it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from conftest import EXAMPLES, Server
+from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from masqclip.data.rle import decode_rle
+from masqclip.export.panoptic import rgb_to_ids
+
+SERIOUS = ("serious", "critical")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    system = shutil.which("chromium") or shutil.which("chromium-browser")
+    # Chromium has no sandbox for root, as whom containers run tests.
+    options = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=system, args=options)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def complaints() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def page(browser: Browser, server: Server, complaints: list[str]) -> Iterator[Page]:
+    """A page that fails the test when it complains, or asks another host for anything."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(60_000)
+    opened = context.new_page()
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.on(
+        "console",
+        lambda message: (
+            complaints.append(message.text) if message.type in ("error", "warning") else None
+        ),
+    )
+    opened.on(
+        "request",
+        lambda request: (
+            complaints.append(request.url)
+            if not request.url.startswith((server.url, "blob:", "data:"))
+            else None
+        ),
+    )
+    opened.goto(server.url)
+    yield opened
+    context.close()
+    assert complaints == []
+
+
+def type_names(page: Page, *names: str) -> None:
+    for name in names:
+        page.get_by_label("Add names").fill(name)
+        page.get_by_label("Add names").press("Enter")
+
+
+def found(page: Page) -> list[str]:
+    return page.locator("#legend .label").all_inner_texts()
+
+
+def wait_for(page: Page, *names: str) -> None:
+    for name in names:
+        page.locator(f'#legend [data-name="{name}"]').wait_for()
+
+
+def pixels(page: Page) -> np.ndarray:
+    data = page.locator("#canvas").screenshot()
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+
+
+def assert_accessible(page: Page) -> None:
+    findings = Axe().run(page).response["violations"]
+    serious = [
+        f"{entry['id']}: {entry['help']}" for entry in findings if entry["impact"] in SERIOUS
+    ]
+    assert serious == []
+
+
+def test_from_an_example_to_files(page: Page, server: Server, tmp_path: Path) -> None:
+    assert_accessible(page)
+    assert "no photographs" in page.locator("#model").inner_text()
+    page.get_by_role("button", name="Beach").click()
+    type_names(page, "rocket", "tulip")
+    wait_for(page, "rocket", "tulip")
+    assert sorted(found(page)) == ["rocket", "tulip"]
+    assert_accessible(page)
+
+    # Another word, another result, without another upload.
+    uploads: list[str] = []
+    page.on(
+        "request", lambda request: uploads.append(request.url) if request.method == "POST" else None
+    )
+    page.get_by_role("button", name="Change tulip").click()
+    type_names(page, "snake")
+    wait_for(page, "snake")
+    assert "tulip" not in found(page)
+    type_names(page, "stuff: sand")
+    wait_for(page, "sand")
+    assert [url for url in uploads if url.endswith("/v1/images")] == []
+
+    # Hiding and showing alone need no request, and change the picture.
+    uploads.clear()
+    whole = pixels(page)
+    rocket = page.locator('#legend [data-name="rocket"]')
+    rocket.locator(".show").click()
+    page.mouse.move(0, 0)
+    hidden = pixels(page)
+    assert (hidden != whole).any()
+    assert rocket.locator(".show").get_attribute("aria-pressed") == "false"
+    rocket.locator(".show").click()
+    page.get_by_role("button", name="Only sand").click()
+    assert rocket.locator(".show").get_attribute("aria-pressed") == "false"
+    page.get_by_role("button", name="Only sand").click()
+    page.get_by_label("Opacity").fill("0.2")
+    page.get_by_label("Least score").fill("0.25")
+    assert uploads == []
+    assert "opacity=0.2" in page.url
+    assert "sand" in page.url
+
+    # What lies under the pointer is told: the sand has no shape at its upper edge.
+    box = page.locator("#canvas").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 6)
+    assert page.locator("#tip").inner_text().startswith("sand")
+
+    # Files: what is shown, as the service answers it.
+    picture = (EXAMPLES / "beach.png").read_bytes()
+    form = {"vocabulary": "rocket, snake, stuff: sand", "min_score": "0.1"}
+    answer = httpx.post(
+        f"{server.url}/v1/segment", files={"image": picture}, data=form, timeout=60
+    ).json()
+    shown = [segment for segment in answer["segments"] if segment["score"] >= 0.25]
+    coco = json.loads(download(page, "COCO JSON", tmp_path).read_text())
+    assert [name["name"] for name in coco["categories"]] == ["rocket", "snake", "sand"]
+    by_id = {entry["id"]: entry for entry in coco["annotations"]}
+    assert set(by_id) == {segment["id"] for segment in shown}
+    ids = rgb_to_ids(
+        np.asarray(Image.open(download(page, "Panoptic PNG", tmp_path)).convert("RGB"))
+    )
+    for segment in shown:
+        assert by_id[segment["id"]]["segmentation"] == segment["segmentation"]
+        assert by_id[segment["id"]]["category_id"] == segment["class_id"] + 1
+        mask = decode_rle(segment["segmentation"])
+        np.testing.assert_array_equal(ids == segment["id"], mask)
+    overlay = Image.open(download(page, "Overlay", tmp_path)).convert("RGB")
+    assert overlay.size == (512, 512)
+    original = np.asarray(Image.open(EXAMPLES / "beach.png").convert("RGB"))
+    assert (np.asarray(overlay) != original).any()
+
+
+def download(page: Page, button: str, folder: Path) -> Path:
+    with page.expect_download() as started:
+        page.get_by_role("button", name=button).click()
+    path = folder / started.value.suggested_filename
+    started.value.save_as(path)
+    return path
+
+
+def test_settings_come_from_the_address_and_a_mistake_is_told(
+    page: Page, server: Server, complaints: list[str]
+) -> None:
+    page.goto(f"{server.url}/#names=rocket,stuff:sand&task=semantic&score=0.2&example=beach")
+    page.reload()
+    wait_for(page, "sand")
+    assert page.get_by_label("Semantic").is_checked()
+    assert page.get_by_role("button", name="sand is stuff").get_attribute("aria-pressed") == "true"
+    name = page.get_by_label("Add names")
+    name.fill("x " * 200)
+    assert complaints == []
+    name.press("Enter")
+    page.locator("#error").wait_for()
+    assert "tokens" in page.locator("#error").inner_text()
+    complaints.clear()  # browsers write every refusal to the console; this one was wanted
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_by_keyboard_alone(browser: Browser, server: Server, scheme: str) -> None:
+    context = browser.new_context(
+        viewport={"width": 390, "height": 844}, color_scheme=scheme, has_touch=True
+    )  # type: ignore[arg-type]
+    context.set_default_timeout(60_000)
+    page = context.new_page()
+    page.goto(server.url)
+    page.get_by_role("button", name="Beach").focus()
+    page.keyboard.press("Enter")
+    page.locator("#work").wait_for()
+    page.wait_for_function("document.activeElement.id === 'name'")
+    page.keyboard.type("rocket,stuff: sand,")
+    wait_for(page, "rocket", "sand")
+    page.keyboard.press("Backspace")
+    page.locator('#legend [data-name="sand"]').wait_for(state="detached")
+    page.locator("#legend .show").first.focus()
+    page.keyboard.press("Space")
+    assert page.evaluate("document.activeElement.getAttribute('aria-pressed')") == "false"
+    width = page.evaluate("document.documentElement.scrollWidth")
+    assert width <= 390
+    assert_accessible(page)
+    context.close()

@@ -72,7 +72,7 @@ def gathered_attention(
     table = torch.cat([*framed, value.new_zeros(batch, tail, heads * value.shape[-1])], dim=1)
 
     size = locations.new_tensor([[width, height] for height, width in shapes])[:, None]
-    corner = (locations.float() * size - 0.5).clamp_(min=-1).minimum(size)
+    corner = (locations * size - 0.5).clamp_(min=-1).minimum(size)
     low = corner.floor()
     right, below = (corner - low).unbind(-1)
     column, row = low.int().unbind(-1)
@@ -107,13 +107,15 @@ class LevelwiseAttention(
         attention_mask: Tensor | None = None,
         encoder_hidden_states: Tensor | None = None,
         position_embeddings: Tensor | None = None,
-        reference_points: Tensor | None = None,
         spatial_shapes_list: list[tuple[int, int]] | None = None,
         **_: Any,
     ) -> tuple[Tensor, Tensor]:
-        """As in transformers: ([B, S, M x D], attention weights [B, S, M, L, P])."""
+        """As in transformers: ([B, S, M x D], attention weights [B, S, M, L, P]).
+
+        transformers' reference points, which it passes in, are the pixels' centres in the model's
+        own precision; here they are made anew in float32.
+        """
         assert encoder_hidden_states is not None
-        assert reference_points is not None
         assert spatial_shapes_list is not None
         if position_embeddings is not None:
             hidden_states = hidden_states + position_embeddings
@@ -124,18 +126,28 @@ class LevelwiseAttention(
         offsets = self.sampling_offsets(hidden_states).unflatten(-1, (*sizes, 2))
         weights = self.attention_weights(hidden_states).unflatten(-1, (self.n_heads, -1))
         weights = weights.softmax(dim=-1).unflatten(-1, sizes[1:])
-        width_height = torch.tensor(
-            [[width, height] for height, width in spatial_shapes_list],
-            dtype=reference_points.dtype,
-            device=reference_points.device,
-        )
-        locations = reference_points[:, :, None, :, None, :] + offsets / width_height[:, None, :]
+        # Positions need float32, whatever the model's precision: in bfloat16 two neighbours are one.
+        offsets, value, sampled = offsets.float(), value.float(), weights.float()
+        sizes_xy = offsets.new_tensor([[width, height] for height, width in spatial_shapes_list])
+        centres = _pixel_centres(spatial_shapes_list, offsets.device)
+        locations = centres[:, None, None, None] + offsets / sizes_xy[:, None]
         on_processor = value.device.type == "cpu" and not torch.is_grad_enabled()
         attend = gathered_attention if on_processor else deformable_attention
         output = attend(
-            value.unflatten(-1, (self.n_heads, -1)), spatial_shapes_list, locations, weights
+            value.unflatten(-1, (self.n_heads, -1)), spatial_shapes_list, locations, sampled
         )
-        return self.output_proj(output), weights
+        return self.output_proj(output.to(hidden_states.dtype)), weights
+
+
+def _pixel_centres(shapes: list[tuple[int, int]], device: torch.device) -> Tensor:
+    """[S, 2]: (x, y) in 0..1 of every position of every level, float32."""
+    levels = []
+    for height, width in shapes:
+        y = (torch.arange(height, device=device) + 0.5) / height
+        x = (torch.arange(width, device=device) + 0.5) / width
+        rows, columns = torch.meshgrid(y, x, indexing="ij")
+        levels.append(torch.stack([columns, rows], dim=-1).flatten(0, 1))
+    return torch.cat(levels)
 
 
 def use_levelwise_attention(model: nn.Module) -> None:

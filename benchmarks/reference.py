@@ -66,9 +66,7 @@ class PublishedFormulation:
         hidden = vision.pre_layrnorm(hidden)
         bias = attention_bias(mask_logits, side, patch, settings.num_attention_heads)
         bias = bias.to(hidden.dtype)
-        for layer, projection in zip(
-            vision.encoder.layers, model.queries.projections, strict=True
-        ):
+        for layer, projection in zip(vision.encoder.layers, model.queries.projections, strict=True):
             hidden = _block(layer, projection, hidden, image.shape[1], bias)
         return clip.visual_projection(vision.post_layernorm(hidden[:, image.shape[1] :]))
 
@@ -110,9 +108,7 @@ def plain_mask2former(segmenter: nn.Module) -> Any:
 def attention_bias(mask_logits: Tensor, side: int, patch: int, heads: int) -> Tensor:
     """0 where a token may attend and -inf elsewhere: [B*N, 1+P+Q, 1+P+Q] float."""
     batch, queries = mask_logits.shape[:2]
-    resized = F.interpolate(
-        mask_logits.float(), (side, side), mode="bilinear", align_corners=False
-    )
+    resized = F.interpolate(mask_logits.float(), (side, side), mode="bilinear", align_corners=False)
     covered = F.max_pool2d(resized, patch).flatten(2) > 0
     tokens = 1 + covered.shape[-1]
     bias = mask_logits.new_zeros(batch, tokens + queries, tokens + queries)

@@ -58,7 +58,7 @@ def gathered_attention(
     what processors do fastest in this library is called an embedding bag. The levels are framed
     with zeros, where samples outside end up.
     """
-    batch, positions, heads, levels, points = weights.shape
+    batch, positions, heads = weights.shape[:3]
     framed, starts, rows = [], [], 0
     per_level = value.flatten(2).split([height * width for height, width in shapes], dim=1)
     for (height, width), level in zip(shapes, per_level, strict=True):
@@ -126,7 +126,7 @@ class LevelwiseAttention(
         offsets = self.sampling_offsets(hidden_states).unflatten(-1, (*sizes, 2))
         weights = self.attention_weights(hidden_states).unflatten(-1, (self.n_heads, -1))
         weights = weights.softmax(dim=-1).unflatten(-1, sizes[1:])
-        # Positions need float32, whatever the model's precision: in bfloat16 two neighbours are one.
+        # Positions need float32 in any model: in bfloat16 two neighbours are one.
         offsets, value, sampled = offsets.float(), value.float(), weights.float()
         sizes_xy = offsets.new_tensor([[width, height] for height, width in spatial_shapes_list])
         centres = _pixel_centres(spatial_shapes_list, offsets.device)

@@ -23,6 +23,7 @@ MAX_LINES = 400
 ORDER = (
     "errors",
     "devices",
+    "hub",
     "configuration",
     "data",
     "render",
@@ -34,7 +35,9 @@ ORDER = (
     "model",
     "encoding",
     "convert",
+    "parts",
     "result",
+    "segments",
     "segmenter",
     "training",
     "serve",

@@ -12,16 +12,15 @@ Shapes: B pictures, Q proposals, H W the padded frame, h w = H/4 W/4, E embeddin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, PreTrainedModel
-from transformers.utils import logging
 
 from masqclip.clip.classifier import class_log_probs
 from masqclip.clip.masked_vision import (
@@ -31,6 +30,7 @@ from masqclip.clip.masked_vision import (
     encode_image,
     patch_visibility,
 )
+from masqclip.clip.queries_file import load_queries, save_queries
 from masqclip.configuration import MasQClipConfig
 from masqclip.decoding.instance import decode_instance
 from masqclip.decoding.masks import resize_masks
@@ -38,8 +38,9 @@ from masqclip.decoding.panoptic import decode_panoptic
 from masqclip.decoding.semantic import decode_semantic, semantic_scores
 from masqclip.errors import MasqclipError
 from masqclip.export.coco import masks_to_rle
+from masqclip.proposals.adapters import build_proposer
 from masqclip.proposals.base import Proposals, object_log_scores
-from masqclip.proposals.mask2former import Mask2FormerProposer, mask2former_config
+from masqclip.proposals.segmenters import SegmenterProposer
 
 
 @dataclass
@@ -91,11 +92,7 @@ class MasQClipModel(PreTrainedModel):
     def __init__(self, config: MasQClipConfig) -> None:
         super().__init__(config)
         self.clip = CLIPModel(CLIPConfig(**config.clip_config))
-        if config.proposer_type != "mask2former":
-            raise MasqclipError(
-                f"proposer_type is {config.proposer_type!r}; this version knows 'mask2former'"
-            )
-        self.proposer = Mask2FormerProposer(mask2former_config(config.proposer_config))
+        self.proposer = build_proposer(config.proposer_type, config.proposer_config)
         self.queries = MaskQueries(self.clip.vision_model)
         self.queries.start(self.clip.vision_model, config.query_start)  # type: ignore[arg-type]
         self.clip.requires_grad_(False)
@@ -108,27 +105,42 @@ class MasQClipModel(PreTrainedModel):
     def from_parts(
         cls,
         clip: CLIPModel,
-        proposer: Mask2FormerProposer,
+        proposer: SegmenterProposer,
         **settings: Any,
     ) -> MasQClipModel:
         """Join a CLIP and a proposer that exist already; the queries are untuned (MaskCLIP).
 
         Args:
-            clip: the frozen CLIP.
-            proposer: makes the masks.
+            clip: the CLIP, which is frozen; it becomes a part of the model.
+            proposer: makes the masks; it becomes a part of the model.
             settings: of `MasQClipConfig`, for instance ``shortest_edge``.
         """
         learned = {"logit_scale": min(100.0, float(clip.logit_scale.detach().exp()))}
         config = MasQClipConfig(
             clip_config=clip.config.to_dict(),
+            proposer_type=proposer.config.model_type,
             proposer_config=proposer.config.to_dict(),
             **(learned | settings),
         )
-        model = cls(config)
-        model.clip.load_state_dict(clip.state_dict())
-        model.proposer.load_state_dict(proposer.state_dict())
-        model.queries.start(model.clip.vision_model, config.query_start)  # type: ignore[arg-type]
+        with torch.device("meta"):
+            model = cls(config)
+        model.clip = clip.requires_grad_(False)
+        model.proposer = proposer
+        model.queries = MaskQueries(clip.vision_model)
+        model.queries.start(clip.vision_model, config.query_start)  # type: ignore[arg-type]
         return model.eval()
+
+    def save_queries(self, path: str | Path) -> None:
+        """Write what MasQ-Tuning learned as an add-on to this model's CLIP (`queries_file`)."""
+        save_queries(path, self.queries, self.clip.vision_model)
+
+    def load_queries(self, path: str | Path) -> None:
+        """Take over an add-on.
+
+        Raises:
+            MasqclipError: it was tuned on another CLIP, or is no add-on.
+        """
+        load_queries(path, self.queries, self.clip.vision_model)
 
     def propose(self, pixel_values: Tensor, pixel_mask: Tensor) -> Proposals:
         """Masks and object scores.
@@ -324,20 +336,6 @@ class MasQClipModel(PreTrainedModel):
             ]
             results.append({"segmentation": found.segment_map, "segments_info": info})
         return results
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Hold back transformers' progress bars and advice: what matters is said by our own errors."""
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _size(target_sizes: Sequence[tuple[int, int]] | None, index: int) -> tuple[int, int] | None:

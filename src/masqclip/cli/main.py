@@ -28,6 +28,7 @@ VERBS = (
     ("segment", "masqclip.cli.segment:app", "Find what names describe in pictures, and mask it."),
     ("data", "masqclip.cli.data:app", "Make data: the miniature world of stickers."),
     ("train", "masqclip.cli.train:app", "Train a model, stage by stage."),
+    ("convert", "masqclip.cli.convert:app", "Make a model of a published checkpoint."),
     ("info", "masqclip.cli.info:app", "Say what is installed and which models there are."),
 )
 

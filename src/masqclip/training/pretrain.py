@@ -27,10 +27,10 @@ from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
+from masqclip.clip.loading import load_clip
 from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.data.coco import CocoCaptions
 from masqclip.errors import MasqclipError
-from masqclip.model import quiet_transformers
 from masqclip.training.sampling import step_indices
 from masqclip.training.settings import PretrainSettings
 
@@ -143,20 +143,6 @@ class PretrainStage:
         """Write the CLIP and its tokenizer in Hugging Face's format."""
         self.module.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-
-
-def load_clip(folder: str | Path) -> CLIPModel:
-    """Load a CLIP in float32 from a folder or the Hub.
-
-    Raises:
-        MasqclipError: there is none.
-    """
-    try:
-        with quiet_transformers():
-            return CLIPModel.from_pretrained(str(folder), dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise MasqclipError(f"no CLIP can be loaded from {str(folder)!r}: {reason}") from error
 
 
 def normalise(pixels: Tensor) -> Tensor:

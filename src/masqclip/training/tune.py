@@ -21,6 +21,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from masqclip.clip.classifier import clip_logits
+from masqclip.clip.loading import load_clip
 from masqclip.clip.masked_vision import MaskQueries
 from masqclip.clip.text import TextEncoder
 from masqclip.clip.tokenizer import load_tokenizer
@@ -29,9 +30,9 @@ from masqclip.data.coco import CocoPanoptic
 from masqclip.data.transforms import flip, pad, resize
 from masqclip.encoding import resized_size
 from masqclip.errors import MasqclipError
-from masqclip.model import MasQClipModel, quiet_transformers
+from masqclip.hub import quiet_transformers
+from masqclip.model import MasQClipModel
 from masqclip.proposals.mask2former import Mask2FormerProposer
-from masqclip.training.pretrain import load_clip
 from masqclip.training.sampling import step_indices
 from masqclip.training.settings import TuneSettings
 

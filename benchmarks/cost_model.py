@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -91,28 +92,30 @@ def _cost(against: str, x: Sequence[float], runs: Sequence[Callable[[], Any]]) -
     peaks = [0.0 for _ in runs]
     for _ in range(REPEATS):
         for i, run in enumerate(runs):
-            before = _reset_peak()
+            before = reset_peak()
             started = time.perf_counter()
             run()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             seconds[i].append(time.perf_counter() - started)
-            peaks[i] = max(peaks[i], _peak() - before)
+            peaks[i] = max(peaks[i], peak() - before)
     medians = [statistics.median(values) for values in seconds]
     slope, start = np.polyfit(np.asarray(x, float), medians, 1)
     fit = f"{1000 * start:.1f} ms + {1000 * slope:.4g} ms x {against.split(',')[0].split(' (')[0]}"
     return {"against": against, "x": list(x), "seconds": medians, "bytes": peaks, "fit": fit}
 
 
-def _reset_peak() -> float:
+def reset_peak() -> float:
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         return float(torch.cuda.memory_allocated())
+    ctypes.CDLL(None).malloc_trim(0)  # what was freed counts no longer
     Path("/proc/self/clear_refs").write_text("5")
     return _status("VmRSS")
 
 
-def _peak() -> float:
+def peak() -> float:
+    """The most bytes in use since `reset_peak`."""
     if torch.cuda.is_available():
         return float(torch.cuda.max_memory_allocated())
     return _status("VmHWM")

@@ -36,7 +36,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 import reference
-from cost_model import measure_costs
+from cost_model import measure_costs, peak, reset_peak
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.images import find_images, read_image
 from masqclip.decoding.instance import decode_instance
@@ -70,23 +70,30 @@ class Clock:
     def __init__(self, device: torch.device) -> None:
         self.cuda = device.type == "cuda"
         self.seconds: dict[str, list[float]] = {}
+        self.processor: dict[str, list[float]] = {}
 
     def time(self, stage: str, run: Callable[[], Any]) -> Any:
         """Run a stage, and keep how long it took."""
         self._wait()
-        started = time.perf_counter()
+        started, worked = time.perf_counter(), time.process_time()
         result = run()
         self._wait()
         self.seconds.setdefault(stage, []).append(time.perf_counter() - started)
+        self.processor.setdefault(stage, []).append(time.process_time() - worked)
         return result
 
     def _wait(self) -> None:
         if self.cuda:
             torch.cuda.synchronize()
 
-    def medians(self, skip: int = 1) -> dict[str, float]:
-        """Median seconds; the first `skip` rounds warm up."""
-        return {name: statistics.median(values[skip:]) for name, values in self.seconds.items()}
+    def medians(self, *, processor: bool = False) -> dict[str, float]:
+        """Median seconds by the clock or of the processor; the first round has warmed up."""
+        kept = self.processor if processor else self.seconds
+        stages = {name: statistics.median(values[1:]) for name, values in kept.items()}
+        for task in ("semantic", "instance", "panoptic"):
+            parts = ("read", "proposer", "masked CLIP", task)
+            stages[f"whole, {task}"] = sum(stages[part] for part in parts)
+        return stages
 
 
 class Subject:
@@ -182,11 +189,8 @@ def compare(subject: Subject, rounds: int) -> dict[str, Any]:
         "logit difference": float((logits["ours"] - logits["reference"]).abs().max())
     }
     for side, clock in clocks.items():
-        medians = clock.medians()
-        for task in ("semantic", "instance", "panoptic"):
-            parts = ("read", "proposer", "masked CLIP", task)
-            medians[f"whole, {task}"] = sum(medians[part] for part in parts)
-        result[side] = medians
+        result[side] = clock.medians()
+        result[f"{side}, processor"] = clock.medians(processor=True)
     return result
 
 
@@ -221,21 +225,9 @@ def peak_memory(side: Side, arguments: tuple[Any, ...], queue: Any) -> None:
     model, device, dtype, picture, names, threads = arguments
     torch.set_num_threads(threads)
     subject = Subject(load(model, device, dtype), picture, names)
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        subject.run(side, Clock(device))
-        queue.put(torch.cuda.max_memory_allocated() - before)
-        return
-    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is that of loading
-    before = _status("VmRSS")
+    before = reset_peak()
     subject.run(side, Clock(device))
-    queue.put(max(_status("VmHWM") - before, 0))
-
-
-def _status(key: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(key))
+    queue.put(peak() - before)
 
 
 def agreement(folder: Path, device: torch.device, dtype: torch.dtype, scenes: int) -> float:

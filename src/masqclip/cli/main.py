@@ -29,6 +29,7 @@ VERBS = (
     ("data", "masqclip.cli.data:app", "Make data: the miniature world of stickers."),
     ("train", "masqclip.cli.train:app", "Train a model, stage by stage."),
     ("convert", "masqclip.cli.convert:app", "Make a model of a published checkpoint."),
+    ("bench", "masqclip.cli.bench:app", "Say how fast a model is on this machine."),
     ("info", "masqclip.cli.info:app", "Say what is installed and which models there are."),
 )
 

@@ -130,12 +130,13 @@ def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
     # Folded at every call: a percent of the convolution's work, and never out of date.
     assert norm.running_var is not None
     assert norm.running_mean is not None
-    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
-    weight = convolution.weight * scale.view(-1, 1, 1, 1)
+    scale = norm.weight.float() / (norm.running_var.float() + norm.eps).sqrt()
+    weight = (convolution.weight * scale.view(-1, 1, 1, 1)).to(x.dtype)
+    bias = (norm.bias - norm.running_mean * scale).to(x.dtype)
     if x.is_contiguous(memory_format=torch.channels_last):
         weight = weight.contiguous(memory_format=torch.channels_last)
     return F.conv2d(
-        x, weight, norm.bias - norm.running_mean * scale, convolution.stride, convolution.padding,
+        x, weight, bias, convolution.stride, convolution.padding,
         convolution.dilation, convolution.groups,
     )  # fmt: skip
 

@@ -33,6 +33,7 @@ ORDER = (
     "decoding",
     "evaluation",
     "model",
+    "acceleration",
     "encoding",
     "convert",
     "parts",

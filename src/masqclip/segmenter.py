@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from masqclip.acceleration import compile_model
 from masqclip.clip.text import TextEncoder
 from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.clip.vocabulary import Vocabulary
@@ -173,6 +174,14 @@ class Segmenter:
         """Write the model and its tokenizer as a folder for `from_pretrained`."""
         self.model.save_pretrained(folder)
         self.text.tokenizer.save_pretrained(folder)
+
+    def compile(self) -> None:
+        """Compile the model for this machine, with CUDA graphs where there is a GPU.
+
+        Each frame size takes minutes when it first comes, so this pays for many pictures of few
+        sizes.
+        """
+        compile_model(self.model)
 
     @property
     def device(self) -> torch.device:

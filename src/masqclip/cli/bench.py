@@ -48,6 +48,7 @@ def bench(
     device: Annotated[str | None, Parameter(metavar="NAME")] = None,
     dtype: Literal["float32", "bfloat16", "float16"] | None = None,
     rounds: Annotated[int, Parameter(metavar="N")] = 5,
+    compile: Annotated[bool, Parameter(show_default=False)] = False,
     json: Annotated[bool, Parameter(show_default=False)] = False,
 ) -> int:
     """Time a model's parts on this machine.
@@ -60,6 +61,7 @@ def bench(
         device: cpu, cuda, cuda:1 or mps; the default is the best there is.
         dtype: The precision to compute in; the default suits the device.
         rounds: Measured runs, of which the median counts; one more warms up.
+        compile: Compile the model first, as "masqclip segment --compile" does.
         json: Print one JSON document.
     """
     batches = batch_size or [1, 4]
@@ -73,11 +75,14 @@ def bench(
     where = choose_device(device)
     precision = choose_dtype(dtype, where)
     segmenter = Segmenter.from_pretrained(model, device=where, dtype=precision)
+    if compile:
+        segmenter.compile()
     height, width = _size(size, segmenter)
     rows = [measure(segmenter, (height, width), vocabulary, count, rounds) for count in batches]
     facts = {
         "model": model, "device": str(where), "dtype": str(precision).removeprefix("torch."),
-        "height": height, "width": width, "threads": torch.get_num_threads(), "results": rows,
+        "height": height, "width": width, "compiled": compile,
+        "threads": torch.get_num_threads(), "results": rows,
     }  # fmt: skip
     if json:
         sys.stdout.write(json_module.dumps(facts) + "\n")

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from masqclip.clip.masked_vision import ImageTokens
 from masqclip.model import MasQClipModel
+from masqclip.proposals.base import Proposals
 
 MASK_STEP = 20
 
@@ -31,10 +32,9 @@ def compile_model(model: MasQClipModel, *, backend: str = "inductor") -> None:
     options: dict[str, Any] = {"backend": backend, "dynamic": False}
     if graphs:
         options["mode"] = "reduce-overhead"
-    propose, encode, embed = (
-        torch.compile(function, **options)
-        for function in (model.propose, model.encode_image, model.embed_masks)
-    )
+    propose: Any = torch.compile(model.propose, **options)
+    encode: Any = torch.compile(model.encode_image, **options)
+    embed: Any = torch.compile(model.embed_masks, **options)
 
     def embed_padded(tokens: ImageTokens, mask_logits: Tensor) -> Tensor:
         count = mask_logits.shape[1]
@@ -42,24 +42,22 @@ def compile_model(model: MasQClipModel, *, backend: str = "inductor") -> None:
         padded = F.pad(mask_logits, (0, 0, 0, 0, 0, -count % MASK_STEP), value=-1.0)
         return _kept(embed(tokens, padded), graphs)[:, :count]
 
-    def propose_kept(*args: Tensor) -> Any:
-        proposals = propose(*args)
+    def propose_kept(pixel_values: Tensor, pixel_mask: Tensor) -> Proposals:
+        proposals: Proposals = propose(pixel_values, pixel_mask)
         proposals.mask_logits = _kept(proposals.mask_logits, graphs)
         proposals.object_logits = _kept(proposals.object_logits, graphs)
         return proposals
 
-    def encode_kept(pixels: Tensor) -> ImageTokens:
-        tokens = encode(pixels)
+    def encode_kept(pixel_values: Tensor) -> ImageTokens:
+        tokens: ImageTokens = encode(pixel_values)
         return ImageTokens(
             tuple(_kept(key, graphs) for key in tokens.keys),
             tuple(_kept(value, graphs) for value in tokens.values),
         )
 
-    model.propose, model.encode_image, model.embed_masks = (  # type: ignore[method-assign]
-        propose_kept,
-        encode_kept,
-        embed_padded,
-    )
+    model.propose = propose_kept  # type: ignore[method-assign]
+    model.encode_image = encode_kept  # type: ignore[method-assign]
+    model.embed_masks = embed_padded  # type: ignore[method-assign]
 
 
 def _kept(result: Tensor, graphs: bool) -> Tensor:

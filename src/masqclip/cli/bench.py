@@ -7,6 +7,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
@@ -126,7 +127,7 @@ def measure(
     encode = _median(segmenter, lambda: encode_pictures(segmenter.model, images), rounds)
     row: dict[str, Any] = {"batch_size": batch_size, "encode": encode / batch_size}
     for task in ("panoptic", "semantic"):
-        row[task] = _median(segmenter, lambda task=task: segmenter(encoded, words, task), rounds)
+        row[task] = _median(segmenter, partial(segmenter, encoded, words, task), rounds)
     return row | {"pictures_per_second": 1 / (row["encode"] + row["panoptic"])}
 
 

@@ -34,6 +34,7 @@ ORDER = (
     "result",
     "evaluation",
     "model",
+    "acceleration",
     "encoding",
     "convert",
     "parts",

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,8 +15,10 @@ from torch import Tensor
 
 from masqclip.clip.masked_vision import ImageTokens
 from masqclip.configuration import MasQClipConfig
-from masqclip.data.images import LoadedImage
+from masqclip.data.images import LoadedImage, read_image
 from masqclip.decoding.masks import ResizedMasks
+from masqclip.model import MasQClipModel
+from masqclip.proposals.base import Proposals, object_log_scores
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,90 @@ class EncodedImage:
         """Mask logits at the picture's own size, made as they are read."""
         size = (self.image.height, self.image.width)
         return ResizedMasks(self.mask_logits, self.frame_size, self.resized, size)
+
+
+Picture = LoadedImage | EncodedImage
+
+
+def read_ahead(images: Iterable[Any], batch_size: int) -> Iterator[list[Picture]]:
+    """Batches of pictures; a thread reads the next one while this one is worked on.
+
+    Args:
+        images: anything that `read_image` takes, and encoded pictures, which pass.
+        batch_size: pictures at a time.
+
+    Raises:
+        MasqclipError: a picture cannot be read; those of the batches before are out already.
+    """
+    source = iter(images)
+    with ThreadPoolExecutor(1, thread_name_prefix="read") as reader:
+
+        def next_batch() -> Future[list[Picture]]:
+            batch = list(islice(source, batch_size))
+            return reader.submit(lambda: [read_picture(image) for image in batch])
+
+        pending = next_batch()
+        while batch := pending.result():
+            pending = next_batch()
+            yield batch
+
+
+def read_picture(image: Any) -> Picture:
+    """A picture as it can be encoded; what is encoded already passes."""
+    return image if isinstance(image, EncodedImage) else read_image(image)
+
+
+@torch.inference_mode()
+def encode_pictures(
+    model: MasQClipModel, images: Sequence[Picture], *, min_object_score: float = 0.0
+) -> list[EncodedImage]:
+    """Run proposer and CLIP over pictures; those whose frames have one size go together.
+
+    Args:
+        model: on any device.
+        images: what is encoded already is returned as it is.
+        min_object_score: proposals below it do not enter CLIP and are left out. A proposal scores
+            at most its object score under any name, so results above this score are the same.
+    """
+    encoded = {i: image for i, image in enumerate(images) if isinstance(image, EncodedImage)}
+    loaded = {i: image for i, image in enumerate(images) if isinstance(image, LoadedImage)}
+    framed = {i: frame_picture(image.pixels, model.config) for i, image in loaded.items()}
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for i, (frame, _) in framed.items():
+        groups.setdefault(tuple(frame.shape), []).append(i)
+    for shape, members in groups.items():
+        pixels = torch.stack([framed[i][0] for i in members]).to(model.device)
+        inside = torch.zeros(len(members), *shape[1:], dtype=torch.bool, device=model.device)
+        for row, i in enumerate(members):
+            height, width = framed[i][1]
+            inside[row, :height, :width] = True
+        proposals = _promising(model.propose(pixels, inside), min_object_score)
+        tokens = model.encode_image(pixels)
+        embeddings = model.embed_masks(tokens, proposals.mask_logits)
+        for row, i in enumerate(members):
+            encoded[i] = EncodedImage(
+                image=loaded[i],
+                mask_logits=proposals.mask_logits[row].float(),
+                object_logits=proposals.object_logits[row].float(),
+                mask_embeddings=embeddings[row].float(),
+                tokens=tokens.select(slice(row, row + 1)),
+                frame_size=(shape[1], shape[2]),
+                resized=framed[i][1],
+            )
+    return [encoded[i] for i in range(len(images))]
+
+
+def _promising(proposals: Proposals, min_object_score: float) -> Proposals:
+    """The proposals of a batch that can matter, in their order; as many for each picture."""
+    if min_object_score <= 0:
+        return proposals
+    scores = object_log_scores(proposals.object_logits.float()).exp()
+    count = max(1, int((scores >= min_object_score).sum(dim=1).max()))
+    chosen = scores.topk(min(count, scores.shape[1])).indices.sort(dim=1).values[..., None]
+    return Proposals(
+        proposals.mask_logits.take_along_dim(chosen[..., None], dim=1),
+        proposals.object_logits.take_along_dim(chosen, dim=1),
+    )
 
 
 def resized_size(height: int, width: int, config: MasQClipConfig) -> tuple[int, int]:

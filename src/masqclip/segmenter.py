@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from masqclip.acceleration import compile_model
 from masqclip.clip.text import TextEncoder
 from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.clip.vocabulary import Vocabulary
-from masqclip.data.images import LoadedImage, find_images, read_image
+from masqclip.data.images import find_images
 from masqclip.devices import choose_device, choose_dtype
-from masqclip.encoding import EncodedImage, frame_masks, frame_picture
+from masqclip.encoding import (
+    EncodedImage,
+    encode_pictures,
+    frame_masks,
+    read_ahead,
+    read_picture,
+)
 from masqclip.errors import MasqclipError
 from masqclip.hub import find_weights, quiet_transformers
 from masqclip.model import MasQClipModel
@@ -169,6 +175,14 @@ class Segmenter:
         self.model.save_pretrained(folder)
         self.text.tokenizer.save_pretrained(folder)
 
+    def compile(self) -> None:
+        """Compile the model for this machine, with CUDA graphs where there is a GPU.
+
+        Each frame size takes minutes when it first comes, so this pays for many pictures of few
+        sizes.
+        """
+        compile_model(self.model)
+
     @property
     def device(self) -> torch.device:
         """Where the model is."""
@@ -204,8 +218,7 @@ class Segmenter:
         words = self._words(vocabulary, stuff, distractors)
         if isinstance(image, (list, tuple)):
             return list(self.stream(image, words, task, min_score=min_score))
-        encoded = image if isinstance(image, EncodedImage) else self.encode(image)
-        return self._decode(encoded, words, task, min_score)
+        return next(self.stream([image], words, task, min_score=min_score))
 
     def stream(
         self,
@@ -226,14 +239,15 @@ class Segmenter:
         on what else is in its batch.
         """
         words = self._words(vocabulary, stuff, distractors)
-        source = iter(find_images([images]) if isinstance(images, str | Path) else images)
-        while batch := list(islice(source, batch_size)):
-            for encoded in self._encode_batch(batch):
+        source = find_images([images]) if isinstance(images, str | Path) else images
+        least = _least_object_score(task, min_score)
+        for batch in read_ahead(source, batch_size):
+            for encoded in encode_pictures(self.model, batch, min_object_score=least):
                 yield self._decode(encoded, words, task, min_score)
 
     def encode(self, image: Any) -> EncodedImage:
         """Run the proposer and CLIP over a picture, for any number of calls that follow."""
-        return self._encode_batch([image])[0]
+        return encode_pictures(self.model, [read_picture(image)])[0]
 
     def encode_batch(self, images: Sequence[Any]) -> list[EncodedImage]:
         """`encode` several pictures together: those whose frames have one size share the work."""
@@ -252,7 +266,7 @@ class Segmenter:
         Raises:
             MasqclipError: the masks' size is not the picture's.
         """
-        encoded = image if isinstance(image, EncodedImage) else self._encode_batch([image])[0]
+        encoded = image if isinstance(image, EncodedImage) else self.encode(image)
         size = (encoded.image.height, encoded.image.width)
         given = torch.as_tensor(masks)
         if given.ndim != 3 or tuple(given.shape[1:]) != size:
@@ -293,41 +307,6 @@ class Segmenter:
             return self.text.embed_vocabulary(words)
 
     @torch.inference_mode()
-    def _encode_batch(self, images: Sequence[Any]) -> list[EncodedImage]:
-        """Encode pictures; those whose frames have one size go together."""
-        encoded: dict[int, EncodedImage] = {}
-        loaded: dict[int, LoadedImage] = {}
-        for i, image in enumerate(images):
-            if isinstance(image, EncodedImage):
-                encoded[i] = image
-            else:
-                loaded[i] = read_image(image)
-        framed = {i: frame_picture(image.pixels, self.model.config) for i, image in loaded.items()}
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for i, (frame, _) in framed.items():
-            groups.setdefault(tuple(frame.shape), []).append(i)
-        for shape, members in groups.items():
-            pixels = torch.stack([framed[i][0] for i in members]).to(self.device)
-            inside = torch.zeros(len(members), *shape[1:], dtype=torch.bool, device=self.device)
-            for row, i in enumerate(members):
-                height, width = framed[i][1]
-                inside[row, :height, :width] = True
-            proposals = self.model.propose(pixels, inside)
-            tokens = self.model.encode_image(pixels)
-            embeddings = self.model.embed_masks(tokens, proposals.mask_logits)
-            for row, i in enumerate(members):
-                encoded[i] = EncodedImage(
-                    image=loaded[i],
-                    mask_logits=proposals.mask_logits[row].float(),
-                    object_logits=proposals.object_logits[row].float(),
-                    mask_embeddings=embeddings[row].float(),
-                    tokens=tokens.select(slice(row, row + 1)),
-                    frame_size=(shape[1], shape[2]),
-                    resized=framed[i][1],
-                )
-        return [encoded[i] for i in range(len(images))]
-
-    @torch.inference_mode()
     def _decode(
         self, encoded: EncodedImage, words: Vocabulary, task: Task, min_score: float | None
     ) -> Segmentation:
@@ -353,3 +332,10 @@ class Segmenter:
             segments=segments,
             notes=encoded.image.notes,
         )
+
+
+def _least_object_score(task: Task, min_score: float | None) -> float:
+    """The object score below which a proposal is not heard: in a semantic vote all are."""
+    if task == "semantic":
+        return 0.0
+    return MIN_SCORE if min_score is None else min_score

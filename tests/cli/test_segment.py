@@ -159,7 +159,7 @@ def test_many_in_batches_from_folders_and_globs(
     assert len(calls.loaded) == 1
     assert "4 pictures segmented; overlays and JSON in masqclip-out" in capsys.readouterr().out
     assert run("two", "-v", "cat", "--recursive", "--quiet") == 0
-    assert sorted(calls.batches[-2] + calls.batches[-1]) == ["x.png", "y.png"]
+    assert sorted(calls.batches[-1]) == ["x.png", "y.png"]
     assert capsys.readouterr() == ("", "")
 
 
@@ -271,8 +271,8 @@ def test_a_bad_picture_among_many(calls: Calls, capsys: pytest.CaptureFixture[st
     assert run("a.png", "gone.png", "b.png", "c.png", "-v", "cat", "--json") == 2
     shown, errors = capsys.readouterr()
     documents = [json.loads(line) for line in shown.splitlines()]
-    assert [document["source"] for document in documents] == ["gone.png", "a.png", "b.png", "c.png"]
-    assert ["error" in document for document in documents] == [True, False, True, False]
+    failed = {document["source"]: "error" in document for document in documents}
+    assert failed == {"gone.png": True, "a.png": False, "b.png": True, "c.png": False}
     lines = errors.splitlines()
     assert "gone.png" in lines[0]
     assert "b.png" in lines[1]

@@ -12,7 +12,7 @@ from torch import Tensor
 from masqclip.decoding.instance import decode_instance
 from masqclip.decoding.masks import ResizedMasks
 from masqclip.decoding.panoptic import decode_panoptic
-from masqclip.decoding.semantic import decode_semantic
+from masqclip.decoding.semantic import decode_semantic, semantic_scores
 
 
 def drawn(*pictures: list[str]) -> Tensor:
@@ -108,3 +108,20 @@ def test_a_large_picture_is_decoded_in_little_memory() -> None:
     decode_instance(source, log_probs, top_k=10)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     assert grown < 200, f"peak memory grew by {grown:.0f} MB"
+
+
+@pytest.mark.parametrize("size", [(5, 7), (16, 32), (40, 70), (33, 97)])
+@pytest.mark.parametrize("sharpness", [0.2, 3.0])
+def test_tiles_find_the_winners_of_all_classes(size: tuple[int, int], sharpness: float) -> None:
+    """Classes that are left out of a tile could not have won there, whatever their number."""
+    torch.manual_seed(0)
+    masks = 6 * torch.randn(12, 1, 1) + sharpness * torch.randn(12, *size)
+    log_probs = torch.randn(12, 400).mul(sharpness).log_softmax(dim=1)
+    scores = semantic_scores(masks, log_probs)
+    found = decode_semantic(masks, log_probs)
+    best, winner = scores.max(dim=0)
+    torch.testing.assert_close(found.scores, best)
+    # Rounding may order equals differently; nothing else may.
+    chosen = scores.gather(0, found.class_map[None])[0]
+    torch.testing.assert_close(chosen, best)
+    assert (found.class_map == winner).float().mean() > 0.999

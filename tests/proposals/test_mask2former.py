@@ -51,7 +51,7 @@ def test_proposals_are_at_stride_four_after_every_layer(backbone: str) -> None:
         assert layer.mask_logits.shape == (2, 5, 16, 24)
         assert layer.object_logits.shape == (2, 5, 2)
     final = proposer(pixels, torch.ones(2, 64, 96, dtype=torch.bool))
-    assert torch.equal(final.mask_logits, layers[-1].mask_logits)
+    torch.testing.assert_close(final.mask_logits, layers[-1].mask_logits)
 
 
 @torch.no_grad()

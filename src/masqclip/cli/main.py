@@ -32,6 +32,7 @@ VERBS = (
     ("evaluate", "masqclip.cli.evaluate:app", "Measure a model on a dataset: AP, mIoU, PQ."),
     ("convert", "masqclip.cli.convert:app", "Make a model of a published checkpoint."),
     ("serve", "masqclip.cli.serve:app", "Serve a model over HTTP, with a page for people."),
+    ("bench", "masqclip.cli.bench:app", "Say how fast a model is on this machine."),
     ("info", "masqclip.cli.info:app", "Say what is installed and which models there are."),
 )
 

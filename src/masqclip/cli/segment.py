@@ -5,8 +5,12 @@ from __future__ import annotations
 import json as json_module
 import os
 import sys
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -80,6 +84,16 @@ class _Failures:
                 _print_json({"source": source, "error": str(error)})
 
 
+@dataclass(frozen=True)
+class _Written:
+    """A result whose files are being written."""
+
+    path: Path
+    result: Segmentation
+    notes: tuple[str, ...]
+    document: Future[dict[str, Any]]
+
+
 @app.default
 def segment(
     *images: Annotated[str, Parameter(name="IMAGE")],
@@ -100,7 +114,8 @@ def segment(
     quiet: Annotated[bool, Parameter(alias="-q", show_default=False)] = False,
     device: Annotated[str | None, Parameter(metavar="NAME")] = None,
     dtype: Literal["float32", "bfloat16", "float16"] | None = None,
-    batch_size: Annotated[int, Parameter(metavar="N")] = 1,
+    batch_size: Annotated[int, Parameter(metavar="N")] = 4,
+    compile: Annotated[bool, Parameter(show_default=False)] = False,
 ) -> int:
     """Find what the names describe in pictures, and mask it.
 
@@ -127,7 +142,9 @@ def segment(
         quiet: Print errors only.
         device: cpu, cuda, cuda:1 or mps; the default is the best there is.
         dtype: The precision to compute in; the default suits the device.
-        batch_size: Pictures at a time: more is faster on a GPU and takes more memory.
+        batch_size: Pictures at a time: more is faster and takes more memory.
+        compile: Compile the model first: minutes for each size of picture, then faster; for
+            thousands of pictures on a GPU.
     """
     if not images:
         raise MasqclipError("no picture given: masqclip segment IMAGE... --vocabulary NAMES")
@@ -154,20 +171,36 @@ def segment(
             failures.add(source, error)
             steps.advance()
         files = dict(zip(paths, plan_files(paths, out, task), strict=True))
-        for batch in _read_batches(paths, batch_size, None if total == 1 else failures):
-            segmenter = segmenter or _load_segmenter(model, parts, device, dtype)
-            results = segmenter.stream(
-                batch.values(), words, task, batch_size=batch_size, min_score=min_score
-            )
-            for path, result in zip(batch, results, strict=True):
-                notes = tuple(dict.fromkeys((*batch[path].notes, *result.notes)))
-                document = _write(files[path], path, result, notes, model=model, overlay=overlay)
-                with steps.paused():
-                    if json:
-                        _print_json(document)
-                    elif not quiet:
-                        _print_found(path, result, notes)
-                steps.advance()
+
+        def tell(written: _Written) -> None:
+            document = written.document.result()
+            with steps.paused():
+                if json:
+                    _print_json(document)
+                elif not quiet:
+                    _print_found(written.path, written.result, written.notes)
+            steps.advance()
+
+        # Drawing and writing go on beside the model's work on the next pictures.
+        with ThreadPoolExecutor(1, thread_name_prefix="write") as writer:
+            waiting: deque[_Written] = deque()
+            for batch in _read_batches(paths, batch_size, None if total == 1 else failures):
+                if segmenter is None:
+                    segmenter = _load_segmenter(model, parts, device, dtype)
+                    if compile:
+                        segmenter.compile()
+                results = segmenter.stream(
+                    batch.values(), words, task, batch_size=batch_size, min_score=min_score
+                )
+                for path, result in zip(batch, results, strict=True):
+                    notes = tuple(dict.fromkeys((*batch[path].notes, *result.notes)))
+                    write = partial(_write, files[path], path, result, notes)
+                    future = writer.submit(write, model=model, overlay=overlay)
+                    waiting.append(_Written(path, result, notes, future))
+                    while waiting and (waiting[0].document.done() or len(waiting) > 2 * batch_size):
+                        tell(waiting.popleft())
+            while waiting:
+                tell(waiting.popleft())
     if failures.names:
         raise MasqclipError(_summary(failures.names, total, out))
     if not json and not quiet:
@@ -214,12 +247,10 @@ def _read_batches(
     paths: Sequence[Path], size: int, failures: _Failures | None
 ) -> Iterator[dict[Path, LoadedImage]]:
     """Pictures in batches; a bad one goes to `failures`, or is raised where that is None."""
-    from masqclip.data.images import read_image
-
     batch: dict[Path, LoadedImage] = {}
-    for path in paths:
+    for path, picture in _read_ahead(paths, 2 * size):
         try:
-            batch[path] = read_image(path)
+            batch[path] = picture.result()
         except MasqclipError as error:
             if failures is None:
                 raise
@@ -230,6 +261,18 @@ def _read_batches(
             batch = {}
     if batch:
         yield batch
+
+
+def _read_ahead(paths: Sequence[Path], ahead: int) -> Iterator[tuple[Path, Future[LoadedImage]]]:
+    """Every path with its picture, which a thread reads before it is asked for."""
+    from masqclip.data.images import read_image
+
+    with ThreadPoolExecutor(1, thread_name_prefix="read") as reader:
+        todo = iter(paths)
+        started = deque((path, reader.submit(read_image, path)) for path in islice(todo, ahead))
+        while started:
+            yield started.popleft()
+            started.extend((path, reader.submit(read_image, path)) for path in islice(todo, 1))
 
 
 def _parts(

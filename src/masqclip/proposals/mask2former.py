@@ -29,6 +29,7 @@ from masqclip.errors import MasqclipError
 from masqclip.hub import quiet_transformers
 from masqclip.proposals.base import Proposals
 from masqclip.proposals.deformable import use_levelwise_attention
+from masqclip.proposals.mask2former_inference import fold_batch_norms, propose
 from masqclip.proposals.segmenters import SegmenterProposer, object_logits
 
 
@@ -51,6 +52,7 @@ class Mask2FormerProposer(SegmenterProposer):
     def adopt(self, segmenter: PreTrainedModel) -> None:
         """See `SegmenterProposer`."""
         use_levelwise_attention(segmenter)
+        fold_batch_norms(segmenter)
         # Without it transformers' forward drops the states that the class logits are read from.
         segmenter.config.use_auxiliary_loss = True
         super().adopt(segmenter)
@@ -63,7 +65,10 @@ class Mask2FormerProposer(SegmenterProposer):
 
     def forward(self, pixel_values: Tensor, pixel_mask: Tensor | None = None) -> Proposals:
         """Propose masks for [B, 3, H, W] normalised pixels; `pixel_mask` is not needed."""
-        return self.layer_proposals(pixel_values)[-1]
+        if self.training or self.config.pre_norm:
+            return self.layer_proposals(pixel_values)[-1]
+        mask_logits, class_logits = propose(self.segmenter, pixel_values)
+        return Proposals(mask_logits, object_logits(class_logits))
 
     def layer_proposals(self, pixel_values: Tensor) -> list[Proposals]:
         """Proposals after every decoder layer, learned queries first, for deep supervision."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from typing import Protocol
 
 import numpy as np
@@ -164,6 +165,7 @@ def _draw_mask(
     canvas.paste(mix(colour, _WHITE, 0.6), at, inside)
 
 
+@cache
 def _ramp(zero: int, full: int) -> list[int]:
     """A table of 256 values: 0 at one grey value, 255 at another, straight between."""
     return [round(255 * min(max((v - zero) / (full - zero), 0.0), 1.0)) for v in range(256)]

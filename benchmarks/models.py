@@ -1,0 +1,56 @@
+"""The models that are measured: the shipped one, and the published sizes with random weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import CLIPConfig, CLIPModel, Mask2FormerConfig, ResNetConfig
+from transformers.initialization import no_init_weights
+
+from masqclip.clip.tokenizer import load_tokenizer
+from masqclip.model import MasQClipModel
+from masqclip.proposals.mask2former import Mask2FormerProposer
+from masqclip.segmenter import Segmenter
+
+
+def full_size(*, queries: int = 100, **settings: Any) -> Segmenter:
+    """ViT-L/14 at 336 pixels and Mask2Former with a ResNet-50, with random weights.
+
+    Args:
+        queries: proposals a picture.
+        settings: of the model's configuration, such as ``shortest_edge``.
+    """
+    vision = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,
+              "num_attention_heads": 16, "image_size": 336, "patch_size": 14}  # fmt: skip
+    text = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
+            "num_attention_heads": 12}  # fmt: skip
+    backbone = ResNetConfig(out_features=["stage1", "stage2", "stage3", "stage4"])
+    config = Mask2FormerConfig(backbone_config=backbone, num_labels=1, num_queries=queries)
+    with no_init_weights():
+        clip = CLIPModel(CLIPConfig(vision_config=vision, text_config=text, projection_dim=768))
+    proposer = Mask2FormerProposer(config)
+    _draw(clip)
+    for module in proposer.modules():
+        if hasattr(module, "sampling_offsets"):  # they start as if there were nothing to learn
+            nn.init.normal_(module.sampling_offsets.weight, std=0.05)
+            nn.init.normal_(module.attention_weights.weight, std=0.05)
+    with no_init_weights():
+        model = MasQClipModel.from_parts(clip.eval(), proposer.eval(), **settings)
+    return Segmenter(model, load_tokenizer(), name="full size")
+
+
+@torch.no_grad()
+def _draw(clip: CLIPModel) -> None:
+    """Weights of a trained tower's size, fast: the same block of numbers, rolled on."""
+    numbers = torch.randn(1 << 20)
+    for i, parameter in enumerate(clip.parameters()):
+        if parameter.ndim < 2:
+            continue  # biases and norms are as they start
+        repeats = -(-parameter.numel() // numbers.numel())
+        flat = numbers.roll(977 * i).repeat(repeats)[: parameter.numel()]
+        parameter.copy_(flat.view_as(parameter)).mul_(parameter.shape[-1] ** -0.5)
+    for layer in (clip.vision_model.pre_layrnorm, clip.vision_model.post_layernorm):
+        nn.init.ones_(layer.weight)
+        nn.init.zeros_(layer.bias)

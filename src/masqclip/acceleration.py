@@ -1,0 +1,65 @@
+"""Compiling a model: `torch.compile`, and on CUDA its graphs, over shapes that stay.
+
+What is compiled are the three functions that a picture passes: proposer, CLIP's image path and the
+path of the masks. Each distinct frame size is compiled once, which takes minutes, so this pays
+where many pictures of few sizes come. Masks are padded to a multiple of `MASK_STEP`, because their
+number changes from picture to picture and every new number would be a new shape.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from masqclip.clip.masked_vision import ImageTokens
+from masqclip.model import MasQClipModel
+from masqclip.proposals.base import Proposals
+
+MASK_STEP = 20
+
+
+def compile_model(model: MasQClipModel, *, backend: str = "inductor") -> None:
+    """Compile a model's inference in place; results stay the same up to rounding.
+
+    Args:
+        model: on the device that it is to run on.
+        backend: of `torch.compile`. On CUDA the default records graphs as well.
+    """
+    graphs = backend == "inductor" and model.device.type == "cuda"
+    options: dict[str, Any] = {"backend": backend, "dynamic": False}
+    if graphs:
+        options["mode"] = "reduce-overhead"
+    propose: Any = torch.compile(model.propose, **options)
+    encode: Any = torch.compile(model.encode_image, **options)
+    embed: Any = torch.compile(model.embed_masks, **options)
+
+    def embed_padded(tokens: ImageTokens, mask_logits: Tensor) -> Tensor:
+        count = mask_logits.shape[1]
+        # Mask class tokens do not see one another, so empty masks beside them change nothing.
+        padded = F.pad(mask_logits, (0, 0, 0, 0, 0, -count % MASK_STEP), value=-1.0)
+        return _kept(embed(tokens, padded), graphs)[:, :count]
+
+    def propose_kept(pixel_values: Tensor, pixel_mask: Tensor) -> Proposals:
+        proposals: Proposals = propose(pixel_values, pixel_mask)
+        proposals.mask_logits = _kept(proposals.mask_logits, graphs)
+        proposals.object_logits = _kept(proposals.object_logits, graphs)
+        return proposals
+
+    def encode_kept(pixel_values: Tensor) -> ImageTokens:
+        tokens: ImageTokens = encode(pixel_values)
+        return ImageTokens(
+            tuple(_kept(key, graphs) for key in tokens.keys),
+            tuple(_kept(value, graphs) for value in tokens.values),
+        )
+
+    model.propose = propose_kept  # type: ignore[method-assign]
+    model.encode_image = encode_kept  # type: ignore[method-assign]
+    model.embed_masks = embed_padded  # type: ignore[method-assign]
+
+
+def _kept(result: Tensor, graphs: bool) -> Tensor:
+    """A graph writes its next results over these, so they are copied out of it."""
+    return result.clone() if graphs else result

@@ -188,8 +188,17 @@ class Segmenter:
             for encoded in self._encode_batch(batch):
                 yield self._decode(encoded, words, task, min_score)
 
-    def encode(self, image: Any) -> EncodedImage:
-        """Run the proposer and CLIP over a picture, for any number of calls that follow."""
+    def encode(self, image: Any) -> Any:
+        """Run the proposer and CLIP over a picture, for any number of calls that follow.
+
+        Args:
+            image: a picture, or a list of them, which go through the model together.
+
+        Returns:
+            An `EncodedImage`, or a list of them for a list.
+        """
+        if isinstance(image, (list, tuple)):
+            return self._encode_batch(image)
         return self._encode_batch([image])[0]
 
     def embed_masks(self, image: Any, masks: Any) -> Tensor:

@@ -19,13 +19,18 @@ from cyclopts import App, CycloptsError, Parameter
 
 from masqclip import __version__
 from masqclip.cli.console import print_error
-from masqclip.errors import MasqclipError
+from masqclip.errors import MasqclipError, is_out_of_memory
 
 DEBUG_FLAG = "--debug"
 
 # The verb, the App behind it ("module:attribute"; its name is the verb's), and its one line.
 VERBS = (
     ("segment", "masqclip.cli.segment:app", "Find what names describe in pictures, and mask it."),
+    (
+        "batch",
+        "masqclip.cli.batch:app",
+        "Segment millions of pictures, on this machine or a cluster.",
+    ),
     ("data", "masqclip.cli.data:app", "Make data: the miniature world of stickers."),
     ("train", "masqclip.cli.train:app", "Train a model, stage by stage."),
     ("info", "masqclip.cli.info:app", "Say what is installed and which models there are."),
@@ -82,7 +87,7 @@ def main(tokens: Sequence[str] | None = None) -> int:
         print_error(str(error))
         return 2
     except (MemoryError, RuntimeError) as error:
-        if debug or not _is_out_of_memory(error):
+        if debug or not is_out_of_memory(error):
             raise
         print_error("out of memory: give smaller pictures, --batch-size 1, or --device cpu")
         return 2
@@ -95,14 +100,6 @@ def main(tokens: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return code if isinstance(code, int) else 0
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # torch has a class for GPUs; of the CPU's allocator only the message tells.
-    names = (type(error).__name__, str(error))
-    return isinstance(error, MemoryError) or any(
-        sign in name for name in names for sign in ("OutOfMemory", "not enough memory", "allocate")
-    )
 
 
 if __name__ == "__main__":

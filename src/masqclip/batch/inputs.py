@@ -103,7 +103,7 @@ def _expand(source: str) -> tuple[str, list[tuple[str, str]]]:
             files = [
                 (_key(source, name), _address(filesystem, name))
                 for name in names
-                if not filesystem.isdir(name)
+                if not name.rpartition("/")[2].startswith(".") and not filesystem.isdir(name)
             ]
         else:
             raise MasqclipError(f"{source}: no such file or folder")

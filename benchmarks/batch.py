@@ -29,9 +29,11 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from masqclip.batch.shards import JobFolder
+
 VOCABULARY = "stickers"
 OTHER_VOCABULARY = "rocket, tulip, car, snake, penguin, stuff: sand"
-SHARD = 50
+SHARD = int(os.environ.get("SHARD", "50"))
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -153,10 +155,18 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 
 def some(images: Path, number: int, folder: Path) -> Path:
     """A folder with the first so many pictures."""
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for path in sorted(images.iterdir())[:number]:
         shutil.copy(path, folder / path.name)
     return folder
+
+
+def calm(folder: Path, work: Path, words: list[str]) -> dict[str, Any]:
+    """An undisturbed run; one that an earlier command left in the same --work serves again."""
+    if JobFolder(str(work / "calm")).is_planned():
+        return {"seconds": "see the first command"}
+    return run_batch(*words, "-o", str(work / "calm"))
 
 
 # One process, as good as it gets: what `masqclip batch` is compared with
@@ -270,7 +280,7 @@ def kill(images: Path, work: Path, number: int) -> dict[str, Any]:
     """kill -9 of an encoder, then of the driver; the rerun must equal an undisturbed run."""
     folder = some(images, number, work / "images")
     words = [str(folder), "-v", VOCABULARY, "--shard-size", str(SHARD)]
-    document: dict[str, Any] = {"undisturbed": run_batch(*words, "-o", str(work / "calm"))}
+    document: dict[str, Any] = {"undisturbed": calm(folder, work, words)}
     out = work / "killed"
     process = subprocess.Popen(command("batch", *words, "-o", str(out), "-q"))
     watched = Processes(process.pid)
@@ -299,9 +309,8 @@ def kill(images: Path, work: Path, number: int) -> dict[str, Any]:
 def corrupt(images: Path, work: Path, number: int) -> dict[str, Any]:
     """1 % of the inputs broken in six ways; the rest must be as without them."""
     folder = some(images, number, work / "images")
-    calm = run_batch(
-        str(folder), "-v", VOCABULARY, "-o", str(work / "calm"), "--shard-size", str(SHARD)
-    )
+    words = [str(folder), "-v", VOCABULARY, "--shard-size", str(SHARD)]
+    undisturbed = calm(folder, work, words)
     names = sorted(path.name for path in folder.iterdir())
     listed = [str(folder / name) for name in names]
     spoiled = random.Random(0).sample(names, max(6, number // 100))
@@ -311,13 +320,13 @@ def corrupt(images: Path, work: Path, number: int) -> dict[str, Any]:
         SPOIL[kinds[name]](folder / name)
     (work / "list.txt").write_text("\n".join(listed))
     run = run_batch(
-        str(work / "list.txt"), "-v", VOCABULARY, "-o", str(work / "out"),
+        str(work / "list.txt"), "-v", VOCABULARY, "-o", str(work / "corrupt"),
         "--shard-size", str(SHARD),
     )  # fmt: skip
-    found = {Path(row["key"]).name: row for row in rows(work / "out")}
+    found = {Path(row["key"]).name: row for row in rows(work / "corrupt")}
     intact = {Path(row["key"]).name: row for row in rows(work / "calm")}
     return {
-        "runs": [calm, run],
+        "runs": [undisturbed, run],
         "rows": len(found),
         "broken": {name: (kinds[name], found[name]["error"]) for name in spoiled},
         "all_reported": all(found[name]["error"] for name in spoiled),
@@ -371,7 +380,7 @@ def cluster(images: Path, work: Path, number: int) -> dict[str, Any]:
     """Two nodes of a core each, started apart; the same command, with --ray-address."""
     folder = some(images, number, work / "images")
     words = [str(folder), "-v", VOCABULARY, "--shard-size", str(SHARD)]
-    calm = run_batch(*words, "-o", str(work / "calm"))
+    undisturbed = calm(folder, work, words)
     ray = str(Path(sys.executable).parent / "ray")
     node = ["--num-cpus=1", "--object-store-memory=300000000", "--disable-usage-stats", "--block"]
     address = "127.0.0.1:6399"
@@ -383,15 +392,15 @@ def cluster(images: Path, work: Path, number: int) -> dict[str, Any]:
                 subprocess.Popen([ray, "start", *words_of_node, *node], stdout=subprocess.DEVNULL)
             )
             time.sleep(15)
-        run = run_batch(*words, "-o", str(work / "out"), "--ray-address", address)
+        run = run_batch(*words, "-o", str(work / "cluster"), "--ray-address", address)
     finally:
         for process in reversed(nodes):
             process.terminate()
             process.wait()
     return {
-        "alone": calm,
+        "alone": undisturbed,
         "two_nodes": run,
-        "bytes_equal": digests(work / "calm") == digests(work / "out"),
+        "bytes_equal": digests(work / "calm") == digests(work / "cluster"),
     }
 
 
@@ -405,15 +414,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4, help="slices of the single process's run")
     parser.add_argument("--batch-size", type=int, default=8, help="of the single process")
     parser.add_argument("--out", type=Path, help="of single")
+    parser.add_argument("--work", type=Path, help="keep what is written, in this empty folder")
     given = parser.parse_args()
     if given.what == "single":
         print(json.dumps(single(given.images, given.out, given.batch_size)))
         return
     with tempfile.TemporaryDirectory() as folder:
+        work = given.work or Path(folder)
         if given.what == "pace":
-            document = pace(given.images, Path(folder), given.rounds, given.batch_size)
+            document = pace(given.images, work, given.rounds, given.batch_size)
         else:
-            document = globals()[given.what](given.images, Path(folder), given.number)
+            document = globals()[given.what](given.images, work, given.number)
     print(json.dumps(document, indent=1))
 
 

@@ -62,7 +62,9 @@ def test_a_picture_named_twice_is_listed_once(folder: Path) -> None:
 
 def test_other_file_systems() -> None:
     memory = fsspec.filesystem("memory")
-    memory.pipe({"/pictures/x.png": png(1), "/pictures/y.png": png(2), "/list.txt": b"pictures/x.png\n"})
+    memory.pipe(
+        {"/pictures/x.png": png(1), "/pictures/y.png": png(2), "/list.txt": b"pictures/x.png\n"}
+    )
     try:
         kind, items = list_items(["memory://pictures"])
         assert dict(read_items(kind, list(items))) == {

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import socket
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -135,6 +137,8 @@ def connected(machines: Machines, most: int) -> Iterator[Pools]:
             "include_dashboard": False,
             "object_store_memory": machines.object_store or LOCAL_STORE_BYTES * (workers + 1),
         }
+    else:
+        _check_address(machines.address)
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -148,6 +152,19 @@ def connected(machines: Machines, most: int) -> Iterator[Pools]:
         yield Pools.fit(machines, cpus, gpus, most)
     finally:
         ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Ray itself tries an address where nobody answers for minutes; ten seconds are enough."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not port.isdigit():
+        return  # "auto", and whatever else only Ray can resolve
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise MasqclipError(
+            f"--ray-address {address}: no Ray cluster answers ({error.strerror or error})"
+        ) from error
 
 
 def _round(
@@ -227,6 +244,15 @@ def _stages(folder: JobFolder, settings: JobSettings, shards: list[int], pools: 
 
 def _rows(dataset: Any) -> Iterator[dict[str, Any]]:
     """What comes out of the last stage: a row a part, as each is done."""
+    import ray
+
     columns = [name for name in PART.names if name != "payload"]
-    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
-        yield from batch.select(columns).to_pylist()
+    try:
+        for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+            yield from batch.select(columns).to_pylist()
+    except ray.exceptions.RayError as error:
+        # A model that cannot be loaded, or a name that it cannot read: every worker says the same.
+        told = re.findall(rf"{MasqclipError.__name__}: (.*)", str(error))
+        if not told:
+            raise
+        raise MasqclipError(told[-1].strip()) from error

@@ -291,6 +291,8 @@ class Namer:
     ) -> None:
         self.folder, self.settings = folder, settings
         self.segmenter = load_segmenter(settings, device, threads)
+        # A name that the model cannot read is found before the first picture, not in every shard.
+        self.segmenter.text.embed_vocabulary(settings.vocabulary)
 
     def __call__(self, row: pa.Table) -> pa.Table:
         """Name the masks of one part and write its records."""

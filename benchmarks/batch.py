@@ -2,6 +2,7 @@
 
     masqclip data stickers --sprites sprites --images 2000 --seed 2000 --out scenes
     python benchmarks/batch.py pace scenes/images         # equal output, throughput, memory, stages
+    python benchmarks/batch.py stages scenes/images       # what each stage costs an image
     python benchmarks/batch.py kill scenes/images         # kill -9 of a worker, then of the driver
     python benchmarks/batch.py corrupt scenes/images      # 1 % broken inputs, six kinds
     python benchmarks/batch.py embeddings scenes/images   # a second vocabulary, without the images
@@ -404,10 +405,93 @@ def cluster(images: Path, work: Path, number: int) -> dict[str, Any]:
     }
 
 
+def stages(images: Path, work: Path, number: int) -> dict[str, Any]:
+    """What each stage costs an image, in one thread: milliseconds of the processor, and bytes."""
+    import pyarrow.parquet as pq
+    import torch
+    from PIL import Image
+
+    from masqclip.batch import worker
+    from masqclip.batch.inputs import list_items
+    from masqclip.batch.shards import JobSettings
+    from masqclip.batch.worker import FLOATS_PER_PIXEL, Encoder, Namer, Part, read_shard
+    from masqclip.clip.vocabulary import Vocabulary
+
+    folder = some(images, number, work / "images")
+    kind, items = list_items([str(folder)])
+    settings = JobSettings(
+        (str(folder),), kind, "masqclip-mini", Vocabulary.parse(VOCABULARY),
+        save_embeddings=True, shard_size=number,
+    )  # fmt: skip
+    job = JobFolder(str(work / "job"))
+    job.plan(settings, items)
+    encoder, namer = Encoder(job, settings, "cpu", 1), Namer(job, settings, "cpu", 1)
+    times: dict[str, float] = defaultdict(float)
+
+    def spend(stage: str, start: float) -> float:
+        now = time.process_time()
+        times[stage] += now - start
+        return now
+
+    import pyarrow as pa
+
+    reader = read_shard(pa.table({"shard": [0]}), folder=job, settings=settings)
+    parts, handed = 0, 0
+    while True:
+        at = time.process_time()
+        row = next(reader, None)
+        if row is None:
+            break
+        at = spend("read and decode", at)
+        encoded = encoder(row)
+        at = spend("encode, keep embeddings", at)
+        handed += encoded.nbytes
+        done = namer(encoded)
+        at = spend("name, write", at)
+        assert Part.from_row(done).failure is None
+        parts += 1
+    at = time.process_time()
+    job.commit(0, parts, settings)
+    spend("commit", at)
+    # A photograph's size on the wire and what it takes to decode, for the model of costs.
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(1, 3, 60, 80, generator=generator)
+    photo = torch.nn.functional.interpolate(coarse, size=(480, 640), mode="bicubic").clamp(0, 1)
+    noisy = (photo + 0.05 * torch.randn(photo.shape, generator=generator)).clamp(0, 1)
+    path = work / "photo.jpg"
+    Image.fromarray((noisy[0].permute(1, 2, 0) * 255).byte().numpy()).save(path, quality=90)
+    at = time.process_time()
+    for _ in range(40):
+        worker.read_image(path.read_bytes())
+    jpeg = (time.process_time() - at) / 40
+    files = {name: (work / "job" / name / "00000000.parquet") for name in ("shards", "embeddings")}
+    return {
+        "milliseconds_an_image": {k: round(1e3 * v / number, 2) for k, v in times.items()},
+        "bytes_an_image": {k: round(v.stat().st_size / number) for k, v in files.items()},
+        "bytes_between_encode_and_name": round(handed / number),
+        "rows": pq.ParquetFile(files["shards"]).metadata.num_rows,
+        "jpeg_640x480": {"milliseconds": round(1e3 * jpeg, 2), "bytes": path.stat().st_size},
+        "floats_a_pixel": {"assumed": FLOATS_PER_PIXEL, **_peak(encoder.segmenter)},
+    }
+
+
+def _peak(segmenter: Any) -> dict[str, float]:
+    """Floats a pixel that a batch really takes at its peak, from two batches' growth."""
+    import resource
+
+    import numpy as np
+
+    peaks = []
+    for number in (1, 16, 48):
+        segmenter.encode([np.zeros((128, 128, 3), np.uint8)] * number)
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    return {"measured": round((peaks[2] - peaks[1]) / (48 - 16) / 4 / 128**2, 1)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument(
-        "what", choices=["single", "pace", "kill", "corrupt", "embeddings", "cluster"]
+        "what", choices=["single", "pace", "stages", "kill", "corrupt", "embeddings", "cluster"]
     )
     parser.add_argument("images", type=Path)
     parser.add_argument("--number", type=int, default=400, help="pictures, for all but pace")

@@ -37,7 +37,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def quiet_ray() -> None:
-    os.environ["RAY_memory_monitor_refresh_ms"] = "0"  # a full machine is not this test's matter
+    os.environ["RAY_memory_monitor_refresh_ms"] = "0"  # noqa: SIM112  a full machine is not this test's matter
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -6,15 +6,17 @@ are those read from the pictures, to the last bit. A table holds no pixels.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 
-from masqclip.clip.masked_vision import ImageTokens
 from masqclip.data.images import LoadedImage
-from masqclip.encoding import EncodedImage
+
+if TYPE_CHECKING:  # the stages that only read and write have no need of torch
+    import torch
+
+    from masqclip.encoding import EncodedImage
 
 _FLOATS = pa.list_(pa.float32())
 #: Q proposals, h w their grid, E the embedding size; arrays are flat, in C order.
@@ -58,6 +60,9 @@ def encoded_row(key: str, encoded: EncodedImage, *, pixels: bool = False) -> dic
 
 def encoded_image(table: pa.Table, index: int, device: torch.device) -> EncodedImage:
     """The picture of a row, ready to be named; its tokens are gone, and so may its pixels be."""
+    from masqclip.clip.masked_vision import ImageTokens
+    from masqclip.encoding import EncodedImage
+
     height, width = table["height"][index].as_py(), table["width"][index].as_py()
     if "pixels" in table.column_names:
         buffer = table["pixels"][index].as_buffer()
@@ -83,5 +88,7 @@ def _flat(values: torch.Tensor) -> np.ndarray:
 
 
 def _tensor(table: pa.Table, name: str, index: int, device: torch.device) -> torch.Tensor:
+    import torch
+
     values = table[name][index].values.to_numpy(zero_copy_only=True)
     return torch.from_numpy(values.copy()).to(device)  # a table's own memory is read-only

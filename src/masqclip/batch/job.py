@@ -1,6 +1,6 @@
 """Running a job: Ray Data streams the missing shards through the stages of `worker`.
 
-    read (tasks) -> encode (actors) -> name (actors) -> commit (a task for each whole shard)
+    read (tasks) -> encode (actors) -> name (actors) -> commit (an actor, whole shards)
 
 Every stage has a pool of its own; Ray Data holds a stage back while the next one is behind, and
 starts again what dies. Only rows of a few bytes come back to the driver, and it works in rounds,
@@ -25,7 +25,7 @@ from masqclip.errors import MasqclipError, require
 
 SHARDS_PER_ROUND = 4096
 LOCAL_STORE_BYTES = 256 << 20  # of Ray's shared memory, for each worker of a local run
-COMMITS_AT_A_TIME = 16
+COMMITS_AT_A_TIME = 4
 
 
 @dataclass(frozen=True)
@@ -167,13 +167,26 @@ def _check_address(address: str) -> None:
         ) from error
 
 
+class Committer:
+    """The last stage: an actor whose threads put whole shards together."""
+
+    def __init__(self, folder: JobFolder, settings: JobSettings) -> None:
+        self.folder, self.settings = folder, settings
+
+    def commit(self, shard: int, parts: int) -> dict[str, Any]:
+        """See `JobFolder.commit`."""
+        return self.folder.commit(shard, parts, self.settings)
+
+
 def _round(
     folder: JobFolder, settings: JobSettings, shards: list[int], pools: Pools
 ) -> Iterator[int]:
     """Do these shards; the number of bad pictures of each, as it is settled."""
     import ray
 
-    commit = ray.remote(num_cpus=0, max_retries=3)(JobFolder.commit)
+    committer = ray.remote(
+        num_cpus=0, max_restarts=-1, max_task_retries=3, max_concurrency=COMMITS_AT_A_TIME
+    )(Committer).remote(folder, settings)
     parts: dict[int, int] = defaultdict(int)  # shard -> parts that are written
     whole: dict[int, int] = {}  # shard -> parts in all, once the last is there
     given_up: set[int] = set()
@@ -191,7 +204,7 @@ def _round(
         if row["last"]:
             whole[shard] = row["part"] + 1
         if parts[shard] == whole.get(shard):
-            commits.append(commit.remote(folder, shard, parts.pop(shard), settings))
+            commits.append(committer.commit.remote(shard, parts.pop(shard)))
         if commits:
             waiting = len(commits) > COMMITS_AT_A_TIME
             ready, commits = ray.wait(commits, timeout=None if waiting else 0)

@@ -234,6 +234,9 @@ def pace(images: Path, work: Path, rounds: int, batch_size: int) -> dict[str, An
     document["single"] = {"seconds": round(seconds, 1), "cpu_seconds": round(cpu, 1), "runs": alone}
     document["throughput_ratio"] = round(seconds / document["batch"]["seconds"], 3)
     document["cpu_ratio"] = round(cpu / document["batch"]["cpu_seconds_all"], 3)
+    times = sorted(path.stat().st_mtime for path in (work / "out" / "_manifest").iterdir())
+    steady = (len(times) - 1) * SHARD / (times[-1] - times[0])  # without the start and the end
+    document["steady_ratio"] = round(steady * seconds / len(paths), 3)
     expected = {}
     for i in range(rounds):
         for row in _read(work / f"single{i}"):

@@ -95,7 +95,8 @@ def coco_document(rows: Iterable[dict[str, Any]], words: Vocabulary, first_id: i
         words: its names, in order, are the categories; ``id`` counts from 1.
         first_id: the ``image_id`` of the first row. Annotation ids are unique within the file.
     """
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for image_id, row in enumerate(rows, first_id):
         image = {"id": image_id, "file_name": row["key"]}
         if row["error"] is not None:

@@ -6,6 +6,7 @@ moved. What a killed process leaves there is swept away by the next run.
 
 from __future__ import annotations
 
+import io
 import os
 import uuid
 from collections.abc import Iterator
@@ -54,9 +55,9 @@ class Store:
         self.filesystem.invalidate_cache()
         return bool(self.filesystem.exists(self.path(name)))
 
-    def open(self, name: str) -> BinaryIO:
+    def open(self, name: str) -> io.BufferedIOBase:
         """A file to read, at any position."""
-        return cast(BinaryIO, self.filesystem.open(self.path(name), "rb"))
+        return cast(io.BufferedIOBase, self.filesystem.open(self.path(name), "rb"))
 
     def read(self, name: str) -> bytes:
         """The bytes of a file."""

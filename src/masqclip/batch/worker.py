@@ -317,7 +317,7 @@ class Namer:
             result = self.segmenter(
                 encoded,
                 settings.vocabulary,
-                settings.task,  # type: ignore[arg-type]
+                settings.task,
                 min_score=settings.min_score,
             )
             rows.append(result_record(key, result))

@@ -1,10 +1,11 @@
 """Put a trained model into the package: half precision, with its card.
 
     python benchmarks/ship.py --run runs/mini --sentences runs/sentences --clip runs/clip \
-        --teacher runs/teacher --report report.json --unseen unseen.json --name masqclip-mini
+        --teacher runs/teacher --held-out heldout/untuned --held-out heldout/tuned \
+        --unseen unseen/untuned --unseen unseen/tuned --name masqclip-mini
 
-The card's figures are read from the reports that `miniature.py` wrote and the run folders' own
-progress files; nothing in it is typed by hand.
+The card's figures are read from the folders that `masqclip evaluate --out` wrote, whose names are
+their titles, and from the run folders' own progress files; nothing in it is typed by hand.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 import masqclip
 from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.data.files import write_atomically
+from masqclip.evaluation.report import read_column
 from masqclip.model import MasQClipModel
 
 SUMMARY = (
@@ -31,8 +33,8 @@ def main(
     sentences: Path,
     clip: Path,
     teacher: Path,
-    report: Path,
-    unseen: Path,
+    held_out: list[Path],
+    unseen: list[Path],
     name: str = "masqclip-mini",
 ) -> None:
     """Write src/masqclip/models/NAME.
@@ -42,8 +44,8 @@ def main(
         sentences: the folder of the first pretraining run.
         clip: the folder of the second one.
         teacher: the folder of the proposer's run.
-        report: figures on held-out scenes, from miniature.py.
-        unseen: figures on scenes of the studio that no training saw.
+        held_out: measurements on held-out scenes.
+        unseen: measurements on scenes of the studio that no training saw.
         name: of the model.
     """
     folder = Path(masqclip.__file__).parent / "models" / name
@@ -64,12 +66,26 @@ def main(
             stage: {"steps": done["steps"], "minutes": round(done["seconds"] / 60, 1)}
             for stage, done in stages.items()
         },
-        "held_out": json.loads(report.read_text()),
-        "unseen_studio": json.loads(unseen.read_text()),
+        "held_out": _figures(held_out),
+        "unseen_studio": _figures(unseen),
     }
     write_atomically(folder / "model_card.json", (json.dumps(card, indent=1) + "\n").encode())
     size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
     print(f"{folder}: {size:.1f} MB")
+
+
+def _figures(folders: list[Path]) -> dict[str, dict[str, float]]:
+    """The figures of all tasks of each measurement, by its folder's name."""
+    columns = [read_column(folder) for folder in folders]
+    return {
+        column.title: {
+            name: value
+            for figures in column.figures.values()
+            for name, value in figures.items()
+            if value is not None
+        }
+        for column in columns
+    }
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ MAX_LINES = 400
 ORDER = (
     "errors",
     "devices",
+    "hub",
     "configuration",
     "data",
     "render",
@@ -30,19 +31,22 @@ ORDER = (
     "proposals",
     "clip",
     "decoding",
+    "result",
     "evaluation",
     "model",
     "encoding",
     "convert",
-    "result",
+    "parts",
+    "segments",
     "segmenter",
+    "labelling",
     "training",
     "serve",
     "batch",
     "cli",
 )
 # What is built on the package: of these, only the command line knows, and nobody knows it.
-LEAVES = ("training", "serve", "batch", "cli")
+LEAVES = ("labelling", "training", "serve", "batch", "cli")
 # Rooms that stay usable by themselves, and all they may import besides themselves.
 ONLY = {"render": ("errors", "data"), "export": ("errors", "data")}
 

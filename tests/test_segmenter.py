@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from transformers import CLIPModel
 
 from masqclip.configuration import MasQClipConfig
@@ -263,3 +265,31 @@ def test_an_encoded_picture_can_be_given_in_a_list(tiny: Segmenter) -> None:
     assert isinstance(encoded, EncodedImage)
     results = tiny([encoded, noise(40, 40)], NAMES, min_score=0.0)
     assert len(results) == 2
+
+
+def test_an_incomplete_model_is_refused(tiny: Segmenter, tmp_path: Path) -> None:
+    tiny.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["queries.embedding"]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(MasqclipError, match=r"is incomplete: it has no 'queries\.embedding'"):
+        Segmenter.from_pretrained(tmp_path)
+
+
+def test_queries_go_from_one_model_to_another(tiny: Segmenter, tmp_path: Path) -> None:
+    """The halves on their own and an add-on make the same model again."""
+    tiny.model.clip.save_pretrained(tmp_path / "clip")
+    tiny.text.tokenizer.save_pretrained(tmp_path / "clip")
+    tiny.model.proposer.save_pretrained(tmp_path / "proposer")
+    tuned = Segmenter(copy.deepcopy(tiny.model), tiny.text.tokenizer)
+    with torch.no_grad():
+        tuned.model.queries.embedding.normal_()
+    tuned.model.save_queries(tmp_path / "queries.safetensors")
+    parts = (tmp_path / "clip", tmp_path / "proposer")
+    joined = Segmenter.from_parts(*parts, tmp_path / "queries.safetensors")
+    for field in ("shortest_edge", "longest_edge"):
+        setattr(joined.model.config, field, getattr(tuned.model.config, field))
+    expected = tuned.encode(noise(64, 80)).mask_embeddings
+    assert torch.equal(joined.encode(noise(64, 80)).mask_embeddings, expected)
+    untuned = Segmenter.from_parts(*parts)
+    assert not torch.equal(untuned.model.queries.embedding, joined.model.queries.embedding)

@@ -17,6 +17,8 @@ class MasQClipConfig(PretrainedConfig):
         proposer_type: the adapter in `proposals/` that makes the masks.
         proposer_config: what that adapter is built from, as a dictionary.
         query_start: where untrained queries start: ``clip`` (the model is MaskCLIP) or ``random``.
+        clip_input: how CLIP sees the padded frame: ``stretch``ed to its square (published), or in
+            the frame's own ``aspect``, as many patches in all, positions interpolated.
         shortest_edge, longest_edge: a picture is resized, keeping its aspect, until its shorter
             side is `shortest_edge` pixels, or its longer one `longest_edge` if that comes first.
         size_divisor: sides are zero-padded at the bottom right to a multiple of this.
@@ -36,6 +38,7 @@ class MasQClipConfig(PretrainedConfig):
         proposer_type: str = "mask2former",
         proposer_config: dict[str, Any] | None = None,
         query_start: str = "clip",
+        clip_input: str = "stretch",
         shortest_edge: int = 800,
         longest_edge: int = 1333,
         size_divisor: int = 32,
@@ -50,10 +53,13 @@ class MasQClipConfig(PretrainedConfig):
     ) -> None:
         if query_start not in ("clip", "random"):
             raise MasqclipError(f"query_start is {query_start!r}; it is 'clip' or 'random'")
+        if clip_input not in ("stretch", "aspect"):
+            raise MasqclipError(f"clip_input is {clip_input!r}; it is 'stretch' or 'aspect'")
         self.clip_config = clip_config or CLIPConfig().to_dict()
         self.proposer_type = proposer_type
         self.proposer_config = proposer_config or {}
         self.query_start = query_start
+        self.clip_input = clip_input
         self.shortest_edge = shortest_edge
         self.longest_edge = longest_edge
         self.size_divisor = size_divisor

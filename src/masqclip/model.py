@@ -12,16 +12,16 @@ Shapes: B pictures, Q proposals, H W the padded frame, h w = H/4 W/4, E embeddin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, PreTrainedModel
-from transformers.utils import logging
 
 from masqclip.clip.classifier import class_log_probs
 from masqclip.clip.masked_vision import (
@@ -31,6 +31,7 @@ from masqclip.clip.masked_vision import (
     encode_image,
     patch_visibility,
 )
+from masqclip.clip.queries_file import load_queries, save_queries
 from masqclip.configuration import MasQClipConfig
 from masqclip.decoding.instance import decode_instance
 from masqclip.decoding.masks import resize_masks
@@ -38,8 +39,9 @@ from masqclip.decoding.panoptic import decode_panoptic
 from masqclip.decoding.semantic import decode_semantic, semantic_scores
 from masqclip.errors import MasqclipError
 from masqclip.export.coco import masks_to_rle
+from masqclip.proposals.adapters import build_proposer
 from masqclip.proposals.base import Proposals, object_log_scores
-from masqclip.proposals.mask2former import Mask2FormerProposer, mask2former_config
+from masqclip.proposals.segmenters import SegmenterProposer
 
 
 @dataclass
@@ -91,11 +93,7 @@ class MasQClipModel(PreTrainedModel):
     def __init__(self, config: MasQClipConfig) -> None:
         super().__init__(config)
         self.clip = CLIPModel(CLIPConfig(**config.clip_config))
-        if config.proposer_type != "mask2former":
-            raise MasqclipError(
-                f"proposer_type is {config.proposer_type!r}; this version knows 'mask2former'"
-            )
-        self.proposer = Mask2FormerProposer(mask2former_config(config.proposer_config))
+        self.proposer = build_proposer(config.proposer_type, config.proposer_config)
         self.queries = MaskQueries(self.clip.vision_model)
         self.queries.start(self.clip.vision_model, config.query_start)  # type: ignore[arg-type]
         self.clip.requires_grad_(False)
@@ -108,27 +106,42 @@ class MasQClipModel(PreTrainedModel):
     def from_parts(
         cls,
         clip: CLIPModel,
-        proposer: Mask2FormerProposer,
+        proposer: SegmenterProposer,
         **settings: Any,
     ) -> MasQClipModel:
         """Join a CLIP and a proposer that exist already; the queries are untuned (MaskCLIP).
 
         Args:
-            clip: the frozen CLIP.
-            proposer: makes the masks.
+            clip: the CLIP, which is frozen; it becomes a part of the model.
+            proposer: makes the masks; it becomes a part of the model.
             settings: of `MasQClipConfig`, for instance ``shortest_edge``.
         """
         learned = {"logit_scale": min(100.0, float(clip.logit_scale.detach().exp()))}
         config = MasQClipConfig(
             clip_config=clip.config.to_dict(),
+            proposer_type=proposer.config.model_type,
             proposer_config=proposer.config.to_dict(),
             **(learned | settings),
         )
-        model = cls(config)
-        model.clip.load_state_dict(clip.state_dict())
-        model.proposer.load_state_dict(proposer.state_dict())
-        model.queries.start(model.clip.vision_model, config.query_start)  # type: ignore[arg-type]
+        with torch.device("meta"):
+            model = cls(config)
+        model.clip = clip.requires_grad_(False)
+        model.proposer = proposer
+        model.queries = MaskQueries(clip.vision_model)
+        model.queries.start(clip.vision_model, config.query_start)  # type: ignore[arg-type]
         return model.eval()
+
+    def save_queries(self, path: str | Path) -> None:
+        """Write what MasQ-Tuning learned as an add-on to this model's CLIP (`queries_file`)."""
+        save_queries(path, self.queries, self.clip.vision_model)
+
+    def load_queries(self, path: str | Path) -> None:
+        """Take over an add-on.
+
+        Raises:
+            MasqclipError: it was tuned on another CLIP, or is no add-on.
+        """
+        load_queries(path, self.queries, self.clip.vision_model)
 
     def propose(self, pixel_values: Tensor, pixel_mask: Tensor) -> Proposals:
         """Masks and object scores.
@@ -144,26 +157,46 @@ class MasQClipModel(PreTrainedModel):
         return self.proposer(normalised.to(dtype), pixel_mask)
 
     def encode_image(self, pixel_values: Tensor) -> ImageTokens:
-        """CLIP's keys and values of each frame, which is stretched to CLIP's square input.
+        """CLIP's keys and values of each frame, resized to CLIP's input (`clip_size`).
 
         Args:
             pixel_values: [B,3,H,W] RGB in 0..255, zero-padded.
         """
-        side = self.clip.config.vision_config.image_size
-        stretched = F.interpolate(
-            pixel_values / 255, size=(side, side), mode="bicubic", align_corners=False
+        resized = F.interpolate(
+            pixel_values / 255,
+            size=self.clip_size(pixel_values),
+            mode="bicubic",
+            align_corners=False,
+            antialias=self.config.clip_input == "aspect",  # the published stretch has none
         )
         mean = pixel_values.new_tensor(self.config.clip_mean).view(3, 1, 1)
         std = pixel_values.new_tensor(self.config.clip_std).view(3, 1, 1)
-        return encode_image(self.clip.vision_model, ((stretched - mean) / std).to(self.dtype))
+        return encode_image(self.clip.vision_model, ((resized - mean) / std).to(self.dtype))
 
     def embed_masks(self, tokens: ImageTokens, mask_logits: Tensor) -> Tensor:
         """[B,Q,E] embeddings of masks, given as logits [B,Q,h,w] over the padded frame."""
-        vision = self.clip.config.vision_config
-        visible = patch_visibility(
-            mask_logits, image_size=vision.image_size, patch_size=vision.patch_size
+        return embed_masks(self.clip, self.queries, tokens, self.visible_patches(mask_logits))
+
+    def visible_patches(self, mask_logits: Tensor) -> Tensor:
+        """[B,Q,P] bool: the patches of CLIP's input that masks, given as logits, cover."""
+        return patch_visibility(
+            mask_logits,
+            image_size=self.clip_size(mask_logits),
+            patch_size=self.clip.config.vision_config.patch_size,
         )
-        return embed_masks(self.clip, self.queries, tokens, visible)
+
+    def clip_size(self, frame: Tensor) -> tuple[int, int]:
+        """(height, width) in pixels at which CLIP sees a frame, or a map in the frame's aspect.
+
+        The published square, or about as many patches in the frame's own aspect.
+        """
+        vision = self.clip.config.vision_config
+        if self.config.clip_input == "stretch":
+            return vision.image_size, vision.image_size
+        patches = vision.image_size // vision.patch_size
+        slant = math.sqrt(frame.shape[-2] / frame.shape[-1])
+        rows, columns = (max(1, round(patches * factor)) for factor in (slant, 1 / slant))
+        return rows * vision.patch_size, columns * vision.patch_size
 
     def classify(
         self, mask_embeddings: Tensor, text_embeddings: Tensor, num_classes: int
@@ -324,20 +357,6 @@ class MasQClipModel(PreTrainedModel):
             ]
             results.append({"segmentation": found.segment_map, "segments_info": info})
         return results
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Hold back transformers' progress bars and advice: what matters is said by our own errors."""
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _size(target_sizes: Sequence[tuple[int, int]] | None, index: int) -> tuple[int, int] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,10 +17,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from masqclip.data.files import write_atomically
-from masqclip.data.rle import encode_rle
+from masqclip.data.label_maps import ids_to_rgb, png_bytes
+from masqclip.data.rle import decode_rle, encode_rle
 from masqclip.errors import MasqclipError, require
 from masqclip.export.coco import box_xywh, coco_result
-from masqclip.export.panoptic import ids_to_rgb, png_bytes, semantic_png
+from masqclip.export.label_studio import RegionKind, mask_regions
+from masqclip.export.panoptic import semantic_png
+from masqclip.export.yolo import yolo_line
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -163,21 +167,48 @@ class Segmentation:
             ],
         }
 
-    def to_panoptic_png(self, path: str | Path) -> list[dict[str, Any]]:
-        """Write COCO's panoptic PNG, and its ``segments_info`` beside it as JSON.
+    @classmethod
+    def from_json(
+        cls, document: Mapping[str, Any], image: np.ndarray | None = None
+    ) -> Segmentation:
+        """What `to_json` wrote, as it was.
 
-        Returns:
-            The ``segments_info``; ``category_id`` is the name's place in the vocabulary.
-
-        Raises:
-            MasqclipError: the task is not ``panoptic``.
+        Args:
+            document: the JSON, parsed.
+            image: [H,W,3] uint8, the picture, which the JSON does not hold; black unless given.
         """
-        if self.task != "panoptic":
-            raise MasqclipError(f"a {self.task} result is no panoptic map; ask for task='panoptic'")
-        info = [
+        if image is None:
+            shape = (document["height"], document["width"], 3)
+            image = np.broadcast_to(np.uint8(0), shape)
+        segments = (
+            Segment(
+                id=segment["id"],
+                name=segment["name"],
+                class_id=segment["class_id"],
+                score=segment["score"],
+                thing=segment["thing"],
+                mask=decode_rle(segment["segmentation"]),
+            )
+            for segment in document["segments"]
+        )
+        return cls(
+            image=image,
+            task=document["task"],
+            names=tuple(document["vocabulary"]),
+            segments=tuple(segments),
+            notes=tuple(document["notes"]),
+        )
+
+    def segments_info(self, category_ids: list[int] | None = None) -> list[dict[str, Any]]:
+        """What COCO's panoptic format says of each segment; the ids are those of `label_map`.
+
+        Args:
+            category_ids: the dataset's number of each name; its place in the vocabulary by default.
+        """
+        return [
             {
                 "id": segment.id,
-                "category_id": segment.class_id,
+                "category_id": category_ids[segment.class_id] if category_ids else segment.class_id,
                 "name": segment.name,
                 "isthing": int(segment.thing),
                 "score": round(segment.score, 4),
@@ -187,8 +218,28 @@ class Segmentation:
             }
             for segment in self.segments
         ]
-        target = Path(path)
-        write_atomically(target, png_bytes(ids_to_rgb(self.label_map)))
+
+    def panoptic_png(self) -> bytes:
+        """COCO's panoptic PNG: the ids of `label_map` as colours.
+
+        Raises:
+            MasqclipError: the task is not ``panoptic``.
+        """
+        if self.task != "panoptic":
+            raise MasqclipError(f"a {self.task} result is no panoptic map; ask for task='panoptic'")
+        return png_bytes(ids_to_rgb(self.label_map))
+
+    def to_panoptic_png(self, path: str | Path) -> list[dict[str, Any]]:
+        """Write COCO's panoptic PNG, and its ``segments_info`` beside it as JSON.
+
+        Returns:
+            The ``segments_info``; ``category_id`` is the name's place in the vocabulary.
+
+        Raises:
+            MasqclipError: the task is not ``panoptic``.
+        """
+        target, info = Path(path), self.segments_info()
+        write_atomically(target, self.panoptic_png())
         document = json.dumps({"file_name": target.name, "segments_info": info}, indent=1)
         write_atomically(target.with_suffix(".json"), document.encode())
         return info
@@ -221,3 +272,58 @@ class Segmentation:
             class_id=np.array([s.class_id for s in found], int),
             data={"class_name": np.array([s.name for s in found], dtype=object).astype(str)},
         )
+
+    def to_yolo(self) -> list[str]:
+        """Lines of a YOLO segmentation file: the name's place in the vocabulary, and one polygon.
+
+        Parts and holes of a mask are joined by seams.
+        """
+        lines = (yolo_line(segment.mask, segment.class_id) for segment in self.segments)
+        return [line for line in lines if line is not None]
+
+    def to_label_studio(self, kind: RegionKind = "brush") -> list[dict[str, Any]]:
+        """The ``result`` of a Label Studio prediction.
+
+        Args:
+            kind: ``brush`` is exact; ``polygon`` is easier to edit, and its holes are filled.
+        """
+        return [
+            region
+            for segment in self.segments
+            for region in mask_regions(
+                segment.mask,
+                region_id=f"segment-{segment.id}",
+                name=segment.name,
+                score=round(segment.score, 4),
+                kind=kind,
+            )
+        ]
+
+    def to_fiftyone(self) -> Any:
+        """As a label of FiftyOne: `Detections` with masks, or for ``semantic`` a `Segmentation`.
+
+        The values of a `Segmentation`'s mask are places in the vocabulary, counted from 1, because
+        FiftyOne reads 0 as background.
+
+        Raises:
+            MasqclipError: fiftyone is not installed (extra ``fiftyone``).
+        """
+        fo: Any = require("fiftyone", extra="fiftyone", purpose="to_fiftyone")
+        if self.task == "semantic":
+            depth = np.uint8 if len(self.names) < 256 else np.uint16
+            return fo.Segmentation(mask=(self.label_map + 1).astype(depth))
+        height, width = self.image.shape[:2]
+        detections = []
+        for segment in self.segments:
+            x0, y0, x1, y1 = segment.box
+            detections.append(
+                fo.Detection(
+                    label=segment.name,
+                    bounding_box=[
+                        x0 / width, y0 / height, (x1 - x0) / width, (y1 - y0) / height
+                    ],
+                    mask=segment.mask[y0:y1, x0:x1],
+                    confidence=segment.score,
+                )
+            )  # fmt: skip
+        return fo.Detections(detections=detections)

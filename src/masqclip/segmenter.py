@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,17 +24,16 @@ from masqclip.clip.text import TextEncoder
 from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.images import LoadedImage, find_images, read_image
-from masqclip.decoding.instance import decode_instance
-from masqclip.decoding.panoptic import decode_panoptic
-from masqclip.decoding.semantic import decode_semantic
 from masqclip.devices import choose_device, choose_dtype
 from masqclip.encoding import EncodedImage, frame_masks, frame_picture
 from masqclip.errors import MasqclipError
-from masqclip.model import MasQClipModel, quiet_transformers
+from masqclip.hub import find_weights, quiet_transformers
+from masqclip.model import MasQClipModel
+from masqclip.parts import join_parts
 from masqclip.proposals.base import object_log_scores
-from masqclip.result import Segment, Segmentation
+from masqclip.result import Segmentation
+from masqclip.segments import Task, find_segments
 
-Task = Literal["instance", "semantic", "panoptic"]
 Names = Vocabulary | str | Path | Sequence[Any] | Mapping[str, Sequence[str]]
 
 #: What scores less stays unlabelled, unless a call says otherwise: the published object threshold.
@@ -110,10 +109,19 @@ class Segmenter:
                 f"there is no model {str(name_or_path)!r}: give a folder with config.json and "
                 f"model.safetensors, a Hub name such as owner/model, or a shipped one ({shipped})"
             )
+        if not source.is_dir():
+            source = find_weights(str(name_or_path), what="model")
         try:
             with quiet_transformers():
-                model = MasQClipModel.from_pretrained(
-                    str(source), dtype=choose_dtype(dtype, where), use_safetensors=True
+                model, report = MasQClipModel.from_pretrained(
+                    str(source),
+                    dtype=choose_dtype(dtype, where),
+                    use_safetensors=True,
+                    output_loading_info=True,
+                )
+            if missing := sorted(report["missing_keys"]):
+                raise MasqclipError(
+                    f"the model {str(name_or_path)!r} is incomplete: it has no {missing[0]!r}"
                 )
             tokenizer = load_tokenizer(source)
         except MasqclipError:
@@ -125,6 +133,41 @@ class Segmenter:
                 f"{reason[0] if reason else type(error).__name__}"
             ) from error
         return cls(model.to(where), tokenizer, name=str(name_or_path), cache=cache)
+
+    @classmethod
+    def from_parts(
+        cls,
+        clip: str | Path,
+        proposer: str | Path,
+        queries: str | Path | None = None,
+        *,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+        cache: bool | str | Path = True,
+    ) -> Segmenter:
+        """Join a CLIP and a universal segmenter, neither of which need know of the other.
+
+        Args:
+            clip: a CLIP with ViT towers: a folder in transformers' format, a name of the registry
+                (``masqclip info --models``), or of the Hugging Face Hub.
+            proposer: a Mask2Former, MaskFormer, OneFormer, EoMT or SAM, named likewise. Its own
+                classes do not matter: they become one object score.
+            queries: a MasQ add-on (`MasQClipModel.save_queries`) that was tuned on this CLIP;
+                without one the model is MaskCLIP.
+            device, dtype, cache: as in `from_pretrained`.
+
+        Raises:
+            MasqclipError: a part is not there, of no known kind, or does not fit.
+        """
+        model, tokenizer = join_parts(clip, proposer, queries)
+        where = choose_device(device)
+        model.to(device=where, dtype=choose_dtype(dtype, where))
+        return cls(model, tokenizer, name=f"{clip} + {proposer}", cache=cache)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the model and its tokenizer as a folder for `from_pretrained`."""
+        self.model.save_pretrained(folder)
+        self.text.tokenizer.save_pretrained(folder)
 
     @property
     def device(self) -> torch.device:
@@ -300,10 +343,14 @@ class Segmenter:
         rows = self._text(words)
         classes = self.model.classify(encoded.mask_embeddings[None], rows, len(words))[0]
         log_probs = object_log_scores(encoded.object_logits).unsqueeze(-1) + classes
-        decode = {"instance": _instances, "semantic": _semantic, "panoptic": _panoptic}.get(task)
-        if decode is None:
-            raise MasqclipError(f"task is {task!r}; it is 'instance', 'semantic' or 'panoptic'")
-        segments = decode(self.model, encoded, log_probs, words, least)
+        segments = find_segments(
+            task,
+            encoded,
+            log_probs,
+            words,
+            min_score=least,
+            overlap_threshold=self.model.config.overlap_threshold,
+        )
         return Segmentation(
             image=encoded.image.pixels,
             task=task,
@@ -311,74 +358,3 @@ class Segmenter:
             segments=segments,
             notes=encoded.image.notes,
         )
-
-
-def _instances(
-    model: MasQClipModel, encoded: EncodedImage, log_probs: Tensor, words: Vocabulary, least: float
-) -> tuple[Segment, ...]:
-    found = decode_instance(encoded.masks, log_probs, min_score=least, stuff_ids=words.stuff_ids)
-    masks = found.unique_masks.cpu().numpy()
-    return tuple(
-        Segment(
-            id=n + 1,
-            name=words.names[label],
-            class_id=label,
-            score=score,
-            thing=True,
-            mask=masks[index],
-        )
-        for n, (label, score, index) in enumerate(
-            zip(
-                found.class_ids.tolist(),
-                found.scores.tolist(),
-                found.mask_index.tolist(),
-                strict=True,
-            )
-        )
-    )
-
-
-def _semantic(
-    model: MasQClipModel, encoded: EncodedImage, log_probs: Tensor, words: Vocabulary, least: float
-) -> tuple[Segment, ...]:
-    found = decode_semantic(encoded.masks, log_probs, min_score=least)
-    classes, scores = found.class_map.cpu().numpy(), found.scores.cpu().numpy()
-    present = [int(label) for label in np.unique(classes) if label >= 0]
-    segments = []
-    for n, label in enumerate(present):
-        mask = classes == label
-        segments.append(
-            Segment(
-                id=n + 1,
-                name=words.names[label],
-                class_id=label,
-                score=float(min(1.0, scores[mask].mean())),
-                thing=label not in words.stuff_ids,
-                mask=mask,
-            )
-        )
-    return tuple(segments)
-
-
-def _panoptic(
-    model: MasQClipModel, encoded: EncodedImage, log_probs: Tensor, words: Vocabulary, least: float
-) -> tuple[Segment, ...]:
-    found = decode_panoptic(
-        encoded.masks,
-        log_probs,
-        stuff_ids=words.stuff_ids,
-        object_threshold=least,
-        overlap_threshold=model.config.overlap_threshold,
-    )
-    ids = found.segment_map.cpu().numpy()
-    return tuple(
-        Segment(
-            id=segment.id,
-            name=words.names[segment.class_id],
-            class_id=segment.class_id,
-            score=segment.score,
-            thing=segment.thing,
-            mask=ids == segment.id,
-        )
-        for segment in found.segments
-    )

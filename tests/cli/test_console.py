@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from masqclip.cli.console import MAX_ROWS, Steps, found_table, one_line, out_console, print_error
+from masqclip.cli.console import (
+    MAX_ROWS,
+    Phases,
+    Steps,
+    found_table,
+    one_line,
+    out_console,
+    print_error,
+)
 
 
 def test_one_line_prints_anything() -> None:
@@ -126,4 +134,16 @@ def test_lines_can_be_left_out(
     with Steps("scenes", total=9, **options) as steps:
         clock.now += 31
         steps.show(4)
+    assert capsys.readouterr().err == ""
+
+
+def test_phases_follow_one_another(capsys: pytest.CaptureFixture[str]) -> None:
+    with Phases() as phases:
+        for phase, total in (("predicting", 3), ("scoring", 2)):
+            for done in range(1, total + 1):
+                phases.show(phase, done, total)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(",")[0] for line in lines] == ["predicting: 100 %", "scoring: 100 %"]
+    with Phases(hidden=True) as phases:
+        phases.show("predicting", 1, 1)
     assert capsys.readouterr().err == ""

@@ -18,6 +18,7 @@ from masqclip.clip.masked_vision import (
     encode_image,
     patch_visibility,
 )
+from masqclip.convert.checkpoint import read_state_dict
 from masqclip.convert.openai_clip import vision_tower_to_transformers
 
 DATA = Path(__file__).parent.parent / "data"
@@ -45,7 +46,7 @@ def clip() -> CLIPModel:
 def test_reproduces_the_authors_model(setting: str) -> None:
     with safe_open(DATA / f"masqclip_{setting}.safetensors", "pt") as file:
         golden: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    weights = {key: value for key, value in golden.items() if key.startswith("masqclip.")}
+    weights = read_state_dict(DATA / f"masqclip_{setting}.pth")
     tower = vision_tower_to_transformers(weights, heads=2)
     model = CLIPVisionModelWithProjection(tower.config).eval()
     model.load_state_dict(tower.state_dict)

@@ -123,11 +123,63 @@ def test_binary_files_are_refused(tmp_path: Path, content: bytes) -> None:
         Vocabulary.parse(file)
 
 
-def test_folders_and_json_are_refused(tmp_path: Path) -> None:
+ONTOLOGY = Vocabulary(
+    (
+        Category("container", ("shipping container", "freight box")),
+        Category("road", ("road", "street"), thing=False),
+        Category("car"),
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("o.txt", "container = shipping container; freight box\nstuff: road, street\ncar  # any"),
+        (
+            "o.json",
+            '{"container": ["shipping container", "freight box"], "stuff:road": "road, street", '
+            '"car": null}',
+        ),
+        (
+            "o.toml",
+            'container = ["shipping container", "freight box"]\n'
+            '"stuff:road" = ["road", "street"]\ncar = []',
+        ),
+    ],
+)
+def test_an_ontology_gives_a_name_its_prompts(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    assert Vocabulary.parse(tmp_path / name) == ONTOLOGY
+    assert Vocabulary.parse(str(tmp_path / name)) == ONTOLOGY
+
+
+def test_a_json_list_is_a_list_of_names(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('["car", "stuff:sky"]')
+    assert Vocabulary.parse(tmp_path / "a.json") == Vocabulary.parse("car, stuff:sky")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.json", "{}", "holds no names"),
+        ("a.json", '"car"', "holds no names"),
+        ("a.json", '{"car"', "is no valid JSON"),
+        ("a.toml", "car = ", "is no valid TOML"),
+        ("a.toml", "[car]\nprompts = 1", "the synonyms of 'car' are"),
+        ("a.txt", "car\nbox =", "a name in line 2 of .* is empty"),
+        ("a.txt", "box = crate; ; carton", "a name in line 1 of .* is empty"),
+    ],
+)
+def test_mistakes_in_an_ontology(tmp_path: Path, name: str, text: str, message: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(MasqclipError, match=message) as caught:
+        Vocabulary.parse(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_folders_and_names_too_long_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MasqclipError, match="is a folder"):
         Vocabulary.parse(tmp_path)
-    (tmp_path / "a.json").write_text("{}")
-    with pytest.raises(MasqclipError, match="is a JSON file"):
-        Vocabulary.parse(tmp_path / "a.json")
     with pytest.raises(MasqclipError, match=r"no vocabulary file|cannot be read"):
         Vocabulary.parse("x" * 5000 + ".txt")

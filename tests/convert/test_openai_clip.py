@@ -112,12 +112,12 @@ def test_what_does_not_fit_is_named(openai_weights: dict[str, Tensor]) -> None:
     def convert(weights: dict[str, Tensor]) -> None:
         openai_clip_to_transformers(weights, text_heads=2)
 
-    with pytest.raises(MasqclipError, match="pass text_heads"):
+    with pytest.raises(MasqclipError, match="give text_heads"):
         openai_clip_to_transformers(openai_weights)
     with pytest.raises(MasqclipError, match="unknown tensor 'strange'"):
         convert(openai_weights | {"strange": torch.ones(1)})
     for name in ("ln_final.bias", "visual.proj", "transformer.resblocks.1.ln_2.bias"):
-        with pytest.raises(MasqclipError, match=f"no tensor '{name.removeprefix('visual.')}'"):
+        with pytest.raises(MasqclipError, match=f"no tensor '{name}'"):
             convert({k: v for k, v in openai_weights.items() if k != name})
     with pytest.raises(MasqclipError, match=r"no tensor 'transformer\.resblocks\.0"):
         convert({k: v for k, v in openai_weights.items() if not k.startswith("transformer.")})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from masqclip.data.class_lists import class_list_descriptions, read_class_list
@@ -31,6 +33,35 @@ def test_lists_are_whole(
     assert sum(entry.thing is False for entry in classes) == stuff
     assert (classes[-1].id, classes[-1].name) == (last_id, last)
     assert len({entry.name for entry in classes}) == len({entry.id for entry in classes}) == length
+
+
+# Of "id|name|thing|split|prompts" of every class, computed from the published registrations.
+DIGESTS = {
+    "ade20k-150": "6f0ef41bf81aad49",
+    "ade20k-847": "2a851a554a8ceee2",
+    "coco-base-novel": "19cfd8f9f55bada4",
+    "coco-instances": "d00110a0e8b2beba",
+    "coco-panoptic": "1340e54ab34dd221",
+    "pascal-context-459": "e30534c09af1e6ac",
+    "pascal-context-59": "72858433d4047691",
+}
+
+
+@pytest.mark.parametrize(("name", "digest"), DIGESTS.items())
+def test_lists_are_as_published_letter_for_letter(name: str, digest: str) -> None:
+    lines = [
+        f"{c.id}|{c.name}|{c.thing}|{c.split}|{'/'.join(c.prompts)}"
+        for c in read_class_list(name).classes
+    ]
+    assert hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16] == digest
+
+
+def test_the_synonyms_of_the_paper() -> None:
+    prompts = {c.name: c.prompts for c in read_class_list("coco-panoptic").classes}
+    assert sum(words != (name,) for name, words in prompts.items()) == 27
+    assert prompts["tree-merged"] == ("branch", "tree", "bush", "leaves")
+    assert prompts["wall-other-merged"] == ("wall", "concrete wall", "panel wall")
+    assert prompts["rug-merged"] == ("mat", "rug", "carpet")
 
 
 def test_every_list_is_described() -> None:

@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import masqclip
 from masqclip.data.coco import (
     CocoCaptions,
     CocoInstances,
     CocoPanoptic,
     is_base,
-    segmentation_mask,
 )
+from masqclip.data.open_coco import keep_classes, open_coco
 from masqclip.data.rle import encode_rle
+from masqclip.data.segmentations import segmentation_mask
 from masqclip.errors import MasqclipError
 
 CATEGORIES = [
@@ -163,3 +165,71 @@ def test_a_broken_json_is_named(folder: Path, content: str | None) -> None:
     path.unlink() if content is None else path.write_text(content)
     with pytest.raises(MasqclipError, match=r"captions\.json"):
         CocoCaptions(folder)
+
+
+def test_either_format_is_recognised(folder: Path) -> None:
+    instances, panoptic = (folder / f"annotations/{name}.json" for name in INSTANCES_PANOPTIC)
+    assert isinstance(open_coco(folder), CocoPanoptic)
+    images = folder / "images"
+    assert open_coco(instances, images=images)[0].category_ids.tolist() == [3, 5]
+    (folder / "panoptic").rename(folder / "annotations/panoptic")  # COCO's own layout
+    assert open_coco(panoptic, images=images)[0].category_ids.tolist() == [9, 3, 5]
+    panoptic.unlink()
+    assert isinstance(open_coco(folder), CocoInstances)
+    with pytest.raises(MasqclipError, match="--images"):
+        open_coco(instances)
+    with pytest.raises(MasqclipError, match="none of the categories"):
+        open_coco(instances, images=images, keep=lambda category: False)
+
+
+INSTANCES_PANOPTIC = ("instances", "panoptic")
+
+
+def test_coco_has_48_base_classes_by_the_shipped_list() -> None:
+    names = json.loads(
+        (Path(masqclip.__file__).parent / "data/vocabularies/coco-instances.json").read_text()
+    )
+    categories = [{"id": entry["id"], "name": entry["name"]} for entry in names["classes"]]
+    kept = list(filter(keep_classes("coco-base-novel"), categories))
+    assert (len(categories), len(kept)) == (80, 48)
+    assert not {"cat", "dog", "airplane"} & {category["name"] for category in kept}
+    assert len(list(filter(keep_classes("coco-novel"), categories))) == 0
+
+
+def test_a_part_is_held_out_by_ids_alone(folder: Path) -> None:
+    content = json.loads((folder / "annotations/instances.json").read_text())
+    content["images"] = [{"id": i, "file_name": f"{i}.png"} for i in range(1, 41)]
+    path = folder / "annotations/instances.json"
+    path.write_text(json.dumps(content))
+
+    def split() -> tuple[list[int], list[int]]:
+        rest, held = CocoInstances(folder).hold_out(0.25)
+        return [rest.entry(i)["id"] for i in range(30)], [held.entry(i)["id"] for i in range(10)]
+
+    first = split()
+    assert sorted(first[0] + first[1]) == list(range(1, 41))
+    content["images"].reverse()
+    path.write_text(json.dumps(content))
+    assert split() == first
+    for share in (0.0, 1.0, 0.99):
+        with pytest.raises(MasqclipError, match="held out"):
+            CocoInstances(folder).hold_out(share)
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"category_id": 3}, "segmentation"),
+        ({"category_id": 3, "segmentation": [1, 2, 3, 4, 5, 6]}, r"000002\.png"),
+        ({"category_id": 3, "segmentation": None}, r"000002\.png"),
+    ],
+)
+def test_an_annotation_that_is_not_cocos_is_named(
+    folder: Path, entry: dict[str, Any], said: str
+) -> None:
+    path = folder / "annotations/instances.json"
+    content = json.loads(path.read_text())
+    content["annotations"].append({"id": 9, "image_id": 2} | entry)
+    path.write_text(json.dumps(content))
+    with pytest.raises(MasqclipError, match=said):
+        CocoInstances(folder)[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +70,7 @@ def test_a_scene_is_a_function_of_its_number(world: StickerWorld) -> None:
 
 def test_truth_fits_the_pixels(world: StickerWorld) -> None:
     scenes = world.draw(1, range(40))
-    for id_map, regions, caption in zip(
+    for id_map, regions, (caption,) in zip(
         scenes.id_maps, scenes.regions, scenes.captions, strict=True
     ):
         areas = torch.bincount(id_map.flatten().long(), minlength=len(regions) + 1).tolist()
@@ -86,11 +87,21 @@ def test_truth_fits_the_pixels(world: StickerWorld) -> None:
     assert not any(region.thing for region in stuff_only.regions[0])
 
 
-def test_bare_captions_are_names_alone(sprites: SpriteSet) -> None:
-    settings = SceneSettings(size=64, min_things=1, max_things=1, bare_captions=1.0)
-    scenes = StickerWorld(sprites, settings).draw(1, range(12))
-    for regions, caption in zip(scenes.regions, scenes.captions, strict=True):
-        assert [caption] == [region.name for region in regions if region.thing]
+@pytest.mark.parametrize("name_stuff", [False, True])
+def test_bare_captions_are_names_one_each(sprites: SpriteSet, name_stuff: bool) -> None:
+    settings = SceneSettings(
+        size=64, min_things=0, max_things=2, captions="names", name_stuff=name_stuff
+    )
+    scenes = StickerWorld(sprites, settings).draw(3, range(40))
+    both = StickerWorld(sprites, replace(settings, captions="both")).draw(3, range(40))
+    plain = StickerWorld(sprites, SceneSettings(size=64, min_things=0, max_things=2))
+    sentences = plain.draw(3, range(40)).captions
+    assert both.captions == [a + b for a, b in zip(sentences, scenes.captions, strict=True)]
+    for regions, captions in zip(scenes.regions, scenes.captions, strict=True):
+        things = {region.name for region in regions if region.thing}
+        stuff = {region.name for region in regions if not region.thing}
+        assert len(set(captions)) == len(captions)
+        assert set(captions) == (things | stuff if name_stuff or not things else things)
 
 
 def test_a_sticker_stands_where_its_mask_says(sprites: SpriteSet) -> None:
@@ -135,7 +146,7 @@ def test_files_hold_the_scenes(world: StickerWorld, tmp_path: Path) -> None:
     instances = json.loads((tmp_path / "annotations/instances.json").read_text())
     captions = json.loads((tmp_path / "annotations/captions.json").read_text())
     names = {c["id"]: c["name"] for c in panoptic["categories"]}
-    assert [a["caption"] for a in captions["annotations"]] == scenes.captions
+    assert [(a["caption"],) for a in captions["annotations"]] == scenes.captions
     for i in range(5):
         file = panoptic["images"][i]["file_name"]
         pixels = np.asarray(Image.open(tmp_path / "images" / file))

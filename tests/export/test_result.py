@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from masqclip.data.label_maps import ids_to_rgb, rgb_to_ids
 from masqclip.data.rle import decode_rle
 from masqclip.errors import MasqclipError
-from masqclip.export.panoptic import ids_to_rgb, rgb_to_ids, semantic_png
+from masqclip.export.panoptic import semantic_png
 from masqclip.result import Segment, Segmentation, Task
 
 
@@ -95,6 +96,32 @@ def test_json_and_summary() -> None:
     nothing = Segmentation(np.zeros((2, 2, 3), np.uint8), "panoptic", ("cat",), ())
     assert nothing.summary() == "nothing found"
     assert len(nothing) == 0
+
+
+@pytest.mark.parametrize("task", ["instance", "semantic", "panoptic"])
+def test_json_and_back(task: Task) -> None:
+    result = segmentation(task)
+    document = json.loads(json.dumps(result.to_json()))
+    again = Segmentation.from_json(document)
+    assert again.to_json() == document
+    assert again.image.shape == result.image.shape
+    for before, after in zip(result.segments, again.segments, strict=True):
+        assert np.array_equal(before.mask, after.mask)
+        assert (before.box, before.area) == (after.box, after.area)
+    assert Segmentation.from_json(document, result.image).image is result.image
+
+
+def test_yolo_and_label_studio_hold_every_segment() -> None:
+    result = segmentation("instance")
+    lines = result.to_yolo()
+    assert [line.split()[0] for line in lines] == ["0", "1"]
+    corners = np.array(lines[1].split()[1:], float).reshape(-1, 2) * (30, 20)
+    assert (*corners.min(axis=0), *corners.max(axis=0)) == pytest.approx((4, 10, 8, 14), abs=1e-4)
+    for kind in ("brush", "polygon"):
+        regions = result.to_label_studio(kind)  # type: ignore[arg-type]
+        assert [region["value"][f"{kind}labels"] for region in regions] == [["sky"], ["cat"]]
+        assert len({region["id"] for region in regions}) == 2
+        json.dumps(regions)
 
 
 def test_supervision() -> None:

@@ -9,50 +9,56 @@ import subprocess
 import sys
 import textwrap
 import time
-from dataclasses import replace
+import tomllib
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from masqclip.errors import MasqclipError
-from masqclip.training.loop import train
+from masqclip.training.dry_run import forecast
+from masqclip.training.loop import Progress, train
 from masqclip.training.sampling import step_indices
 from masqclip.training.settings import LoopSettings
+from masqclip.training.stage import WHOLE, Counts, Share, Stage
 
 
-class Line:
-    """Fits a line to noisy points; the loss itself draws random numbers, as Mask2Former's does."""
+@dataclass(frozen=True)
+class LineSettings:
+    batch_size: int = 8
+
+
+class Line(Stage):
+    """Fits a line to noisy points; the loss itself draws random numbers, as dropout does."""
 
     name = "line"
+    settings = LineSettings()
 
     def __init__(self) -> None:
         torch.manual_seed(0)
         self.module = nn.Linear(3, 1)
-        self.saved = False
-
-    def to(self, device: torch.device) -> None:
-        self.module.to(device)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         return [{"params": list(self.module.parameters()), "lr": 0.05, "weight_decay": 0.01}]
 
-    def batch(self, step: int) -> dict[str, Tensor]:
+    def batch(self, step: int, share: Share = WHOLE) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(step)
-        x = torch.randn(8, 3, generator=generator)
+        x = torch.randn(8, 3, generator=generator)[list(share.of(8))]
         return {"x": x, "y": x @ torch.tensor([[1.0], [2.0], [3.0]])}
 
-    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        x = batch["x"] + 0.01 * torch.rand(8, 3)
-        return {"loss": (self.module(x) - batch["y"]).square().mean()}
+    def losses(self, batch: dict[str, Tensor], totals: Counts) -> dict[str, Tensor]:
+        x = batch["x"] + 0.01 * torch.rand_like(batch["x"])
+        return {"loss": (self.module(x) - batch["y"]).square().sum() / 8}
 
     def save(self, folder: Path) -> None:
         torch.save(self.module.state_dict(), folder / "line.pt")
 
 
-SETTINGS = LoopSettings(steps=24, save_every=5, log_every=1, workers=0, schedule="cosine")
+SETTINGS = LoopSettings(steps=40, save_every=5, log_every=1, workers=0, schedule="cosine")
 
 
 def losses(folder: Path) -> list[float]:
@@ -62,7 +68,7 @@ def losses(folder: Path) -> list[float]:
 def test_learns_and_saves(tmp_path: Path) -> None:
     assert train(Line(), SETTINGS, tmp_path)
     found = losses(tmp_path)
-    assert len(found) == 24
+    assert len(found) == 40
     assert found[-1] < 0.5 * found[0]
     assert (tmp_path / "line.pt").exists()
 
@@ -79,8 +85,8 @@ def test_stopping_for_time_and_going_on_is_exact(tmp_path: Path) -> None:
     rounds = 0
     while not train(Line(), hasty, tmp_path / "stops"):
         rounds += 1
-        assert rounds < 30
-    assert rounds == 23  # one step a call
+        assert rounds < 50
+    assert rounds == 39  # one step a call
     assert losses(tmp_path / "stops") == losses(tmp_path / "straight")
 
 
@@ -90,23 +96,28 @@ SCRIPT = textwrap.dedent("""
     from test_loop import Line, SETTINGS
     from masqclip.training.loop import train
     class Slow(Line):
-        def losses(self, batch):
+        def losses(self, batch, totals):
             time.sleep(0.05)
-            return super().losses(batch)
+            return super().losses(batch, totals)
     print("begun", flush=True)
     sys.exit(0 if train(Slow(), SETTINGS, sys.argv[2]) else 7)
 """)
 
 
-def begin(folder: Path) -> subprocess.Popen[str]:
-    """Start the slow run and wait until its first checkpoint stands."""
+def steps_done(folder: Path) -> int:
+    path = folder / "progress.json"
+    return int(json.loads(path.read_text())["step"]) if path.exists() else 0
+
+
+def begin(folder: Path, *, step: int = 5) -> subprocess.Popen[str]:
+    """Start the slow run and wait until the checkpoint of a step stands."""
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), str(folder)],
         stdout=subprocess.PIPE,
         text=True,
     )
     deadline = time.monotonic() + 120
-    while not (folder / "progress.json").exists():
+    while steps_done(folder) < step:
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -114,10 +125,10 @@ def begin(folder: Path) -> subprocess.Popen[str]:
 
 
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
-    process = begin(tmp_path / "killed")
+    process = begin(tmp_path / "killed", step=20)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert len(losses(tmp_path / "killed")) < 24
+    assert 20 <= len(losses(tmp_path / "killed")) < 40
     assert train(Line(), SETTINGS, tmp_path / "killed")
     train(Line(), SETTINGS, tmp_path / "straight")
     assert losses(tmp_path / "killed") == losses(tmp_path / "straight")
@@ -127,8 +138,7 @@ def test_sigterm_saves_and_returns(tmp_path: Path) -> None:
     process = begin(tmp_path)
     os.kill(process.pid, signal.SIGTERM)
     assert process.wait() == 7  # what the script exits with when train() returned False
-    done = json.loads((tmp_path / "progress.json").read_text())["step"]
-    assert len(losses(tmp_path)) == done
+    assert len(losses(tmp_path)) == steps_done(tmp_path)
 
 
 def test_a_checkpoint_fits_its_own_run_only(tmp_path: Path) -> None:
@@ -139,15 +149,16 @@ def test_a_checkpoint_fits_its_own_run_only(tmp_path: Path) -> None:
     other.name = "other"
     with pytest.raises(MasqclipError, match="stage"):
         train(other, SETTINGS, tmp_path)
-    (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
+    for path in (tmp_path / "checkpoints").iterdir():
+        path.write_bytes(b"not a checkpoint")
     with pytest.raises(MasqclipError, match="cannot be read"):
         train(Line(), SETTINGS, tmp_path)
 
 
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
     class Broken(Line):
-        def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-            return {"loss": super().losses(batch)["loss"] * float("nan")}
+        def losses(self, batch: dict[str, Tensor], totals: Counts) -> dict[str, Tensor]:
+            return {"loss": super().losses(batch, totals)["loss"] * float("nan")}
 
     with pytest.raises(MasqclipError, match="step 1"):
         train(Broken(), SETTINGS, tmp_path)
@@ -165,5 +176,68 @@ def test_schedules() -> None:
     assert cosine.learning_rate_factor(0) == pytest.approx(0.1)
     assert cosine.learning_rate_factor(9) == 1.0
     assert cosine.learning_rate_factor(99) < 0.01
-    step = LoopSettings(steps=100, schedule="step")
-    assert [step.learning_rate_factor(s) for s in (0, 89, 90)] == [1.0, 1.0, 0.1]
+    step = LoopSettings(steps=100, schedule="step", milestones=(60, 90))
+    factors = [step.learning_rate_factor(s) for s in (0, 59, 60, 89, 90)]
+    assert factors == pytest.approx([1.0, 1.0, 0.1, 0.1, 0.01])
+
+
+class Judged(Line):
+    """Evaluates, best at step 20, and draws."""
+
+    def evaluate(self, folder: Path, step: int) -> dict[str, float]:
+        assert not self.module.training
+        folder.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8)).save(folder / f"sheet-{step:08d}.png")
+        return {"goodness": -abs(step - 20.0), "badness": 1.0}
+
+
+def test_the_newest_checkpoints_and_the_best_weights_are_kept(tmp_path: Path) -> None:
+    stage = Judged()
+    assert train(stage, replace(SETTINGS, keep_last=2, eval_every=10), tmp_path)
+    kept = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert kept == {"step-00000035.pt", "step-00000040.pt", "best.pt"}
+    about = json.loads((tmp_path / "best" / "best.json").read_text())
+    assert about == {"step": 20, "figure": "goodness", "value": 0.0}
+    best = torch.load(tmp_path / "best" / "line.pt", weights_only=True)
+    last = torch.load(tmp_path / "line.pt", weights_only=True)
+    assert not torch.equal(best["weight"], last["weight"])
+    logged = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in logged if "evaluation/goodness" in line] == [10, 20, 30, 40]
+    assert len(list((tmp_path / "evaluation").iterdir())) == 4
+
+
+def test_a_run_says_what_it_is_and_how_it_went(tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    train(Line(), SETTINGS, tmp_path, report=seen.append)
+    assert [now.step for now in seen] == list(range(1, 41))
+    assert seen[-1].seconds_left == 0
+    assert seen[0].memory > 0
+    assert seen[0].images_per_second > 0
+    tables = tomllib.loads((tmp_path / "recipe.toml").read_text())["line"]
+    assert tables["batch_size"] == 8
+    assert LoopSettings(**tables["loop"] | {"milestones": ()}) == SETTINGS
+    with Image.open(tmp_path / "curves.png") as curves:
+        assert curves.width > 400
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_lower_precision_trains_too(tmp_path: Path) -> None:
+    train(Line(), SETTINGS, tmp_path / "full")
+    train(Line(), replace(SETTINGS, precision="bf16"), tmp_path / "half")
+    full, half = losses(tmp_path / "full"), losses(tmp_path / "half")
+    assert full != half
+    assert half == pytest.approx(full, rel=0.05, abs=0.05)
+
+
+def test_a_forecast_counts_and_writes_nothing(tmp_path: Path) -> None:
+    found = forecast(Line(), SETTINGS)
+    assert (found.trainable, found.frozen, found.processes) == (4, 0, 1)
+    assert found.seconds == pytest.approx(40 * found.seconds_per_step)
+    assert "[line.loop]\nsteps = 40" in found.recipe
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("wrong", [{"schedule": "stepp"}, {"precision": "half"}, {"steps": 0}])
+def test_settings_are_checked(wrong: dict[str, Any]) -> None:
+    with pytest.raises(MasqclipError, match=next(iter(wrong))):
+        replace(SETTINGS, **wrong)

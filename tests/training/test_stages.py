@@ -17,6 +17,7 @@ from masqclip.errors import MasqclipError
 from masqclip.model import MasQClipModel
 from masqclip.proposals.mask2former import Mask2FormerProposer, miniature_mask2former_config
 from masqclip.training.loop import train
+from masqclip.training.naming import assign_labels, tuning_loss
 from masqclip.training.pretrain import PretrainStage, learn_tokenizer, window_features
 from masqclip.training.settings import (
     LoopSettings,
@@ -24,8 +25,9 @@ from masqclip.training.settings import (
     TeacherSettings,
     TuneSettings,
 )
+from masqclip.training.stage import Stage, batch_losses
 from masqclip.training.teacher import TeacherStage
-from masqclip.training.tune import TuneStage, assign_labels, join, tuning_loss
+from masqclip.training.tune import TuneStage, join
 
 SPRITES = Path(__file__).parent.parent / "data" / "sprites"
 SMALL_CLIP = PretrainSettings(
@@ -81,9 +83,9 @@ def teacher_folder(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @torch.no_grad()
-def mean_loss(stage: PretrainStage | TeacherStage | TuneStage) -> float:
+def mean_loss(stage: Stage) -> float:
     torch.manual_seed(0)
-    return sum(float(stage.losses(stage.batch(step))["loss"]) for step in range(3)) / 3
+    return sum(float(batch_losses(stage, stage.batch(step))["loss"]) for step in range(3)) / 3
 
 
 def assert_same(a: object, b: object) -> None:
@@ -138,7 +140,7 @@ def test_batches_are_functions_of_the_step(
     scenes: Path, windows: Path, clip_folder: Path, teacher_folder: Path
 ) -> None:
     dataset = CocoPanoptic(scenes, keep=is_base)
-    tune = TuneSettings(batch_size=2, shortest_edge=64)
+    tune = TuneSettings(batch_size=2, augmentation="none", shortest_edge=64)
     model, tokenizer = join(clip_folder, teacher_folder, tune)
     for make in (
         lambda: PretrainStage([windows, scenes], SMALL_CLIP),
@@ -162,7 +164,7 @@ def test_the_teacher_trains_on_a_picture_without_annotation(scenes: Path) -> Non
     nothing = CocoPanoptic(scenes, keep=lambda category: False)
     stage = TeacherStage(nothing, miniature_mask2former_config(), SMALL_TEACHER)
     stage.module.train()
-    loss = stage.losses(stage.batch(0))["loss"]
+    loss = batch_losses(stage, stage.batch(0))["loss"]
     loss.backward()
     assert loss.isfinite()
 
@@ -178,7 +180,9 @@ def test_the_teacher_loads_again(teacher_folder: Path) -> None:
 def test_tuning_learns_only_the_queries(
     scenes: Path, clip_folder: Path, teacher_folder: Path, tmp_path: Path
 ) -> None:
-    settings = TuneSettings(batch_size=4, learning_rate=3e-3, assign_size=64, shortest_edge=64)
+    settings = TuneSettings(
+        batch_size=4, learning_rate=3e-3, augmentation="none", assign_size=64, shortest_edge=64
+    )
     model, tokenizer = join(clip_folder, teacher_folder, settings)
     frozen = {name: p.clone() for name, p in model.named_parameters() if "queries." not in name}
     stage = TuneStage(model, tokenizer, CocoPanoptic(scenes, keep=is_base), settings)

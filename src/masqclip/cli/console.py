@@ -144,3 +144,33 @@ class Steps:
             yield
         finally:
             self._progress.start()
+
+
+class Phases:
+    """A bar for each phase of a long work, one after the other.
+
+    Args:
+        hidden: show nothing.
+    """
+
+    def __init__(self, *, hidden: bool = False) -> None:
+        self._hidden = hidden
+        self._phase = ""
+        self._steps: Steps | None = None
+
+    def __enter__(self) -> Phases:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._steps is not None:
+            self._steps.__exit__()
+        self._steps = None
+
+    def show(self, phase: str, done: int, total: int) -> None:
+        """So many steps of a phase are done."""
+        if self._steps is None or phase != self._phase:
+            self.__exit__()
+            self._phase = phase
+            self._steps = Steps(phase, total=total, hidden=self._hidden)
+            self._steps.__enter__()
+        self._steps.show(done)

@@ -1,18 +1,24 @@
-"""`masqclip data`: the miniature world, from vector art to COCO folders."""
+"""`masqclip data`: the miniature world, from vector art to COCO folders; published datasets."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from masqclip.cli.console import Steps, out_console
+from masqclip.cli.console import Phases, Steps, one_line, out_console
 from masqclip.errors import MasqclipError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from masqclip.data.datasets import Finding
 
 app = App(
     name="data",
-    help="Make data: the miniature world of stickers that everything can be tried on.",
+    help="Make the miniature world that everything can be tried on; check published datasets.",
     help_epilogue="""\
 **Examples**
 
@@ -29,28 +35,35 @@ masqclip data stickers --sprites sprites --studios fluent-emoji -n 300 --seed 10
 
 # small pictures with captions and without masks, to pretrain a CLIP on
 masqclip data stickers --kind windows --captions-only --images 100000 --seed 1 --out windows
+
+# what a published dataset lacks and where to get it; --convert makes what can be made
+masqclip data check ade20k-150 --root ADEChallengeData2016
+masqclip data check ade20k-150 --root ADEChallengeData2016 --convert
 ```""",
 )
 
-#: What the kinds of scenes look like; a window is a third of a scene's patches.
+#: What the kinds of scenes look like. Things keep their size in pixels; a window has a quarter of a
+#: scene's patches, a portrait a seventh.
 KINDS = {
     "scenes": {},
     "windows": {
         "size": 64,
         "min_things": 1,
-        "max_things": 2,
-        "min_scale": 0.35,
-        "max_scale": 0.8,
+        "max_things": 3,
+        "min_scale": 0.4,
+        "max_scale": 0.9,
         "max_stuff": 2,
+        "captions": "both",
     },
     "portraits": {
-        "size": 64,
+        "size": 48,
         "min_things": 1,
         "max_things": 1,
-        "min_scale": 0.35,
-        "max_scale": 0.8,
+        "min_scale": 0.53,
+        "max_scale": 1.0,
         "max_stuff": 2,
-        "bare_captions": 0.7,
+        "captions": "names",
+        "name_stuff": False,
     },
 }
 
@@ -100,9 +113,11 @@ def stickers(
         images: How many scenes.
         seed: Which scenes; the same seed gives the same scenes, training and testing need two.
         sprites: The sprite cache ("masqclip data sprites").
-        kind: scenes: two to six things, for masks. windows: small pictures of one or two things,
-            for captions. portraits: one thing, most captions its bare name.
-        size: The side of a scene in pixels; 128 for scenes and 64 for the others unless given.
+        kind: scenes: two to six things, for masks. windows: small pictures of one to three things,
+            captioned by a sentence and by the names of all there is. portraits: one thing each,
+            captioned by its name.
+        size: The side of a scene in pixels; 128 for scenes, 64 for windows, 48 for portraits unless
+            given.
         studios: Whose drawings to use, between commas; all but the unseen one unless given.
         captions_only: Write pictures and captions only.
         device: Where to draw.
@@ -127,3 +142,72 @@ def stickers(
         )
     out_console().print(f"{images} scenes are in {out}")
     return 0
+
+
+@app.command
+def check(
+    name: Annotated[str, Parameter(metavar="NAME")],
+    *,
+    root: Annotated[Path, Parameter(metavar="DIR")] = Path(),
+    convert: Annotated[bool, Parameter(show_default=False)] = False,
+) -> int:
+    """Say what of a published dataset is there, what is missing, and where to get it.
+
+    Datasets: coco-instances, coco-base-novel, coco-panoptic, ade20k-150, ade20k-847,
+    pascal-context-59, pascal-context-459. What --convert makes goes to the folder masqclip below
+    the dataset's; no other file is touched. A conversion that was stopped goes on.
+
+    Args:
+        name: Of the dataset.
+        root: Its folder, or the one above.
+        convert: Make what the protocol needs and the publisher does not ship.
+    """
+    from masqclip.data.datasets import missing_pictures
+    from masqclip.data.published import find_dataset
+
+    dataset = find_dataset(name)
+    if convert:
+        with Phases() as bars:
+            dataset.convert(root, bars.show)
+    findings = dataset.check(root)
+    out_console().print(_findings_table(f"{name} in {dataset.root(root)}", findings))
+    lacking = dataset.lacking(root)
+    ready = [task for task, parts in lacking.items() if not parts]
+    for task, parts in lacking.items():
+        if parts:
+            about = ", ".join(part.about for part in parts)
+            out_console().print(f"{task}: lacks {about}", style="yellow")
+    if not ready:
+        makeable = any(finding.state == "convertible" for finding in findings)
+        remedy = "--convert makes what can be made" if makeable else "get what the table names"
+        raise MasqclipError(f"{name} in {root} cannot be measured yet: {remedy}")
+    truth = dataset.load(root, ready)
+    gone = missing_pictures(truth)
+    if gone:
+        raise MasqclipError(
+            f"{len(gone)} of {len(truth.pictures)} pictures of {name} are missing, such as "
+            f"{gone[0]}: unpack them again"
+        )
+    out_console().print(f"{len(truth.pictures)} pictures are ready for: {', '.join(ready)}")
+    if dataset.pictures and len(truth.pictures) != dataset.pictures:
+        out_console().print(
+            f"note: the published test set has {dataset.pictures} pictures; figures on another "
+            "number do not compare",
+            style="yellow",
+        )
+    return 0
+
+
+def _findings_table(title: str, findings: Sequence[Finding]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(one_line(title)), title_justify="left", title_style="bold")
+    for heading in ("what", "for", "", "where"):
+        table.add_column(heading, overflow="fold")
+    colours = {"there": "green", "convertible": "yellow", "missing": "red"}
+    for finding in findings:
+        tasks = ", ".join(finding.part.tasks) or "converting"
+        state = Text(finding.state, style=colours[finding.state])
+        table.add_row(finding.part.about, tasks, state, Text(one_line(finding.remark)))
+    return table

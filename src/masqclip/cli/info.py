@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_module
 import platform
 import sys
+from dataclasses import asdict
 from importlib import metadata, resources
 from importlib.resources.abc import Traversable
 from typing import Annotated, Any
@@ -28,6 +29,9 @@ masqclip info
 # the same for a program, or to paste into a report of a defect
 masqclip info --json
 
+# public models that are known by name, with their sizes and licences
+masqclip info --models
+
 # the names of the models only
 masqclip info --json | jq -r '.models[].name'
 ```""",
@@ -35,12 +39,19 @@ masqclip info --json | jq -r '.models[].name'
 
 
 @app.default
-def info(*, json: Annotated[bool, Parameter(show_default=False)] = False) -> int:
+def info(
+    *,
+    models: Annotated[bool, Parameter(show_default=False)] = False,
+    json: Annotated[bool, Parameter(show_default=False)] = False,
+) -> int:
     """Say what is installed, where it runs, and which models and vocabularies there are.
 
     Args:
+        models: List the public models that are known by name, for --clip and --proposer.
         json: Print one JSON document.
     """
+    if models:
+        return _named_models(json)
     facts = collect_facts()
     if json:
         sys.stdout.write(json_module.dumps(facts) + "\n")
@@ -54,16 +65,35 @@ def info(*, json: Annotated[bool, Parameter(show_default=False)] = False) -> int
     console.print(
         Text(f"by default: device {facts['default_device']}, dtype {facts['default_dtype']}\n")
     )
-    models = _table("models", "size", "")
+    shipped = _table("models", "size", "")
     for model in facts["models"]:
-        models.add_row(model["name"], f"{model['megabytes']:.1f} MB", Text(model["summary"]))
+        shipped.add_row(model["name"], f"{model['megabytes']:.1f} MB", Text(model["summary"]))
     if not facts["models"]:
-        models.add_row("none", "", "--model takes a folder or a name on the Hugging Face Hub")
-    console.print(models)
+        shipped.add_row("none", "", "--model takes a folder or a name on the Hugging Face Hub")
+    console.print(shipped)
     vocabularies = _table("vocabularies", "")
     for name, description in facts["vocabularies"].items():
         vocabularies.add_row(name, Text(description))
     console.print(vocabularies)
+    return 0
+
+
+def _named_models(json: bool) -> int:
+    from masqclip.hub import named_models
+
+    if json:
+        sys.stdout.write(json_module.dumps([asdict(model) for model in named_models()]) + "\n")
+        return 0
+    console = out_console()
+    for kind, use in (("clip", "--clip"), ("proposer", "--proposer")):
+        table = _table(use, "what it is", "download", "licence of the weights", "on the Hub as")
+        for model in named_models():
+            if model.kind == kind:
+                size = f"{model.megabytes} MB"
+                table.add_row(model.name, model.what, size, model.licence, model.repository)
+        console.print(table)
+        console.print()
+    console.print(Text("Sizes are about. Nothing of these is shipped: the first use downloads it."))
     return 0
 
 

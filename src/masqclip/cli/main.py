@@ -26,13 +26,12 @@ DEBUG_FLAG = "--debug"
 # The verb, the App behind it ("module:attribute"; its name is the verb's), and its one line.
 VERBS = (
     ("segment", "masqclip.cli.segment:app", "Find what names describe in pictures, and mask it."),
-    (
-        "batch",
-        "masqclip.cli.batch:app",
-        "Segment millions of pictures, on this machine or a cluster.",
-    ),
-    ("data", "masqclip.cli.data:app", "Make data: the miniature world of stickers."),
+    ("label", "masqclip.cli.label:app", "Turn a folder of pictures into a dataset."),
+    ("batch", "masqclip.cli.batch:app", "Segment millions of pictures; resume after any stop."),
+    ("data", "masqclip.cli.data:app", "Make the miniature world; check published datasets."),
     ("train", "masqclip.cli.train:app", "Train a model, stage by stage."),
+    ("evaluate", "masqclip.cli.evaluate:app", "Measure a model on a dataset: AP, mIoU, PQ."),
+    ("convert", "masqclip.cli.convert:app", "Make a model of a published checkpoint."),
     ("info", "masqclip.cli.info:app", "Say what is installed and which models there are."),
 )
 

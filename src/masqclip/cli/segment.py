@@ -45,6 +45,9 @@ masqclip segment photos/ 'more/*.png' -v coco-panoptic --out results
 # a mask for each cup and pen; bottles and bowls compete, but are not reported
 masqclip segment desk.jpg -v "cup, pen" -t instance --not "bottle, bowl"
 
+# any CLIP and any universal segmenter, untuned
+masqclip segment street.jpg -v "car, road" --clip clip-l14-336 --proposer mask2former-swin-l-coco
+
 # names from a text file, one a line; the result as JSON on stdout
 masqclip segment field.jpg -v names.txt -t semantic --json | jq .segments
 ```
@@ -83,6 +86,9 @@ def segment(
     vocabulary: Annotated[str, Parameter(alias="-v", metavar="NAMES")],
     task: Annotated[Task, Parameter(alias="-t")] = "panoptic",
     model: Annotated[str, Parameter(alias="-m", metavar="NAME")] = "masqclip-mini",
+    clip: Annotated[str | None, Parameter(metavar="NAME")] = None,
+    proposer: Annotated[str | None, Parameter(metavar="NAME")] = None,
+    queries: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     out: Annotated[Path, Parameter(alias="-o", metavar="DIR")] = Path("masqclip-out"),
     min_score: float | None = None,
     not_: Annotated[str, Parameter(name="--not", metavar="NAMES", show_default=False)] = "",
@@ -105,6 +111,10 @@ def segment(
         task: instance: a mask for each thing. semantic: a name for each pixel. panoptic: both,
             things counted and regions filled.
         model: A model of this package, a folder, or a name on the Hugging Face Hub.
+        clip: Instead of a model, its two halves: the CLIP that names masks, a folder or a name
+            ("masqclip info --models" lists some).
+        proposer: The segmenter that finds masks: Mask2Former, MaskFormer, OneFormer, EoMT or SAM.
+        queries: A file that MasQ-Tuning made for this CLIP.
         out: The folder for the results; it is made when the first result is there.
         min_score: Leave out what scores less, 0 to 1; the default is the task's own.
         not_: Names that compete for masks and are never reported, between commas.
@@ -125,6 +135,8 @@ def segment(
         raise MasqclipError(f"--min-score {min_score:g}: give a number from 0 to 1")
     if batch_size < 1:
         raise MasqclipError(f"--batch-size {batch_size}: give 1 or more")
+    parts = _parts(clip, proposer, queries)
+    model = model if parts is None else f"{clip} + {proposer}"
     from masqclip.clip.vocabulary import Vocabulary
 
     words = Vocabulary.parse(vocabulary, stuff=stuff, distractors=not_, templates=template)
@@ -143,7 +155,7 @@ def segment(
             steps.advance()
         files = dict(zip(paths, plan_files(paths, out, task), strict=True))
         for batch in _read_batches(paths, batch_size, None if total == 1 else failures):
-            segmenter = segmenter or _load_segmenter(model, device, dtype)
+            segmenter = segmenter or _load_segmenter(model, parts, device, dtype)
             results = segmenter.stream(
                 batch.values(), words, task, batch_size=batch_size, min_score=min_score
             )
@@ -220,11 +232,30 @@ def _read_batches(
         yield batch
 
 
-def _load_segmenter(model: str, device: str | None, dtype: str | None) -> Segmenter:
+def _parts(
+    clip: str | None, proposer: str | None, queries: Path | None
+) -> tuple[str, str, Path | None] | None:
+    """The parts of `Segmenter.from_parts`, or None where a whole model is asked for."""
+    if clip is not None and proposer is not None:
+        return clip, proposer, queries
+    if clip is None and proposer is None and queries is None:
+        return None
+    missing = "--clip" if clip is None else "--proposer"
+    raise MasqclipError(f"--clip and --proposer go together: {missing} is missing")
+
+
+def _load_segmenter(
+    model: str,
+    parts: tuple[str, str, Path | None] | None,
+    device: str | None,
+    dtype: str | None,
+) -> Segmenter:
     from masqclip.devices import choose_device, choose_dtype
     from masqclip.segmenter import Segmenter
 
     chosen = choose_device(device)
+    if parts is not None:
+        return Segmenter.from_parts(*parts, device=chosen, dtype=choose_dtype(dtype, chosen))
     return Segmenter.from_pretrained(model, device=chosen, dtype=choose_dtype(dtype, chosen))
 
 

@@ -3,30 +3,58 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from masqclip.cli.console import Steps, err_console, out_console
+import masqclip
+from masqclip.cli.console import out_console
+from masqclip.cli.stage_work import (
+    fill_proposals,
+    measured_before,
+    report_tuning,
+    write_pseudo_labels,
+)
+from masqclip.cli.training import Pictures, Run
 from masqclip.errors import MasqclipError
-
-if TYPE_CHECKING:
-    from masqclip.training.loop import Stage
-    from masqclip.training.settings import LoopSettings
 
 app = App(
     name="train",
-    help="Train a model, stage by stage: pretrain a CLIP, teach a proposer, tune the queries.",
+    help="Train a model stage by stage: pretrain a CLIP, teach and distil a proposer, tune.",
     help_epilogue="""\
-**The shipped model, from nothing** (data: "masqclip data --help")
+**The shipped model, from nothing**
 
 ```text
-masqclip train pretrain --data windows --data captioned --out runs/sentences
-masqclip train pretrain --data portraits --start runs/sentences \\
-    --recipe miniature-names --out runs/clip
-masqclip train teacher --data scenes --out runs/teacher
-masqclip train tune --data scenes --clip runs/clip --proposer runs/teacher --out runs/mini
+masqclip train miniature --out miniature
+```
+
+**One of your own, stage by stage** (data: "masqclip data --help")
+
+```text
+masqclip train pretrain --data windows --data captioned --out runs/clip
+masqclip train teacher --data scenes --held-out heldout --out runs/teacher
+masqclip train distill --data scenes --teacher runs/teacher --out runs/student
+masqclip train tune --data scenes --clip runs/clip --proposer runs/student --out runs/mini
 masqclip segment picture.png -v stickers --model runs/mini
+```
+
+**A finished model on pictures of your own** (COCO JSON; one GPU or a CPU)
+
+```text
+masqclip train tune --data my_coco.json --images photos --model masqclip-mini --out runs/mine
+```
+
+**COCO, base-novel setting**
+
+```text
+masqclip train teacher --data coco/annotations/instances_train2017.json \\
+    --images coco/train2017 --classes coco-base-novel --out runs/teacher
+```
+
+**Several GPUs or machines, FSDP**
+
+```text
+accelerate launch -m masqclip.cli.main train teacher --data scenes --out runs/teacher
 ```
 
 **Stopping and going on**
@@ -39,135 +67,168 @@ where it was and ends with the same weights as a run that never stopped.
 A recipe names every setting; --set changes one: --set learning_rate=3e-4 --set steps=2000.""",
 )
 
-Data = Annotated[Path, Parameter(alias="-d", metavar="DIR")]
-Out = Annotated[Path, Parameter(alias="-o", metavar="DIR")]
-Set = Annotated[list[str] | None, Parameter(name="--set", metavar="KEY=VALUE", show_default=False)]
-Minutes = Annotated[float, Parameter(metavar="MINUTES", show_default=False)]
-Device = Annotated[str | None, Parameter(metavar="NAME")]
+Folder = Parameter(metavar="DIR")
 
 
 @app.command
 def pretrain(
     *,
     data: Annotated[list[Path], Parameter(alias="-d", metavar="DIR")],
-    out: Out,
-    start: Annotated[Path | None, Parameter(metavar="DIR")] = None,
-    recipe: str = "miniature",
-    set_: Set = None,
-    max_minutes: Minutes = 0.0,
-    device: Device = None,
+    start: Annotated[Path | None, Folder] = None,
+    run: Run,
 ) -> int:
     """Pretrain a small CLIP on pictures with captions.
 
     Args:
         data: A COCO captions folder; repeat it for several.
-        out: The folder of the run, and at its end of the CLIP (Hugging Face format).
         start: A CLIP to go on from, of an earlier run; a new one unless given.
-        recipe: A shipped recipe or a TOML file.
-        set_: Change a setting of the recipe; repeat it for several.
-        max_minutes: Stop, with a checkpoint, after so long.
-        device: cpu, cuda or mps; the best there is unless given.
+        run: The options of every stage.
     """
     from masqclip.training.pretrain import PretrainStage
 
-    settings, loop = _recipe(recipe, "pretrain", set_, max_minutes)
-    return _run(PretrainStage(data, settings, start=start), loop, out, device)
+    settings, loop = run.settings("pretrain")
+    run.train(PretrainStage(data, settings, start=start), loop)
+    return 0
 
 
 @app.command
-def teacher(
-    *,
-    data: Data,
-    out: Out,
-    recipe: str = "miniature",
-    set_: Set = None,
-    max_minutes: Minutes = 0.0,
-    device: Device = None,
-) -> int:
+def teacher(*, pictures: Pictures, run: Run) -> int:
     """Train the class-agnostic proposer on base annotations (stage 1).
 
     Args:
-        data: A COCO panoptic folder; categories marked "novel" are left out.
-        out: The folder of the run, and at its end of the proposer.
-        recipe: A shipped recipe or a TOML file.
-        set_: Change a setting of the recipe; repeat it for several.
-        max_minutes: Stop, with a checkpoint, after so long.
-        device: cpu, cuda or mps; the best there is unless given.
+        pictures: What to train on.
+        run: The options of every stage.
     """
-    from masqclip.data.coco import CocoPanoptic, is_base
-    from masqclip.proposals.mask2former import miniature_mask2former_config
+    from masqclip.proposals.mask2former import (
+        miniature_mask2former_config,
+        resnet50_mask2former_config,
+    )
     from masqclip.training.teacher import TeacherStage
 
-    settings, loop = _recipe(recipe, "teacher", set_, max_minutes)
-    dataset = CocoPanoptic(data, keep=is_base)
-    return _run(TeacherStage(dataset, miniature_mask2former_config(), settings), loop, out, device)
+    settings, loop = run.settings("teacher")
+    dataset, held_out = pictures.open(judge_all=True)
+    small = settings.architecture == "miniature"
+    config = miniature_mask2former_config() if small else resnet50_mask2former_config()
+    stage = TeacherStage(dataset, config, settings, held_out=held_out)
+    return run.train(stage, loop)
+
+
+@app.command
+def distill(
+    *,
+    pictures: Pictures,
+    teacher: Annotated[Path, Folder],
+    rounds: Annotated[int | None, Parameter(show_default=False)] = None,
+    save_pseudo_labels: Annotated[Path | None, Parameter(metavar="FILE")] = None,
+    run: Run,
+) -> int:
+    """Train a student on the annotations and on the teacher's good masks of what nobody annotated
+    (progressive distillation, stage 2).
+
+    Args:
+        pictures: What to train on.
+        teacher: The proposer to start from ("masqclip train teacher").
+        rounds: How often the student becomes the next teacher; the paper used two.
+        save_pseudo_labels: First write the masks that the teacher adds, as COCO JSON to look at.
+        run: The options of every stage.
+    """
+    from dataclasses import replace
+
+    from masqclip.training.distill import distill_rounds
+
+    settings, loop = run.settings("distill")
+    if rounds is not None:
+        settings = replace(settings, rounds=rounds)
+    dataset, held_out = pictures.open(judge_all=True)
+    if save_pseudo_labels is not None and run.is_main:
+        write_pseudo_labels(teacher, dataset, settings, save_pseudo_labels, run.device)
+    distill_rounds(
+        dataset,
+        teacher,
+        settings,
+        run.out,
+        lambda stage, out: run.complete(stage, loop, out),
+        held_out=held_out,
+    )
+    return 0
 
 
 @app.command
 def tune(
     *,
-    data: Data,
-    clip: Annotated[Path, Parameter(metavar="DIR")],
-    proposer: Annotated[Path, Parameter(metavar="DIR")],
-    out: Out,
-    recipe: str = "miniature",
-    set_: Set = None,
-    max_minutes: Minutes = 0.0,
-    device: Device = None,
+    pictures: Pictures,
+    model: Annotated[str | None, Parameter(metavar="NAME|DIR", show_default=False)] = None,
+    clip: Annotated[Path | None, Folder] = None,
+    proposer: Annotated[Path | None, Folder] = None,
+    masks: Annotated[
+        Literal["proposals", "ground-truth", "both"] | None, Parameter(show_default=False)
+    ] = None,
+    store_proposals: Annotated[Path | None, Folder] = None,
+    run: Run,
 ) -> int:
-    """Join a CLIP and a proposer, and tune the mask class tokens (MasQ-Tuning, stage 3).
+    """Tune the mask class tokens (MasQ-Tuning, stage 3): of a finished model, or of a CLIP and a
+    proposer that are joined for it.
+
+    With pictures held out, masks named rightly and AP50 are measured on them before and after, and
+    written beside the model; of data for --model, a tenth is held out unless said otherwise.
 
     Args:
-        data: A COCO panoptic folder; categories marked "novel" are left out.
-        clip: The frozen CLIP ("masqclip train pretrain").
-        proposer: The frozen proposer ("masqclip train teacher").
-        out: The folder of the run, and at its end of the whole model.
-        recipe: A shipped recipe or a TOML file.
-        set_: Change a setting of the recipe; repeat it for several.
-        max_minutes: Stop, with a checkpoint, after so long.
-        device: cpu, cuda or mps; the best there is unless given.
+        pictures: What to tune on.
+        model: The model to go on from; its recipe is "own-data" unless given.
+        clip: Without a model: the frozen CLIP ("masqclip train pretrain").
+        proposer: Without a model: the frozen proposer ("masqclip train teacher" or "distill").
+        masks: What learns its name: the proposals (published), the annotated masks, or both.
+        store_proposals: Run the proposer once and keep what it says here; not with jitter.
+        run: The options of every stage.
     """
-    from masqclip.data.coco import CocoPanoptic, is_base
-    from masqclip.training.tune import TuneStage, join
-
-    settings, loop = _recipe(recipe, "tune", set_, max_minutes)
-    dataset = CocoPanoptic(data, keep=is_base)
-    model, tokenizer = join(clip, proposer, settings)
-    return _run(TuneStage(model, tokenizer, dataset, settings), loop, out, device)
-
-
-def _recipe(
-    recipe: str, stage: str, overrides: list[str] | None, max_minutes: float
-) -> tuple[Any, LoopSettings]:
     from dataclasses import replace
 
-    from masqclip.training.recipes import load_recipe
+    from masqclip.segmenter import Segmenter
+    from masqclip.training.tune import TuneStage, join
 
-    if max_minutes < 0:
-        raise MasqclipError(f"--max-minutes {max_minutes:g}: give 0 (no limit) or more")
-    settings, loop = load_recipe(recipe, stage, overrides or [])
-    return settings, replace(loop, max_minutes=max_minutes) if max_minutes else loop
+    if (model is None) == (clip is None or proposer is None) or (model and (clip or proposer)):
+        raise MasqclipError("give --model, or else --clip and --proposer")
+    settings, loop = run.settings("tune", recipe="own-data" if model else "miniature")
+    if masks is not None:
+        settings = replace(settings, masks=masks)
+    dataset, held_out = pictures.open(share=0.1 if model else 0.0)
+    if model:
+        given = Segmenter.from_pretrained(model, device="cpu", cache=False)
+        whole, tokenizer = given.model, given.text.tokenizer
+    elif clip and proposer:
+        whole, tokenizer = join(clip, proposer, settings)
+    stage = TuneStage(whole, tokenizer, dataset, settings, held_out=held_out)
+    if store_proposals is not None and not run.dry_run:
+        fill_proposals(stage, store_proposals, run.device)
+    before = None
+    if held_out is not None and not run.dry_run and run.is_main:
+        before = measured_before(stage, held_out, run.out, run.device)
+    if run.complete(stage, loop, run.out) and before is not None and held_out is not None:
+        report_tuning(before, held_out, run.out, run.device)
+    return 0
 
 
-def _run(stage: Stage, loop: LoopSettings, out: Path, device: str | None) -> int:
-    """Train with a progress bar, and say how it ended."""
-    from masqclip.devices import choose_device
-    from masqclip.training.loop import Progress, train
+@app.command
+def miniature(
+    *,
+    out: Annotated[Path, Parameter(alias="-o", metavar="DIR")],
+    plan: Annotated[Path | None, Parameter(metavar="FILE")] = None,
+    max_minutes: Annotated[float, Parameter(metavar="MINUTES", show_default=False)] = 0.0,
+) -> int:
+    """Make the shipped model from nothing: drawings, scenes, every stage, evaluation.
 
-    where = choose_device(device)
-    total = sum(parameter.numel() for parameter in stage.module.parameters())
-    err_console().print(
-        f"{stage.name}: {total:,} parameters train for {loop.steps:,} steps on {where}; run: {out}"
-    )
-    with Steps(stage.name, total=loop.steps) as bar:
+    What is done is skipped: the same command goes on where it stopped.
 
-        def report(progress: Progress) -> None:
-            losses = "  ".join(f"{name} {value:.3f}" for name, value in progress.losses.items())
-            bar.show(progress.step, f"{losses}  {progress.steps_per_second:.2f} steps/s")
+    Args:
+        out: The folder for everything.
+        plan: The steps, a TOML file; those of the shipped model unless given.
+        max_minutes: Stop each stage of training, with a checkpoint, after so long.
+    """
+    from masqclip.cli.plan import load_plan, run_plan
 
-        done = train(stage, loop, out, device=where, report=report)
-    if done:
-        out_console().print(f"{stage.name} is done: the result is in {out}")
+    steps = load_plan(plan or Path(masqclip.__file__).parent / "recipes/plans/miniature.toml")
+    if run_plan(steps, out, max_minutes=max_minutes):
+        out_console().print(f"all steps are done: the results are in {out}")
     else:
-        out_console().print(f"{stage.name} stopped; the same command goes on from {out}")
+        out_console().print(f"stopped; the same command goes on from {out}")
     return 0

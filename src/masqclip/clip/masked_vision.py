@@ -83,9 +83,13 @@ def encode_image(vision: Any, pixel_values: Tensor) -> ImageTokens:
 
     Args:
         vision: transformers' CLIP vision model.
-        pixel_values: [B,3,S,S] at CLIP's size, normalised for CLIP.
+        pixel_values: [B,3,S,S] at CLIP's size, normalised for CLIP; at any other size, of whole
+            patches, position embeddings are interpolated.
     """
-    hidden = vision.pre_layrnorm(vision.embeddings(pixel_values))
+    side = vision.config.image_size
+    other_size = tuple(pixel_values.shape[-2:]) != (side, side)
+    hidden = vision.embeddings(pixel_values, interpolate_pos_encoding=other_size)
+    hidden = vision.pre_layrnorm(hidden)
     keys, values = [], []
     last = len(vision.encoder.layers) - 1
     for number, layer in enumerate(vision.encoder.layers):
@@ -129,21 +133,23 @@ def embed_masks(clip: Any, queries: MaskQueries, tokens: ImageTokens, visible: T
     return clip.visual_projection(vision.post_layernorm(hidden))
 
 
-def patch_visibility(mask_logits: Tensor, *, image_size: int, patch_size: int) -> Tensor:
+def patch_visibility(
+    mask_logits: Tensor, *, image_size: int | tuple[int, int], patch_size: int
+) -> Tensor:
     """Which patches a mask covers: those in which any pixel's logit is positive.
 
     Logits are resized bilinearly to CLIP's input and max-pooled over patches (published rule).
 
     Args:
         mask_logits: [B,Q,h,w] over the padded frame that CLIP sees, at any resolution.
-        image_size, patch_size: of CLIP, in pixels.
+        image_size: side, or (height, width), of CLIP's input in pixels.
+        patch_size: side of its patches in pixels.
 
     Returns:
         [B,Q,P] bool, patches row by row.
     """
-    resized = F.interpolate(
-        mask_logits.float(), size=(image_size, image_size), mode="bilinear", align_corners=False
-    )
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    resized = F.interpolate(mask_logits.float(), size=size, mode="bilinear", align_corners=False)
     return F.max_pool2d(resized, patch_size).flatten(2) > 0
 
 

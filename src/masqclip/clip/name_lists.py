@@ -1,15 +1,21 @@
-"""Reading lists of names as people write them: strings, sequences, mappings, text files.
+"""Reading lists of names as people write them: strings, sequences, mappings, files.
 
 The rules of a text file, which also hold for a string of several lines: one name a line, synonyms
-after commas, ``stuff:`` before a region, ``#`` at the start of a line or after a blank begins a
-comment, blank lines are skipped. ``stuff:`` works wherever a name is written.
+after commas, or, where the name itself is not to be read by CLIP, ``name = prompt; prompt``;
+``stuff:`` before a region, ``#`` at the start of a line or after a blank begins a comment, blank
+lines are skipped. ``stuff:`` works wherever a name is written.
+
+JSON and TOML files hold a mapping from names to prompts (JSON also a list of names), which is read
+as one given in Python.
 """
 
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
+import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +23,7 @@ from pathlib import Path
 from masqclip.errors import MasqclipError
 
 STUFF_PREFIX = "stuff:"
+FILE_SUFFIXES = (".txt", ".json", ".toml")
 # Ten thousand names take less than a megabyte; what is far larger is some other file.
 MAX_FILE_BYTES = 16_000_000
 
@@ -79,9 +86,9 @@ def read_items(value: object, *, builtins: Sequence[str]) -> list[object]:
         MasqclipError: the value, the file or one of its lines cannot be read.
     """
     if isinstance(value, Path):
-        return list(_read_file(value))
+        return _read_file(value)
     if isinstance(value, str):
-        return list(_read_string(value, builtins))
+        return _read_string(value, builtins)
     if isinstance(value, Mapping):
         return [_mapped(name, prompts) for name, prompts in value.items()]
     if isinstance(value, set | frozenset):
@@ -96,9 +103,9 @@ def read_items(value: object, *, builtins: Sequence[str]) -> list[object]:
     )
 
 
-def _read_string(text: str, builtins: Sequence[str]) -> list[NamedItem]:
+def _read_string(text: str, builtins: Sequence[str]) -> list[object]:
     if "\n" in text:
-        return _read_lines(text.removeprefix("\ufeff"), source="the vocabulary")
+        return list(_read_lines(text.removeprefix("\ufeff"), source="the vocabulary"))
     text = text.strip()
     if _is_path(text):
         return _read_file(Path(os.path.expanduser(text)))
@@ -114,7 +121,7 @@ def _read_string(text: str, builtins: Sequence[str]) -> list[NamedItem]:
 
 
 def _is_path(text: str) -> bool:
-    if text.lower().endswith(".txt"):
+    if text.lower().endswith(FILE_SUFFIXES):
         return True
     # "and/or, car" is a list; "words/and, more" is a file only when it is there.
     written_as_path = "/" in text or os.sep in text
@@ -153,18 +160,14 @@ def _mapped(name: object, prompts: object) -> NamedItem:
         return item
     if isinstance(prompts, str):
         prompts = prompts.split(",") if prompts.strip() else ()
-    if not isinstance(prompts, Iterable):
+    if not isinstance(prompts, Iterable) or isinstance(prompts, Mapping):
         raise MasqclipError(f"the synonyms of {item.name!r} are {prompts!r:.60}: give a list")
     return NamedItem(item.name, tuple(prompts), item.thing)
 
 
-def _read_file(path: Path) -> list[NamedItem]:
+def _read_file(path: Path) -> list[object]:
     if os.path.isdir(path):
         raise MasqclipError(f"the vocabulary {str(path)!r} is a folder: give a text file in it")
-    if path.suffix.lower() == ".json":
-        raise MasqclipError(
-            f"the vocabulary {str(path)!r} is a JSON file: give a text file with one name a line"
-        )
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_FILE_BYTES + 1)
@@ -191,7 +194,25 @@ def _read_file(path: Path) -> list[NamedItem]:
             f"the vocabulary file {str(path)!r} is not UTF-8 text: give a text file with one name "
             "a line, saved as UTF-8"
         )
-    return _read_lines(text, source=repr(str(path)))
+    kind = path.suffix.lower()
+    if kind in (".json", ".toml"):
+        return _read_data(text, kind[1:], source=repr(str(path)))
+    return list(_read_lines(text, source=repr(str(path))))
+
+
+def _read_data(text: str, kind: str, *, source: str) -> list[object]:
+    """Names of a JSON or TOML document."""
+    try:
+        document: object = json.loads(text) if kind == "json" else tomllib.loads(text)
+    except ValueError as error:
+        raise MasqclipError(f"{source} is no valid {kind.upper()}: {error}") from error
+    if not document or not isinstance(document, dict | list):
+        raise MasqclipError(
+            f'{source} holds no names: write {{"name": ["prompt", "prompt"], ...}}'
+            if kind == "json"
+            else f'{source} holds no names: write lines such as name = ["prompt", "prompt"]'
+        )
+    return read_items(document, builtins=())
 
 
 def _read_lines(text: str, *, source: str) -> list[NamedItem]:
@@ -201,10 +222,16 @@ def _read_lines(text: str, *, source: str) -> list[NamedItem]:
         if not written:
             continue
         where = f"a name in line {number} of {source}"
-        name, *synonyms = (part.strip() for part in written.split(","))
-        item = _one(name, where)
-        prompts = tuple(tidy(synonym, what=where) for synonym in synonyms)
-        items.append(NamedItem(item.name, (item.name, *prompts) if prompts else (), item.thing))
+        if "=" in written:
+            name, _, listed = written.partition("=")
+            item = _one(name, where)
+            prompts = listed.split(";")
+        else:
+            name, *synonyms = written.split(",")
+            item = _one(name, where)
+            prompts = [item.name, *synonyms]
+        tidied = tuple(tidy(prompt, what=where) for prompt in prompts)
+        items.append(NamedItem(item.name, tidied, item.thing))
     if not items:
         raise MasqclipError(f"{source} holds no name: write one name a line")
     return items

@@ -127,10 +127,11 @@ class Vocabulary:
         Args:
             value: a vocabulary; a list of names or categories; a mapping from names to synonyms
                 (exactly these are embedded; none = the name); or a string, which is, in this
-                order of trial, several lines as of a text file, the path of a text file (holds a
-                ``/`` or ends in ``.txt``), the name of a built-in, names between commas, names
-                that end in dots ("car. tire."), or a single name. A text file holds one
-                name a line, synonyms after commas, ``stuff:`` before a region, ``#`` comments.
+                order of trial, several lines as of a text file, the path of a file (holds a ``/``
+                or ends in ``.txt``, ``.json`` or ``.toml``), the name of a built-in, names between
+                commas, names that end in dots ("car. tire."), or a single name. A text file holds
+                one name a line, synonyms after commas or ``name = prompt; prompt``, ``stuff:``
+                before a region, ``#`` comments; JSON and TOML hold a mapping as above.
             stuff: names (of `value`) of regions; added to those already marked so.
             distractors: names that compete and are never reported; added to those of `value`.
             templates: strings with ``{}``, in place of those of `value`.

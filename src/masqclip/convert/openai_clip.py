@@ -1,10 +1,12 @@
 """OpenAI's CLIP checkpoints, whole or the vision tower alone, to transformers' `CLIPModel`.
 
+- open_clip names its ViT towers in the same way; some of its models put ``text.`` before the text
+  tower. `CLIPModel`'s own names are known here as well, for files without a configuration.
 - Names are mapped by the tables below and nothing is skipped in silence: an unknown or a missing
-  name is an error, except OpenAI's three integers about the archive.
+  name is an error, except `NOT_NEEDED`.
 - ``in_proj_weight`` holds query, key and value stacked; projections are stored transposed.
-- Shapes give every size but the number of attention heads, which is width / 64 in all published
-  ViT towers and an argument here.
+- Shapes give every size but the number of attention heads and the activation, which are arguments
+  here (with the published heads by default).
 - A MasQCLIP checkpoint holds such a vision tower with a query projection for mask class tokens in
   each block (``attn.new_q_proj``) and, beside it, the learned ``mask_embeddings``.
 """
@@ -12,37 +14,40 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 from transformers import CLIPConfig, CLIPVisionConfig
 
+from masqclip.convert.rules import QKV, StateDict, below, count, linear, rename
 from masqclip.errors import MasqclipError
 
-StateDict = dict[str, Tensor]
+#: OpenAI's export writes three numbers into its archive, older transformers the positions' indices.
+NOT_NEEDED = (
+    "input_resolution",
+    "context_length",
+    "vocab_size",
+    "text_model.embeddings.position_ids",
+    "vision_model.embeddings.position_ids",
+)
 
 HEAD_WIDTH = 64
+# Towers whose heads are wider: ViT-H, ViT-g and ViT-bigG have sixteen.
+_WIDE_HEADS = {1280: 16, 1408: 16, 1664: 16}
 
-# Written by OpenAI's export into the archive, no weights.
-NOT_NEEDED = ("input_resolution", "context_length", "vocab_size")
-
-# One residual block: the same in both towers. `in_proj_*` become three tensors (see `_rename`).
-_BLOCK_RULES = {
-    "attn.in_proj_weight": "self_attn.{qkv}_proj.weight",
-    "attn.in_proj_bias": "self_attn.{qkv}_proj.bias",
-    "attn.out_proj.weight": "self_attn.out_proj.weight",
-    "attn.out_proj.bias": "self_attn.out_proj.bias",
-    "ln_1.weight": "layer_norm1.weight",
-    "ln_1.bias": "layer_norm1.bias",
-    "mlp.c_fc.weight": "mlp.fc1.weight",
-    "mlp.c_fc.bias": "mlp.fc1.bias",
-    "mlp.c_proj.weight": "mlp.fc2.weight",
-    "mlp.c_proj.bias": "mlp.fc2.bias",
-    "ln_2.weight": "layer_norm2.weight",
-    "ln_2.bias": "layer_norm2.bias",
-}
+# One residual block: the same in both towers.
+_BLOCK_RULES = (
+    {
+        "attn.in_proj_weight": f"self_attn.{QKV}_proj.weight",
+        "attn.in_proj_bias": f"self_attn.{QKV}_proj.bias",
+    }
+    | linear("attn.out_proj", "self_attn.out_proj")
+    | linear("ln_1", "layer_norm1")
+    | linear("mlp.c_fc", "mlp.fc1")
+    | linear("mlp.c_proj", "mlp.fc2")
+    | linear("ln_2", "layer_norm2")
+)
 
 _VISION_RULES = {
     "class_embedding": "vision_model.embeddings.class_embedding",
@@ -91,13 +96,15 @@ def openai_clip_to_transformers(
     *,
     vision_heads: int | None = None,
     text_heads: int | None = None,
+    activation: str = "quick_gelu",
 ) -> tuple[CLIPConfig, StateDict]:
     """A whole CLIP (``visual.*``, ``transformer.*``, ...) as configuration and `CLIPModel` weights.
 
     Args:
-        state_dict: as OpenAI names it; not changed. Numbers keep their type.
-        vision_heads: attention heads of the vision tower; None = width / 64.
+        state_dict: as OpenAI or open_clip names it; not changed. Numbers keep their type.
+        vision_heads: attention heads of the vision tower; None = the published ones.
         text_heads: attention heads of the text tower; None = width / 64.
+        activation: ``quick_gelu`` in OpenAI's, MetaCLIP's and DFN's towers, ``gelu`` in LAION's.
 
     Raises:
         MasqclipError: not a ViT CLIP in OpenAI's format; the message names the tensor.
@@ -106,11 +113,39 @@ def openai_clip_to_transformers(
     if vision.query_projections or vision.mask_embedding is not None:
         raise MasqclipError("this is a MasQCLIP, not a plain CLIP: convert its vision tower alone")
     rest = {
-        name: tensor
+        name.removeprefix("text."): tensor
         for name, tensor in state_dict.items()
         if not name.startswith("visual.") and name not in NOT_NEEDED
     }
-    converted = _rename(rest, _TEXT_RULES, layers="text_model.encoder.layers")
+    converted = vision.state_dict | _rename(rest, _TEXT_RULES, "text_model.encoder.layers")
+    return _config(converted, vision_heads, text_heads, activation), converted
+
+
+def huggingface_clip(
+    state_dict: Mapping[str, Tensor],
+    *,
+    vision_heads: int | None = None,
+    text_heads: int | None = None,
+    activation: str = "quick_gelu",
+) -> tuple[CLIPConfig, StateDict]:
+    """A CLIP that has `CLIPModel`'s names already. Arguments and errors as above."""
+    tensors = {name: tensor for name, tensor in state_dict.items() if name not in NOT_NEEDED}
+    table: dict[str, str] = {}
+    for rules, tower in ((_VISION_RULES, "vision_model"), (_TEXT_RULES, "text_model")):
+        layers = f"{tower}.encoder.layers"
+        blocks = count(tensors, rf"{tower}\.encoder\.layers\.(\d+)\.")
+        for target in _block_table(dict(rules), layers, blocks).values():
+            for letter in "qkv" if QKV in target else ("",):
+                name = target.replace(QKV, letter)
+                table[name] = name
+    converted = rename(tensors, table, what="a CLIP in transformers' format")
+    return _config(converted, vision_heads, text_heads, activation), converted
+
+
+def _config(
+    converted: StateDict, vision_heads: int | None, text_heads: int | None, activation: str
+) -> CLIPConfig:
+    vision = _vision_config(converted, vision_heads, activation)
     vocabulary, width = converted["text_model.embeddings.token_embedding.weight"].shape
     text_config = {
         "hidden_size": width,
@@ -122,19 +157,18 @@ def openai_clip_to_transformers(
         ),
         "vocab_size": vocabulary,
         "projection_dim": len(converted["text_projection.weight"]),
-        "hidden_act": "quick_gelu",
+        "hidden_act": activation,
         # OpenAI's last two tokens. With the true end token transformers pools at its first
         # occurrence, which is OpenAI's argmax over the ids.
         "bos_token_id": vocabulary - 2,
         "eos_token_id": vocabulary - 1,
         "pad_token_id": vocabulary - 1,
     }
-    config = CLIPConfig(
+    return CLIPConfig(
         text_config=text_config,
-        vision_config=vision.config.to_dict(),
-        projection_dim=vision.config.projection_dim,
+        vision_config=vision.to_dict(),
+        projection_dim=vision.projection_dim,
     )
-    return config, vision.state_dict | converted
 
 
 def vision_tower_to_transformers(
@@ -149,7 +183,7 @@ def vision_tower_to_transformers(
         state_dict: any checkpoint that holds the tower; not changed. What lies outside `prefix`
             is left alone, but for ``mask_embeddings`` beside the tower.
         prefix: what the tower's names begin with.
-        heads: attention heads; None = width / 64.
+        heads: attention heads; None = the published ones.
 
     Raises:
         MasqclipError: there is no ViT tower in OpenAI's format below `prefix`.
@@ -163,63 +197,64 @@ def vision_tower_to_transformers(
         hint = "it is a ResNet CLIP" if "layer1.0.conv1.weight" in tower else "is it a CLIP?"
         raise MasqclipError(f"there is no OpenAI ViT tower below {prefix!r}: {hint}")
     queries = {name: tower.pop(name) for name in list(tower) if ".attn.new_q_proj." in name}
-    converted = _rename(tower, _VISION_RULES, layers="vision_model.encoder.layers")
+    converted = _rename(tower, _VISION_RULES, "vision_model.encoder.layers", prefix)
     num_layers = _num_layers(converted, "vision_model")
-    patches = converted["vision_model.embeddings.patch_embedding.weight"]  # [D, 3, P, P]
-    positions = len(converted["vision_model.embeddings.position_embedding.weight"]) - 1
-    grid = math.isqrt(positions)
-    if grid * grid != positions:
-        raise MasqclipError(f"{prefix}positional_embedding has {positions} patches, not a square")
-    width, patch_size = patches.shape[0], patches.shape[-1]
-    config = CLIPVisionConfig(
-        hidden_size=width,
-        intermediate_size=_mlp_width(converted, "vision_model"),
-        num_hidden_layers=num_layers,
-        num_attention_heads=_heads(width, heads, what="vision"),
-        image_size=grid * patch_size,
-        patch_size=patch_size,
-        projection_dim=len(converted["visual_projection.weight"]),
-        hidden_act="quick_gelu",
-    )
     beside = prefix.removesuffix("visual.") + "mask_embeddings"
     return VisionTower(
-        config=config,
+        config=_vision_config(converted, heads, "quick_gelu"),
         state_dict=converted,
         query_projections=_query_projections(queries, num_layers),
         mask_embedding=state_dict.get(beside),
     )
 
 
-def _rename(tensors: Mapping[str, Tensor], rules: Mapping[str, str], *, layers: str) -> StateDict:
+def _vision_config(converted: StateDict, heads: int | None, activation: str) -> CLIPVisionConfig:
+    patches = converted["vision_model.embeddings.patch_embedding.weight"]  # [D, 3, P, P]
+    positions = len(converted["vision_model.embeddings.position_embedding.weight"]) - 1
+    grid = math.isqrt(positions)
+    if grid * grid != positions:
+        raise MasqclipError(f"the positional embedding has {positions} patches, not a square")
+    width, patch_size = patches.shape[0], patches.shape[-1]
+    return CLIPVisionConfig(
+        hidden_size=width,
+        intermediate_size=_mlp_width(converted, "vision_model"),
+        num_hidden_layers=_num_layers(converted, "vision_model"),
+        num_attention_heads=_heads(width, heads, what="vision"),
+        image_size=grid * patch_size,
+        patch_size=patch_size,
+        projection_dim=len(converted["visual_projection.weight"]),
+        hidden_act=activation,
+    )
+
+
+def _rename(
+    tensors: Mapping[str, Tensor], rules: Mapping[str, str], layers: str, prefix: str = ""
+) -> StateDict:
     """All tensors under transformers' names.
 
     Args:
         tensors: OpenAI's names, blocks as ``transformer.resblocks.N.*``.
         rules: the table for what is outside the blocks.
         layers: transformers' name of the list of blocks.
+        prefix: what stands before OpenAI's names in the file.
 
     Raises:
         MasqclipError: a name without a rule, or a rule without its tensor.
     """
-    blocks = {int(m[1]) for n in tensors if (m := re.match(r"transformer\.resblocks\.(\d+)\.", n))}
-    table = dict(rules)
-    for i in range(max(1, len(blocks))):
-        for source, target in _BLOCK_RULES.items():
-            table[f"transformer.resblocks.{i}.{source}"] = f"{layers}.{i}.{target}"
-    if unknown := sorted(tensors.keys() - table.keys()):
-        raise MasqclipError(f"not a CLIP in OpenAI's format: unknown tensor {unknown[0]!r}")
-    if absent := sorted(table.keys() - tensors.keys()):
-        raise MasqclipError(f"not a CLIP in OpenAI's format: there is no tensor {absent[0]!r}")
-    renamed: StateDict = {}
-    for source, target in table.items():
-        tensor = tensors[source]
-        if "{qkv}" in target:
-            # Copies, because safetensors refuses tensors that share memory.
-            for letter, part in zip("qkv", tensor.chunk(3), strict=True):
-                renamed[target.replace("{qkv}", letter)] = part.clone()
-        else:
-            renamed[target] = tensor.T.contiguous() if target in _TRANSPOSED else tensor
-    return renamed
+    blocks = count(tensors, r"transformer\.resblocks\.(\d+)\.")
+    table = _block_table(dict(rules), layers, blocks)
+    renamed = rename(tensors, table, what="a CLIP in OpenAI's format", prefix=prefix)
+    return {
+        name: tensor.T.contiguous() if name in _TRANSPOSED else tensor
+        for name, tensor in renamed.items()
+    }
+
+
+def _block_table(table: dict[str, str], layers: str, blocks: int) -> dict[str, str]:
+    """A tower's table with those of its blocks added."""
+    for i in range(max(1, blocks)):
+        table |= below(f"transformer.resblocks.{i}.", _BLOCK_RULES, f"{layers}.{i}.")
+    return table
 
 
 def _query_projections(
@@ -247,10 +282,10 @@ def _mlp_width(converted: StateDict, tower: str) -> int:
 
 
 def _heads(width: int, heads: int | None, *, what: str) -> int:
-    heads = heads if heads is not None else width // HEAD_WIDTH
+    heads = heads if heads is not None else _WIDE_HEADS.get(width, width // HEAD_WIDTH)
     if heads < 1 or width % heads:
         raise MasqclipError(
             f"the {what} tower is {width} wide and cannot have {heads} attention heads: "
-            f"pass {what}_heads"
+            f"give {what}_heads (--{what}-heads)"
         )
     return heads

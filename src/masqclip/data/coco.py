@@ -6,26 +6,33 @@ Each dataset is a folder with pictures and one JSON file; the defaults are the l
     CocoPanoptic("coco", annotations="annotations/panoptic_train2017.json",
                  masks="annotations/panoptic_train2017", images="train2017")
 
+`open_coco` (in `open_coco.py`) finds out which format a folder or a file of one's own is in.
+
 - Categories keep the ids of the file. `keep` chooses categories by their JSON entry, so that novel
-  ones can stand in the pictures without being annotated: ``keep=is_base``.
+  ones can stand in the pictures without being annotated: `is_base` reads the split that the file
+  states.
 - Crowd regions are left out, as in the published training.
 - A sample that cannot be read raises an error that names the file; the others stay usable.
+- Annotations are kept as packed bytes (`records.py`): workers share them.
 """
 
 from __future__ import annotations
 
 import json
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
-from masqclip.data.rle import decode_rle
+from masqclip.data.images import read_image
+from masqclip.data.records import PackedRecords
+from masqclip.data.segmentations import segmentation_mask
 from masqclip.errors import MasqclipError
 
 Keep = Callable[[Mapping[str, Any]], bool]
@@ -68,23 +75,96 @@ def is_base(category: Mapping[str, Any]) -> bool:
 class _CocoFolder:
     """What the three formats share: a JSON file with ``images``, and the pictures it names."""
 
-    def __init__(self, folder: str | Path, *, annotations: str, images: str) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        annotations: str | Path,
+        images: str | Path,
+        needed: Sequence[str],
+    ) -> None:
         self.folder = Path(folder)
         self.image_folder = self.folder / images
-        self.content = _read_json(self.folder / annotations)
-        self.entries = sorted(self.content["images"], key=lambda entry: entry["id"])
+        path = self.folder / annotations
+        content = read_coco_json(path)
         by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
-        for annotation in self.content["annotations"]:
-            by_image[annotation["image_id"]].append(annotation)
-        self.annotations = by_image
+        try:
+            for annotation in content["annotations"]:
+                kept = {key: annotation[key] for key in needed}
+                if annotation.get("iscrowd"):
+                    kept["iscrowd"] = 1
+                by_image[annotation["image_id"]].append(kept)
+            entries = sorted(content["images"], key=lambda entry: entry["id"])
+            self._records = PackedRecords(
+                (
+                    {key: entry.get(key) for key in ("id", "file_name", "height", "width")},
+                    by_image.get(entry["id"], []),
+                )
+                for entry in entries
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise MasqclipError(
+                f"{path}: an entry is not as COCO writes it ({type(error).__name__}: {error}); "
+                f"pictures need 'id' and 'file_name', annotations 'image_id', {', '.join(needed)}"
+            ) from error
+        self.categories = _Categories(content.get("categories", ()), path)
 
     def __len__(self) -> int:
-        return len(self.entries)
+        return len(self._records)
+
+    def entry(self, index: int) -> dict[str, Any]:
+        """``id``, ``file_name``, ``height`` and ``width`` of a picture; no picture is read."""
+        return self._records[index][0]
+
+    def annotations(self, index: int) -> list[dict[str, Any]]:
+        """A picture's annotations as in the file, cut to what the format is read for."""
+        return self._records[index][1]
+
+    def fingerprint(self) -> str:
+        """What pictures there are and what is annotated, in a word; pixels are not read."""
+        kept = ",".join(map(str, sorted(self.categories.kept)))
+        return f"{self._records.digest()} {kept}"
+
+    def part(self, rows: Sequence[int]) -> Self:
+        """The same dataset with some of its pictures only."""
+        part = copy(self)
+        part._records = self._records[np.asarray(rows, np.int64)]
+        return part
+
+    def keeping(self, keep: Keep | None) -> Self:
+        """The same pictures with another choice of categories."""
+        other = copy(self)
+        other.categories = copy(self.categories)
+        other.categories.keep(keep)
+        return other
+
+    def hold_out(self, share: float) -> tuple[Self, Self]:
+        """Split into a part to train on and a part to measure on.
+
+        Which pictures are held out follows from their ids alone.
+
+        Args:
+            share: of the pictures that are held out, 0 to 1; at least one is.
+
+        Raises:
+            MasqclipError: the share leaves nothing to train on.
+        """
+        count = max(1, round(share * len(self)))
+        if not 0 < share < 1 or count >= len(self):
+            raise MasqclipError(
+                f"{share:g} of {len(self)} pictures cannot be held out; give a share between 0 and "
+                "1 that leaves some to train on"
+            )
+        keys = [zlib.crc32(str(self.entry(row)["id"]).encode()) for row in range(len(self))]
+        order = np.argsort(keys, kind="stable")
+        return self.part(np.sort(order[count:]).tolist()), self.part(
+            np.sort(order[:count]).tolist()
+        )
 
     def _image(self, entry: Mapping[str, Any]) -> NDArray[np.uint8]:
         path = self.image_folder / entry["file_name"]
-        image = _read_picture(path)
-        given = (entry.get("height"), entry.get("width"))
+        image = read_image(path).pixels
+        given = (entry["height"], entry["width"])
         if None not in given and image.shape[:2] != given:
             raise MasqclipError(
                 f"{path} is {image.shape[0]} x {image.shape[1]} pixels (height x width), but its "
@@ -94,10 +174,18 @@ class _CocoFolder:
 
 
 class _Categories:
-    """The categories of a file, and which of them are kept."""
+    """The categories of a file, and which of them are kept (all, until `keep` chooses)."""
 
-    def __init__(self, categories: Sequence[Mapping[str, Any]], keep: Keep | None) -> None:
-        self.by_id = {category["id"]: dict(category) for category in categories}
+    def __init__(self, categories: Sequence[Mapping[str, Any]], path: Path) -> None:
+        try:
+            self.by_id = {category["id"]: dict(category) for category in categories}
+            self.names = {i: str(category["name"]) for i, category in self.by_id.items()}
+        except (KeyError, TypeError) as error:
+            raise MasqclipError(f"{path}: a category lacks its 'id' or 'name'") from error
+        self.kept = set(self.by_id)
+
+    def keep(self, keep: Keep | None) -> None:
+        """Keep what `keep` says yes to."""
         self.kept = {i for i, category in self.by_id.items() if keep is None or keep(category)}
 
     def is_thing(self, category_id: int) -> bool:
@@ -122,21 +210,27 @@ class CocoInstances(_CocoFolder):
         folder: str | Path,
         *,
         keep: Keep | None = None,
-        annotations: str = "annotations/instances.json",
-        images: str = "images",
+        annotations: str | Path = "annotations/instances.json",
+        images: str | Path = "images",
     ) -> None:
-        super().__init__(folder, annotations=annotations, images=images)
-        self.categories = _Categories(self.content["categories"], keep)
+        needed = ("category_id", "segmentation")
+        super().__init__(folder, annotations=annotations, images=images, needed=needed)
+        self.categories.keep(keep)
 
     def __getitem__(self, index: int) -> Sample:
-        entry = self.entries[index]
+        entry, annotations = self._records[index]
         image = self._image(entry)
         height, width = image.shape[:2]
         masks, ids = [], []
-        for annotation in self.annotations[entry["id"]]:
-            if annotation["category_id"] not in self.categories.kept or annotation.get("iscrowd"):
+        for annotation in annotations:
+            if annotation["category_id"] not in self.categories.kept or "iscrowd" in annotation:
                 continue
-            mask = segmentation_mask(annotation["segmentation"], height, width)
+            try:
+                mask = segmentation_mask(annotation["segmentation"], height, width)
+            except (MasqclipError, TypeError, ValueError, KeyError) as error:
+                raise MasqclipError(
+                    f"a mask of {entry['file_name']} cannot be read ({error}); give polygons or RLE"
+                ) from error
             if mask.any():
                 masks.append(mask)
                 ids.append(annotation["category_id"])
@@ -166,22 +260,23 @@ class CocoPanoptic(_CocoFolder):
         folder: str | Path,
         *,
         keep: Keep | None = None,
-        annotations: str = "annotations/panoptic.json",
-        images: str = "images",
-        masks: str = "panoptic",
+        annotations: str | Path = "annotations/panoptic.json",
+        images: str | Path = "images",
+        masks: str | Path = "panoptic",
     ) -> None:
-        super().__init__(folder, annotations=annotations, images=images)
+        needed = ("file_name", "segments_info")
+        super().__init__(folder, annotations=annotations, images=images, needed=needed)
         self.mask_folder = self.folder / masks
-        self.categories = _Categories(self.content["categories"], keep)
+        self.categories.keep(keep)
 
     def __getitem__(self, index: int) -> Sample:
-        entry = self.entries[index]
+        entry, annotations = self._records[index]
         image = self._image(entry)
         id_map = np.zeros(image.shape[:2], np.int64)
         segments: list[Mapping[str, Any]] = []
-        for annotation in self.annotations[entry["id"]]:
+        for annotation in annotations:
             path = self.mask_folder / annotation["file_name"]
-            coded = _read_picture(path).astype(np.int64)
+            coded = read_image(path).pixels
             if coded.shape != image.shape:
                 raise MasqclipError(f"{path} and its picture differ in size; they must be the same")
             id_map = coded @ np.array([1, 256, 65536])
@@ -206,7 +301,7 @@ class CocoPanoptic(_CocoFolder):
 
 
 class CocoCaptions(_CocoFolder):
-    """COCO captions: sentences about each picture, and no masks.
+    """COCO captions: sentences about each picture, and no masks; pictures without are left out.
 
     Args:
         folder: the dataset.
@@ -220,20 +315,23 @@ class CocoCaptions(_CocoFolder):
         self,
         folder: str | Path,
         *,
-        annotations: str = "annotations/captions.json",
-        images: str = "images",
+        annotations: str | Path = "annotations/captions.json",
+        images: str | Path = "images",
     ) -> None:
-        super().__init__(folder, annotations=annotations, images=images)
+        super().__init__(folder, annotations=annotations, images=images, needed=("caption",))
+        captioned = [index for index in range(len(self)) if self.annotations(index)]
+        self._records = self._records[np.array(captioned, np.int64)]
 
     def all_captions(self) -> list[str]:
         """Every caption, picture by picture; no picture is read."""
-        return [caption for entry in self.entries for caption in self._captions(entry)]
+        return [caption for index in range(len(self)) for caption in self.captions(index)]
 
-    def _captions(self, entry: Mapping[str, Any]) -> tuple[str, ...]:
-        return tuple(annotation["caption"] for annotation in self.annotations[entry["id"]])
+    def captions(self, index: int) -> tuple[str, ...]:
+        """The captions of one picture; the picture is not read."""
+        return tuple(annotation["caption"] for annotation in self.annotations(index))
 
     def __getitem__(self, index: int) -> Sample:
-        entry = self.entries[index]
+        entry = self.entry(index)
         image = self._image(entry)
         return Sample(
             image=image,
@@ -241,51 +339,16 @@ class CocoCaptions(_CocoFolder):
             category_ids=np.zeros(0, np.int64),
             is_thing=np.zeros(0, bool),
             image_id=entry["id"],
-            captions=self._captions(entry),
+            captions=self.captions(index),
         )
 
 
-def segmentation_mask(
-    segmentation: Mapping[str, Any] | Sequence[Sequence[float]], height: int, width: int
-) -> NDArray[np.bool_]:
-    """A COCO ``segmentation``, RLE or polygons, as a mask [H, W].
-
-    A polygon holds the pixels whose middle it encloses (even-odd). pycocotools traces the outline
-    on a five times finer grid, so single pixels along the edge may differ.
+def read_coco_json(path: Path) -> dict[str, Any]:
+    """The content of a COCO annotation file.
 
     Raises:
-        MasqclipError: the RLE is malformed or of another size than the picture.
+        MasqclipError: it is missing, no JSON, or lacks ``images`` or ``annotations``.
     """
-    if isinstance(segmentation, Mapping):
-        mask = decode_rle(segmentation)
-        if mask.shape != (height, width):
-            raise MasqclipError(
-                f"a mask of {mask.shape[0]} x {mask.shape[1]} pixels (height x width) stands in "
-                f"the annotations of a picture of {height} x {width}"
-            )
-        return mask
-    mask = np.zeros((height, width), bool)
-    for polygon in segmentation:
-        if len(polygon) >= 6:
-            mask |= _fill_polygon(np.asarray(polygon, np.float64).reshape(-1, 2), height, width)
-    return mask
-
-
-def _fill_polygon(corners: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:
-    """Fill a closed polygon, corners [C, 2] as (x, y), by counting crossings along each row."""
-    start, end = corners, np.roll(corners, -1, axis=0)
-    middle = np.arange(height) + 0.5
-    crosses = (start[:, 1:] <= middle) != (end[:, 1:] <= middle)  # [C, H]
-    edge, row = np.nonzero(crosses)
-    share = (middle[row] - start[edge, 1]) / (end[edge, 1] - start[edge, 1])
-    x = start[edge, 0] + share * (end[edge, 0] - start[edge, 0])
-    first = np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)
-    toggles = np.zeros((height, width + 1), np.int64)
-    np.add.at(toggles, (row, first), 1)
-    return toggles[:, :width].cumsum(axis=1) % 2 == 1
-
-
-def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:
@@ -295,13 +358,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
         raise MasqclipError(f"{path} is not a COCO file: it needs 'images' and 'annotations'")
     return content
-
-
-def _read_picture(path: Path) -> NDArray[np.uint8]:
-    try:
-        with Image.open(path) as picture:
-            return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
-    except FileNotFoundError as error:
-        raise MasqclipError(f"the picture {path} is missing; its annotations name it") from error
-    except (OSError, ValueError, SyntaxError) as error:
-        raise MasqclipError(f"the picture {path} cannot be read ({error}); replace it") from error

@@ -87,7 +87,8 @@ def write_stickers(
             file = f"{number:06d}.png"
             height, width = id_maps[i].shape
             entries.append({"id": number, "file_name": file, "height": height, "width": width})
-            captions.append({"id": number, "image_id": number, "caption": scenes.captions[i]})
+            for text in scenes.captions[i]:
+                captions.append({"id": len(captions), "image_id": number, "caption": text})
             _write_png(root / "images" / file, pixels[i])
             if captions_only:
                 continue

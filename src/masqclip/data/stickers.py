@@ -16,6 +16,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +44,8 @@ class SceneSettings:
         max_angle: rotation either way, in degrees.
         min_visible: a sticker that others hide down to fewer pixels than this share of the picture
             is not annotated; its last pixels count as what they are, unlabelled.
-        bare_captions: share of captions that are nothing but the names of the things.
+        captions: ``sentence``, ``names`` (what can be seen, a caption a bare name) or ``both``.
+        name_stuff: bare names are those of the stuff too, not only of the things on it.
     """
 
     size: int = 128
@@ -54,7 +56,8 @@ class SceneSettings:
     max_stuff: int = 3
     max_angle: float = 30.0
     min_visible: float = 0.0015
-    bare_captions: float = 0.0
+    captions: Literal["sentence", "names", "both"] = "sentence"
+    name_stuff: bool = True
 
     def __post_init__(self) -> None:
         """Refuse settings that no scene can be drawn from."""
@@ -92,13 +95,13 @@ class Scenes:
         images: [B,3,H,W] uint8 RGB.
         id_maps: [B,H,W] uint8, the visible segment of each pixel, 0 = unlabelled.
         regions: for each scene its segments in the order of their ids.
-        captions: for each scene a sentence that names what can be seen.
+        captions: for each scene what is written under it.
     """
 
     images: Tensor
     id_maps: Tensor
     regions: list[list[Region]]
-    captions: list[str]
+    captions: list[tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -152,11 +155,7 @@ class StickerWorld:
         images = (canvas * light.view(-1, 1, 1, 1)).round().clamp(0, 255).to(torch.uint8)
         regions = [self._label(plan, id_map) for plan, id_map in zip(plans, ids, strict=True)]
         captions = [
-            caption(
-                found,
-                random.Random(f"caption {seed} {number}"),
-                bare=self.settings.bare_captions,
-            )
+            scene_captions(found, random.Random(f"caption {seed} {number}"), self.settings)
             for found, number in zip(regions, numbers, strict=True)
         ]
         return Scenes(images, ids, regions, captions)
@@ -294,28 +293,33 @@ class StickerWorld:
         return regions
 
 
-def caption(regions: Sequence[Region], chance: random.Random, *, bare: float = 0.0) -> str:
-    """A plain sentence that names the visible things, largest first, then the stuff.
+def scene_captions(
+    regions: Sequence[Region], chance: random.Random, settings: SceneSettings
+) -> tuple[str, ...]:
+    """What is written under a scene: a plain sentence, bare names, or both.
+
+    Names stand in the order of their areas, largest first, things before stuff.
 
     Args:
         regions: what can be seen.
         chance: draws the wording.
-        bare: how often the things' names alone are the caption.
+        settings: which captions, and whether stuff is among the names.
     """
     things: dict[str, int] = {}
     for region in sorted(regions, key=lambda region: -region.area):
         if region.thing:
             things[region.name] = things.get(region.name, 0) + 1
-    if things and bare and chance.random() < bare:
-        return ", ".join(things)
     stuff = [region.name for region in regions if not region.thing]
+    names = (*things, *stuff) if settings.name_stuff or not things else tuple(things)
+    if settings.captions == "names":
+        return names
     chance.shuffle(stuff)
     parts = [_counted(name, count) for name, count in things.items()]
     opening = chance.choice(("a photo of ", "a picture of ", "there is ", "", "we see "))
     sentence = opening + _listed(parts or ["nothing"])
     if stuff and (not things or chance.random() < 0.8):
         sentence += chance.choice((" on ", " and ", " with ", ", ")) + _listed(stuff)
-    return sentence
+    return (sentence,) if settings.captions == "sentence" else (sentence, *names)
 
 
 def _counted(name: str, count: int) -> str:

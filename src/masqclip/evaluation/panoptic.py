@@ -8,11 +8,14 @@ crowd region of its class is no false positive.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from masqclip.evaluation.groups import Groups, group_means
 
 
 @dataclass
@@ -21,6 +24,11 @@ class _Tally:
     matches: int = 0
     false_positives: int = 0
     false_negatives: int = 0
+
+    @property
+    def weight(self) -> float:
+        """The denominator of PQ; 0 where the class occurs nowhere."""
+        return self.matches + 0.5 * self.false_positives + 0.5 * self.false_negatives
 
 
 class PanopticQuality:
@@ -40,13 +48,17 @@ class PanopticQuality:
         predicted: Sequence[Mapping[str, Any]],
         target: np.ndarray,
         true: Sequence[Mapping[str, Any]],
-    ) -> None:
+    ) -> float:
         """Add one picture.
 
         Args:
             prediction, target: [H,W] segment ids, 0 = void.
             predicted, true: segments as ``{"id", "category_id"}``; true ones may be ``iscrowd``.
+
+        Returns:
+            The quality of this picture, all its segments taken together; NaN if there are none.
         """
+        before = self._sums()
         ids, cells = np.unique(
             target.astype(np.int64) * 2**32 + prediction.astype(np.int64), return_counts=True
         )
@@ -84,6 +96,13 @@ class PanopticQuality:
             )
             if void / guess_area[p] <= 0.5:
                 self.tallies[category].false_positives += 1
+        iou, weight = self._sums() - before
+        return float(iou / weight) if weight else float("nan")
+
+    def _sums(self) -> NDArray[np.float64]:
+        """The sum of IoUs and the denominator of PQ, over all classes."""
+        rows = [(tally.iou, tally.weight) for tally in self.tallies.values()]
+        return np.array(rows, np.float64).reshape(-1, 2).sum(axis=0)
 
     def merge(self, other: PanopticQuality) -> None:
         """Add another's tallies, for instance another process's."""
@@ -94,19 +113,28 @@ class PanopticQuality:
             mine.false_positives += tally.false_positives
             mine.false_negatives += tally.false_negatives
 
-    def results(self) -> dict[str, float]:
-        """``PQ``, ``SQ``, ``RQ`` over all classes that occur, and over things and stuff; 0..1."""
+    def per_class(self) -> dict[str, NDArray[np.float64]]:
+        """``PQ``, ``SQ`` and ``RQ`` of each category, in order; NaN where there is no segment."""
+        rows = np.full((len(self.tallies), 3), np.nan)
+        for row, tally in zip(rows, self.tallies.values(), strict=True):
+            if tally.weight:
+                quality = tally.iou / tally.matches if tally.matches else 0.0
+                row[:] = tally.iou / tally.weight, quality, tally.matches / tally.weight
+        return dict(zip(("PQ", "SQ", "RQ"), rows.T, strict=True))
+
+    def results(self, groups: Groups | None = None) -> dict[str, float]:
+        """``PQ``, ``SQ``, ``RQ`` over the classes that occur, and over things and stuff; 0..1.
+
+        Args:
+            groups: further parts to average on their own, as positions of categories.
+        """
+        flags = list(self.things.values())
+        parts: dict[str, Collection[int]] = {
+            name: [i for i, thing in enumerate(flags) if thing is wanted]
+            for name, wanted in (("things", True), ("stuff", False))
+        }
+        parts |= groups or {}
         scores: dict[str, float] = {}
-        for part, wanted in (("", (True, False)), (" things", (True,)), (" stuff", (False,))):
-            rows = [
-                (tally.iou, tally.matches, tally.false_positives, tally.false_negatives)
-                for category, tally in self.tallies.items()
-                if self.things[category] in wanted
-                and tally.matches + tally.false_positives + tally.false_negatives > 0
-            ]
-            pq = [iou / (tp + 0.5 * fp + 0.5 * fn) for iou, tp, fp, fn in rows]
-            sq = [iou / tp if tp else 0.0 for iou, tp, _, _ in rows]
-            rq = [tp / (tp + 0.5 * fp + 0.5 * fn) for _, tp, fp, fn in rows]
-            for name, values in (("PQ", pq), ("SQ", sq), ("RQ", rq)):
-                scores[name + part] = float(np.mean(values)) if values else float("nan")
+        for name, values in self.per_class().items():
+            scores |= group_means(name, values, parts)
         return scores

@@ -13,20 +13,26 @@ Shapes: `B` images, `Q` queries, `H W` the padded frame, `h w` = `H/4 W/4`.
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, ResNetConfig
+from transformers import (
+    AutoBackbone,
+    Mask2FormerConfig,
+    Mask2FormerForUniversalSegmentation,
+    PreTrainedModel,
+    ResNetConfig,
+)
 
 from masqclip.errors import MasqclipError
+from masqclip.hub import quiet_transformers
 from masqclip.proposals.base import Proposals
 from masqclip.proposals.deformable import use_levelwise_attention
+from masqclip.proposals.segmenters import SegmenterProposer, object_logits
 
 
-class Mask2FormerProposer(nn.Module):
+class Mask2FormerProposer(SegmenterProposer):
     """A Mask2Former that proposes masks of anything.
 
     Args:
@@ -35,25 +41,20 @@ class Mask2FormerProposer(nn.Module):
             which is how an ImageNet backbone is fine-tuned. Off for training from scratch.
     """
 
-    def __init__(self, config: Mask2FormerConfig, *, freeze_batch_norm: bool = False) -> None:
-        super().__init__()
-        with _quiet("transformers.models.mask2former.configuration_mask2former"):
-            segmenter = Mask2FormerForUniversalSegmentation(config)
-        self._adopt(segmenter, freeze_batch_norm)
+    config_class = Mask2FormerConfig
+    segmenter_class = Mask2FormerForUniversalSegmentation
 
-    def _adopt(
-        self, segmenter: Mask2FormerForUniversalSegmentation, freeze_batch_norm: bool
-    ) -> None:
+    def __init__(self, config: Mask2FormerConfig, *, freeze_batch_norm: bool = False) -> None:
+        super().__init__(config)
+        self.freeze_batch_norm = freeze_batch_norm
+
+    def adopt(self, segmenter: PreTrainedModel) -> None:
+        """See `SegmenterProposer`."""
         use_levelwise_attention(segmenter)
         # Without it transformers' forward drops the states that the class logits are read from.
         segmenter.config.use_auxiliary_loss = True
-        self.segmenter = segmenter
-        self.freeze_batch_norm = freeze_batch_norm
-
-    @property
-    def config(self) -> Mask2FormerConfig:
-        """The architecture, as transformers writes it to `config.json`."""
-        return self.segmenter.config
+        super().adopt(segmenter)
+        self.freeze_batch_norm = False
 
     @property
     def backbone(self) -> nn.Module:
@@ -71,10 +72,25 @@ class Mask2FormerProposer(nn.Module):
         return [
             Proposals(
                 mask_logits=layer["masks_queries_logits"],
-                object_logits=_object_logits(layer["class_queries_logits"]),
+                object_logits=object_logits(layer["class_queries_logits"]),
             )
             for layer in layers
         ]
+
+    def load_backbone(self, name_or_path: str | Path) -> None:
+        """Start the backbone from a ResNet's weights, such as ``microsoft/resnet-50``.
+
+        Raises:
+            MasqclipError: there is no ResNet of this size.
+        """
+        try:
+            source = AutoBackbone.from_pretrained(str(name_or_path))
+            self.backbone.load_state_dict(source.state_dict())
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise MasqclipError(
+                f"the backbone cannot start from {str(name_or_path)!r}: {reason}"
+            ) from error
 
     def train(self, mode: bool = True) -> Mask2FormerProposer:
         """Switch between training and inference; frozen batch norm stays in inference."""
@@ -85,39 +101,27 @@ class Mask2FormerProposer(nn.Module):
                     module.eval()
         return self
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write `config.json` and `model.safetensors`, readable by transformers itself."""
-        self.segmenter.save_pretrained(folder)
-
     @classmethod
     def from_pretrained(
         cls, name_or_path: str | Path, *, freeze_batch_norm: bool = False, **options: Any
     ) -> Mask2FormerProposer:
-        """Load a Mask2Former of any number of classes from a folder or the Hub.
-
-        Raises:
-            MasqclipError: the model there is not a Mask2Former, or nothing is there.
-        """
-        try:
-            with _quiet("transformers.models.mask2former.configuration_mask2former"):
-                segmenter = Mask2FormerForUniversalSegmentation.from_pretrained(
-                    str(name_or_path), **options
-                )
-        except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise MasqclipError(
-                f"no Mask2Former can be loaded from {str(name_or_path)!r}: {reason}"
-            ) from error
-        proposer = cls.__new__(cls)
-        nn.Module.__init__(proposer)
-        proposer._adopt(segmenter, freeze_batch_norm)
+        """Load a Mask2Former of any number of classes; see `SegmenterProposer`."""
+        proposer = super().from_pretrained(name_or_path, **options)
+        proposer.freeze_batch_norm = freeze_batch_norm
         return proposer
 
 
 def mask2former_config(values: dict[str, Any]) -> Mask2FormerConfig:
     """The configuration that a dictionary, such as a part of a ``config.json``, describes."""
-    with _quiet("transformers.models.mask2former.configuration_mask2former"):
+    with quiet_transformers():
         return Mask2FormerConfig(**values)
+
+
+def resnet50_mask2former_config() -> Mask2FormerConfig:
+    """The published proposer: ResNet-50, 100 queries, 6 encoder and 9 decoder layers."""
+    backbone = ResNetConfig(out_features=["stage1", "stage2", "stage3", "stage4"])
+    with quiet_transformers():
+        return Mask2FormerConfig(backbone_config=backbone, num_queries=100, num_labels=1)
 
 
 def miniature_mask2former_config(
@@ -146,7 +150,7 @@ def miniature_mask2former_config(
         layer_type="basic",
         out_features=["stage1", "stage2", "stage3", "stage4"],
     )
-    with _quiet("transformers.models.mask2former.configuration_mask2former"):
+    with quiet_transformers():
         return Mask2FormerConfig(
             backbone_config=backbone,
             feature_size=width,
@@ -160,26 +164,3 @@ def miniature_mask2former_config(
             num_queries=num_queries,
             num_labels=1,
         )
-
-
-def _object_logits(class_logits: Tensor) -> Tensor:
-    """[B, Q, K + 1] class logits, "no object" last -> [B, Q, 2] (object, no object)."""
-    if class_logits.shape[-1] == 2:
-        return class_logits
-    anything = class_logits[..., :-1].logsumexp(dim=-1)
-    return torch.stack([anything, class_logits[..., -1]], dim=-1)
-
-
-class _quiet:
-    """Hold back one module's warnings: transformers says of every backbone but Swin that it "may
-    not be compatible", though ResNet is the published one and works."""
-
-    def __init__(self, name: str) -> None:
-        self.logger = logging.getLogger(name)
-
-    def __enter__(self) -> None:
-        self.level = self.logger.level
-        self.logger.setLevel(logging.ERROR)
-
-    def __exit__(self, *_: object) -> None:
-        self.logger.setLevel(self.level)

@@ -7,7 +7,8 @@ ones for the matching, mostly uncertain ones for the loss.
 - A batch is matched and compared as tensors padded to the largest number of masks, not image by
   image; pictures without any mask are ordinary.
 - The layers of one step share their matching points, so targets are sampled once.
-- Points come from torch's global generator, which the training loop seeds at each step.
+- Each picture has random points of its own seed, and means are taken over counts of the whole batch
+  (`mask_counts`), so a part of a batch has its share of the batch's loss (see `stage.py`).
 
 Shapes: `B` images, `N` annotated masks (padded), `Q` proposals, `P` points, `M` matched pairs,
 `H W` the frame, `h w` the proposals' masks.
@@ -15,8 +16,9 @@ Shapes: `B` images, `N` annotated masks (padded), `Q` proposals, `P` points, `M`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -25,6 +27,9 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from masqclip.proposals.base import Proposals
+
+#: A number of points, and for each matched mask so many random ones: [M, P, 2].
+PointDraw = Callable[[int], Tensor]
 
 
 @dataclass(frozen=True)
@@ -50,8 +55,36 @@ class CriterionSettings:
     importance_ratio: float = 0.75
 
 
+def mask_counts(
+    masks: Sequence[Tensor], num_queries: int, settings: CriterionSettings
+) -> dict[str, Tensor]:
+    """What the means of `mask_losses` are taken over.
+
+    Args:
+        masks: as there.
+        num_queries: proposals a picture.
+        settings: as there.
+
+    Returns:
+        ``masks``: annotated masks; ``objects``: the weight of all proposals in the cross entropy.
+    """
+    matched = sum(min(len(found), num_queries) for found in masks)
+    rest = len(masks) * num_queries - matched
+    objects = matched + settings.no_object_weight * rest
+    device = masks[0].device
+    return {
+        "masks": torch.tensor(float(sum(map(len, masks))), device=device),
+        "objects": torch.tensor(objects, device=device),
+    }
+
+
 def mask_losses(
-    layers: Sequence[Proposals], masks: Sequence[Tensor], settings: CriterionSettings
+    layers: Sequence[Proposals],
+    masks: Sequence[Tensor],
+    settings: CriterionSettings,
+    *,
+    seeds: Sequence[int],
+    totals: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """The loss over all decoder layers (deep supervision).
 
@@ -59,18 +92,24 @@ def mask_losses(
         layers: proposals after each layer, the final ones last.
         masks: for each picture its annotated masks [G, H, W] bool; G may be zero.
         settings: weights and points.
+        seeds: of each picture's points.
+        totals: `mask_counts` of the whole batch that these pictures are a part of; of the pictures
+            themselves unless given.
 
     Returns:
         ``loss``: the weighted sum over layers, which is minimised; ``object``, ``mask`` and
-        ``dice``: the final layer's, unweighted.
+        ``dice``: the final layer's, unweighted. All are shares of the whole batch's.
     """
     counts = [len(found) for found in masks]
+    if totals is None:
+        totals = mask_counts(masks, layers[0].object_logits.shape[1], settings)
     targets = pad_sequence(list(masks), batch_first=True)
     if targets.shape[1] == 0:  # a batch without any mask: one of padding, which is never matched
         targets = targets.new_zeros((len(counts), 1, *targets.shape[2:]))
-    points = torch.rand(len(counts), settings.num_points, 2, device=targets.device)
+    chances = [torch.Generator(targets.device).manual_seed(seed) for seed in seeds]
+    points = _draw(chances, [1] * len(counts), settings.num_points)
     sampled_targets = _sample(targets.float(), points)
-    num_masks = max(1, sum(counts))
+    num_masks = totals["masks"].clamp(min=1)
     total: Tensor | float = 0.0
     parts: dict[str, Tensor] = {}
     for layer in layers:
@@ -84,12 +123,17 @@ def mask_losses(
         matched[pairs[0], pairs[1]] = 1
         # Class 0 is "object", the last one "no object".
         weights = object_logits.new_tensor([1.0, settings.no_object_weight])
-        parts["object"] = F.cross_entropy(
-            object_logits.flatten(0, 1), 1 - matched.view(-1), weights
+        object_losses = F.cross_entropy(
+            object_logits.flatten(0, 1), 1 - matched.view(-1), weights, reduction="sum"
         )
-        parts["mask"], parts["dice"] = _pair_losses(
-            mask_logits[pairs[0], pairs[1]], targets[pairs[0], pairs[2]], num_masks, settings
+        parts["object"] = object_losses / totals["objects"]
+        mask_sum, dice_sum = _pair_losses(
+            mask_logits[pairs[0], pairs[1]],
+            targets[pairs[0], pairs[2]],
+            partial(_draw, chances, pairs[0].bincount(minlength=len(counts)).tolist()),
+            settings,
         )
+        parts["mask"], parts["dice"] = mask_sum / num_masks, dice_sum / num_masks
         total = (
             total
             + settings.class_weight * parts["object"]
@@ -156,32 +200,39 @@ def match(costs: Tensor, counts: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]
 
 
 def _pair_losses(
-    logits: Tensor, targets: Tensor, num_masks: int, settings: CriterionSettings
+    logits: Tensor, targets: Tensor, draw: PointDraw, settings: CriterionSettings
 ) -> tuple[Tensor, Tensor]:
-    """BCE and Dice loss of matched masks [M, h, w] and [M, H, W], on points, over `num_masks`."""
+    """Summed BCE and Dice loss of matched masks [M, h, w] and [M, H, W], on points."""
     if len(logits) == 0:
         return logits.sum(), logits.sum()
     with torch.no_grad():
-        points = _uncertain_points(logits, settings)
+        points = _uncertain_points(logits, draw, settings)
         labels = _sample(targets[:, None].float(), points)[:, 0]
     values = _sample(logits[:, None], points)[:, 0]
     cross_entropy = F.binary_cross_entropy_with_logits(values, labels, reduction="none").mean(-1)
     probabilities = values.sigmoid()
     overlap = 2 * (probabilities * labels).sum(-1)
     dice = 1 - (overlap + 1) / (probabilities.sum(-1) + labels.sum(-1) + 1)
-    return cross_entropy.sum() / num_masks, dice.sum() / num_masks
+    return cross_entropy.sum(), dice.sum()
 
 
-def _uncertain_points(logits: Tensor, settings: CriterionSettings) -> Tensor:
+def _uncertain_points(logits: Tensor, draw: PointDraw, settings: CriterionSettings) -> Tensor:
     """Points [M, P, 2] for masks [M, h, w]: those with logits nearest zero, and random ones."""
     uncertain = int(settings.importance_ratio * settings.num_points)
-    drawn = int(settings.oversample_ratio * settings.num_points)
-    candidates = torch.rand(len(logits), drawn, 2, device=logits.device)
+    candidates = draw(int(settings.oversample_ratio * settings.num_points))
     distance = _sample(logits[:, None], candidates)[:, 0].abs()
     nearest = distance.topk(uncertain, dim=1, largest=False, sorted=False).indices
     chosen = candidates.gather(1, nearest[..., None].expand(-1, -1, 2))
-    rest = torch.rand(len(logits), settings.num_points - uncertain, 2, device=logits.device)
-    return torch.cat([chosen, rest], dim=1)
+    return torch.cat([chosen, draw(settings.num_points - uncertain)], dim=1)
+
+
+def _draw(chances: Sequence[torch.Generator], counts: Sequence[int], points: int) -> Tensor:
+    """Uniform points [sum(counts), P, 2] in 0..1: `counts` says for how many masks a picture's."""
+    drawn = [
+        torch.rand(count, points, 2, generator=chance, device=chance.device)
+        for chance, count in zip(chances, counts, strict=True)
+    ]
+    return torch.cat(drawn)
 
 
 def _sample(maps: Tensor, points: Tensor) -> Tensor:

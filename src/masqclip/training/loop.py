@@ -1,86 +1,184 @@
-"""One training loop for every stage.
+"""One training loop for every stage, on one process or many.
 
-A stage says what trains, what a batch is and what is minimised (`Stage`); the loop does the rest:
-AdamW, the schedule, gradient clipping, bfloat16, checkpoints, progress.
+A stage says what trains, what a batch is and what is minimised (`stage.py`); the loop does the
+rest: AdamW, the schedule, clipping, precision, accumulation, checkpoints, evaluation, figures.
+Hugging Face Accelerate spreads it over processes: ``accelerate launch`` decides over how many, and
+whether by DDP or FSDP, and nothing here changes.
 
-- Step `s` of seed `z` is a function of (z, s) and of the weights: batches are drawn from (z, s) and
-  the random numbers that a loss draws are seeded anew at each step. So a run that stops and goes on
-  gives the same losses as one that never stopped, and a checkpoint needs no generator states.
-- A checkpoint is written to a temporary name and then takes its place, whole.
-- SIGTERM and Ctrl-C end the step in progress, save a checkpoint and return.
+- Step `s` of seed `z` is a function of (z, s) and of the weights, so a run that stops and goes on
+  gives the same losses as one that never stopped. Each process takes its share of the same batch,
+  so several give the same losses as one.
+- Losses are shares of the whole batch's; gradients are summed over all parts, not averaged.
+- SIGTERM and Ctrl-C end the step in progress, save a checkpoint and return, in all processes.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
+import resource
 import signal
+import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from masqclip.data.files import write_atomically
-from masqclip.errors import MasqclipError
+from masqclip.errors import MasqclipError, require
+from masqclip.training.checkpoints import Checkpoints, Position
+from masqclip.training.curves import write_curves
+from masqclip.training.distributed import synchronise_batch_norm
 from masqclip.training.settings import LoopSettings
+from masqclip.training.stage import Counts, Share, Stage, to_device
+from masqclip.training.trackers import Tracker, open_trackers
 
-
-class Stage(Protocol):
-    """What one stage of training is made of."""
-
-    @property
-    def name(self) -> str:
-        """The stage's name: it stands in checkpoints, which only fit their own stage."""
-
-    @property
-    def module(self) -> nn.Module:
-        """What trains, and what a checkpoint holds."""
-
-    def to(self, device: torch.device) -> None:
-        """Move everything that the losses need, trained or frozen."""
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """AdamW's groups, each with its ``lr`` and ``weight_decay``."""
-
-    def batch(self, step: int) -> Any:
-        """The batch of a step: a pure function of the seed and the step, on the CPU."""
-
-    def losses(self, batch: Any) -> dict[str, Tensor]:
-        """``loss``, which is minimised, and whatever else is worth watching."""
-
-    def save(self, folder: Path) -> None:
-        """Write the trained result as a folder that `from_pretrained` reads."""
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands; handed to the `report` callback after every step."""
+    """Where a run stands; handed to the `report` callback after every step.
+
+    Attributes:
+        step, steps: done, and of how many.
+        losses: of the step, over the whole batch.
+        images_per_second: since this call began, over all processes.
+        seconds: of all calls together.
+        seconds_left: at this speed.
+        memory: the most that was in use, in bytes, of the GPU, else of the main process.
+    """
 
     step: int
     steps: int
     losses: dict[str, float]
-    steps_per_second: float
+    images_per_second: float
     seconds: float
+    seconds_left: float
+    memory: int
 
 
-class _StepBatches(Dataset[Any]):
-    """The batches of a stage by step number, for a DataLoader to prepare ahead."""
+class Trainer:
+    """Takes optimizer steps: the state of a run in memory.
 
-    def __init__(self, stage: Stage, first: int, steps: int) -> None:
-        self.stage, self.first, self.steps = stage, first, steps
+    Args:
+        stage: what trains; it is moved to the device.
+        settings: how.
+        device: ``cpu`` keeps it off a GPU; else the best there is, or the process's own.
 
-    def __len__(self) -> int:
-        return self.steps - self.first
+    Raises:
+        MasqclipError: Accelerate is not installed, or the batch cannot be split as asked.
+    """
 
-    def __getitem__(self, index: int) -> Any:
-        return self.stage.batch(self.first + index)
+    def __init__(self, stage: Stage, settings: LoopSettings, device: str | None = None) -> None:
+        self.stage, self.settings = stage, settings
+        self.accelerator = _accelerator(settings.precision, device)
+        self.processes = self.accelerator.num_processes
+        self.parts = self.processes * settings.accumulate
+        Share(0, self.parts).of(stage.settings.batch_size)
+        if settings.accumulate > 1 and not stage.accumulates:
+            raise MasqclipError(
+                f"accumulate = {settings.accumulate}: {stage.name} compares all pictures of a "
+                "batch with one another and cannot split it; use 1, and a smaller batch_size or "
+                "more processes"
+            )
+        stage.to(self.accelerator.device)
+        stage.module.train()
+        if self.processes > 1:
+            synchronise_batch_norm(stage.module)
+        self.model, self.optimizer = self.accelerator.prepare(
+            _Losses(stage), torch.optim.AdamW(stage.parameter_groups())
+        )
+        self._rates = [group["lr"] for group in self.optimizer.param_groups]
+
+    def batches(self, first: int) -> Iterator[list[Any]]:
+        """For each step from `first` on, this process's micro-batches."""
+        settings = self.settings
+        loader = DataLoader(
+            _Parts(self.stage, first, settings, self.accelerator.process_index, self.processes),
+            batch_size=None,
+            num_workers=settings.workers,
+            prefetch_factor=4 if settings.workers else None,
+            pin_memory=self.accelerator.device.type == "cuda",
+            worker_init_fn=_leave_signals_to_parent,
+        )
+        parts = iter(loader)
+        for _ in range(first, settings.steps):
+            yield [next(parts) for _ in range(settings.accumulate)]
+
+    def step(self, step: int, parts: Sequence[Any]) -> dict[str, float]:
+        """Take one step. Returns the losses of the whole batch.
+
+        Raises:
+            MasqclipError: the loss is no longer a number; the weights are as before.
+        """
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * self.settings.learning_rate_factor(step)
+        prepared, totals = self._prepare(parts)
+        self.optimizer.zero_grad(set_to_none=True)
+        sums: dict[str, Tensor] = {}
+        for number, part in enumerate(prepared):
+            last = number == len(prepared) - 1
+            # For whatever draws from the global generator, such as dropout.
+            share = number * self.processes + self.accelerator.process_index
+            torch.manual_seed((self.settings.seed * 1_000_003 + step) * self.parts + share)
+            with nullcontext() if last else self.accelerator.no_sync(self.model):
+                losses: dict[str, Tensor] = self.model(part, totals)
+                # DDP and FSDP average gradients over processes; shares want to be summed.
+                self.accelerator.backward(losses["loss"] * self.processes)
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + value.detach().float()
+        stacked = self.accelerator.reduce(torch.stack(list(sums.values())), "sum")
+        values = dict(zip(sums, stacked.tolist(), strict=True))
+        if not math.isfinite(values["loss"]):
+            raise MasqclipError(
+                f"{self.stage.name}: the loss is {values['loss']} at step {step + 1}; lower the "
+                "learning rate, or go on from the run's last checkpoint"
+            )
+        if self.settings.clip_norm > 0:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        self.optimizer.step()
+        return values
+
+    def agree(self, wish: bool) -> bool:
+        """Whether any process has a wish, such as to stop."""
+        if self.processes == 1:
+            return wish
+        wishes = torch.tensor(float(wish), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(wishes, "sum") > 0)
+
+    @contextmanager
+    def whole(self) -> Iterator[nn.Module]:
+        """The stage's module with all its parameters in this process, outside of training."""
+        from torch.distributed.fsdp import FSDPModule
+
+        sharded = [module for module in self.model.modules() if isinstance(module, FSDPModule)]
+        for module in sharded:
+            module.unshard()
+        self.stage.module.eval()
+        yield self.stage.module
+        self.stage.module.train()
+        for module in sharded:
+            module.reshard()
+
+    def _prepare(self, parts: Sequence[Any]) -> tuple[list[Any], Counts]:
+        """The parts with their targets, and the counts of the whole batch."""
+        prepared, totals = [], dict[str, Tensor]()
+        for part in parts:
+            with torch.no_grad(), self.accelerator.autocast():
+                ready, counts = self.stage.prepare(to_device(part, self.accelerator.device))
+            prepared.append(ready)
+            for name, count in counts.items():
+                totals[name] = totals.get(name, 0.0) + count.float()
+        if totals and self.processes > 1:
+            totals = self.accelerator.reduce(totals, "sum")
+        return prepared, totals
 
 
 def train(
@@ -88,17 +186,20 @@ def train(
     settings: LoopSettings,
     out: str | Path,
     *,
-    device: str | torch.device = "cpu",
+    device: str | None = None,
     report: Callable[[Progress], None] | None = None,
+    track: Sequence[str] = (),
 ) -> bool:
-    """Train a stage, going on from `out`'s checkpoint when it has one.
+    """Train a stage, going on from `out`'s newest checkpoint when it has one.
 
     Args:
         stage: what trains.
         settings: how.
-        out: folder of the run: ``checkpoint.pt``, ``log.jsonl``, and at the end the result.
-        device: where it trains; the stage is moved there.
-        report: called after every step.
+        out: folder of the run: checkpoints, recipe, log, curves, and at the end the result (the
+            last weights), with ``best/`` beside it where the stage evaluates.
+        device: ``cpu`` keeps it off a GPU.
+        report: called after every step, in the main process.
+        track: services that get the figures as well: ``wandb``, ``trackio``.
 
     Returns:
         True when all steps are done and the result is saved; False when time or a signal ended
@@ -110,147 +211,158 @@ def train(
     """
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    device = torch.device(device)
-    stage.to(device)
-    stage.module.train()
-    optimizer = torch.optim.AdamW(stage.parameter_groups())
-    rates = [group["lr"] for group in optimizer.param_groups]
-    first, seconds_before = _resume(stage, settings, optimizer, folder / "checkpoint.pt", device)
-    _cut_log(folder / "log.jsonl", first)
-    loader = DataLoader(
-        _StepBatches(stage, first, settings.steps),
-        batch_size=None,
-        num_workers=settings.workers,
-        prefetch_factor=4 if settings.workers else None,
-        pin_memory=device.type == "cuda",
-        worker_init_fn=_leave_signals_to_parent,
-    )
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    trainer = Trainer(stage, settings, device)
+    main = trainer.accelerator.is_main_process
+    checkpoints = Checkpoints(folder, stage, settings, trainer.accelerator)
+    begin = checkpoints.resume(trainer.model, trainer.optimizer.optimizer)
+    config = asdict(stage.settings) | {"loop": asdict(settings)}
+    trackers = open_trackers(folder, begin.step, track, config) if main else []
     started = time.monotonic()
-    step = first
-    with _stop_signals() as stopped, (folder / "log.jsonl").open("a") as log:
-        for batch in loader:
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * settings.learning_rate_factor(step)
-            torch.manual_seed(settings.seed * 1_000_003 + step)
-            with torch.autocast(device.type, torch.bfloat16, enabled=settings.bfloat16):
-                losses = stage.losses(_to(batch, device))
-            values = {name: float(value.detach()) for name, value in losses.items()}
-            if not math.isfinite(values["loss"]):
-                raise MasqclipError(
-                    f"{stage.name}: the loss is {values['loss']} at step {step + 1}; lower the "
-                    f"learning rate, or go on from the checkpoint in {folder}"
-                )
-            optimizer.zero_grad(set_to_none=True)
-            losses["loss"].backward()
-            if settings.clip_norm > 0:
-                nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
-            optimizer.step()
+    step = begin.step
+    with _stop_signals() as stopped:
+        for parts in trainer.batches(step):
+            values = trainer.step(step, parts)
             step += 1
-            elapsed = time.monotonic() - started
-            speed = (step - first) / elapsed
-            if report is not None:
-                report(Progress(step, settings.steps, values, speed, seconds_before + elapsed))
-            if step % settings.log_every == 0 or step == settings.steps:
-                log.write(json.dumps({"step": step, "steps_per_second": round(speed, 3)} | values))
-                log.write("\n")
-                log.flush()
-            out_of_time = 0 < settings.max_minutes * 60 <= elapsed
-            stop = bool(stopped) or out_of_time or step == settings.steps
+            now = _progress(stage, settings, begin, step, values, time.monotonic() - started)
+            if report is not None and main:
+                report(now)
+            finished = step == settings.steps
+            if step % settings.log_every == 0 or finished:
+                for tracker in trackers:
+                    tracker.log(step, {"images_per_second": now.images_per_second} | values)
+            if finished or (settings.eval_every and step % settings.eval_every == 0):
+                _evaluate(trainer, checkpoints, folder, step, trackers)
+            out_of_time = 0 < settings.max_minutes * 60 <= time.monotonic() - started
+            stop = trainer.agree(bool(stopped) or out_of_time) or finished
             if stop or step % settings.save_every == 0:
-                seconds = seconds_before + elapsed
-                _save(stage, settings, optimizer, folder / "checkpoint.pt", step, seconds)
+                at = Position(step, now.seconds)
+                checkpoints.save(trainer.model, trainer.optimizer.optimizer, at)
+                if main:
+                    write_curves(folder)
             if stop:
                 break
-    if step < settings.steps:
-        return False
-    stage.module.eval()
-    stage.save(folder)
-    return True
+    for tracker in trackers:
+        tracker.close()
+    if step == settings.steps:
+        _save_result(trainer, checkpoints, folder)
+    trainer.accelerator.wait_for_everyone()
+    return step == settings.steps
 
 
-def _save(
-    stage: Stage,
-    settings: LoopSettings,
-    optimizer: torch.optim.Optimizer,
-    path: Path,
-    step: int,
-    seconds: float,
+def _evaluate(
+    trainer: Trainer, checkpoints: Checkpoints, folder: Path, step: int, trackers: Sequence[Tracker]
 ) -> None:
-    """Write a checkpoint under a temporary name, then give it its own."""
-    scratch = path.with_suffix(".partial")
-    state = {
-        "stage": stage.name,
-        "settings": asdict(settings),
-        "step": step,
-        "seconds": seconds,
-        "module": stage.module.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
-    with scratch.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(scratch, path)
-    summary = {"stage": stage.name, "step": step, "steps": settings.steps, "seconds": seconds}
-    write_atomically(path.with_name("progress.json"), json.dumps(summary).encode())
+    """Let the stage measure itself in the main process, and keep its weights if they are best."""
+    figures: dict[str, float] = {}
+    pictures = folder / "evaluation"
+    with trainer.whole():
+        if trainer.accelerator.is_main_process:
+            figures = trainer.stage.evaluate(pictures, step)
+    shared = [figures]
+    if trainer.processes > 1:
+        torch.distributed.broadcast_object_list(shared)
+    if not shared[0]:
+        return
+    checkpoints.keep_best(trainer.model, step, shared[0])
+    for tracker in trackers:
+        tracker.log(step, {f"evaluation/{name}": value for name, value in figures.items()})
+        for path in sorted(pictures.glob(f"*-{step:08d}.png")):
+            tracker.picture(step, path.stem.removesuffix(f"-{step:08d}"), path)
 
 
-#: Settings that a resumed run may change without changing what it computes.
-_FREE_SETTINGS = ("save_every", "log_every", "max_minutes", "workers")
+def _save_result(trainer: Trainer, checkpoints: Checkpoints, folder: Path) -> None:
+    """Write the model of the last step, and that of the best one."""
+    best = checkpoints.best()
+    with trainer.whole() as module:
+        if not trainer.accelerator.is_main_process:
+            return
+        trainer.stage.save(folder)
+        if best is not None:
+            prefix = f"{_Losses.TRAINED}."
+            module.load_state_dict(
+                {name.removeprefix(prefix): value for name, value in best["model"].items()}
+            )
+            (folder / "best").mkdir(exist_ok=True)
+            trainer.stage.save(folder / "best")
+            about = {name: best[name] for name in ("step", "figure", "value")}
+            (folder / "best" / "best.json").write_text(json.dumps(about))
 
 
-def _resume(
+def _progress(
     stage: Stage,
     settings: LoopSettings,
-    optimizer: torch.optim.Optimizer,
-    path: Path,
-    device: torch.device,
-) -> tuple[int, float]:
-    """Load a run's checkpoint. Returns the steps done and the seconds that they took."""
-    if not path.exists():
-        return 0, 0.0
-    try:
-        state = torch.load(path, map_location=device, weights_only=True)
-        saved = state["settings"]
-    except Exception as error:
-        raise MasqclipError(
-            f"the checkpoint {path} cannot be read ({type(error).__name__}); delete it to start "
-            "this run anew"
-        ) from error
-    if state["stage"] != stage.name:
-        raise MasqclipError(
-            f"{path} is a checkpoint of the stage {state['stage']!r}, not {stage.name!r}; choose "
-            "another --out"
+    begin: Position,
+    step: int,
+    losses: dict[str, float],
+    elapsed: float,
+) -> Progress:
+    speed = (step - begin.step) / elapsed
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        memory = torch.cuda.max_memory_allocated()
+    else:  # kilobytes on Linux, bytes on macOS
+        unit = 1 if sys.platform == "darwin" else 1024
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return Progress(
+        step=step,
+        steps=settings.steps,
+        losses=losses,
+        images_per_second=speed * stage.settings.batch_size,
+        seconds=begin.seconds + elapsed,
+        seconds_left=(settings.steps - step) / speed,
+        memory=memory,
+    )
+
+
+class _Losses(nn.Module):
+    """A stage's losses as a forward pass, which is what DDP and FSDP attach themselves to."""
+
+    TRAINED = "trained"
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self.trained = stage.module
+        self._losses = stage.losses
+
+    def forward(self, batch: Any, totals: Counts) -> dict[str, Tensor]:
+        return self._losses(batch, totals)
+
+
+class _Parts(Dataset[Any]):
+    """A process's micro-batches of all steps, one after another, for a DataLoader to prepare."""
+
+    def __init__(
+        self, stage: Stage, first: int, settings: LoopSettings, process: int, processes: int
+    ) -> None:
+        self.stage, self.first, self.settings = stage, first, settings
+        self.process, self.processes = process, processes
+
+    def __len__(self) -> int:
+        return (self.settings.steps - self.first) * self.settings.accumulate
+
+    def __getitem__(self, index: int) -> Any:
+        step, number = divmod(index, self.settings.accumulate)
+        share = Share(
+            number * self.processes + self.process, self.settings.accumulate * self.processes
         )
-    for name, value in asdict(settings).items():
-        if name not in _FREE_SETTINGS and saved.get(name) != value:
-            raise MasqclipError(
-                f"{path} was trained with {name} = {saved.get(name)!r}, now it is {value!r}; keep "
-                "the setting to go on, or choose another --out"
-            )
-    stage.module.load_state_dict(state["module"])
-    optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"]), float(state["seconds"])
+        return self.stage.batch(self.first + step, share)
 
 
-def _cut_log(path: Path, step: int) -> None:
-    """Drop log lines of steps that a kill undid: they are about to be written again."""
-    if path.exists():
-        lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
-        write_atomically(path, "".join(line + "\n" for line in kept).encode())
+def _accelerator(precision: str, device: str | None) -> Accelerator:
+    """Accelerate for this run."""
+    require("accelerate", extra="train", purpose="training")
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+    from accelerate.state import AcceleratorState, PartialState
 
-
-def _to(batch: Any, device: torch.device) -> Any:
-    """Move every tensor of a nested batch to the device."""
-    if isinstance(batch, Tensor):
-        return batch.to(device, non_blocking=True)
-    if isinstance(batch, dict):
-        return {key: _to(value, device) for key, value in batch.items()}
-    if isinstance(batch, (list, tuple)):
-        return type(batch)(_to(value, device) for value in batch)
-    return batch
+    cpu = device == "cpu"
+    # Accelerate keeps one precision and one device a process; runs may follow one another in ours.
+    AcceleratorState._reset_state(reset_partial_state=PartialState(cpu=cpu).num_processes == 1)
+    # Which parameters have a gradient may depend on the batch.
+    ddp = DistributedDataParallelKwargs(find_unused_parameters=True)
+    accelerator = Accelerator(mixed_precision=precision, cpu=cpu, kwargs_handlers=[ddp])
+    plugin = accelerator.state.fsdp_plugin if accelerator.distributed_type == "FSDP" else None
+    if plugin is not None and plugin.fsdp_version != 2:
+        raise MasqclipError("FSDP: set fsdp_version: 2 (accelerate launch --fsdp_version 2)")
+    return accelerator
 
 
 def _leave_signals_to_parent(worker: int) -> None:

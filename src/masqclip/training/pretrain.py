@@ -8,7 +8,10 @@ has never seen a mask. Notable choices:
   patches costs a third of the time, and things keep the size they will have in whole pictures.
 - The tokenizer is a byte-level BPE in CLIP's own format, learned from the captions, because the
   49,152 words of the original would be most of a small model's weight.
-- Captions that say the same are not each other's negatives.
+- A picture may have several captions, each of which describes it: all of them are its positives,
+  and captions that say the same are one. Captions of pictures that are not in the batch may join as
+  negatives (`extra_captions`): a text costs far less than a picture, and a small batch then
+  compares with as many texts as a large one.
 """
 
 from __future__ import annotations
@@ -22,22 +25,25 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
+from masqclip.clip.loading import load_clip
 from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.data.coco import CocoCaptions
 from masqclip.errors import MasqclipError
-from masqclip.model import quiet_transformers
-from masqclip.training.sampling import step_indices
+from masqclip.training.distributed import gather_rows
+from masqclip.training.sampling import SkippedPictures, step_indices
 from masqclip.training.settings import PretrainSettings
+from masqclip.training.stage import WHOLE, Counts, Share, Stage
 
 _START, _END = "<|startoftext|>", "<|endoftext|>"
 
 
-class PretrainStage:
+class PretrainStage(Stage):
     """Trains a CLIP from nothing; see the module's text.
 
     Args:
@@ -52,6 +58,8 @@ class PretrainStage:
     """
 
     name = "pretrain"
+    module: CLIPModel
+    accumulates = False  # every picture of a batch is compared with every caption of it
 
     def __init__(
         self,
@@ -64,6 +72,7 @@ class PretrainStage:
         self.datasets = [CocoCaptions(folder) for folder in folders]
         if not self.datasets or any(len(dataset) == 0 for dataset in self.datasets):
             raise MasqclipError("pretraining needs folders with captioned pictures; one is empty")
+        self.skipped = SkippedPictures(sum(map(len, self.datasets)))
         if start is not None:
             self.module, self.tokenizer = load_clip(start), load_tokenizer(start)
             vision = self.module.config.vision_config
@@ -81,9 +90,11 @@ class PretrainStage:
         torch.manual_seed(settings.seed)
         self.module = CLIPModel(clip_config(settings, self.tokenizer))
 
-    def to(self, device: torch.device) -> None:
-        """Move the model."""
-        self.module.to(device)
+    @property
+    def data(self) -> dict[str, int]:
+        """How many pictures and captions there are."""
+        captions = sum(len(dataset.all_captions()) for dataset in self.datasets)
+        return {"pictures": sum(map(len, self.datasets)), "captions": captions}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Matrices decay; gains, biases and embeddings do not."""
@@ -98,16 +109,38 @@ class PretrainStage:
             {"params": rest, "lr": rate, "weight_decay": 0.0},
         ]
 
-    def batch(self, step: int) -> dict[str, Tensor]:
-        """Pictures [B,3,h,w] in 0..1, token ids [B,L] and the window's corner in patches [2]."""
+    def batch(self, step: int, share: Share = WHOLE) -> dict[str, Any]:
+        """Pictures of one folder, and the captions of the whole batch.
+
+        Returns:
+            ``pixels`` [B,3,h,w] in 0..1; ``corner`` [2], the window's first patch; ``tokens``
+            [T,L], the captions of the whole batch, each once, and behind them the extra ones;
+            ``described`` [N,t] bool, which of the batch's t captions describe which of its N
+            pictures; ``share``, which part this is of how many; ``skipped``, why a picture could
+            not be read: it is gray, and no caption describes it.
+        """
         settings = self.settings
         chance = np.random.default_rng((settings.seed, step))
         sizes = np.array([len(dataset) for dataset in self.datasets], float)
         dataset = self.datasets[int(chance.choice(len(sizes), p=sizes / sizes.sum()))]
         rows = step_indices(len(dataset), settings.batch_size, settings.seed, step)
-        samples = [dataset[row] for row in rows]
-        pictures = torch.from_numpy(np.stack([sample.image for sample in samples]))
-        pixels = pictures.permute(0, 3, 1, 2).float() / 255
+        captions = [dataset.captions(row) for row in rows]
+        texts = list(dict.fromkeys(text for several in captions for text in several))
+        described = torch.tensor([[text in several for text in texts] for several in captions])
+        extra = [
+            text
+            for row in chance.choice(len(dataset), min(settings.extra_captions, len(dataset)))
+            for text in dataset.captions(row)
+        ]
+        known = set(texts)
+        others = list(dict.fromkeys(text for text in extra if text not in known))
+        tokens = self.tokenizer(texts + others, padding=True, truncation=True, return_tensors="pt")[
+            "input_ids"
+        ]
+        places = share.of(settings.batch_size)
+        images, skipped = _read_images(dataset, [rows[place] for place in places])
+        described[[places[unread] for unread in skipped]] = False
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
         if min(pixels.shape[-2:]) >= settings.image_size:
             side = settings.image_size
             pixels = F.interpolate(
@@ -118,26 +151,46 @@ class PretrainStage:
             grid - length // settings.patch_size for length in pixels.shape[-2:]
         )
         corner = torch.from_numpy(chance.integers(0, [rows_left + 1, columns_left + 1]))
-        captions = [
-            sample.captions[int(chance.integers(len(sample.captions)))] for sample in samples
-        ]
-        tokens = self.tokenizer(captions, padding=True, truncation=True, return_tensors="pt")
-        return {"pixels": pixels, "tokens": tokens["input_ids"], "corner": corner}
+        return {
+            "pixels": pixels,
+            "corner": corner,
+            "tokens": tokens,
+            "described": described,
+            "share": (share.index, share.count),
+            "skipped": list(skipped.values()),
+        }
 
-    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The symmetric contrastive loss, and how often a picture finds its caption."""
+    def prepare(self, batch: dict[str, Any]) -> tuple[dict[str, Any], Counts]:
+        """Note which pictures were skipped."""
+        self.skipped.note(batch["skipped"])
+        return batch, {}
+
+    @property
+    def remarks(self) -> str:
+        """Which pictures were skipped."""
+        return self.skipped.summary()
+
+    def losses(self, batch: dict[str, Any], totals: Counts) -> dict[str, Tensor]:
+        """The symmetric contrastive loss, and how often a picture finds a caption of its own."""
         clip = self.module
         images = F.normalize(
             window_features(clip, normalise(batch["pixels"]), batch["corner"]).float(), dim=-1
         )
         pooled = clip.text_model(input_ids=batch["tokens"]).pooler_output
         texts = F.normalize(clip.text_projection(pooled).float(), dim=-1)
-        logits = images @ texts.T * clip.logit_scale.exp().clamp(max=100)
-        same = (batch["tokens"][:, None] == batch["tokens"][None]).all(-1).float()
-        target = same / same.sum(-1, keepdim=True)
-        loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-        found = same.gather(1, logits.argmax(-1, keepdim=True)).mean()
-        return {"loss": loss, "found": found}
+        scale = clip.logit_scale.exp().clamp(max=100)
+        # A part compares its pictures with all captions, and its captions with all pictures.
+        described, (part, parts) = batch["described"].float(), batch["share"]
+        pictures, captions = described.shape
+        own = F.pad(described[part * len(images) :][: len(images)], (0, len(texts) - captions))
+        by_image = images @ texts.T * scale
+        by_text = texts[:captions][part::parts] @ gather_rows(images).T * scale
+        loss = (
+            _spread(by_image, own) / pictures
+            + _spread(by_text, described.T[part::parts]) / captions
+        )
+        found = own.gather(1, by_image.argmax(-1, keepdim=True)).sum()
+        return {"loss": loss / 2, "found": found / pictures}
 
     def save(self, folder: Path) -> None:
         """Write the CLIP and its tokenizer in Hugging Face's format."""
@@ -145,18 +198,31 @@ class PretrainStage:
         self.tokenizer.save_pretrained(folder)
 
 
-def load_clip(folder: str | Path) -> CLIPModel:
-    """Load a CLIP in float32 from a folder or the Hub.
+def _read_images(
+    dataset: CocoCaptions, rows: Sequence[int]
+) -> tuple[NDArray[np.uint8], dict[int, str]]:
+    """Pictures [B,H,W,3]; and for those that cannot be read, which are gray, their place and why.
 
     Raises:
-        MasqclipError: there is none.
+        MasqclipError: none can be read.
     """
-    try:
-        with quiet_transformers():
-            return CLIPModel.from_pretrained(str(folder), dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise MasqclipError(f"no CLIP can be loaded from {str(folder)!r}: {reason}") from error
+    images: dict[int, NDArray[np.uint8]] = {}
+    skipped: dict[int, str] = {}
+    for place, row in enumerate(rows):
+        try:
+            images[place] = dataset[row].image
+        except MasqclipError as error:
+            skipped[place] = str(error)
+    if not images:
+        raise MasqclipError(f"not one picture of a batch can be read; {skipped[0]}")
+    gray = np.full_like(next(iter(images.values())), 127)
+    return np.stack([images.get(place, gray) for place in range(len(rows))]), skipped
+
+
+def _spread(logits: Tensor, positives: Tensor) -> Tensor:
+    """Cross-entropy with a row's positives, in equal shares; the sum over rows that have any."""
+    target = positives / positives.sum(-1, keepdim=True).clamp(min=1)
+    return F.cross_entropy(logits, target, reduction="sum")
 
 
 def normalise(pixels: Tensor) -> Tensor:
@@ -238,7 +304,9 @@ def learn_tokenizer(captions: Iterable[str], *, merges: int) -> CLIPTokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=3 * len(alphabet) + merges,
         end_of_word_suffix="</w>",
-        initial_alphabet=alphabet,
+        # All units that merging begins with, numbered by us: ties are broken by number, and the
+        # learner's own numbers differ from one run to the next.
+        special_tokens=[*alphabet, *(letter + "</w>" for letter in alphabet)],
         min_frequency=2,
         show_progress=False,
     )

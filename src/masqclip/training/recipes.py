@@ -13,14 +13,16 @@ What a recipe leaves out keeps the default of `settings.py`, which is the publis
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from masqclip.errors import MasqclipError
 from masqclip.training.settings import (
+    DistillSettings,
     LoopSettings,
     PretrainSettings,
     TeacherSettings,
@@ -31,6 +33,7 @@ SHIPPED = Path(__file__).parent.parent / "recipes"
 STAGES: dict[str, type[Any]] = {
     "pretrain": PretrainSettings,
     "teacher": TeacherSettings,
+    "distill": DistillSettings,
     "tune": TuneSettings,
 }
 
@@ -83,6 +86,20 @@ def load_recipe(
     return _build(STAGES[stage], own, f"[{stage}]"), _build(LoopSettings, loop, f"[{stage}.loop]")
 
 
+def write_recipe(stage: str, settings: Any, loop: LoopSettings) -> str:
+    """The TOML text of a recipe with every setting of one stage and its loop."""
+    tables = {stage: asdict(settings), f"{stage}.loop": asdict(loop)}
+    return "\n".join(
+        "\n".join([f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in table.items()), ""])
+        for name, table in tables.items()
+    )
+
+
+def _toml(value: Any) -> str:
+    # JSON writes numbers, booleans, lists and strings as TOML reads them.
+    return json.dumps(value)
+
+
 def _build(kind: type[Any], values: Mapping[str, Any], where: str) -> Any:
     """A settings dataclass from a table; types are checked, whole numbers pass as floats."""
     types = {field.name: str(field.type) for field in fields(kind)}
@@ -91,10 +108,15 @@ def _build(kind: type[Any], values: Mapping[str, Any], where: str) -> Any:
         if key not in types:
             raise MasqclipError(_unknown(key, list(types), where))
         wanted = types[key]
-        if wanted == "float" and isinstance(value, int) and not isinstance(value, bool):
+        if wanted == "float" and type(value) is int:
             value = float(value)
-        if type(value).__name__ != wanted:
-            raise MasqclipError(f"{where}: {key} is {value!r}; it must be of type {wanted}")
+        if wanted == "tuple[int, ...]" and isinstance(value, list):
+            value, fits = tuple(value), all(type(item) is int for item in value)
+        else:
+            fits = type(value).__name__ == wanted
+        if not fits:
+            wanted = "list of whole numbers" if wanted.startswith("tuple") else f"type {wanted}"
+            raise MasqclipError(f"{where}: {key} is {value!r}; it must be of {wanted}")
         checked[key] = value
     try:
         return kind(**checked)

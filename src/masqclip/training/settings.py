@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from masqclip.errors import MasqclipError
+
 
 @dataclass(frozen=True)
 class LoopSettings:
@@ -17,29 +19,50 @@ class LoopSettings:
     Attributes:
         steps: optimizer steps of the whole run; the schedule spans them.
         warmup_steps: steps over which the learning rate climbs from zero.
-        schedule: ``constant``, ``cosine`` (to zero at the end) or ``step`` (a tenth from
-            `decay_at` on).
-        decay_at: for ``step``, the share of the run after which the rate drops.
+        schedule: ``constant``, ``cosine`` (to zero at the end) or ``step``.
+        milestones: for ``step``, the steps at each of which the rate falls to a tenth.
         clip_norm: largest L2 norm of all gradients together; 0 leaves them alone.
-        bfloat16: run the forward pass in bfloat16 where autocast allows it.
+        precision: of the forward pass: ``no`` (float32), ``bf16`` or ``fp16``, where autocast
+            allows it.
+        accumulate: micro-batches into which each process splits its share of a batch, to save
+            memory; the losses stay the same.
         seed: of everything random.
         save_every: steps between checkpoints.
+        keep_last: how many of the newest checkpoints are kept.
+        eval_every: steps between evaluations on held-out data; 0 = at the end only.
         log_every: steps between lines of the log.
         max_minutes: stop, with a checkpoint, after so long; 0 = no limit. A later run goes on.
-        workers: processes that prepare batches.
+        workers: processes that prepare batches, for each that trains.
     """
 
     steps: int
     warmup_steps: int = 0
     schedule: str = "constant"
-    decay_at: float = 0.9
+    milestones: tuple[int, ...] = ()
     clip_norm: float = 0.0
-    bfloat16: bool = False
+    precision: str = "no"
+    accumulate: int = 1
     seed: int = 0
     save_every: int = 500
+    keep_last: int = 2
+    eval_every: int = 0
     log_every: int = 50
     max_minutes: float = 0.0
     workers: int = 1
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("schedule", ("constant", "cosine", "step")),
+            ("precision", ("no", "bf16", "fp16")),
+        ):
+            value = getattr(self, name)
+            if value not in allowed:
+                raise MasqclipError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
+        for name in ("steps", "accumulate", "save_every", "keep_last", "log_every"):
+            if getattr(self, name) < 1:
+                raise MasqclipError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if self.schedule == "step" and not self.milestones:
+            raise MasqclipError("the schedule 'step' needs milestones, for instance [9000]")
 
     def learning_rate_factor(self, step: int) -> float:
         """What the learning rates are multiplied by in a step."""
@@ -49,7 +72,7 @@ class LoopSettings:
             done = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
             return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
         if self.schedule == "step":
-            return 1.0 if step < self.decay_at * self.steps else 0.1
+            return 0.1 ** sum(step >= milestone for milestone in self.milestones)
         return 1.0
 
 
@@ -64,7 +87,8 @@ class PretrainSettings:
         text_width, text_layers, text_heads: the text transformer.
         embedding_size: of the space that both share.
         merges: byte-pair merges that the tokenizer learns.
-        batch_size: picture-caption pairs a step.
+        batch_size: pictures a step.
+        extra_captions: captions of other pictures that join a step as negatives.
         learning_rate, weight_decay: of AdamW; gains, biases and embeddings do not decay.
         seed: of the weights, the order of the data and the windows.
     """
@@ -80,50 +104,83 @@ class PretrainSettings:
     embedding_size: int = 192
     merges: int = 1000
     batch_size: int = 128
+    extra_captions: int = 0
     learning_rate: float = 1e-3
     weight_decay: float = 0.1
     seed: int = 0
 
 
 @dataclass(frozen=True)
-class TuneSettings:
+class FrameSettings:
+    """How pictures become training frames; defaults are the published ones, base-novel setting.
+
+    Attributes:
+        augmentation: ``jitter`` is large-scale jitter in a square (base-novel setting), ``square``
+            a plain resize to it that loses the aspect (cross-dataset setting), ``none`` only pads:
+            what is seen in use is what is trained on.
+        image_size: side of the square in pixels; not for ``none``.
+        min_scale, max_scale: range of the jitter.
+        flip: mirror half of the pictures.
+    """
+
+    augmentation: str = "jitter"
+    image_size: int = 1024
+    min_scale: float = 0.1
+    max_scale: float = 2.0
+    flip: bool = True
+
+    def __post_init__(self) -> None:
+        _one_of("augmentation", self.augmentation, ("jitter", "square", "none"))
+
+
+@dataclass(frozen=True)
+class TuneSettings(FrameSettings):
     """How the queries are tuned; defaults are the published ones.
 
     Attributes:
         batch_size: pictures a step.
         learning_rate, weight_decay: of AdamW.
+        masks: what the queries learn to name: ``proposals`` (published), ``ground-truth`` or
+            ``both``.
         dice_cost_threshold: a proposal takes the nearest annotation's name when one minus their
             Dice overlap is below this.
         assign_size: side of the square at which masks are compared, in pixels.
         background_weight: of proposals that match nothing, in the mean.
         loss_weight: of the whole loss.
-        flip: mirror half of the pictures.
         query_start: where the queries start: ``clip`` (CLIP's own) or ``random`` (published).
+        clip_input: how CLIP sees a frame: ``stretch`` or ``aspect`` (`MasQClipConfig`).
         shortest_edge, longest_edge: how the finished model resizes pictures (`MasQClipConfig`).
-        seed: of the order of the data and the flips.
+        seed: of the order of the data and the augmentation.
     """
 
     batch_size: int = 4
     learning_rate: float = 1e-4
     weight_decay: float = 0.05
+    masks: str = "proposals"
     dice_cost_threshold: float = 0.4
     assign_size: int = 336
     background_weight: float = 0.1
     loss_weight: float = 2.0
-    flip: bool = True
     query_start: str = "clip"
+    clip_input: str = "stretch"
     shortest_edge: int = 800
     longest_edge: int = 1333
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _one_of("masks", self.masks, ("proposals", "ground-truth", "both"))
+
 
 @dataclass(frozen=True)
-class TeacherSettings:
+class TeacherSettings(FrameSettings):
     """How a proposer is trained; defaults are the published ones of the base-novel setting.
 
     Attributes:
-        image_size: side of the square frames in pixels.
-        min_scale, max_scale: range of large-scale jitter.
+        architecture: ``resnet50`` (published) or ``miniature``.
+        backbone: a ResNet of Hugging Face's format, a folder or a name on the Hub, whose weights
+            the backbone starts from; random ones unless given.
+        freeze_batch_norm: keep the backbone's batch norm as it came, as ImageNet backbones want.
         batch_size: pictures a step.
         learning_rate, weight_decay: of AdamW.
         backbone_multiplier: of the learning rate in the backbone.
@@ -133,9 +190,9 @@ class TeacherSettings:
         seed: of the weights, the order of the data and the augmentation.
     """
 
-    image_size: int = 1024
-    min_scale: float = 0.1
-    max_scale: float = 2.0
+    architecture: str = "resnet50"
+    backbone: str = ""
+    freeze_batch_norm: bool = False
     batch_size: int = 16
     learning_rate: float = 1e-4
     weight_decay: float = 0.05
@@ -146,3 +203,36 @@ class TeacherSettings:
     no_object_weight: float = 0.1
     num_points: int = 12_544
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _one_of("architecture", self.architecture, ("resnet50", "miniature"))
+
+
+@dataclass(frozen=True)
+class DistillSettings(TeacherSettings):
+    """How a student is trained; defaults are the published ones of the base-novel setting.
+
+    Attributes:
+        batch_size: pictures a step.
+        score_threshold: a teacher's mask counts when its score is above this.
+        dice_threshold: and when its Dice overlap with every annotation, and with every better mask
+            that counts, is below this.
+        rounds: how often the student becomes the next teacher; the published scripts have one
+            round, the paper two.
+    """
+
+    batch_size: int = 4
+    score_threshold: float = 0.8
+    dice_threshold: float = 0.1
+    rounds: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rounds < 1:
+            raise MasqclipError(f"rounds is {self.rounds}; distillation has 1 or more")
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise MasqclipError(f"{name} is {value!r}; it is one of {', '.join(allowed)}")

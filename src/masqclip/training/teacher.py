@@ -13,29 +13,34 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import Mask2FormerConfig
 
-from masqclip.data.coco import CocoPanoptic, Sample
-from masqclip.data.transforms import flip, large_scale_jitter, normalise, pad
+from masqclip.data.open_coco import CocoMasks
+from masqclip.data.transforms import normalise
 from masqclip.errors import MasqclipError
+from masqclip.evaluation.recall import recall
+from masqclip.hub import quiet_transformers
 from masqclip.proposals.mask2former import Mask2FormerProposer
-from masqclip.training.criterion import CriterionSettings, mask_losses
-from masqclip.training.sampling import step_indices
+from masqclip.training.criterion import CriterionSettings, mask_counts, mask_losses
+from masqclip.training.framing import augment, stack, tensors
+from masqclip.training.sampling import SkippedPictures, picture_seed, read_samples, step_indices
 from masqclip.training.settings import TeacherSettings
+from masqclip.training.sheets import write_proposal_sheet
+from masqclip.training.stage import WHOLE, Counts, Share, Stage
 
 _NORMS = (nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
 
 
-class TeacherStage:
+class TeacherStage(Stage):
     """Trains a proposer; see the module's text.
 
     Args:
         dataset: pictures with masks; what categories they have does not matter.
         config: the architecture.
         settings: how.
+        held_out: pictures with masks to evaluate on.
 
     Raises:
         MasqclipError: the dataset is empty.
@@ -44,11 +49,17 @@ class TeacherStage:
     name = "teacher"
 
     def __init__(
-        self, dataset: CocoPanoptic, config: Mask2FormerConfig, settings: TeacherSettings
+        self,
+        dataset: CocoMasks,
+        config: Mask2FormerConfig,
+        settings: TeacherSettings,
+        *,
+        held_out: CocoMasks | None = None,
     ) -> None:
         if len(dataset) == 0:
             raise MasqclipError(f"{dataset.folder} holds no picture to train on")
-        self.dataset = dataset
+        self.dataset, self.held_out = dataset, held_out
+        self.skipped = SkippedPictures(len(dataset))
         self.settings = settings
         self.criterion = CriterionSettings(
             class_weight=settings.class_weight,
@@ -58,11 +69,22 @@ class TeacherStage:
             num_points=settings.num_points,
         )
         torch.manual_seed(settings.seed)
-        self.module = Mask2FormerProposer(config)
+        self.module: Mask2FormerProposer = Mask2FormerProposer(
+            config, freeze_batch_norm=settings.freeze_batch_norm
+        )
+        if settings.backbone:
+            with quiet_transformers():
+                self.module.load_backbone(settings.backbone)
 
-    def to(self, device: torch.device) -> None:
-        """Move the proposer."""
-        self.module.to(device)
+    @property
+    def data(self) -> dict[str, int]:
+        """How many pictures there are."""
+        return {"pictures": len(self.dataset)}
+
+    @property
+    def remarks(self) -> str:
+        """Which pictures were skipped."""
+        return self.skipped.summary()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """As published: the backbone learns slower; gains, biases and embeddings do not decay."""
@@ -82,37 +104,48 @@ class TeacherStage:
             for (slow, decays), parameters in groups.items()
         ]
 
-    def batch(self, step: int) -> dict[str, Any]:
-        """Normalised frames [B,3,S,S] and the masks [G,S,S] that are in each."""
+    def batch(self, step: int, share: Share = WHOLE) -> dict[str, Any]:
+        """Normalised frames [B,3,S,S], the masks [G,S,S] in each, and the seeds of their points."""
         settings = self.settings
-        seed = int(np.random.SeedSequence((settings.seed, step)).generate_state(1)[0])
-        generator = torch.Generator().manual_seed(seed)
         rows = step_indices(len(self.dataset), settings.batch_size, settings.seed, step)
-        framed = [self._frame(self.dataset[row], generator) for row in rows]
-        pixels = torch.stack([image for image, _, _ in framed])
-        inside = torch.stack([mask for _, _, mask in framed])
+        places = share.of(settings.batch_size)
+        samples, skipped = read_samples(self.dataset, [rows[place] for place in places])
+        frames = []
+        for place, (_, sample) in zip(places, samples, strict=True):
+            seed = picture_seed(settings.seed, step, place, "frame")
+            frames.append(augment(*tensors(sample), settings, torch.Generator().manual_seed(seed)))
+        pixels, framed, inside = stack(frames)
         # A crop can lose an annotation; an empty mask would be a target nobody can meet.
-        masks = [found[found.flatten(1).any(1)] for _, found, _ in framed]
-        return {"pixels": normalise(pixels, inside), "masks": masks}
+        masks = [found[found.flatten(1).any(1)] for found in framed]
+        return {
+            "pixels": normalise(pixels, inside),
+            "masks": masks,
+            "seeds": [picture_seed(settings.seed, step, place, "points") for place in places],
+            "skipped": skipped,
+        }
 
-    def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+    def prepare(self, batch: dict[str, Any]) -> tuple[dict[str, Any], Counts]:
+        """The batch as it is, and its masks counted."""
+        self.skipped.note(batch["skipped"])
+        return batch, mask_counts(batch["masks"], self.module.config.num_queries, self.criterion)
+
+    def losses(self, batch: dict[str, Any], totals: Counts) -> dict[str, Tensor]:
         """Mask2Former's loss over all decoder layers, and the last layer's three parts."""
         layers = self.module.layer_proposals(batch["pixels"])
         with torch.autocast(batch["pixels"].device.type, enabled=False):
-            return mask_losses(layers, batch["masks"], self.criterion)
+            return mask_losses(
+                layers, batch["masks"], self.criterion, seeds=batch["seeds"], totals=totals
+            )
+
+    def evaluate(self, folder: Path, step: int) -> dict[str, float]:
+        """Recall of the held-out masks, and a sheet of proposals."""
+        if self.held_out is None:
+            return {}
+        write_proposal_sheet(self.module, self.held_out, folder / f"proposals-{step:08d}.png")
+        found = recall(self.module, self.held_out)
+        return {f"recall {name}": found[name] for name in ("all", "things", "stuff")}
 
     def save(self, folder: Path) -> None:
         """Write the proposer in transformers' format."""
-        self.module.save_pretrained(folder)
-
-    def _frame(self, sample: Sample, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Flip, jitter and pad one sample: image [3,S,S], masks [G,S,S], inside [S,S]."""
-        settings = self.settings
-        image = torch.from_numpy(sample.image.copy()).permute(2, 0, 1)
-        masks = torch.from_numpy(sample.masks.copy())
-        if torch.rand((), generator=generator) < 0.5:
-            image, masks = flip(image, masks)
-        scales = (settings.min_scale, settings.max_scale)
-        if scales == (1.0, 1.0) and max(image.shape[-2:]) == settings.image_size:
-            return pad(image, masks, settings.image_size, settings.image_size)
-        return large_scale_jitter(image, masks, settings.image_size, scales, generator)
+        with quiet_transformers():
+            self.module.save_pretrained(folder)

@@ -4,39 +4,63 @@ Everything is frozen but the new query projections and the mask class embedding.
 the name of the annotation it agrees with best, if they agree well enough, else "background"; its
 embedding is compared with the words, and the loss is a cross-entropy that counts background little.
 
-The picture's own pass (`encode_image`) runs without gradient: only Q tokens are differentiated.
+- The picture's own pass (`encode_image`) runs without gradient: only mask tokens are
+  differentiated.
+- Annotated masks can be named beside the proposals, or instead of them (`TuneSettings.masks`); then
+  no proposer runs.
+- Pictures whose frames differ in size never share one: a result does not depend on its batch.
+- Which patches a proposal covers and what it is called may come from a `ProposalCache`.
 
-Shapes: B pictures, Q proposals, G annotations, E embedding size, R text rows (classes, background).
+Shapes: B pictures, Q proposals, G annotations, M masks of either kind, P patches, E embedding
+size, R text rows (classes, background).
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from masqclip.clip.classifier import clip_logits
-from masqclip.clip.masked_vision import MaskQueries
+from masqclip.clip.loading import load_clip
+from masqclip.clip.masked_vision import MaskQueries, embed_masks
+from masqclip.clip.queries_file import save_queries
 from masqclip.clip.text import TextEncoder
 from masqclip.clip.tokenizer import load_tokenizer
-from masqclip.clip.vocabulary import Vocabulary
-from masqclip.data.coco import CocoPanoptic
-from masqclip.data.transforms import flip, pad, resize
+from masqclip.clip.vocabulary import Category, Vocabulary
+from masqclip.data.class_lists import read_class_list
+from masqclip.data.coco import Sample
+from masqclip.data.open_coco import CocoMasks
+from masqclip.data.transforms import resize
 from masqclip.encoding import resized_size
 from masqclip.errors import MasqclipError
-from masqclip.model import MasQClipModel, quiet_transformers
+from masqclip.hub import quiet_transformers
+from masqclip.model import MasQClipModel
 from masqclip.proposals.mask2former import Mask2FormerProposer
-from masqclip.training.pretrain import load_clip
-from masqclip.training.sampling import step_indices
+from masqclip.segmenter import Segmenter
+from masqclip.training.framing import Frame, augment, draw_mirror, stack, tensors
+from masqclip.training.naming import NOTHING, assign_labels, tuning_loss
+from masqclip.training.sampling import SkippedPictures, picture_seed, read_samples, step_indices
 from masqclip.training.settings import TuneSettings
+from masqclip.training.sheets import write_overlay_sheet
+from masqclip.training.stage import WHOLE, Counts, Share, Stage, to_device
+
+#: Held-out pictures that an evaluation looks at.
+_EVALUATED = 200
+
+if TYPE_CHECKING:
+    from masqclip.training.proposal_cache import ProposalCache
+
+#: The learned queries alone, beside the model: what turns any copy of the same CLIP into this one.
+QUERIES_FILE = "queries.safetensors"
 
 
-class TuneStage:
+class TuneStage(Stage):
     """Tunes a model's queries on annotated pictures; see the module's text.
 
     Args:
@@ -44,6 +68,7 @@ class TuneStage:
         tokenizer: of the CLIP; it is saved with the result.
         dataset: pictures with masks and categories; the categories' names are the words.
         settings: how.
+        held_out: pictures to evaluate on, of the same categories.
 
     Raises:
         MasqclipError: the dataset holds no picture or keeps no category.
@@ -55,26 +80,49 @@ class TuneStage:
         self,
         model: MasQClipModel,
         tokenizer: PreTrainedTokenizerBase,
-        dataset: CocoPanoptic,
+        dataset: CocoMasks,
         settings: TuneSettings | None = None,
+        *,
+        held_out: CocoMasks | None = None,
     ) -> None:
-        kept = sorted(dataset.categories.kept)
-        if len(dataset) == 0 or not kept:
+        if len(dataset) == 0 or not dataset.categories.kept:
             raise MasqclipError(f"{dataset.folder} has no picture, or no category, to tune on")
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
-        self.dataset = dataset
+        self.dataset, self.held_out = dataset, held_out
+        self.skipped = SkippedPictures(len(dataset))
         self.settings = settings or TuneSettings()
-        names = [str(dataset.categories.by_id[i]["name"]) for i in kept]
+        self.vocabulary = dataset_vocabulary(dataset)
         encoder = TextEncoder(model.clip, tokenizer, cache=False)
-        self.text_embeddings = encoder.embed_vocabulary(Vocabulary.parse(names))
-        self._row = {category: i for i, category in enumerate(kept)}
+        self.text_embeddings = encoder.embed_vocabulary(self.vocabulary)
+        self._row = {category: i for i, category in enumerate(sorted(dataset.categories.kept))}
         self.module: MaskQueries = model.queries.requires_grad_(True)
+        self.cache: ProposalCache | None = None
+
+    @property
+    def network(self) -> nn.Module:
+        """Proposer, CLIP and queries."""
+        return self.model
+
+    @property
+    def data(self) -> dict[str, int]:
+        """How many pictures and words there are."""
+        return {"pictures": len(self.dataset), "words": len(self._row)}
+
+    @property
+    def background(self) -> int:
+        """The text row of what is nothing annotated: the last."""
+        return len(self.text_embeddings) - 1
 
     def to(self, device: torch.device) -> None:
         """Move the model and the words."""
         self.model.to(device)
         self.text_embeddings = self.text_embeddings.to(device)
+
+    @property
+    def remarks(self) -> str:
+        """Which pictures were skipped."""
+        return self.skipped.summary()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """All that trains, in one group, as published (the embedding decays too)."""
@@ -87,132 +135,179 @@ class TuneStage:
             }
         ]
 
-    def batch(self, step: int) -> dict[str, Any]:
-        """Frames [B,3,H,W] and, for each, masks [G,H,W] and text rows [G]."""
+    def batch(self, step: int, share: Share = WHOLE) -> dict[str, Any]:
+        """Groups of pictures of one frame size (`group`), and what could not be read."""
         settings = self.settings
-        chance = np.random.default_rng((settings.seed, step))
         rows = step_indices(len(self.dataset), settings.batch_size, settings.seed, step)
-        pictures: list[Tensor] = []
-        annotated: list[Tensor] = []
-        labels: list[Tensor] = []
-        for row in rows:
-            sample = self.dataset[row]
-            image = torch.from_numpy(sample.image.copy()).permute(2, 0, 1)
-            masks = torch.from_numpy(sample.masks.copy())
-            height, width = image.shape[1:]
-            size = resized_size(height, width, self.model.config)
+        places = share.of(settings.batch_size)
+        samples, skipped = read_samples(self.dataset, [rows[place] for place in places])
+        frames, mirrors = [], []
+        for place, (_, sample) in zip(places, samples, strict=True):
+            seed = picture_seed(settings.seed, step, place, "frame")
+            chance = torch.Generator().manual_seed(seed)
+            mirrors.append(draw_mirror(settings, chance))
+            frames.append(self.frame(sample, mirrors[-1], chance))
+        members: dict[tuple[int, ...], list[int]] = {}
+        for i, (image, _, _) in enumerate(frames):
+            members.setdefault(tuple(image.shape), []).append(i)
+        groups = []
+        for numbers in members.values():
+            group = self.group([frames[i] for i in numbers], [samples[i][1] for i in numbers])
+            if self.cache is not None:
+                group |= self.cache.read([(samples[i][0], mirrors[i]) for i in numbers])
+            groups.append(group)
+        return {"groups": groups, "skipped": skipped}
+
+    def frame(
+        self, sample: Sample, mirror: bool = False, generator: torch.Generator | None = None
+    ) -> Frame:
+        """A sample's frame, padded to the model's multiple; see `FrameSettings`.
+
+        Without a generator there is no augmentation: the frame is what the model sees in use.
+        """
+        image, masks = tensors(sample)
+        settings = self.settings
+        if generator is None:
+            settings = replace(settings, augmentation="none")
+        if settings.augmentation == "none":
+            size = resized_size(image.shape[-2], image.shape[-1], self.model.config)
             image, masks = resize(image, masks, *size)
-            if settings.flip and chance.random() < 0.5:
-                image, masks = flip(image, masks)
-            pictures.append(image)
-            annotated.append(masks)
-            labels.append(torch.tensor([self._row[int(c)] for c in sample.category_ids]).long())
-        divisor = self.model.config.size_divisor
-        height, width = (
-            -(-max(image.shape[axis] for image in pictures) // divisor) * divisor for axis in (1, 2)
-        )
-        framed = [
-            pad(image, masks, height, width)
-            for image, masks in zip(pictures, annotated, strict=True)
-        ]
+        chance = generator or torch.Generator()
+        augmented = augment(image, masks, settings, chance, mirror=mirror)
+        images, framed, inside = stack([augmented], self.model.config.size_divisor)
+        return images[0], framed[0], inside[0]
+
+    def group(self, frames: list[Frame], samples: list[Sample]) -> dict[str, Any]:
+        """Frames of one size: pixels [B,3,H,W], where pictures are, masks and their text rows."""
         return {
-            "pixels": torch.stack([image for image, _, _ in framed]).float(),
-            "inside": torch.stack([inside for _, _, inside in framed]),
-            "masks": [masks for _, masks, _ in framed],
-            "labels": labels,
+            "pixels": torch.stack([image for image, _, _ in frames]).float(),
+            "inside": torch.stack([inside for _, _, inside in frames]),
+            "masks": [masks for _, masks, _ in frames],
+            "labels": [
+                torch.tensor([self._row[int(c)] for c in sample.category_ids]).long()
+                for sample in samples
+            ],
         }
 
-    def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """The classification loss, and how many of the matched proposals are named rightly."""
-        with torch.no_grad():
-            proposals = self.model.propose(batch["pixels"], batch["inside"])
-            tokens = self.model.encode_image(batch["pixels"])
-        targets = torch.stack(
-            [
-                assign_labels(
-                    mask_logits,
-                    masks,
-                    labels,
-                    background=len(self.text_embeddings) - 1,
-                    threshold=self.settings.dice_cost_threshold,
-                    size=self.settings.assign_size,
-                )
-                for mask_logits, masks, labels in zip(
-                    proposals.mask_logits, batch["masks"], batch["labels"], strict=True
-                )
-            ]
-        )
-        embeddings = self.model.embed_masks(tokens, proposals.mask_logits)
+    def prepare(self, batch: dict[str, Any]) -> tuple[dict[str, Any], Counts]:
+        """Say which patches each mask covers and what it is to be named, and count the masks."""
+        self.skipped.note(batch["skipped"])
+        groups, targets = [], []
+        for group in batch["groups"]:
+            visible, wanted = self._masks(group)
+            groups.append({"pixels": group["pixels"], "visible": visible, "targets": wanted})
+            targets.append(wanted.flatten())
+        target = torch.cat(targets)
+        counted, matched = (target != NOTHING).sum().float(), self._named(target).sum().float()
+        counts = {
+            "masks": counted,
+            "matched": matched,
+            "weight": matched + self.settings.background_weight * (counted - matched),
+        }
+        return {"groups": groups}, counts
+
+    def losses(self, batch: dict[str, Any], totals: Counts) -> dict[str, Tensor]:
+        """The classification loss, and how many of the masks with a name are named rightly."""
+        embeddings, targets = [], []
+        for group in batch["groups"]:
+            with torch.no_grad():
+                tokens = self.model.encode_image(group["pixels"])
+            found = embed_masks(self.model.clip, self.module, tokens, group["visible"])
+            embeddings.append(found.flatten(0, 1))
+            targets.append(group["targets"].flatten())
+        target = torch.cat(targets)
         scale = self.model.config.logit_scale
-        logits = clip_logits(embeddings, self.text_embeddings, logit_scale=scale)
-        loss = tuning_loss(logits, targets, background_weight=self.settings.background_weight)
-        matched = targets < len(self.text_embeddings) - 1
-        right = (
-            (logits.argmax(-1) == targets)[matched].float().mean() if matched.any() else loss * 0
-        )
+        logits = clip_logits(torch.cat(embeddings), self.text_embeddings, logit_scale=scale)
+        weight = self.settings.background_weight
+        loss = tuning_loss(logits, target, background_weight=weight, total=totals["weight"])
+        named = self._named(target)
+        right = (logits.argmax(-1) == target) & named
         return {
             "loss": self.settings.loss_weight * loss,
-            "named": right.detach(),
-            "matched": matched.float().mean(),
+            "named": right.sum() / totals["matched"].clamp(min=1),
+            "matched": named.sum() / totals["masks"].clamp(min=1),
         }
 
+    def _named(self, targets: Tensor) -> Tensor:
+        """Which masks are to get a category's name."""
+        return (targets != NOTHING) & (targets != self.background)
+
+    def propose(self, group: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """The patches [B,Q,P] that proposals cover, and the text rows [B,Q] they should get."""
+        proposals = self.model.propose(group["pixels"], group["inside"])
+        targets = [
+            assign_labels(
+                mask_logits,
+                masks,
+                labels,
+                background=self.background,
+                threshold=self.settings.dice_cost_threshold,
+                size=self.settings.assign_size,
+            )
+            for mask_logits, masks, labels in zip(
+                proposals.mask_logits, group["masks"], group["labels"], strict=True
+            )
+        ]
+        return self.model.visible_patches(proposals.mask_logits), torch.stack(targets)
+
+    def _masks(self, group: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """The patches [B,M,P] and text rows [B,M] of all masks to name."""
+        visible, targets = [], []
+        if self.settings.masks != "ground-truth":
+            known = "visible" in group
+            found = (group["visible"], group["targets"]) if known else self.propose(group)
+            visible.append(found[0])
+            targets.append(found[1])
+        if self.settings.masks != "proposals":
+            # Positive inside, as a proposal's logits; short lists are filled with what is no mask.
+            masks = pad_sequence(group["masks"], True)
+            labels = pad_sequence(group["labels"], True, NOTHING)
+            if masks.shape[1] == 0:
+                masks = masks.new_zeros((len(masks), 1, *masks.shape[2:]))
+                labels = labels.new_full((len(masks), 1), NOTHING)
+            visible.append(self.model.visible_patches(masks.float() - 0.5))
+            targets.append(labels)
+        return torch.cat(visible, dim=1), torch.cat(targets, dim=1)
+
+    @torch.no_grad()
+    def evaluate(self, folder: Path, step: int) -> dict[str, float]:
+        """How many of the masks that should have a held-out name are named rightly, and a
+        sheet of overlays."""
+        if self.held_out is None:
+            return {}
+        segmenter = Segmenter(self.model, self.tokenizer, cache=False)
+        path = folder / f"overlays-{step:08d}.png"
+        write_overlay_sheet(segmenter, self.vocabulary, self.held_out, path)
+        right = total = 0.0
+        for row in range(min(_EVALUATED, len(self.held_out))):
+            sample = self.held_out[row]
+            group = to_device(self.group([self.frame(sample)], [sample]), self.model.device)
+            prepared, counts = self.prepare({"groups": [group], "skipped": []})
+            right += float(self.losses(prepared, counts)["named"] * counts["matched"])
+            total += float(counts["matched"])
+        return {"named": right / max(1.0, total)}
+
     def save(self, folder: Path) -> None:
-        """Write the whole model and its tokenizer as a folder to load."""
-        self.model.save_pretrained(folder)
+        """Write the whole model and its tokenizer as a folder to load, and the queries alone."""
+        with quiet_transformers():
+            self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+        save_queries(folder / QUERIES_FILE, self.module, self.model.clip.vision_model)
 
 
-def assign_labels(
-    mask_logits: Tensor,
-    masks: Tensor,
-    labels: Tensor,
-    *,
-    background: int,
-    threshold: float = 0.4,
-    size: int = 336,
-) -> Tensor:
-    """The text row that each proposal should be named with.
+def dataset_vocabulary(dataset: CocoMasks) -> Vocabulary:
+    """The kept categories of a dataset in the order of their ids, as words.
 
-    Both sides are made binary masks of `size` x `size`. A proposal takes the label of the
-    annotation with the lowest Dice cost, 1 - 2|A and B| / (|A| + |B|), when that cost is below
-    `threshold`; several may take the same one. All others are background.
-
-    Args:
-        mask_logits: [Q,h,w] over the frame.
-        masks: [G,H,W] bool over the same frame; G may be zero.
-        labels: [G] text rows.
-        background: the row of the rest.
-        threshold: largest cost, exclusive.
-        size: side at which masks are compared, in pixels.
-
-    Returns:
-        [Q] int64.
+    A name that COCO panoptic publishes ("tree-merged") is read as the paper reads it.
     """
-    if len(masks) == 0:
-        return torch.full((len(mask_logits),), background, device=mask_logits.device)
-    predicted = F.interpolate(
-        mask_logits[None].float(), size=(size, size), mode="bilinear", align_corners=False
-    )[0].flatten(1)
-    predicted = (predicted.sigmoid() > 0.5).float()
-    annotated = F.interpolate(masks[None].float(), size=(size, size), mode="nearest")[0].flatten(1)
-    shared = predicted @ annotated.T
-    total = predicted.sum(-1, keepdim=True) + annotated.sum(-1)
-    cost = 1 - (2 * shared + 1) / (total + 1)
-    best, nearest = cost.min(dim=1)
-    return torch.where(best < threshold, labels[nearest], background)
-
-
-def tuning_loss(logits: Tensor, targets: Tensor, *, background_weight: float = 0.1) -> Tensor:
-    """Weighted cross-entropy over classes and background, the last row of the words.
-
-    Args:
-        logits: [B,Q,R], scaled cosines.
-        targets: [B,Q] rows.
-        background_weight: of targets that are the last row; a weighted mean is taken.
-    """
-    weight = logits.new_ones(logits.shape[-1])
-    weight[-1] = background_weight
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), weight=weight)
+    prompts = {entry.name: entry.prompts for entry in read_class_list("coco-panoptic").classes}
+    categories = dataset.categories
+    return Vocabulary(
+        tuple(
+            Category(name, prompts.get(name, ()), categories.is_thing(number))
+            for number, name in ((i, categories.names[i]) for i in sorted(categories.kept))
+        )
+    )
 
 
 def join(
@@ -229,6 +324,7 @@ def join(
         frozen,
         proposes,
         query_start=settings.query_start,
+        clip_input=settings.clip_input,
         shortest_edge=settings.shortest_edge,
         longest_edge=settings.longest_edge,
     )

@@ -1,0 +1,72 @@
+"""`masqclip convert`: a published checkpoint in, a folder that loads out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+from rich.text import Text
+
+from masqclip.cli.console import one_line, out_console
+
+app = App(
+    name="convert",
+    usage="Usage: masqclip convert CHECKPOINT OUT [OPTIONS]",
+    help_epilogue="""\
+**Examples**
+
+```text
+# the authors' MasQCLIP; its text tower comes from OpenAI's CLIP, which is downloaded
+masqclip convert masqclip_cross_dataset.pth models/masqclip
+
+# the same without a network: the CLIP is a file or a folder that is here
+masqclip convert masqclip_cross_dataset.pth models/masqclip --clip ViT-L-14-336px.pt
+
+# a stage-1 teacher or student, or a Mask2Former of detectron2's model zoo: a proposer
+masqclip convert model_final_94dc52.pkl models/mask2former
+
+# a CLIP of OpenAI or open_clip
+masqclip convert ViT-B-16.pt models/clip
+masqclip convert open_clip_pytorch_model.bin models/laion --activation gelu
+```
+
+**What is read**
+
+What a file is shows in the names of its tensors, and its sizes in their shapes; nothing in a file
+is ever run. A tensor that is missing or unknown is an error that names it.""",
+)
+
+
+@app.default
+def convert(
+    checkpoint: Annotated[Path, Parameter(name="CHECKPOINT")],
+    out: Annotated[Path, Parameter(name="OUT")],
+    *,
+    clip: Annotated[str | None, Parameter(metavar="NAME")] = None,
+    vision_heads: Annotated[int | None, Parameter(metavar="N")] = None,
+    text_heads: Annotated[int | None, Parameter(metavar="N")] = None,
+    activation: Literal["quick_gelu", "gelu"] = "quick_gelu",
+) -> int:
+    """Convert a checkpoint of MasQCLIP, Mask2Former or CLIP into a folder to load.
+
+    Args:
+        checkpoint: A .pth, .pt, .pkl, .bin or .safetensors file.
+        out: The folder to make.
+        clip: The CLIP that a MasQCLIP was tuned on: a file, a folder, or a name on the Hugging
+            Face Hub. The default is the one of OpenAI that has its sizes.
+        vision_heads: Attention heads of CLIP's vision tower, where they are not the published ones.
+        text_heads: Attention heads of CLIP's text tower, where they are not width / 64.
+        activation: CLIP's activation: quick_gelu for OpenAI, MetaCLIP and DFN, gelu for LAION.
+    """
+    from masqclip.convert.files import ClipOptions, convert_file
+
+    options = ClipOptions(vision_heads, text_heads, activation)
+    done = convert_file(checkpoint, out, clip=clip, options=options)
+    console = out_console()
+    for line in done.found:
+        console.print(Text(one_line(f"found    {line}")), soft_wrap=True)
+    for name, reason in done.dropped.items():
+        console.print(Text(one_line(f"dropped  {name}: {reason}")), soft_wrap=True)
+    console.print(Text(one_line(f"written  {out}, {done.result}")), soft_wrap=True)
+    return 0

@@ -1,0 +1,159 @@
+"""`masqclip label`: a folder of pictures and names in, a dataset out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from masqclip.cli.console import Steps, one_line, out_console, print_error
+from masqclip.cli.output_files import check_folder
+from masqclip.errors import MasqclipError
+
+if TYPE_CHECKING:
+    from masqclip.labelling.folder import LabelledFolder
+    from masqclip.segmenter import Segmenter
+
+app = App(
+    name="label",
+    usage="Usage: masqclip label DIR --vocabulary NAMES --format FORMAT [OPTIONS]",
+    help_epilogue="""\
+**Examples**
+
+```text
+# COCO instances: things by name, masks as run lengths
+masqclip label photos -v "car, person, bicycle" --format coco --out street
+
+# an ontology: what CLIP reads for each name, in a file of lines such as
+#     container = shipping container; freight box
+masqclip label yard -v ontology.txt --format yolo --split 0.1 --out yard-yolo
+
+# pre-annotations that people correct
+masqclip label photos -v "cat, dog" --format label-studio --regions polygon -o tasks
+
+# every pixel: things and regions
+masqclip label photos -v coco-panoptic --format panoptic --out panoptic
+```
+
+**What is written**
+
+coco: annotations.json. yolo: images/, labels/ and data.yaml. label-studio: tasks.json and
+config.xml. panoptic: panoptic.json and a PNG for each picture. Always: contact-sheet.png, some of
+the pictures with their masks, to look at before anything is trained on them.
+
+**Interrupted?**
+
+Give the same command again: it does what is missing, and the files are those of one run. New
+pictures of the folder are taken in, too. Pictures that cannot be read are listed in failed.json and
+tried again each time.
+
+**Exit code**
+
+0 when the dataset is written, even if some pictures could not be read; 2 when none could, or
+something is wrong with an option; 130 when interrupted.""",
+)
+
+
+@app.default
+def label(
+    folder: Annotated[Path, Parameter(name="DIR")],
+    /,
+    *,
+    vocabulary: Annotated[str, Parameter(alias="-v", metavar="NAMES")],
+    format: Annotated[Literal["coco", "yolo", "label-studio", "panoptic"], Parameter(alias="-f")],
+    out: Annotated[Path, Parameter(alias="-o", metavar="DIR")] = Path("masqclip-labels"),
+    task: Annotated[
+        Literal["instance", "semantic", "panoptic"] | None, Parameter(alias="-t")
+    ] = None,
+    model: Annotated[str, Parameter(alias="-m", metavar="NAME")] = "masqclip-mini",
+    min_score: float | None = None,
+    not_: Annotated[str, Parameter(name="--not", metavar="NAMES", show_default=False)] = "",
+    stuff: Annotated[str, Parameter(metavar="NAMES", show_default=False)] = "",
+    template: Annotated[list[str] | None, Parameter(metavar="TEXT")] = None,
+    split: Annotated[float, Parameter(metavar="SHARE")] = 0.2,
+    images: Literal["copy", "link"] = "copy",
+    regions: Literal["brush", "polygon"] = "brush",
+    image_url: Annotated[str | None, Parameter(metavar="URL")] = None,
+    batch_size: Annotated[int, Parameter(metavar="N")] = 1,
+    device: Annotated[str | None, Parameter(metavar="NAME")] = None,
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None,
+    quiet: Annotated[bool, Parameter(alias="-q", show_default=False)] = False,
+) -> int:
+    """Turn a folder of pictures into a dataset that other tools open.
+
+    Args:
+        folder: The pictures, with those of its sub-folders.
+        vocabulary: What to look for: names between commas, a built-in vocabulary, or a file: a
+            text file (one name a line; "name = prompt; prompt" gives a name its prompts, whose
+            embeddings are averaged; "stuff:" before a region) or JSON or TOML of names and prompts.
+        format: The dataset's format.
+        out: The folder to write: new, empty, or the same command's.
+        task: instance: a mask for each thing. semantic: one for each name. panoptic: things
+            counted, regions filled. The default is panoptic for panoptic, else instance.
+        model: A model of this package, a folder, or a name on the Hugging Face Hub.
+        min_score: Leave out what scores less, 0 to 1; the default is the task's own.
+        not_: Names that compete for masks and are never reported, between commas.
+        stuff: Names of the vocabulary that are regions (sky, grass), not countable things.
+        template: A sentence to put each prompt into, such as "a photo of a {}."; repeat it for
+            several, which are averaged.
+        split: yolo: the share of pictures to validate on; 0 = no picture is set apart.
+        images: yolo: copy the pictures, or link to them.
+        regions: label-studio: masks as brush strokes (exact) or polygons (easy to edit).
+        image_url: label-studio: what stands before a picture's path in DIR; the default is the
+            address of local files, for a document root that holds DIR.
+        batch_size: Pictures at a time: more is faster on a GPU and takes more memory.
+        device: cpu, cuda, cuda:1 or mps; the default is the best there is.
+        dtype: The precision to compute in; the default suits the device.
+        quiet: Print errors only.
+    """
+    if min_score is not None and not 0 <= min_score <= 1:
+        raise MasqclipError(f"--min-score {min_score:g}: give a number from 0 to 1")
+    if not 0 <= split < 1:
+        raise MasqclipError(f"--split {split:g}: give a share from 0 to less than 1")
+    if batch_size < 1:
+        raise MasqclipError(f"--batch-size {batch_size}: give 1 or more")
+    check_folder(out)
+    from masqclip.clip.vocabulary import Vocabulary
+    from masqclip.labelling.folder import find_pictures, label_folder
+    from masqclip.labelling.formats import FormatSettings
+
+    words = Vocabulary.parse(vocabulary, stuff=stuff, distractors=not_, templates=template)
+    settings = FormatSettings(split, images, regions, image_url, model)
+
+    def load() -> Segmenter:
+        from masqclip.segmenter import Segmenter
+
+        return Segmenter.from_pretrained(model, device=device, dtype=dtype)
+
+    names = find_pictures(folder, out)
+    with Steps("pictures", total=len(names), hidden=quiet) as steps:
+        done = label_folder(
+            folder,
+            names,
+            words,
+            out=out,
+            load=load,
+            kind=format,
+            task=task,
+            min_score=min_score,
+            batch_size=batch_size,
+            settings=settings,
+            about={"dtype": dtype},
+            report=steps.show,
+        )
+    for error in done.failed.values():
+        print_error(error, kind="warning: ")
+    if not quiet:
+        _print_done(done)
+    return 0
+
+
+def _print_done(done: LabelledFolder) -> None:
+    lines = [f"{done.pictures} pictures labelled, {done.segments} masks: {done.dataset}"]
+    if done.failed:
+        lines.append(f"{len(done.failed)} could not be read: failed.json beside it")
+    if done.sheet:
+        lines.append(f"look at some of them: {done.sheet}")
+    for line in lines:
+        out_console().print(one_line(line), markup=False, soft_wrap=True)

@@ -1,0 +1,86 @@
+"""What `masqclip train` does before and after a stage's training, with its progress shown."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from masqclip.cli.console import Steps, out_console
+
+if TYPE_CHECKING:
+    from masqclip.data.open_coco import CocoMasks
+    from masqclip.segmenter import Segmenter
+    from masqclip.training.settings import DistillSettings
+    from masqclip.training.tune import TuneStage
+
+
+def write_pseudo_labels(
+    teacher: Path, dataset: CocoMasks, settings: DistillSettings, path: Path, device: str | None
+) -> None:
+    """Write what a teacher adds to a dataset as COCO JSON."""
+    from masqclip.data.files import write_atomically
+    from masqclip.devices import choose_device
+    from masqclip.training.distill import load_teacher
+    from masqclip.training.pseudo_labels import pseudo_labels
+
+    frozen = load_teacher(teacher)
+    with Steps("pseudo labels", total=len(dataset)) as bar:
+        document = pseudo_labels(
+            frozen,
+            dataset,
+            settings,
+            device=choose_device(device),
+            report=bar.show,
+        )
+    write_atomically(path, json.dumps(document).encode())
+    count = len(document["annotations"])
+    out_console().print(f"{count:,} masks in {len(dataset):,} pictures: {path}")
+
+
+def fill_proposals(stage: TuneStage, folder: Path, device: str | None) -> None:
+    """Run a stage's proposer over its pictures, unless that is done, and let training read it."""
+    from masqclip.devices import choose_device
+    from masqclip.training.proposal_cache import ProposalCache
+
+    cache = ProposalCache(folder, stage)
+    with Steps("proposals", total=len(stage.dataset)) as bar:
+        cache.fill(stage, choose_device(device), report=bar.show)
+    stage.cache = cache
+
+
+def measured_before(
+    stage: TuneStage, held_out: CocoMasks, out: Path, device: str | None
+) -> dict[str, float]:
+    """The held-out figures of the model that tuning starts from; kept for when a run goes on."""
+    from masqclip.data.files import write_atomically
+    from masqclip.devices import choose_device
+    from masqclip.segmenter import Segmenter
+
+    path = out / "before.json"
+    if not path.exists():
+        model = stage.model.to(choose_device(device))
+        figures = _measure("before", Segmenter(model, stage.tokenizer, cache=False), held_out)
+        write_atomically(path, json.dumps(figures).encode())
+    return json.loads(path.read_text())
+
+
+def report_tuning(
+    before: dict[str, float], held_out: CocoMasks, out: Path, device: str | None
+) -> None:
+    """Measure the tuned model, write both figures beside it and print them."""
+    from masqclip.segmenter import Segmenter
+    from masqclip.training.held_out import write_report
+
+    tuned = Segmenter.from_pretrained(out, device=device, cache=False)
+    after = _measure("after", tuned, held_out)
+    table = write_report(out, before, after, len(held_out))
+    out_console().print(table, markup=False, soft_wrap=True)
+
+
+def _measure(label: str, segmenter: Segmenter, held_out: CocoMasks) -> dict[str, float]:
+    from masqclip.training.held_out import measure_held_out
+
+    # Every picture twice: predicted, then scored.
+    with Steps(label, total=2 * len(held_out)) as bar:
+        return measure_held_out(segmenter, held_out, report=lambda done, _: bar.show(done))

@@ -1,0 +1,176 @@
+"""What the verbs of `masqclip train` share: their common options, and how a run is shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from masqclip.cli.console import Steps, err_console, out_console
+from masqclip.errors import MasqclipError, require
+
+if TYPE_CHECKING:
+    from masqclip.data.open_coco import CocoMasks
+    from masqclip.training.dry_run import Forecast
+    from masqclip.training.loop import Progress
+    from masqclip.training.settings import LoopSettings
+    from masqclip.training.stage import Stage
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Run:
+    """The options of every stage.
+
+    Args:
+        out: The folder of the run: checkpoints, log, curves, and at its end the result.
+        recipe: A shipped recipe or a TOML file; "miniature" unless given or said otherwise.
+        set_: Change a setting of the recipe; repeat it for several.
+        max_minutes: Stop, with a checkpoint, after so long.
+        device: cpu keeps it off a GPU; the best device there is unless given.
+        track: Send the figures to a service as well; TensorBoard gets them anyway.
+        dry_run: Print the recipe, the sizes and the estimated time, and train nothing.
+    """
+
+    out: Annotated[Path, Parameter(alias="-o", metavar="DIR")]
+    recipe: Annotated[str | None, Parameter(show_default=False)] = None
+    set_: Annotated[
+        list[str] | None, Parameter(name="--set", metavar="KEY=VALUE", show_default=False)
+    ] = None
+    max_minutes: Annotated[float, Parameter(metavar="MINUTES", show_default=False)] = 0.0
+    device: Annotated[str | None, Parameter(metavar="NAME")] = None
+    track: Annotated[list[Literal["wandb", "trackio"]] | None, Parameter(show_default=False)] = None
+    dry_run: Annotated[bool, Parameter(show_default=False)] = False
+
+    def settings(self, stage: str, *, recipe: str = "miniature") -> tuple[Any, LoopSettings]:
+        """The settings of a stage and of its loop, from the recipe and these options.
+
+        Args:
+            stage: its name.
+            recipe: what is taken when none is given.
+
+        Raises:
+            MasqclipError: the recipe or an option is wrong.
+        """
+        from masqclip.training.recipes import load_recipe
+
+        if self.max_minutes < 0:
+            raise MasqclipError(f"--max-minutes {self.max_minutes:g}: give 0 (no limit) or more")
+        settings, loop = load_recipe(self.recipe or recipe, stage, self.set_ or [])
+        return settings, replace(loop, max_minutes=self.max_minutes) if self.max_minutes else loop
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the one of several processes that writes and speaks."""
+        from accelerate import PartialState
+
+        return PartialState(cpu=self.device == "cpu").is_main_process
+
+    def train(self, stage: Stage, loop: LoopSettings) -> int:
+        """`complete` as a verb's last act: its exit code."""
+        self.complete(stage, loop, self.out)
+        return 0
+
+    def complete(self, stage: Stage, loop: LoopSettings, out: Path) -> bool:
+        """Train with a progress bar, and say how it ended; or only say what it would be.
+
+        Returns:
+            Whether the result is there.
+        """
+        require("accelerate", extra="train", purpose="training")
+        from masqclip.training.loop import train
+
+        main = self.is_main
+        if self.dry_run:
+            from masqclip.training.dry_run import forecast
+
+            found = forecast(stage, loop, self.device)
+            if main:
+                _print_forecast(found)
+            return False
+        with Steps(stage.name, total=loop.steps, hidden=not main) as bar:
+
+            def report(now: Progress) -> None:
+                bar.show(now.step, _note(now))
+
+            done = train(
+                stage, loop, out, device=self.device, report=report, track=self.track or ()
+            )
+        if main and stage.remarks:
+            err_console().print(stage.remarks, markup=False, soft_wrap=True)
+        if main and done:
+            out_console().print(f"{stage.name} is done: the result is in {out}")
+        elif main:
+            out_console().print(f"{stage.name} stopped; the same command goes on from {out}")
+        return done
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Pictures:
+    """What a stage trains on, and what it is judged by.
+
+    Args:
+        data: A COCO folder ("masqclip data --help"), or a COCO instances or panoptic JSON file.
+        images: The folder of the file's pictures.
+        classes: Annotate the classes of a built-in list only, of "coco-base-novel" the base ones;
+            all but those that the data marks "novel" unless given.
+        held_out: A folder or a file like --data to evaluate on, or the share of --data, such as
+            0.1, that is kept away from training for it.
+    """
+
+    data: Annotated[Path, Parameter(alias="-d", metavar="DIR|FILE")]
+    images: Annotated[Path | None, Parameter(metavar="DIR", show_default=False)] = None
+    classes: Annotated[str | None, Parameter(metavar="NAME", show_default=False)] = None
+    held_out: Annotated[str | None, Parameter(metavar="DIR|FILE|SHARE", show_default=False)] = None
+
+    def open(
+        self, *, share: float = 0.0, judge_all: bool = False
+    ) -> tuple[CocoMasks, CocoMasks | None]:
+        """The pictures to train on and those to evaluate on.
+
+        Args:
+            share: what is held out when nothing is given.
+            judge_all: evaluate on all classes, not only on those that training sees.
+
+        Raises:
+            MasqclipError: the data or an option is wrong.
+        """
+        from masqclip.data.coco import is_base
+        from masqclip.data.open_coco import keep_classes, open_coco
+
+        keep = keep_classes(self.classes) if self.classes else is_base
+        judged = None if judge_all else keep
+        dataset = open_coco(self.data, images=self.images, keep=keep)
+        try:
+            share = share if self.held_out is None else float(self.held_out)
+        except ValueError:
+            where = Path(str(self.held_out))
+            images = None if where.is_dir() else self.images
+            return dataset, open_coco(where, images=images, keep=judged)
+        if share == 0:
+            return dataset, None
+        dataset, held_out = dataset.hold_out(share)
+        return dataset, held_out.keeping(judged)
+
+
+def _note(now: Progress) -> str:
+    """Losses, speed, memory and time left of a step."""
+    losses = "  ".join(f"{name} {value:.3f}" for name, value in now.losses.items())
+    left = timedelta(seconds=round(now.seconds_left))
+    return f"{losses}  {now.images_per_second:.1f} images/s  {now.memory / 1e9:.1f} GB  {left} left"
+
+
+def _print_forecast(found: Forecast) -> None:
+    console = out_console()
+    console.print(found.recipe, markup=False, soft_wrap=True)
+    data = ", ".join(f"{count:,} {name}" for name, count in found.data.items())
+    console.print(f"parameters: {found.trainable:,} train, {found.frozen:,} are frozen")
+    console.print(f"data: {data}")
+    console.print(
+        f"time: {timedelta(seconds=round(found.seconds))} on {found.processes} process(es), from "
+        f"{found.seconds_per_step:.3f} s a step measured now"
+    )

@@ -1,0 +1,270 @@
+"""A checkpoint file of anybody's to a folder that this package, or transformers, loads."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import CLIPConfig, PretrainedConfig
+
+from masqclip.clip.loading import load_clip
+from masqclip.clip.tokenizer import load_tokenizer
+from masqclip.convert.checkpoint import read_state_dict
+from masqclip.convert.mask2former import NOT_NEEDED as LOSS_WEIGHTS
+from masqclip.convert.mask2former import mask2former_to_transformers
+from masqclip.convert.masqclip import (
+    masqclip_to_model,
+    published_clip,
+    setting_of,
+    vision_tower,
+)
+from masqclip.convert.openai_clip import (
+    NOT_NEEDED as CLIP_NOT_NEEDED,
+)
+from masqclip.convert.openai_clip import huggingface_clip, openai_clip_to_transformers
+from masqclip.convert.rules import StateDict, in_float32
+from masqclip.errors import MasqclipError
+
+# What begins a name in each kind of checkpoint. A MasQCLIP holds a Mask2Former too.
+_KINDS = {
+    "MasQCLIP": ("masqclip.",),
+    "Mask2Former": ("sem_seg_head.", "backbone.stem.", "backbone.patch_embed."),
+    "OpenAI CLIP": ("visual.",),
+    "CLIP": ("vision_model.",),
+}
+_READY = {
+    "proposer.": "a model of this package",
+    "model.pixel_level_module.": "a universal segmenter in transformers' format",
+}
+
+
+@dataclass(frozen=True)
+class ClipOptions:
+    """What tensors' shapes do not tell of a CLIP; None = as published."""
+
+    vision_heads: int | None = None
+    text_heads: int | None = None
+    activation: str = "quick_gelu"
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was found in a checkpoint, and what became of it.
+
+    Attributes:
+        found: what it is, in a few lines.
+        result: what the folder holds, and how to use it.
+        config: the folder's configuration.
+        weights: its tensors.
+        dropped: names that were left out -> why.
+        with_tokenizer: whether OpenAI's tokenizer goes with it.
+    """
+
+    found: list[str]
+    result: str
+    config: PretrainedConfig
+    weights: StateDict
+    dropped: dict[str, str] = field(default_factory=dict)
+    with_tokenizer: bool = False
+
+
+def convert_file(
+    checkpoint: str | Path,
+    out: str | Path,
+    *,
+    clip: str | Path | None = None,
+    options: ClipOptions | None = None,
+) -> Conversion:
+    """Convert a checkpoint file into a folder.
+
+    Args:
+        checkpoint: ``.pth``, ``.pt``, ``.pkl``, ``.bin`` or ``.safetensors``.
+        out: the folder to make; it must not hold anything yet.
+        clip: the CLIP that a MasQCLIP was tuned on: a file, a folder or a Hub name; None = the
+            matching one of OpenAI.
+        options: what shapes do not tell.
+
+    Raises:
+        MasqclipError: the file cannot be read, is no known model, a mixture, or lacks a tensor; or
+            the CLIP is not the right one; or `out` is taken.
+    """
+    folder = Path(out)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise MasqclipError(f"{str(out)!r} holds something already: give a new folder")
+    conversion = convert_state_dict(
+        read_state_dict(checkpoint), name=str(checkpoint), clip=clip, options=options
+    )
+    write_folder(conversion, folder)
+    return conversion
+
+
+def convert_state_dict(
+    state_dict: Mapping[str, Tensor],
+    *,
+    name: str,
+    clip: str | Path | None = None,
+    options: ClipOptions | None = None,
+) -> Conversion:
+    """Recognise a checkpoint by its names and convert it. Arguments as in `convert_file`."""
+    kinds = [
+        kind
+        for kind, prefixes in _KINDS.items()
+        if any(tensor.startswith(prefixes) for tensor in state_dict)
+    ]
+    options = options or ClipOptions()
+    if kinds in (["MasQCLIP", "Mask2Former"], ["MasQCLIP"]):
+        return _masqclip(state_dict, clip, options)
+    if len(kinds) > 1:
+        raise MasqclipError(
+            f"{name!r} is a mixture: it holds tensors of a {kinds[0]} "
+            f"({_first(state_dict, kinds[0])!r}) and of a {kinds[1]} "
+            f"({_first(state_dict, kinds[1])!r}); give one model a file"
+        )
+    if kinds:
+        alone = (
+            _mask2former(state_dict)
+            if kinds == ["Mask2Former"]
+            else _clip(state_dict, options, huggingface=kinds == ["CLIP"])
+        )
+        if clip is not None:
+            raise MasqclipError(f"--clip goes with a MasQCLIP, and {name!r} is {alone.found[0]}")
+        return alone
+    for prefix, what in _READY.items():
+        if any(tensor.startswith(prefix) for tensor in state_dict):
+            raise MasqclipError(f"{name!r} is {what}: use its folder as it is")
+    raise MasqclipError(
+        f"{name!r} is no MasQCLIP, Mask2Former or CLIP: its first tensor is "
+        f"{next(iter(state_dict))!r}"
+    )
+
+
+def write_folder(conversion: Conversion, folder: Path) -> None:
+    """Write a conversion as a folder: all of it appears at once, or nothing."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        conversion.config.save_pretrained(scratch)
+        save_file(conversion.weights, scratch / "model.safetensors", metadata={"format": "pt"})
+        if conversion.with_tokenizer:
+            load_tokenizer().save_pretrained(scratch)
+        for path in (scratch, *scratch.iterdir()):  # some are private; a result is for its readers
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        os.replace(scratch, folder)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+
+
+def _masqclip(
+    state_dict: Mapping[str, Tensor], clip: str | Path | None, options: ClipOptions
+) -> Conversion:
+    tower = vision_tower(state_dict, heads=options.vision_heads)
+    source = clip or published_clip(tower)
+    sizes = tower.config
+    if source is None:
+        raise MasqclipError(
+            f"no CLIP of OpenAI has a vision tower of width {sizes.hidden_size} and "
+            f"{sizes.num_hidden_layers} blocks: name the CLIP that this MasQCLIP was tuned on "
+            "(--clip)"
+        )
+    clip_config, clip_weights = _load_clip(source, options)
+    config, weights = masqclip_to_model(
+        state_dict, clip_config, clip_weights, heads=options.vision_heads
+    )
+    found = [
+        f"a MasQCLIP of the authors: {setting_of(state_dict).name}",
+        _describe_mask2former(config.proposer_config),
+        f"CLIP vision tower: width {sizes.hidden_size}, {sizes.num_hidden_layers} blocks, patch "
+        f"{sizes.patch_size}, {sizes.image_size} pixels; the same, bit by bit, as in {source}",
+    ]
+    return Conversion(
+        found=found,
+        result="a whole model: masqclip segment --model FOLDER",
+        config=config,
+        weights=weights,
+        dropped=_dropped(state_dict),
+        with_tokenizer=True,
+    )
+
+
+def _mask2former(state_dict: Mapping[str, Tensor]) -> Conversion:
+    config, weights = mask2former_to_transformers(state_dict)
+    labels = config.num_labels
+    what = "class-agnostic: a teacher or student" if labels == 1 else f"{labels} classes"
+    return Conversion(
+        found=[f"a Mask2Former of detectron2, {what}", _describe_mask2former(config.to_dict())],
+        result="a proposer: masqclip segment --clip CLIP --proposer FOLDER",
+        config=config,
+        weights=in_float32(weights),
+        dropped=_dropped(state_dict),
+    )
+
+
+def _clip(state_dict: Mapping[str, Tensor], options: ClipOptions, huggingface: bool) -> Conversion:
+    config, weights = _convert_clip(state_dict, options, huggingface)
+    vision, text = config.vision_config, config.text_config
+    layout = "transformers'" if huggingface else "OpenAI's (or open_clip's)"
+    return Conversion(
+        found=[
+            f"a CLIP with {layout} names: ViT of width {vision.hidden_size}, "
+            f"{vision.num_hidden_layers} blocks, patch {vision.patch_size}, {vision.image_size} "
+            f"pixels; text tower of width {text.hidden_size}, {text.num_hidden_layers} blocks",
+            f"not told by shapes: {vision.num_attention_heads} and {text.num_attention_heads} "
+            f"attention heads, activation {vision.hidden_act} (LAION's CLIPs need --activation "
+            "gelu)",
+        ],
+        result="a CLIP: masqclip segment --clip FOLDER --proposer PROPOSER",
+        config=config,
+        weights=in_float32(weights),
+        dropped=_dropped(state_dict),
+        with_tokenizer=True,
+    )
+
+
+def _convert_clip(
+    state_dict: Mapping[str, Tensor], options: ClipOptions, huggingface: bool
+) -> tuple[CLIPConfig, StateDict]:
+    convert = huggingface_clip if huggingface else openai_clip_to_transformers
+    return convert(
+        state_dict,
+        vision_heads=options.vision_heads,
+        text_heads=options.text_heads,
+        activation=options.activation,
+    )
+
+
+def _load_clip(source: str | Path, options: ClipOptions) -> tuple[CLIPConfig, StateDict]:
+    """A CLIP of any format: a file of one, or a folder or name for transformers."""
+    if Path(source).is_file():
+        state_dict = read_state_dict(source)
+        huggingface = any(name.startswith(_KINDS["CLIP"]) for name in state_dict)
+        return _convert_clip(state_dict, options, huggingface)
+    model = load_clip(source)
+    return model.config, dict(model.state_dict())
+
+
+def _describe_mask2former(config: Mapping[str, Any]) -> str:
+    backbone = config["backbone_config"]
+    depths = "-".join(str(depth) for depth in backbone["depths"])
+    return (
+        f"Mask2Former: {backbone['model_type']} backbone ({depths} blocks), "
+        f"{config['encoder_layers']} pixel decoder layers, {config['decoder_layers'] - 1} decoder "
+        f"layers, {config['num_queries']} queries, width {config['hidden_dim']}"
+    )
+
+
+def _dropped(state_dict: Mapping[str, Tensor]) -> dict[str, str]:
+    reasons = dict.fromkeys(LOSS_WEIGHTS, "weights of the training loss")
+    reasons |= dict.fromkeys(CLIP_NOT_NEEDED, "a count that the sizes repeat")
+    return {name: reason for name, reason in reasons.items() if name in state_dict}
+
+
+def _first(state_dict: Mapping[str, Tensor], kind: str) -> str:
+    return next(name for name in state_dict if name.startswith(_KINDS[kind]))

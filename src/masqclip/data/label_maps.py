@@ -1,0 +1,68 @@
+"""Pictures whose pixels are numbers: class maps, and segment ids in COCO's panoptic colours."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from masqclip.errors import MasqclipError
+
+_CODE = np.array([1, 256, 65536], np.int32)
+
+
+def ids_to_rgb(ids: NDArray[Any]) -> NDArray[np.uint8]:
+    """Segment ids [H,W] as COCO panoptic colours [H,W,3] uint8: id = R + 256 G + 65536 B."""
+    flat = ids.astype(np.int64)
+    return np.stack([flat % 256, flat // 256 % 256, flat // 65536 % 256], axis=-1).astype(np.uint8)
+
+
+def rgb_to_ids(colours: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """The inverse of `ids_to_rgb`: [H,W,3] uint8 to [H,W] int32."""
+    return (colours.astype(np.int32) @ _CODE).astype(np.int32)
+
+
+def png_bytes(pixels: NDArray[Any] | Image.Image) -> bytes:
+    """A picture or a map as a PNG file."""
+    buffer = io.BytesIO()
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def read_labels(path: Path) -> NDArray[np.int32]:
+    """A greyscale or palette picture of labels, 8 or 16 bits: [H,W].
+
+    Raises:
+        MasqclipError: it is missing, broken, or a colour picture.
+    """
+    labels = _read_pixels(path)
+    if labels.ndim != 2:
+        raise MasqclipError(f"{path} is a colour picture; labels are greyscale: replace it")
+    return labels.astype(np.int32)
+
+
+def read_segment_ids(path: Path) -> NDArray[np.int32]:
+    """A picture of COCO panoptic colours: [H,W] segment ids.
+
+    Raises:
+        MasqclipError: it is missing, broken, or not a colour picture.
+    """
+    colours = _read_pixels(path)
+    if colours.ndim != 3:
+        raise MasqclipError(f"{path} is greyscale; segment ids are RGB colours: replace it")
+    return rgb_to_ids(colours[..., :3])
+
+
+def _read_pixels(path: Path) -> NDArray[Any]:
+    try:
+        with Image.open(path) as picture:
+            return np.asarray(picture)
+    except FileNotFoundError as error:
+        raise MasqclipError(f"the map {path} is missing: restore it") from error
+    except (OSError, ValueError, SyntaxError) as error:
+        raise MasqclipError(f"the map {path} cannot be read ({error}): restore it") from error

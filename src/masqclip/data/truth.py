@@ -1,0 +1,330 @@
+"""What is true of a dataset's pictures, in the three forms that scores are made of.
+
+A `GroundTruth` lists classes and pictures and reads the annotations of one picture at a time:
+instances as COCO writes them, a class map, a panoptic map. Whatever a dataset lacks is None, and
+the task that needs it cannot be scored. Positions are places in `GroundTruth.classes`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from masqclip.data.class_lists import ClassEntry
+from masqclip.data.coco import read_coco_json
+from masqclip.data.label_maps import read_labels, read_segment_ids
+from masqclip.data.segmentations import segmentation_mask
+from masqclip.errors import MasqclipError
+
+TASKS = ("instance", "semantic", "panoptic")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of a dataset; its size is 0 x 0 where the annotations do not say it."""
+
+    id: int
+    path: Path
+    height: int = 0
+    width: int = 0
+
+
+@dataclass(frozen=True)
+class InstanceTruth:
+    """COCO annotations by picture id, crowds included."""
+
+    annotations: Mapping[int, Sequence[dict[str, Any]]]
+    version: str
+
+
+@dataclass(frozen=True)
+class PanopticTruth:
+    """A file of segment ids and its segments, by picture id."""
+
+    files: Mapping[int, Path]
+    segments: Mapping[int, Sequence[dict[str, Any]]]
+    version: str
+
+
+@dataclass(frozen=True)
+class SemanticTruth:
+    """A file of labels by picture id, and the class id that each label value stands for."""
+
+    files: Mapping[int, Path]
+    class_ids: Mapping[int, int]
+    version: str
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """A dataset to be measured on.
+
+    Attributes:
+        name: of the dataset.
+        classes: in order; ids are the annotations' own.
+        pictures: in order.
+        instances, semantic, panoptic: what is annotated.
+        split: the split to which the classes were cut, "" = all of them.
+    """
+
+    name: str
+    classes: tuple[ClassEntry, ...]
+    pictures: tuple[Picture, ...]
+    instances: InstanceTruth | None = None
+    semantic: SemanticTruth | None = None
+    panoptic: PanopticTruth | None = None
+    split: str = ""
+
+    @cached_property
+    def _positions(self) -> dict[int, int]:
+        return {entry.id: i for i, entry in enumerate(self.classes)}
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What can be scored. A panoptic map tells the class of each pixel as well."""
+        there = {
+            "instance": self.instances,
+            "semantic": self.semantic or self.panoptic,
+            "panoptic": self.panoptic,
+        }
+        return tuple(task for task in TASKS if there[task] is not None)
+
+    def version(self, task: str) -> str:
+        """A hash of the annotations that a task is scored by, and of the pictures' names."""
+        used: Iterable[InstanceTruth | SemanticTruth | PanopticTruth | None] = {
+            "instance": (self.instances,),
+            "semantic": (self.semantic or self.panoptic,),
+            "panoptic": (self.panoptic,),
+        }.get(task, (self.instances, self.semantic, self.panoptic))
+        return digest(*(truth.version for truth in used if truth), self._pictures_version)
+
+    @cached_property
+    def _pictures_version(self) -> str:
+        return digest(*(f"{picture.id} {picture.path.name}" for picture in self.pictures))
+
+    def first(self, count: int) -> GroundTruth:
+        """Only the first so many pictures."""
+        return replace(self, pictures=self.pictures[:count])
+
+    def only(self, split: str) -> GroundTruth:
+        """The constrained setting: the classes of one split, and the pictures that hold any.
+
+        Raises:
+            MasqclipError: the dataset has no such split.
+        """
+        kept = tuple(entry for entry in self.classes if entry.split == split)
+        if not kept:
+            splits = sorted({entry.split for entry in self.classes if entry.split})
+            offered = f"choose {' or '.join(splits)}" if splits else "it is not split"
+            raise MasqclipError(f"{self.name} has no classes of the split {split!r}: {offered}")
+        cut = replace(self, classes=kept, split=split)
+        if self.instances is None:
+            return cut
+        return replace(cut, pictures=tuple(p for p in self.pictures if cut.instances_of(p)))
+
+    def instances_of(self, picture: Picture) -> list[dict[str, Any]]:
+        """The COCO annotations of the classes, crowds included."""
+        assert self.instances is not None
+        found = self.instances.annotations.get(picture.id, ())
+        return [entry for entry in found if entry["category_id"] in self._positions]
+
+    def class_map_of(self, picture: Picture) -> NDArray[np.int64]:
+        """[H,W] positions of the classes; -1 = does not count."""
+        if self.semantic is None:
+            ids, segments = self.panoptic_of(picture)
+            values, inverse = np.unique(ids, return_inverse=True)
+            by_id = {s["id"]: self._positions[s["category_id"]] for s in segments}
+            table = np.array([by_id.get(value, -1) for value in values.tolist()], np.int64)
+            return table[inverse].reshape(ids.shape)
+        labels = read_labels(self.semantic.files[picture.id])
+        table = np.full(max(int(labels.max(initial=0)), *self.semantic.class_ids) + 1, -1, np.int64)
+        for value, class_id in self.semantic.class_ids.items():
+            table[value] = self._positions.get(class_id, -1)
+        return table[labels]
+
+    def panoptic_of(self, picture: Picture) -> tuple[NDArray[np.int32], list[dict[str, Any]]]:
+        """[H,W] segment ids, 0 = void, and the segments of the classes; others become void."""
+        assert self.panoptic is not None
+        ids = read_segment_ids(self.panoptic.files[picture.id])
+        every = self.panoptic.segments[picture.id]
+        kept = [segment for segment in every if segment["category_id"] in self._positions]
+        if len(kept) < len(every):
+            ids = np.where(np.isin(ids, [segment["id"] for segment in kept]), ids, 0)
+        return ids, kept
+
+    def masks_of(self, picture: Picture) -> tuple[NDArray[np.bool_], list[int]]:
+        """All annotated masks [N,H,W], crowds left out, and their positions.
+
+        Taken from the panoptic map, which has things and stuff, else from instances, else from the
+        class map, where a class is one mask.
+        """
+        masks: list[NDArray[np.bool_]] = []
+        positions: list[int] = []
+        if self.panoptic is not None:
+            ids, segments = self.panoptic_of(picture)
+            for segment in segments:
+                if not segment.get("iscrowd"):
+                    masks.append(ids == segment["id"])
+                    positions.append(self._positions[segment["category_id"]])
+            shape = ids.shape
+        elif self.instances is not None:
+            shape = (picture.height, picture.width)
+            for entry in self.instances_of(picture):
+                if not entry.get("iscrowd"):
+                    masks.append(segmentation_mask(entry["segmentation"], *shape))
+                    positions.append(self._positions[entry["category_id"]])
+        else:
+            labels = self.class_map_of(picture)
+            shape = labels.shape
+            positions = [int(label) for label in np.unique(labels) if label >= 0]
+            masks = [labels == label for label in positions]
+        whole = [i for i, mask in enumerate(masks) if mask.any()]
+        empty = np.zeros((0, *shape), bool)
+        return (
+            np.stack([masks[i] for i in whole]) if whole else empty,
+            [positions[i] for i in whole],
+        )
+
+
+def digest(*parts: str | bytes) -> str:
+    """A short hash of texts, in their order."""
+    whole = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        whole.update(len(data).to_bytes(8, "big") + data)
+    return whole.hexdigest()[:12]
+
+
+def files_version(files: Iterable[Path]) -> str:
+    """A hash of files' names and sizes: their contents are too much to read."""
+    return digest(*(f"{path.name} {path.stat().st_size}" for path in files if path.is_file()))
+
+
+def labelled_truth(
+    name: str,
+    classes: Sequence[ClassEntry],
+    *,
+    images: Path,
+    labels: Path | None,
+    values: Mapping[int, int],
+    stems: Sequence[str] | None = None,
+) -> GroundTruth:
+    """A dataset of label pictures: a picture and its labels share their stem.
+
+    Args:
+        name: of the dataset.
+        classes: the published classes.
+        images: the folder of the pictures, searched with its folders.
+        labels: the folder of the label pictures, if it is there.
+        values: the class id that each label value stands for; other values are ignored.
+        stems: the test pictures, in order; all that have labels unless given, sorted.
+
+    Raises:
+        MasqclipError: a picture of `stems` has no labels.
+    """
+    by_stem = _by_stem(images.rglob("*"), (".jpg", ".jpeg", ".png"))
+    files = {} if labels is None else _by_stem(labels.iterdir(), (".png", ".tif", ".tiff"))
+    stems = sorted(files or by_stem) if stems is None else stems
+    lacking = [stem for stem in stems if labels is not None and stem not in files]
+    if lacking:
+        raise MasqclipError(
+            f"{labels} has no labels of {lacking[0]} and {len(lacking) - 1} others: unpack or "
+            "convert them again"
+        )
+    pictures = tuple(
+        Picture(number, by_stem.get(stem, images / f"{stem}.jpg"))
+        for number, stem in enumerate(stems)
+    )
+    semantic = None
+    if labels is not None:
+        chosen = {number: files[stem] for number, stem in enumerate(stems)}
+        semantic = SemanticTruth(chosen, values, files_version(chosen.values()))
+    return GroundTruth(name, tuple(classes), pictures, semantic=semantic)
+
+
+def _by_stem(paths: Iterable[Path], suffixes: tuple[str, ...]) -> dict[str, Path]:
+    return {path.stem: path for path in paths if path.suffix.lower() in suffixes}
+
+
+def coco_truth(
+    name: str,
+    *,
+    images: Path,
+    instances: Path | None = None,
+    panoptic: Path | None = None,
+    panoptic_maps: Path | None = None,
+    classes: Sequence[ClassEntry] = (),
+) -> GroundTruth:
+    """Read COCO files.
+
+    Args:
+        name: of the dataset.
+        images: the folder of the pictures.
+        instances, panoptic: annotation files, at least one.
+        panoptic_maps: the folder with the maps of `panoptic`.
+        classes: the published classes; those of the files unless given.
+
+    Raises:
+        MasqclipError: a file is missing or broken.
+    """
+    contents = {path: read_coco_json(path) for path in (panoptic, instances) if path is not None}
+    main = next(iter(contents.values()))
+    try:
+        pictures = tuple(
+            Picture(entry["id"], images / entry["file_name"], entry["height"], entry["width"])
+            for entry in sorted(main["images"], key=lambda entry: entry["id"])
+        )
+    except KeyError as error:
+        raise MasqclipError(
+            f"a picture in {next(iter(contents))} has no {error}: COCO files give id, file_name, "
+            "height and width of each"
+        ) from error
+    truth = GroundTruth(name, tuple(classes) or coco_classes(contents.values()), pictures)
+    if instances is not None:
+        truth = replace(
+            truth,
+            instances=InstanceTruth(
+                _by_picture(contents[instances]), digest(instances.read_bytes())
+            ),
+        )
+    if panoptic is not None:
+        assert panoptic_maps is not None
+        files, segments = {}, {}
+        for entry in contents[panoptic]["annotations"]:
+            files[entry["image_id"]] = panoptic_maps / entry["file_name"]
+            segments[entry["image_id"]] = entry["segments_info"]
+        version = digest(panoptic.read_bytes(), files_version(files.values()))
+        truth = replace(truth, panoptic=PanopticTruth(files, segments, version))
+    return truth
+
+
+def coco_classes(contents: Collection[Mapping[str, Any]]) -> tuple[ClassEntry, ...]:
+    """The categories of COCO files as classes; where a file does not say so, they are things."""
+    entries: dict[int, ClassEntry] = {}
+    for category in (c for content in contents for c in content.get("categories", ())):
+        entries.setdefault(
+            category["id"],
+            ClassEntry(
+                id=category["id"],
+                name=category["name"],
+                prompts=(category["name"].strip(),),
+                thing=bool(category.get("isthing", 1)),
+                split=category.get("split"),
+            ),
+        )
+    return tuple(entries.values())
+
+
+def _by_picture(content: Mapping[str, Any]) -> dict[int, list[dict[str, Any]]]:
+    found: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for annotation in content["annotations"]:
+        found[annotation["image_id"]].append(annotation)
+    return dict(found)

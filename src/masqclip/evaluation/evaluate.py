@@ -1,0 +1,236 @@
+"""Measure a model on a dataset: predict, then score, one picture at a time.
+
+    truth = load_truth("stickers", Path("heldout"))
+    report = evaluate(Segmenter.from_pretrained(), truth, ("instance", "semantic", "panoptic"))
+    report.figures["panoptic"]["PQ"]
+
+Predictions always pass through a `PredictionFolder`, so that a stopped run goes on, processes can
+share the work, and `score` can be called again without the model.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from masqclip.clip.vocabulary import Category, Vocabulary
+from masqclip.data.truth import TASKS, GroundTruth, Picture, digest
+from masqclip.errors import MasqclipError
+from masqclip.evaluation.predictions import PredictionFolder
+from masqclip.evaluation.processes import Processes
+from masqclip.evaluation.protocol import Protocol, fingerprint, published_protocol
+from masqclip.evaluation.report import Report
+from masqclip.evaluation.scorers import make_scorer
+from masqclip.evaluation.vocabularies import dataset_vocabulary
+
+if TYPE_CHECKING:
+    from masqclip.segmenter import Segmenter
+
+#: What can be measured: tasks, and one half of the model at a time.
+ORACLES = ("masks", "classes")
+#: Called with the phase ("predicting", "scoring"), the number of pictures done, and of how many.
+Progress = Callable[[str, int, int], None]
+
+
+def evaluate(
+    segmenter: Segmenter,
+    truth: GroundTruth,
+    tasks: Sequence[str],
+    *,
+    words: Vocabulary | None = None,
+    protocol: Protocol | None = None,
+    folder: str | Path | None = None,
+    processes: Processes | None = None,
+    report: Progress | None = None,
+) -> Report:
+    """Predict and score.
+
+    Args:
+        segmenter: the model.
+        truth: the dataset.
+        tasks: ``instance``, ``semantic``, ``panoptic``, or an oracle: ``masks`` names the true
+            masks, ``classes`` compares the proposals with them whatever their names.
+        words: a category for each class (`match_vocabulary`); the published ones by default.
+        protocol: the dataset's published one by default.
+        folder: where predictions stay; none = they do not.
+        processes: which of several this one is; those pictures are predicted and scored here.
+        report: progress.
+
+    Raises:
+        MasqclipError: the dataset has no annotations for a task, a picture or an annotation cannot
+            be read, or the folder holds predictions of another kind.
+    """
+    words = words or dataset_vocabulary(truth)
+    if folder is None:
+        with tempfile.TemporaryDirectory() as scratch:
+            return evaluate(
+                segmenter,
+                truth,
+                tasks,
+                words=words,
+                protocol=protocol,
+                folder=scratch,
+                processes=processes,
+                report=report,
+            )
+    from masqclip.evaluation.predict import Predictor, seen_at
+
+    _check_tasks(truth, tasks)
+    resolved = (protocol or published_protocol(truth.name)).resolved(segmenter.model.config)
+    processes = processes or Processes()
+    predictions = PredictionFolder(Path(folder))
+    model = {"name": segmenter.name, "version": _model_version(segmenter)}
+    predictions.claim(make_manifest(model, truth, words, resolved, tasks))
+    predictor = Predictor(segmenter, truth, words, resolved, tasks, predictions)
+    with seen_at(segmenter, resolved):
+        share = _share(truth, processes)
+        for done, picture in enumerate(share, start=1):
+            predictor.predict(picture)
+            if report is not None:
+                report("predicting", done, len(share))
+    return score(predictions, truth, tasks, processes=processes, report=report)
+
+
+def score(
+    predictions: PredictionFolder,
+    truth: GroundTruth,
+    tasks: Sequence[str] = (),
+    *,
+    processes: Processes | None = None,
+    report: Progress | None = None,
+) -> Report:
+    """Score predictions that are there, without the model.
+
+    Args:
+        predictions: of every picture of `truth`.
+        truth: what they are compared with.
+        tasks: those to score; all that were predicted by default.
+        processes: see `evaluate`.
+        report: progress.
+
+    Raises:
+        MasqclipError: predictions are missing, or were made for other pictures or classes.
+    """
+    manifest = predictions.manifest()
+    tasks = tuple(tasks) or tuple(manifest["tasks"])
+    _check_tasks(truth, tasks)
+    words = _words_of(manifest, truth)
+    hashes = {}
+    for task in tasks:
+        if task not in manifest["tasks"]:
+            raise MasqclipError(f"{predictions.path} holds no predictions for {task!r}")
+        made_by = Protocol(**manifest["tasks"][task]["protocol"])
+        hashes[task] = fingerprint(task, truth, words, made_by)
+    processes = processes or Processes()
+    scorers = {task: make_scorer(task, truth) for task in tasks}
+    quality: dict[str, dict[int, float]] = {task: {} for task in tasks}
+    share = _share(truth, processes)
+    for done, picture in enumerate(share, start=1):
+        for task, scorer in scorers.items():
+            if not predictions.has(task, picture.id):
+                raise MasqclipError(
+                    f"{predictions.path} lacks the {task} prediction of picture {picture.id}: "
+                    "predict again, and what is there is kept"
+                )
+            quality[task][picture.id] = scorer.add(predictions, picture)
+        if report is not None:
+            report("scoring", done, len(share))
+    metrics = {task: scorer.metric for task, scorer in scorers.items()}
+    for index, (theirs, their_quality) in enumerate(processes.gather((metrics, quality))):
+        if index != processes.index:
+            for task in tasks:
+                metrics[task].merge(theirs[task])
+                quality[task] |= their_quality[task]
+    return Report(
+        dataset=truth.name,
+        split=truth.split,
+        pictures=len(truth.pictures),
+        model=manifest["model"],
+        hashes=hashes,
+        protocols={task: manifest["tasks"][task]["protocol"] for task in tasks},
+        figures={task: scorer.figures() for task, scorer in scorers.items()},
+        classes=[
+            {"id": entry.id, "name": entry.name, "thing": entry.thing, "split": entry.split}
+            for entry in truth.classes
+        ],
+        per_class={
+            task: {name: values.tolist() for name, values in scorer.per_class().items()}
+            for task, scorer in scorers.items()
+        },
+        quality=quality,
+    )
+
+
+def make_manifest(
+    model: Mapping[str, str],
+    truth: GroundTruth,
+    words: Vocabulary,
+    protocol: Protocol,
+    tasks: Sequence[str],
+) -> dict[str, Any]:
+    """What a `PredictionFolder` says it holds.
+
+    Args:
+        model: its ``name`` and ``version``.
+        truth: the dataset.
+        words: a category for each class.
+        protocol: resolved.
+        tasks: what is predicted.
+    """
+    return {
+        "model": dict(model),
+        "dataset": truth.name,
+        "split": truth.split,
+        "pictures": len(truth.pictures),
+        "vocabulary": {
+            "categories": [[c.name, list(c.prompts), c.thing] for c in words.categories],
+            "distractors": list(words.distractors),
+            "templates": list(words.templates),
+        },
+        "tasks": {
+            task: {
+                "hash": fingerprint(task, truth, words, protocol),
+                "protocol": asdict(protocol),
+            }
+            for task in tasks
+        },
+    }
+
+
+def _check_tasks(truth: GroundTruth, tasks: Sequence[str]) -> None:
+    if not tasks:
+        raise MasqclipError(f"no task is given: choose from {', '.join((*TASKS, *ORACLES))}")
+    for task in tasks:
+        if task not in (*truth.tasks, *ORACLES):
+            offered = ", ".join((*truth.tasks, *ORACLES))
+            raise MasqclipError(f"{truth.name} cannot be measured in {task!r}: choose {offered}")
+
+
+def _share(truth: GroundTruth, processes: Processes) -> Sequence[Picture]:
+    return truth.pictures[processes.index :: processes.count]
+
+
+def _words_of(manifest: Mapping[str, Any], truth: GroundTruth) -> Vocabulary:
+    saved = manifest["vocabulary"]
+    if len(saved["categories"]) != len(truth.classes):
+        raise MasqclipError(
+            f"the predictions are of {len(saved['categories'])} classes, {truth.name} "
+            f"{truth.split} has {len(truth.classes)}: give the dataset that they were made for"
+        )
+    return Vocabulary(
+        tuple(Category(name, tuple(p), thing=thing) for name, p, thing in saved["categories"]),
+        distractors=tuple(saved["distractors"]),
+        templates=tuple(saved["templates"]),
+    )
+
+
+def _model_version(segmenter: Segmenter) -> str:
+    """A hash that tells models of one name apart: of the sum of each parameter."""
+    sums = (
+        f"{name} {tuple(value.shape)} {value.cpu().double().sum().item():.6e}"
+        for name, value in segmenter.model.state_dict().items()
+    )
+    return digest(*sums)

@@ -1,0 +1,183 @@
+"""Running a model over the pictures of a dataset by a protocol; predictions go to a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from masqclip.clip.vocabulary import Vocabulary
+from masqclip.data.rle import encode_rle
+from masqclip.data.truth import GroundTruth, Picture
+from masqclip.decoding.instance import decode_instance
+from masqclip.decoding.masks import ResizedMasks, row_chunks
+from masqclip.decoding.panoptic import decode_panoptic
+from masqclip.decoding.resized_scores import decode_resized_scores
+from masqclip.decoding.semantic import decode_semantic
+from masqclip.evaluation.oracle import COUNTS
+from masqclip.evaluation.predictions import PredictionFolder
+from masqclip.evaluation.protocol import Protocol
+from masqclip.proposals.base import object_log_scores
+
+if TYPE_CHECKING:
+    from masqclip.encoding import EncodedImage
+    from masqclip.segmenter import Segmenter
+
+_MASKS_AT_ONCE = 100
+
+
+@contextmanager
+def seen_at(segmenter: Segmenter, protocol: Protocol) -> Iterator[None]:
+    """Let a model see pictures at a protocol's size for a while."""
+    config = segmenter.model.config
+    before = (config.shortest_edge, config.longest_edge)
+    config.shortest_edge, config.longest_edge = protocol.shortest_edge, protocol.longest_edge
+    try:
+        yield
+    finally:
+        config.shortest_edge, config.longest_edge = before
+
+
+class Predictor:
+    """Predicts whatever is asked for of one picture after the other.
+
+    Args:
+        segmenter: the model.
+        truth: the dataset; its annotations are looked at for oracles only.
+        words: a category for each of its classes.
+        protocol: resolved.
+        tasks: tasks and oracles (``masks``, ``classes``).
+        folder: where predictions go; what is there is not made again.
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        truth: GroundTruth,
+        words: Vocabulary,
+        protocol: Protocol,
+        tasks: Sequence[str],
+        folder: PredictionFolder,
+    ) -> None:
+        self.segmenter, self.truth, self.words = segmenter, truth, words
+        self.protocol, self.tasks, self.folder = protocol, tasks, folder
+        with torch.inference_mode():
+            self._text = segmenter.text.embed_vocabulary(words)
+
+    @torch.inference_mode()
+    def predict(self, picture: Picture) -> None:
+        """Predict what of a picture is not there yet."""
+        tasks = [task for task in self.tasks if not self.folder.has(task, picture.id)]
+        if not tasks:
+            return
+        encoded = self.segmenter.encode(picture.path)
+        makers = {
+            "instance": self._instance,
+            "semantic": self._semantic,
+            "panoptic": self._panoptic,
+            "masks": self._masks,
+            "classes": self._classes,
+        }
+        log_probs = self._log_probs(encoded)
+        for task in tasks:
+            makers[task](picture, encoded, log_probs)
+
+    def _log_probs(self, encoded: EncodedImage) -> Tensor:
+        model = self.segmenter.model
+        classes = model.classify(encoded.mask_embeddings[None], self._text, len(self.words))[0]
+        if not self.protocol.object_score:
+            return classes
+        return classes + object_log_scores(encoded.object_logits).unsqueeze(-1)
+
+    def _instance(self, picture: Picture, encoded: EncodedImage, log_probs: Tensor) -> None:
+        found = decode_instance(
+            encoded.masks, log_probs, top_k=self.protocol.top_k, stuff_ids=self.words.stuff_ids
+        )
+        rles = [encode_rle(mask) for mask in found.unique_masks.cpu().numpy()]
+        rows = zip(
+            found.class_ids.tolist(), found.scores.tolist(), found.mask_index.tolist(), strict=True
+        )
+        results = [
+            {
+                "image_id": picture.id,
+                "category_id": self.truth.classes[label].id,
+                "score": score,
+                "segmentation": rles[mask],
+            }
+            for label, score, mask in rows
+        ]
+        self.folder.write_records("instance", picture.id, results)
+
+    def _semantic(self, picture: Picture, encoded: EncodedImage, log_probs: Tensor) -> None:
+        if self.protocol.semantic_resize == "scores":
+            classes = decode_resized_scores(encoded.masks, log_probs)
+        else:
+            classes = decode_semantic(encoded.masks, log_probs).class_map
+        self.folder.write_semantic(picture.id, classes.cpu().numpy(), len(self.words))
+
+    def _panoptic(self, picture: Picture, encoded: EncodedImage, log_probs: Tensor) -> None:
+        assert self.protocol.object_threshold is not None
+        assert self.protocol.overlap_threshold is not None
+        found = decode_panoptic(
+            encoded.masks,
+            log_probs,
+            stuff_ids=self.words.stuff_ids,
+            object_threshold=self.protocol.object_threshold,
+            overlap_threshold=self.protocol.overlap_threshold,
+        )
+        segments = [
+            {
+                "id": segment.id,
+                "category_id": self.truth.classes[segment.class_id].id,
+                "score": segment.score,
+            }
+            for segment in found.segments
+        ]
+        self.folder.write_panoptic(picture.id, found.segment_map.cpu().numpy(), segments)
+
+    def _masks(self, picture: Picture, encoded: EncodedImage, _: Tensor) -> None:
+        masks, positions = self.truth.masks_of(picture)
+        predicted: list[int] = []
+        for first in range(0, len(masks), _MASKS_AT_ONCE):
+            given = masks[first : first + _MASKS_AT_ONCE]
+            named = self.segmenter.classify_masks(encoded, given, self.words)
+            predicted += named.probs.argmax(axis=1).tolist()
+        records = [
+            {"class": true, "predicted": guess, "segmentation": encode_rle(mask)}
+            for true, guess, mask in zip(positions, predicted, masks, strict=True)
+        ]
+        self.folder.write_records("masks", picture.id, records)
+
+    def _classes(self, picture: Picture, encoded: EncodedImage, _: Tensor) -> None:
+        masks, positions = self.truth.masks_of(picture)
+        order = object_log_scores(encoded.object_logits).argsort(descending=True, stable=True)
+        best = _best_so_far(encoded.masks.select(order), masks)
+        records = [
+            {"class": position, "area": int(mask.sum()), "ious": row}
+            for position, mask, row in zip(positions, masks, best, strict=True)
+        ]
+        self.folder.write_records("classes", picture.id, records)
+
+
+def _best_so_far(proposals: ResizedMasks, masks: NDArray[np.bool_]) -> list[list[float]]:
+    """For each of N masks the best IoU among the first 1, 10, ... proposals."""
+    queries, height, width = proposals.shape
+    if len(masks) == 0:
+        return []
+    true = torch.from_numpy(masks).to(proposals.device).float()
+    overlap = torch.zeros(queries, len(masks), device=proposals.device)
+    areas = torch.zeros(queries, 1, device=proposals.device)
+    for start, stop in row_chunks(height, queries * width):
+        found = (proposals.rows(start, stop) > 0).flatten(1).float()
+        overlap += found @ true[:, start:stop].flatten(1).T
+        areas += found.sum(1, keepdim=True)
+    ious = overlap / (areas + true.flatten(1).sum(1) - overlap).clamp(min=1)
+    running = ious.cummax(dim=0).values
+    columns = [min(count, queries) - 1 for count in COUNTS]
+    rows: list[list[float]] = running[columns].T.tolist()
+    return rows

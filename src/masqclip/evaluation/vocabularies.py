@@ -1,0 +1,56 @@
+"""Which words a dataset's classes are asked for by: one category a class, in its order."""
+
+from __future__ import annotations
+
+from masqclip.clip.vocabulary import Category, Vocabulary
+from masqclip.data.truth import GroundTruth
+from masqclip.errors import MasqclipError
+
+
+def dataset_vocabulary(truth: GroundTruth, *, readable: bool = False) -> Vocabulary:
+    """The published words of a dataset's classes.
+
+    Args:
+        truth: the dataset.
+        readable: part the words that Pascal Context runs together; the published figures did not.
+    """
+    return Vocabulary(
+        tuple(
+            Category(
+                entry.name,
+                entry.readable if readable and entry.readable else entry.prompts,
+                thing=entry.thing is not False,
+            )
+            for entry in truth.classes
+        )
+    )
+
+
+def match_vocabulary(truth: GroundTruth, words: Vocabulary) -> Vocabulary:
+    """Someone's own words for the classes of a dataset.
+
+    Args:
+        truth: the dataset. What is a thing is its matter.
+        words: a category of the same name for every class, in any order; its other categories
+            compete and are never counted, as distractors are.
+
+    Raises:
+        MasqclipError: a class has no category.
+    """
+    published = dataset_vocabulary(truth)
+    given = {category.name: category for category in words.categories}
+    lacking = [name for name in published.names if name not in given]
+    if lacking:
+        raise MasqclipError(
+            f"the vocabulary lacks {len(lacking)} classes of {truth.name}, the first of them "
+            f"{lacking[0]!r}: name every class as the dataset does"
+        )
+    others = tuple(name for name in given if name not in set(published.names))
+    return Vocabulary(
+        tuple(
+            Category(category.name, given[category.name].prompts, thing=category.thing)
+            for category in published.categories
+        ),
+        distractors=(*others, *words.distractors),
+        templates=words.templates,
+    )

@@ -1,0 +1,128 @@
+"""Label Studio's formats: regions of a prediction, and the labelling interface that shows them.
+
+A region is a mask painted with the brush, which is exact, or a polygon, which is easier to edit.
+Sizes in a region are shares of the picture in per cent.
+
+A brush mask is a run-length code of the RGBA bytes of the painted layer, as the library rle-pack
+writes it; Label Studio reads the alpha byte of each pixel. In bits, the most significant first:
+
+- 32: the number of words; 5: bits of a word, less one; 4 times 4: the four sizes of a count, in
+  bits, less one;
+- then records: 1: whether it is a run of one word; 2: which size its count has; the count, less
+  one; and the word (a record that is no run holds that many words, and is not needed here).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+from xml.sax.saxutils import quoteattr
+
+import numpy as np
+from numpy.typing import NDArray
+
+from masqclip.export.polygons import mask_polygons
+
+RegionKind = Literal["brush", "polygon"]
+#: What the tags of the labelling interface are called: the labels, and the picture.
+FROM_NAME, TO_NAME = "label", "image"
+
+_WORD_BITS = 8
+_COUNT_BITS = np.array([4, 8, 12, 16])
+_LONGEST_RUN = 1 << 16
+
+
+def brush_rle(mask: NDArray[np.bool_]) -> list[int]:
+    """A mask [H,W] as Label Studio's brush stroke: the bytes of its ``rle``, 0..255 each."""
+    runs, painted = _runs(mask)
+    counts = 4 * runs - 1  # a pixel is four bytes, all 0 or all 255
+    size = np.searchsorted(_COUNT_BITS, np.ceil(np.log2(counts + 1)))
+    count_bits = _COUNT_BITS[size]
+    records = (4 + size) << count_bits | counts  # the leading bit says that it is a run
+    records = records << _WORD_BITS | np.where(painted, 255, 0)
+    header = [4 * mask.size, _WORD_BITS - 1, *(_COUNT_BITS - 1)]
+    values = np.concatenate([np.array(header, np.int64), records])
+    widths = np.concatenate([[32, 5, 4, 4, 4, 4], 3 + count_bits + _WORD_BITS])
+    # Every value's bits, the most significant first, one value after the other.
+    ends = np.repeat(np.cumsum(widths), widths)
+    bits = np.repeat(values, widths) >> (ends - 1 - np.arange(len(ends))) & 1
+    packed: list[int] = np.packbits(bits.astype(np.uint8)).tolist()
+    return packed
+
+
+def _runs(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Lengths of the mask's runs in pixels, row by row, and whether each is painted."""
+    flat = mask.ravel().astype(bool)
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    longest = _LONGEST_RUN // 4
+    # A run too long for its count goes on as another one.
+    starts = np.union1d(changes, np.arange(0, flat.size, longest))
+    return np.diff(starts, append=flat.size), flat[starts]
+
+
+def mask_regions(
+    mask: NDArray[np.bool_],
+    *,
+    region_id: str,
+    name: str,
+    score: float,
+    kind: RegionKind = "brush",
+    from_name: str = FROM_NAME,
+    to_name: str = TO_NAME,
+) -> list[dict[str, Any]]:
+    """One mask as entries of a prediction's ``result``: one brush stroke, or a polygon per part.
+
+    Args:
+        mask: [H,W] of the segment.
+        region_id: unlike any other of the picture.
+        name: the label.
+        score: 0..1.
+        kind: ``brush`` or ``polygon``; holes of polygons are filled.
+        from_name: the name of the tag that holds the labels.
+        to_name: the name of the tag that shows the picture.
+    """
+    height, width = mask.shape
+    if kind == "brush":
+        values: list[dict[str, Any]] = [{"format": "rle", "rle": brush_rle(mask)}]
+    else:
+        values = [
+            {"points": (polygon * (100 / width, 100 / height)).round(4).tolist(), "closed": True}
+            for polygon in mask_polygons(mask)
+        ]
+    return [
+        {
+            "id": region_id if len(values) == 1 else f"{region_id}-{part}",
+            "type": f"{kind}labels",
+            "from_name": from_name,
+            "to_name": to_name,
+            "original_width": width,
+            "original_height": height,
+            "image_rotation": 0,
+            "score": score,
+            "value": value | {f"{kind}labels": [name]},
+        }
+        for part, value in enumerate(values, start=1)
+    ]
+
+
+def labeling_config(colours: Mapping[str, tuple[int, int, int]], kind: RegionKind = "brush") -> str:
+    """The labelling interface, as XML, for regions of this kind.
+
+    Args:
+        colours: the names, in order, and the colour (sRGB, 0..255) that each is shown in.
+        kind: ``brush`` or ``polygon``.
+    """
+    tag = f"{kind.capitalize()}Labels"
+    labels = [
+        f'    <Label value={quoteattr(name)} background="#{red:02x}{green:02x}{blue:02x}"/>'
+        for name, (red, green, blue) in colours.items()
+    ]
+    lines = [
+        "<View>",
+        f'  <Image name="{TO_NAME}" value="$image" zoom="true"/>',
+        f'  <{tag} name="{FROM_NAME}" toName="{TO_NAME}">',
+        *labels,
+        f"  </{tag}>",
+        "</View>",
+    ]
+    return "\n".join([*lines, ""])

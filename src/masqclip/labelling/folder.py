@@ -1,0 +1,227 @@
+"""A folder of pictures becomes a dataset; interrupted, the same call goes on where it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from masqclip.clip.vocabulary import Vocabulary
+from masqclip.data.files import remove_scratch, write_atomically
+from masqclip.data.images import LoadedImage, find_images, read_image
+from masqclip.data.label_maps import png_bytes
+from masqclip.errors import MasqclipError
+from masqclip.labelling.formats import Format, FormatSettings, dataset_writer
+from masqclip.labelling.journal import Journal
+from masqclip.render.sheet import contact_sheet
+from masqclip.result import Segmentation, Task
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from masqclip.segmenter import Segmenter
+
+SHEET_PICTURES = 24
+_SHEET_CELL = 384  # pixels
+
+
+@dataclass
+class LabelledFolder:
+    """What a job has done.
+
+    Attributes:
+        pictures: labelled, now or earlier.
+        segments: in all of them.
+        failed: pictures that could not be read, and why.
+        dataset: the file that tools open.
+        sheet: pictures with their masks, to look at.
+    """
+
+    pictures: int = 0
+    segments: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    dataset: Path | None = None
+    sheet: Path | None = None
+
+
+def default_task(kind: Format) -> Task:
+    """The task whose results a format is made for."""
+    return "panoptic" if kind == "panoptic" else "instance"
+
+
+def find_pictures(folder: Path, out: Path) -> list[str]:
+    """The paths, in their folder, of all its pictures; what lies in `out` is none of them.
+
+    Raises:
+        MasqclipError: there is no such folder, no picture in it, or `out` is the folder itself.
+    """
+    if not folder.is_dir():
+        raise MasqclipError(f"{folder}: no such folder; name one that holds pictures")
+    results = out.resolve()
+    if results == folder.resolve():
+        raise MasqclipError(f"{out}: holds the pictures; name another folder for the dataset")
+    paths = find_images([folder], recursive=True)
+    names = [
+        path.relative_to(folder).as_posix()
+        for path in paths
+        if results not in path.resolve().parents
+    ]
+    if not names:
+        raise MasqclipError(f"{folder}: holds no picture but those of the dataset in {out}")
+    return names
+
+
+def label_folder(
+    folder: Path,
+    names: Sequence[str],
+    words: Vocabulary,
+    *,
+    out: Path,
+    load: Callable[[], Segmenter],
+    kind: Format = "coco",
+    task: Task | None = None,
+    min_score: float | None = None,
+    batch_size: int = 1,
+    settings: FormatSettings | None = None,
+    about: Mapping[str, Any] | None = None,
+    report: Callable[[int, str], None] | None = None,
+) -> LabelledFolder:
+    """Label pictures of a folder and write them as a dataset.
+
+    Every picture's result goes to a journal in `out` as soon as it is there. After a kill, the same
+    call does what is missing and leaves the same files as one run would. Pictures that cannot be
+    read are listed in ``failed.json`` and tried again by the next call.
+
+    Args:
+        folder: where the pictures are.
+        names: of the pictures, as `find_pictures` gives them.
+        words: what to look for.
+        out: the folder to write; new, empty, or left by an earlier call.
+        load: gives the segmenter; called only if there is something to do.
+        kind: the format.
+        task: see `Segmenter`; `default_task` of the format unless given.
+        min_score: what scores less is left out.
+        batch_size: pictures at a time.
+        settings: of the format.
+        about: what else results depend on, such as the model's name.
+        report: called with the number of pictures done, and what the last ones hold.
+
+    Raises:
+        MasqclipError: no picture can be read, `out` holds something else, or the format needs
+            another task.
+    """
+    settings, task = settings or FormatSettings(), task or default_task(kind)
+    if kind == "panoptic" and task != "panoptic":
+        raise MasqclipError(f"the format panoptic holds no {task} masks; ask for task panoptic")
+    basis = {
+        "folder": str(folder.resolve()),
+        "format": kind,
+        "task": task,
+        "vocabulary": asdict(words),
+        "least score": min_score,
+        **asdict(settings),
+        **(about or {}),
+    }
+    journal = Journal(out, basis)
+    remove_scratch(out)
+    writer = dataset_writer(
+        kind, folder=folder, out=out, names=names, words=words, settings=settings
+    )
+    segmenter: Segmenter | None = None
+
+    def segment(images: Sequence[LoadedImage]) -> Iterator[Segmentation]:
+        nonlocal segmenter
+        segmenter = segmenter or load()
+        return segmenter.stream(images, words, task, batch_size=batch_size, min_score=min_score)
+
+    done = LabelledFolder()
+    shown = _evenly(names, SHEET_PICTURES)
+    thumbnails: dict[str, Image.Image] = {}
+    for name, result in _results(folder, names, journal, batch_size, segment, done.failed):
+        writer.add(name, result)
+        done.pictures += 1
+        done.segments += len(result)
+        if name in shown:
+            thumbnails[name] = _thumbnail(read_image(folder / name), result)
+        if report is not None:
+            report(done.pictures + len(done.failed), f"{name}: {result.summary()}")
+    _write_failed(out / "failed.json", done.failed)
+    if not done.pictures:
+        first = next(iter(done.failed.values()))
+        raise MasqclipError(f"none of the {len(names)} pictures can be read; the first: {first}")
+    done.dataset = writer.finish()
+    if thumbnails:
+        done.sheet = out / "contact-sheet.png"
+        sheet = contact_sheet(list(thumbnails.values()), list(thumbnails), cell=_SHEET_CELL)
+        write_atomically(done.sheet, png_bytes(sheet))
+    return done
+
+
+def _results(
+    folder: Path,
+    names: Sequence[str],
+    journal: Journal,
+    batch_size: int,
+    segment: Callable[[Sequence[LoadedImage]], Iterator[Segmentation]],
+    failed: dict[str, str],
+) -> Iterator[tuple[str, Segmentation]]:
+    """Every readable picture's result, from the journal or new; the others go to `failed`.
+
+    A result is always read back from its line in the journal, so that a new one and an old one
+    cannot differ.
+    """
+    for first in range(0, len(names), batch_size):
+        batch = {name: _file_size(folder / name) for name in names[first : first + batch_size]}
+        missing = {name for name, size in batch.items() if journal.find(name, size) is None}
+        if missing:
+            # All of the batch: who is in it may change the last bit of a score.
+            loaded: dict[str, LoadedImage] = {}
+            for name in batch:
+                try:
+                    loaded[name] = read_image(folder / name)
+                except MasqclipError as error:
+                    failed[name] = str(error)
+            found = segment(list(loaded.values())) if loaded else iter(())
+            for name, result in zip(loaded, found, strict=True):
+                if name in missing:
+                    journal.add(name, batch[name], result.to_json())
+        for name, size in batch.items():
+            record = journal.find(name, size)
+            if record is not None:
+                yield name, Segmentation.from_json(record)
+
+
+def _file_size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # gone since it was listed, which reading it will say
+        return -1
+
+
+def _evenly(names: Sequence[str], most: int) -> frozenset[str]:
+    """At most so many of the names, evenly spaced."""
+    places = np.linspace(0, len(names) - 1, min(most, len(names))).round().astype(int)
+    return frozenset(names[place] for place in places)
+
+
+def _thumbnail(picture: LoadedImage, result: Segmentation) -> Image.Image:
+    """A picture and its masks, made small first, so that the names on it stay legible."""
+    longest = max(picture.height, picture.width)
+    side = min(longest, _SHEET_CELL)
+    height, width = (max(1, edge * side // longest) for edge in (picture.height, picture.width))
+    rows = (np.arange(height) + 0.5) * picture.height // height
+    columns = (np.arange(width) + 0.5) * picture.width // width
+    places = np.ix_(rows.astype(int), columns.astype(int))
+    segments = tuple(replace(s, mask=s.mask[places]) for s in result.segments)
+    return replace(result, image=picture.pixels[places], segments=segments).plot()
+
+
+def _write_failed(path: Path, failed: Mapping[str, str]) -> None:
+    if failed:
+        write_atomically(path, (json.dumps(failed, indent=1) + "\n").encode())
+    else:
+        path.unlink(missing_ok=True)

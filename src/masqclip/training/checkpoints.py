@@ -1,0 +1,179 @@
+"""Checkpoints of a run: whole files, the newest few, and the weights that evaluated best.
+
+- A checkpoint is written to a temporary name and then takes its place, so a kill at any moment
+  leaves the ones before.
+- Parameters and AdamW's state are stored whole and by name, whatever DDP or FSDP made of them: a
+  run may go on with another number of processes.
+- The schedule, the data and all random numbers follow from the step, so a checkpoint has no other
+  state (but the loss scale of fp16).
+
+A run's folder holds ``checkpoints/step-*.pt``, ``checkpoints/best.pt``, and beside them
+``recipe.toml`` and ``progress.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_state_dict,
+    set_state_dict,
+)
+
+from masqclip.data.files import write_atomically
+from masqclip.errors import MasqclipError
+from masqclip.training.recipes import write_recipe
+from masqclip.training.settings import LoopSettings
+from masqclip.training.stage import Stage
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+#: Settings of the loop that a resumed run may change without changing what it computes.
+FREE_SETTINGS = (
+    "save_every", "keep_last", "eval_every", "log_every", "max_minutes", "workers", "accumulate",
+)  # fmt: skip
+
+_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands: steps done, and the seconds that they took."""
+
+    step: int = 0
+    seconds: float = 0.0
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+        folder: of the run.
+        stage: what trains.
+        settings: of the loop.
+        accelerator: of the run; only its main process writes.
+    """
+
+    def __init__(
+        self, folder: Path, stage: Stage, settings: LoopSettings, accelerator: Accelerator
+    ) -> None:
+        self.run, self.folder = folder, folder / "checkpoints"
+        self.stage, self.settings, self.accelerator = stage, settings, accelerator
+        self.best_path = self.folder / "best.pt"
+
+    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, at: Position) -> None:
+        """Write a checkpoint and drop those that are not among the newest any more."""
+        parameters, moments = get_state_dict(model, optimizer, options=_WHOLE)
+        if not self.accelerator.is_main_process:
+            return
+        state = {
+            "stage": self.stage.name,
+            "settings": self._settings(),
+            "step": at.step,
+            "seconds": at.seconds,
+            "model": parameters,
+            "optimizer": moments,
+        }
+        if self.accelerator.scaler is not None:
+            state["scaler"] = self.accelerator.scaler.state_dict()
+        _write(self.folder / f"step-{at.step:08d}.pt", state)
+        for path in self._all()[: -self.settings.keep_last]:
+            path.unlink()
+        summary = {
+            "stage": self.stage.name,
+            "step": at.step,
+            "steps": self.settings.steps,
+            "seconds": at.seconds,
+        }
+        write_atomically(self.run / "progress.json", json.dumps(summary).encode())
+
+    def resume(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Position:
+        """Load the newest checkpoint, if there is one; write down the recipe.
+
+        Raises:
+            MasqclipError: it cannot be read, or belongs to another stage or to other settings.
+        """
+        found = self._all()
+        position = Position()
+        if found:
+            state = self._read(found[-1])
+            self._check(found[-1], state)
+            set_state_dict(
+                model,
+                optimizer,
+                model_state_dict=state["model"],
+                optim_state_dict=state["optimizer"],
+                options=StateDictOptions(full_state_dict=True),
+            )
+            if self.accelerator.scaler is not None and "scaler" in state:
+                self.accelerator.scaler.load_state_dict(state["scaler"])
+            position = Position(state["step"], state["seconds"])
+        if self.accelerator.is_main_process:
+            recipe = write_recipe(self.stage.name, self.stage.settings, self.settings)
+            write_atomically(self.run / "recipe.toml", recipe.encode())
+        return position
+
+    def keep_best(self, model: nn.Module, step: int, figures: Mapping[str, float]) -> None:
+        """Keep the weights, when the first of the figures is better than ever before."""
+        name, value = next(iter(figures.items()))
+        before = self.best()
+        if before is not None and not value > before["value"]:
+            return
+        parameters = get_model_state_dict(model, options=_WHOLE)
+        if self.accelerator.is_main_process:
+            best = {"step": step, "figure": name, "value": value, "model": parameters}
+            _write(self.best_path, best)
+
+    def best(self) -> dict[str, Any] | None:
+        """What `keep_best` kept: ``step``, ``figure``, ``value`` and the parameters, ``model``."""
+        return self._read(self.best_path) if self.best_path.exists() else None
+
+    def _all(self) -> list[Path]:
+        return sorted(self.folder.glob("step-*.pt"))
+
+    def _settings(self) -> dict[str, Any]:
+        return {"stage": asdict(self.stage.settings), "loop": asdict(self.settings)}
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise MasqclipError(
+                f"the checkpoint {path} cannot be read ({type(error).__name__}); delete it to go "
+                "on from the one before, or from the start"
+            ) from error
+
+    def _check(self, path: Path, state: Mapping[str, Any]) -> None:
+        if state["stage"] != self.stage.name:
+            raise MasqclipError(
+                f"{path} is a checkpoint of the stage {state['stage']!r}, not {self.stage.name!r}; "
+                "choose another --out"
+            )
+        for table, settings in self._settings().items():
+            for name, value in settings.items():
+                was = state["settings"][table].get(name)
+                if name not in FREE_SETTINGS and was != value:
+                    raise MasqclipError(
+                        f"{path} was trained with {name} = {was!r}, now it is {value!r}; keep the "
+                        "setting to go on, or choose another --out"
+                    )
+
+
+def _write(path: Path, state: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(".partial")
+    with scratch.open("wb") as file:
+        torch.save(dict(state), file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(scratch, path)

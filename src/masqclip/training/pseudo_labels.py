@@ -1,0 +1,87 @@
+"""What a teacher adds to a dataset's annotations, as COCO JSON to look at before distilling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from masqclip.data.open_coco import CocoMasks
+from masqclip.data.transforms import large_scale_jitter, normalise
+from masqclip.decoding.masks import ResizedMasks
+from masqclip.errors import MasqclipError
+from masqclip.proposals.mask2former import Mask2FormerProposer
+from masqclip.result import Segment, Segmentation
+from masqclip.training.distill import instances, select_masks
+from masqclip.training.framing import tensors
+from masqclip.training.settings import DistillSettings
+
+
+@torch.inference_mode()
+def pseudo_labels(
+    teacher: Mask2FormerProposer,
+    dataset: CocoMasks,
+    settings: DistillSettings,
+    *,
+    device: torch.device | str = "cpu",
+    report: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """The masks that distillation would train on beside the annotations, without augmentation.
+
+    Each picture is fitted into the settings' square frame; masks come back at its own size.
+
+    Args:
+        teacher: a proposer in inference.
+        dataset: the annotated pictures; those that cannot be read are left out.
+        settings: thresholds and frame size.
+        device: where to run.
+        report: called with the number of pictures done, after each.
+
+    Returns:
+        A COCO instances document with one category, "object", and a ``score`` in each annotation.
+    """
+    teacher.to(device)
+    size = settings.image_size
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for row in range(len(dataset)):
+        if report is not None:
+            report(row + 1)
+        try:
+            sample = dataset[row]
+        except MasqclipError:
+            continue
+        height, width = sample.image.shape[:2]
+        picture, annotated = tensors(sample)
+        unused = torch.Generator()  # at a scale of exactly one nothing is drawn that matters
+        frame, _, inside = large_scale_jitter(picture, annotated[:0], size, (1.0, 1.0), unused)
+        proposals = teacher(normalise(frame[None].to(device), inside[None].to(device)))
+        fitted = (int(inside.any(1).sum()), int(inside.any(0).sum()))
+        masks = ResizedMasks(
+            proposals.mask_logits[0].float(), (size, size), fitted, (height, width)
+        )
+        found = instances(masks, proposals.object_logits[0])
+        kept = select_masks(
+            annotated.to(device),
+            found.masks,
+            found.scores,
+            settings.score_threshold,
+            settings.dice_threshold,
+        )
+        images.append(dataset.entry(row) | {"height": height, "width": width})
+        segments = [
+            Segment(id=0, name="object", class_id=0, score=score, thing=True, mask=mask)
+            for mask, score in zip(
+                found.masks[kept].cpu().numpy(), found.scores[kept].tolist(), strict=True
+            )
+        ]
+        result = Segmentation(sample.image, "instance", ("object",), tuple(segments))
+        for entry in result.to_coco(sample.image_id, category_ids=[1]):
+            annotations.append(entry | {"id": len(annotations) + 1, "iscrowd": 0})
+    return {
+        "info": {"description": "masks that a teacher found beside the annotated ones"},
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "object"}],
+    }

@@ -1,0 +1,100 @@
+"""What Label Studio reads decodes to the same masks."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from masqclip.export.label_studio import brush_rle, labeling_config, mask_regions
+
+
+def decode_brush(rle: list[int]) -> np.ndarray:
+    """The words of a brush code, read bit by bit as the format's description has it."""
+    bits = "".join(f"{byte:08b}" for byte in rle)
+    at = 0
+
+    def read(width: int) -> int:
+        nonlocal at
+        at += width
+        return int(bits[at - width : at], 2)
+
+    number, word_bits = read(32), read(5) + 1
+    count_bits = [read(4) + 1 for _ in range(4)]
+    words: list[int] = []
+    while len(words) < number:
+        is_run = read(1)
+        count = read(count_bits[read(2)]) + 1
+        words += [read(word_bits)] * count if is_run else [read(word_bits) for _ in range(count)]
+    assert len(words) == number
+    assert len(bits) - at < 8
+    return np.array(words, np.uint8)
+
+
+def assert_brush_holds(mask: np.ndarray) -> None:
+    pixels = decode_brush(brush_rle(mask)).reshape(*mask.shape, 4)
+    assert np.array_equal(pixels, np.repeat(mask[..., None] * np.uint8(255), 4, axis=2))
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1), st.floats(0, 1))
+@settings(max_examples=50, deadline=None)
+def test_brush_masks_decode_to_the_mask(height: int, width: int, seed: int, share: float) -> None:
+    assert_brush_holds(np.random.default_rng(seed).random((height, width)) < share)
+
+
+@pytest.mark.parametrize("runs", [4, 5, 64, 65, 1024, 1025, 16384, 16385, 40000])
+def test_runs_at_the_edges_of_the_count_sizes(runs: int) -> None:
+    mask = np.zeros((1, runs + 3), bool)
+    mask[0, 1 : 1 + runs] = True
+    assert_brush_holds(mask)
+
+
+def test_a_code_written_by_hand() -> None:
+    """One pixel painted: 4 words, 8 bits each, one run of 4 (less one: 3) of 255."""
+    bits = f"{4:032b}" + f"{7:05b}" + f"{3:04b}{7:04b}{11:04b}{15:04b}" + "1" + "00" + "0011"
+    bits = (bits + "1" * 8).ljust(72, "0")
+    assert brush_rle(np.ones((1, 1), bool)) == [int(bits[i : i + 8], 2) for i in range(0, 72, 8)]
+
+
+def two_parts() -> np.ndarray:
+    mask = np.zeros((20, 40), bool)
+    mask[0:10, 0:20] = mask[15:20, 30:40] = True
+    return mask
+
+
+def test_a_brush_region() -> None:
+    (region,) = mask_regions(two_parts(), region_id="s1", name="cat", score=0.5)
+    value = region.pop("value")
+    assert region == {
+        "id": "s1", "type": "brushlabels", "from_name": "label", "to_name": "image",
+        "original_width": 40, "original_height": 20, "image_rotation": 0, "score": 0.5,
+    }  # fmt: skip
+    assert (value["format"], value["brushlabels"]) == ("rle", ["cat"])
+    alpha = decode_brush(value["rle"]).reshape(20, 40, 4)[..., 3]
+    assert np.array_equal(alpha == 255, two_parts())
+
+
+def test_polygon_regions_are_per_cent_and_one_a_part() -> None:
+    regions = mask_regions(two_parts(), region_id="s1", name="cat", score=0.5, kind="polygon")
+    assert [region["id"] for region in regions] == ["s1-1", "s1-2"]
+    assert {region["type"] for region in regions} == {"polygonlabels"}
+    large, small = (region["value"] for region in regions)
+    assert large["polygonlabels"] == ["cat"]
+    assert sorted(large["points"]) == [[0, 0], [0, 50], [50, 0], [50, 50]]
+    assert sorted(small["points"]) == [[75, 75], [75, 100], [100, 75], [100, 100]]
+
+
+@pytest.mark.parametrize(("kind", "tag"), [("brush", "BrushLabels"), ("polygon", "PolygonLabels")])
+def test_the_interface_names_what_regions_refer_to(kind: str, tag: str) -> None:
+    colours = {'a "b" & <c>': (255, 0, 16), "cat": (0, 128, 255)}
+    view = ElementTree.fromstring(labeling_config(colours, kind))  # type: ignore[arg-type]
+    picture, labels = view
+    region = mask_regions(two_parts(), region_id="s", name="cat", score=1, kind=kind)[0]  # type: ignore[arg-type]
+    assert (picture.tag, labels.tag) == ("Image", tag)
+    assert picture.get("name") == labels.get("toName") == region["to_name"]
+    assert labels.get("name") == region["from_name"]
+    assert [label.get("value") for label in labels] == list(colours)
+    assert labels[0].get("background") == "#ff0010"

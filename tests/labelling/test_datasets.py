@@ -1,0 +1,144 @@
+"""Datasets of the shipped model's masks, read by the tools that they are for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import supervision as sv
+from PIL import Image
+from pycocotools.coco import COCO
+
+from masqclip.clip.vocabulary import Vocabulary
+from masqclip.data.label_maps import rgb_to_ids
+from masqclip.data.sprites import load_sprites
+from masqclip.data.stickers import SceneSettings, StickerWorld
+from masqclip.labelling.folder import find_pictures, label_folder
+from masqclip.labelling.formats import Format, FormatSettings, flat_stems
+from masqclip.result import Segmentation
+from masqclip.segmenter import Segmenter
+
+SPRITES = Path(__file__).parents[1] / "data" / "sprites"
+WORDS = Vocabulary.parse("cat, car, dog, banana, grass, sky, water", stuff="grass, sky, water")
+
+
+@dataclass
+class Scenes:
+    """Pictures in a folder, and the model that labels them."""
+
+    folder: Path
+    segmenter: Segmenter
+
+    def label(self, out: Path, kind: Format, settings: FormatSettings | None = None) -> Path:
+        done = label_folder(
+            self.folder,
+            find_pictures(self.folder, out),
+            WORDS,
+            out=out,
+            load=lambda: self.segmenter,
+            kind=kind,
+            min_score=0.1,
+            settings=settings,
+        )
+        assert done.pictures == 6
+        assert done.dataset is not None
+        return done.dataset
+
+    def results(self, task: str) -> dict[str, Segmentation]:
+        """What the model says of each picture, by its path in the folder."""
+        names = find_pictures(self.folder, self.folder / "none")
+        return {
+            name: self.segmenter(self.folder / name, WORDS, task, min_score=0.1)  # type: ignore[arg-type]
+            for name in names
+        }
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
+    folder = tmp_path_factory.mktemp("scenes")
+    world = StickerWorld(load_sprites(SPRITES), SceneSettings(size=128))
+    (folder / "more").mkdir()
+    for i, pixels in enumerate(world.draw(99, range(6)).images.permute(0, 2, 3, 1).numpy()):
+        Image.fromarray(pixels).save(folder / ("more" if i > 3 else ".") / f"{i}.png")
+    return Scenes(folder, Segmenter.from_pretrained("masqclip-mini", device="cpu"))
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    return float((a & b).sum() / (a | b).sum())
+
+
+def test_pycocotools_and_supervision_read_coco(scenes: Scenes, tmp_path: Path) -> None:
+    path = scenes.label(tmp_path, "coco")
+    coco = COCO(str(path))
+    dataset = sv.DetectionDataset.from_coco(str(scenes.folder), str(path), force_masks=True)
+    assert dataset.classes == list(WORDS.names)
+    read = {Path(p).relative_to(scenes.folder).as_posix(): d for p, _, d in dataset}
+    results = scenes.results("instance")
+    assert sum(map(len, results.values())) > 5
+    assert [entry["file_name"] for entry in coco.loadImgs(coco.getImgIds())] == list(results)
+    for image, (name, result) in zip(coco.getImgIds(), results.items(), strict=True):
+        annotations = coco.loadAnns(coco.getAnnIds(imgIds=[image]))
+        for entry, segment in zip(annotations, result.segments, strict=True):
+            assert np.array_equal(coco.annToMask(entry).astype(bool), segment.mask)
+            assert coco.cats[entry["category_id"]]["name"] == segment.name
+            assert (entry["area"], entry["iscrowd"]) == (segment.area, 0)
+        if len(result):
+            assert np.array_equal(read[name].mask, [s.mask for s in result.segments])
+            assert read[name].class_id.tolist() == [s.class_id for s in result.segments]
+
+
+def test_supervision_reads_yolo(scenes: Scenes, tmp_path: Path) -> None:
+    path = scenes.label(tmp_path, "yolo", FormatSettings(validation=0.3))
+    results = scenes.results("instance")
+    by_stem = {stem: results[name] for name, stem in flat_stems(list(results)).items()}
+    seen, overlaps = [], []
+    for part in ("train", "val"):
+        dataset = sv.DetectionDataset.from_yolo(
+            str(tmp_path / "images" / part),
+            str(tmp_path / "labels" / part),
+            str(path),
+            force_masks=True,
+        )
+        assert dataset.classes == list(WORDS.names)
+        for file, _, detections in dataset:
+            segments = by_stem[Path(file).stem].segments
+            seen.append(Path(file).stem)
+            assert len(detections) == len(segments)
+            if segments:
+                assert detections.class_id.tolist() == [s.class_id for s in segments]
+                pairs = zip(detections.mask, segments, strict=True)
+                overlaps += [iou(mask, segment.mask) for mask, segment in pairs]
+    assert sorted(seen) == sorted(by_stem)
+    assert len(list((tmp_path / "images" / "val").iterdir())) == 2
+    assert np.mean(overlaps) > 0.93
+
+
+def test_panoptic_maps_hold_every_segment(scenes: Scenes, tmp_path: Path) -> None:
+    document = json.loads(scenes.label(tmp_path, "panoptic").read_text())
+    assert {c["name"]: c["isthing"] for c in document["categories"]} == {
+        category.name: int(category.thing) for category in WORDS.categories
+    }
+    results = scenes.results("panoptic")
+    for entry, result in zip(document["annotations"], results.values(), strict=True):
+        pixels = np.asarray(Image.open(tmp_path / "panoptic" / entry["file_name"]))
+        ids = rgb_to_ids(pixels)
+        assert np.array_equal(ids, result.label_map)
+        assert {s["id"] for s in entry["segments_info"]} == set(np.unique(ids).tolist()) - {0}
+
+
+def test_label_studio_tasks_name_the_pictures(scenes: Scenes, tmp_path: Path) -> None:
+    tasks = json.loads(scenes.label(tmp_path / "a", "label-studio").read_text())
+    results = scenes.results("instance")
+    served = f"/data/local-files/?d={scenes.folder.name}/"
+    assert [task["data"]["image"] for task in tasks] == [served + name for name in results]
+    for task, result in zip(tasks, results.values(), strict=True):
+        (prediction,) = task["predictions"]
+        assert prediction["result"] == result.to_label_studio()
+    settings = FormatSettings(regions="polygon", image_url="https://host/")
+    tasks = json.loads(scenes.label(tmp_path / "b", "label-studio", settings).read_text())
+    assert tasks[4]["data"]["image"] == "https://host/more/4.png"
+    kinds = {region["type"] for task in tasks for region in task["predictions"][0]["result"]}
+    assert kinds == {"polygonlabels"}

@@ -1,0 +1,99 @@
+"""Weights by name: folders, the registry, downloads, and what is said when there is no network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
+
+from masqclip.cli.main import main
+from masqclip.errors import MasqclipError
+from masqclip.hub import find_weights, named_models
+from masqclip.proposals.adapters import ADAPTERS
+
+
+class Hub:
+    """A hub with one repository, whose weights are of one kind."""
+
+    def __init__(self, folder: Path, weights: str) -> None:
+        self.folder, self.weights = folder, weights
+        self.asked: list[tuple[str, list[str]]] = []
+
+    def __call__(self, repository: str, *, allow_patterns: list[str], **_: Any) -> str:
+        self.asked.append((repository, allow_patterns))
+        if any(Path(self.weights).match(pattern) for pattern in allow_patterns):
+            (self.folder / self.weights).write_bytes(b"")
+        return str(self.folder)
+
+
+def test_folders_are_taken_as_they_are(tmp_path: Path) -> None:
+    assert find_weights(tmp_path, what="CLIP") == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("weights", "questions"), [("model.safetensors", 1), ("pytorch_model.bin", 2)]
+)
+def test_downloads_one_kind_of_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: str, questions: int
+) -> None:
+    hub = Hub(tmp_path, weights)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", hub)
+    assert find_weights("clip-l14-336", what="CLIP") == tmp_path
+    assert len(hub.asked) == questions
+    assert {repository for repository, _ in hub.asked} == {"openai/clip-vit-large-patch14-336"}
+    assert (tmp_path / weights).exists()
+
+
+def test_a_repository_without_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", Hub(tmp_path, "flax_model.msgpack"))
+    with pytest.raises(MasqclipError, match="holds no weights that can be read safely"):
+        find_weights("owner/model", what="CLIP")
+
+
+def test_without_a_network(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def unreachable(*_: Any, **__: Any) -> str:
+        raise LocalEntryNotFoundError("long\nexplanation")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
+    monkeypatch.chdir(Path(__file__).parents[1])
+    words = ["segment", "examples/pond.png", "-v", "frog", "--out", str(tmp_path)]
+    assert main([*words, "--clip", "clip-l14-336", "--proposer", "sam-b"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "CLIP 'openai/clip-vit-large-patch14-336' is not on this machine" in error
+    assert "hf download openai/clip-vit-large-patch14-336 --local-dir FOLDER" in error
+
+
+@pytest.mark.parametrize("name", ["nowhere", "./models/clip", "/models/clip", "a/b/c"])
+def test_what_is_no_name(name: str) -> None:
+    with pytest.raises(MasqclipError, match="there is no CLIP"):
+        find_weights(name, what="CLIP")
+
+
+def test_parts_go_together(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["segment", "x.png", "-v", "frog", "--clip", "clip-b16"]
+    assert main(words) == 2
+    assert "--proposer is missing" in capsys.readouterr().err
+
+
+def test_the_registry(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    models = named_models()
+    assert len({model.name for model in models}) == len(models)
+    for model in models:
+        assert model.kind in ("clip", "proposer")
+        assert model.repository.count("/") == 1
+        assert model.megabytes > 0
+        assert model.licence
+        if model.kind == "proposer":
+            assert any(kind in model.repository for kind in ADAPTERS)
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["info", "--models"]) == 0
+    shown = capsys.readouterr().out
+    for model in models:
+        assert model.name in shown
+        assert model.repository in shown

@@ -1,0 +1,58 @@
+"""A tiny random model and a dozen scenes: quick, and as good as any for what must always hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import CLIPModel, Mask2FormerConfig
+
+from masqclip.data.sprites import load_sprites
+from masqclip.data.sticker_files import write_stickers
+from masqclip.data.stickers import SceneSettings, StickerWorld
+from masqclip.proposals.mask2former import Mask2FormerProposer, miniature_mask2former_config
+from masqclip.training.pretrain import clip_config, learn_tokenizer
+from masqclip.training.settings import PretrainSettings
+
+SPRITES = Path(__file__).parent.parent / "data" / "sprites"
+
+
+@pytest.fixture(scope="session")
+def tiny_scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve scenes of 64 x 64 pixels in COCO's formats."""
+    folder = tmp_path_factory.mktemp("tiny-scenes")
+    world = StickerWorld(load_sprites(SPRITES), SceneSettings(size=64))
+    write_stickers(folder, world, images=12, seed=1)
+    return folder
+
+
+def tiny_proposer_config() -> Mask2FormerConfig:
+    return miniature_mask2former_config(
+        num_queries=10, width=32, backbone_widths=(8, 8, 16, 16), backbone_depths=(1, 1, 1, 1),
+        encoder_layers=1, decoder_layers=2,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tiny_proposer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a proposer."""
+    folder = tmp_path_factory.mktemp("tiny-proposer")
+    torch.manual_seed(5)
+    Mask2FormerProposer(tiny_proposer_config()).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a CLIP and its tokenizer."""
+    folder = tmp_path_factory.mktemp("tiny-clip")
+    torch.manual_seed(1)
+    settings = PretrainSettings(
+        image_size=64, vision_width=32, vision_layers=2, vision_heads=2, text_width=32,
+        text_layers=1, text_heads=2, embedding_size=32,
+    )  # fmt: skip
+    tokenizer = learn_tokenizer(["a cat and a dog on grass"] * 3, merges=20)
+    CLIPModel(clip_config(settings, tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

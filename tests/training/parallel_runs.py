@@ -1,0 +1,58 @@
+"""Trains every kind of stage for a few steps; run by one process and, launched, by two.
+
+accelerate launch --cpu --num_processes 2 parallel_runs.py SCENES WINDOWS CLIP TEACHER OUT
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from accelerate import PartialState
+from conftest import tiny_proposer_config
+
+from masqclip.data.coco import CocoPanoptic, is_base
+from masqclip.training.loop import train
+from masqclip.training.pretrain import PretrainStage
+from masqclip.training.settings import (
+    LoopSettings,
+    PretrainSettings,
+    TeacherSettings,
+    TuneSettings,
+)
+from masqclip.training.stage import Stage
+from masqclip.training.teacher import TeacherStage
+from masqclip.training.tune import TuneStage, join
+
+LOOP = LoopSettings(steps=3, clip_norm=1.0, workers=0, log_every=1)
+PRETRAIN = PretrainSettings(
+    image_size=64, vision_width=32, vision_layers=2, vision_heads=2, text_width=32, text_layers=1,
+    text_heads=2, embedding_size=32, merges=60, batch_size=8,
+)  # fmt: skip
+TEACHER = TeacherSettings(
+    augmentation="none", batch_size=4, learning_rate=1e-4, backbone_multiplier=1.0, num_points=64
+)
+TUNE = TuneSettings(augmentation="none", batch_size=4, learning_rate=1e-3, shortest_edge=64)
+
+
+def teacher(scenes: Path, *, freeze_batch_norm: bool = False) -> Stage:
+    settings = replace(TEACHER, freeze_batch_norm=freeze_batch_norm)
+    return TeacherStage(CocoPanoptic(scenes, keep=is_base), tiny_proposer_config(), settings)
+
+
+def tune(scenes: Path, clip: Path, proposer: Path) -> Stage:
+    model, tokenizer = join(clip, proposer, TUNE)
+    return TuneStage(model, tokenizer, CocoPanoptic(scenes, keep=is_base), TUNE)
+
+
+def run_all(scenes: Path, windows: Path, clip: Path, proposer: Path, out: Path) -> None:
+    """Train each stage in OUT/name."""
+    train(PretrainStage([windows], PRETRAIN), LOOP, out / "pretrain", device="cpu")
+    train(teacher(scenes), LOOP, out / "teacher", device="cpu")
+    train(tune(scenes, clip, proposer), LOOP, out / "tune", device="cpu")
+
+
+if __name__ == "__main__":
+    run_all(*map(Path, sys.argv[1:]))
+    assert PartialState().num_processes == 2

@@ -1,0 +1,93 @@
+"""Several processes, and several micro-batches, give the losses of one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import SPRITES
+from parallel_runs import LOOP, PRETRAIN, run_all, teacher, tune
+
+from masqclip.data.sprites import load_sprites
+from masqclip.data.sticker_files import write_stickers
+from masqclip.data.stickers import SceneSettings, StickerWorld
+from masqclip.errors import MasqclipError
+from masqclip.training.loop import train
+from masqclip.training.pretrain import PretrainStage
+
+
+@pytest.fixture(scope="module")
+def data(
+    tiny_scenes: Path,
+    tiny_clip: Path,
+    tiny_proposer: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, Path, Path, Path]:
+    """Scenes, windows, a CLIP and a proposer."""
+    windows = tmp_path_factory.mktemp("windows")
+    world = StickerWorld(load_sprites(SPRITES), SceneSettings(size=32, max_things=2))
+    write_stickers(windows, world, images=12, seed=2, captions_only=True)
+    return tiny_scenes, windows, tiny_clip, tiny_proposer
+
+
+@pytest.fixture(scope="module")
+def alone(data: tuple[Path, Path, Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runs of one process."""
+    out = tmp_path_factory.mktemp("alone")
+    run_all(*data, out)
+    return out
+
+
+def logged(folder: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in lines]
+
+
+def assert_same_losses(folder: Path, other: Path) -> None:
+    ours, theirs = logged(folder), logged(other)
+    assert len(ours) == len(theirs) == LOOP.steps
+    for one, two in zip(ours, theirs, strict=True):
+        assert one == pytest.approx(two, rel=0, abs=1e-4), folder
+
+
+def test_two_processes_give_the_losses_of_one(
+    data: tuple[Path, Path, Path, Path], alone: Path, tmp_path: Path
+) -> None:
+    script = Path(__file__).with_name("parallel_runs.py")
+    # The launcher that starts processes; the runs themselves ask for the CPU, and so for gloo.
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    launch += ["--main_process_port", "0"]
+    done = subprocess.run(
+        [sys.executable, *launch, str(script), *map(str, data), str(tmp_path)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    for stage in ("pretrain", "teacher", "tune"):
+        assert_same_losses(tmp_path / stage, alone / stage)
+
+
+def test_micro_batches_give_the_losses_of_whole_ones(
+    data: tuple[Path, Path, Path, Path], alone: Path, tmp_path: Path
+) -> None:
+    scenes, _, clip, proposer = data
+    train(tune(scenes, clip, proposer), replace(LOOP, accumulate=2), tmp_path / "tune")
+    assert_same_losses(tmp_path / "tune", alone / "tune")
+    # A batch norm that trains sees its own micro-batch; frozen, as published, it is no obstacle.
+    train(teacher(scenes, freeze_batch_norm=True), LOOP, tmp_path / "whole")
+    train(teacher(scenes, freeze_batch_norm=True), replace(LOOP, accumulate=4), tmp_path / "parts")
+    assert_same_losses(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_what_cannot_be_split_is_refused(
+    data: tuple[Path, Path, Path, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(MasqclipError, match="cannot split it"):
+        train(PretrainStage([data[1]], PRETRAIN), replace(LOOP, accumulate=2), tmp_path)
+    with pytest.raises(MasqclipError, match="a batch of 4 cannot be split into 3"):
+        train(teacher(data[0]), replace(LOOP, accumulate=3), tmp_path)

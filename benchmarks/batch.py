@@ -344,7 +344,7 @@ def corrupt(images: Path, work: Path, number: int) -> dict[str, Any]:
 def _bomb(path: Path) -> None:
     from PIL import Image
 
-    Image.new("1", (60_000, 60_000)).save(path, "PNG")
+    Image.new("1", (10_000, 10_000)).save(path, "PNG")
 
 
 SPOIL = {

@@ -26,6 +26,12 @@ from masqclip.errors import MasqclipError, require
 SHARDS_PER_ROUND = 4096
 LOCAL_STORE_BYTES = 256 << 20  # of Ray's shared memory, for each worker of a local run
 COMMITS_AT_A_TIME = 4
+#: Nothing is reported to anyone, and what people cannot act on is not printed.
+QUIET_RAY = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+}
 
 
 @dataclass(frozen=True)
@@ -124,8 +130,8 @@ class Pools:
 @contextmanager
 def connected(machines: Machines, most: int) -> Iterator[Pools]:
     """Join a Ray cluster, or start one on this machine, until the block ends."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anyone
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    for name, value in QUIET_RAY.items():
+        os.environ.setdefault(name, value)
     ray: Any = require("ray", extra="batch", purpose="masqclip batch")
     options: dict[str, Any] = {"address": machines.address}
     if machines.address is None:

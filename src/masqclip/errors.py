@@ -34,3 +34,12 @@ def require(module: str, *, extra: str, purpose: str) -> object:
         raise MasqclipError(
             f"{purpose} needs the package {module!r}: pip install 'masqclip[{extra}]'"
         ) from error
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory, of the machine or of its GPU, is used up."""
+    # torch has a class for GPUs; of the CPU's allocator only the message tells.
+    names = (type(error).__name__, str(error))
+    return isinstance(error, MemoryError) or any(
+        sign in name for name in names for sign in ("OutOfMemory", "not enough memory", "allocate")
+    )

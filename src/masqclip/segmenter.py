@@ -245,13 +245,19 @@ class Segmenter:
             for encoded in encode_pictures(self.model, batch, min_object_score=least):
                 yield self._decode(encoded, words, task, min_score)
 
-    def encode(self, image: Any) -> EncodedImage:
-        """Run the proposer and CLIP over a picture, for any number of calls that follow."""
-        return encode_pictures(self.model, [read_picture(image)])[0]
+    def encode(self, image: Any) -> Any:
+        """Run the proposer and CLIP over a picture, for any number of calls that follow.
 
-    def encode_batch(self, images: Sequence[Any]) -> list[EncodedImage]:
-        """`encode` several pictures together: those whose frames have one size share the work."""
-        return self._encode_batch(images)
+        Args:
+            image: a picture, or a list of them: those whose frames have one size go through the
+                model together.
+
+        Returns:
+            An `EncodedImage`, or a list of them for a list.
+        """
+        if isinstance(image, (list, tuple)):
+            return encode_pictures(self.model, [read_picture(picture) for picture in image])
+        return encode_pictures(self.model, [read_picture(image)])[0]
 
     def embed_masks(self, image: Any, masks: Any) -> Tensor:
         """CLIP embeddings of masks that come from elsewhere: SAM, an annotator, ground truth.

@@ -19,7 +19,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from masqclip import __version__
 from masqclip.cli.console import print_error
-from masqclip.errors import MasqclipError
+from masqclip.errors import MasqclipError, is_out_of_memory
 
 DEBUG_FLAG = "--debug"
 
@@ -27,6 +27,7 @@ DEBUG_FLAG = "--debug"
 VERBS = (
     ("segment", "masqclip.cli.segment:app", "Find what names describe in pictures, and mask it."),
     ("label", "masqclip.cli.label:app", "Turn a folder of pictures into a dataset."),
+    ("batch", "masqclip.cli.batch:app", "Segment millions of pictures; resume after any stop."),
     ("data", "masqclip.cli.data:app", "Make the miniature world; check published datasets."),
     ("train", "masqclip.cli.train:app", "Train a model, stage by stage."),
     ("evaluate", "masqclip.cli.evaluate:app", "Measure a model on a dataset: AP, mIoU, PQ."),
@@ -87,7 +88,7 @@ def main(tokens: Sequence[str] | None = None) -> int:
         print_error(str(error))
         return 2
     except (MemoryError, RuntimeError) as error:
-        if debug or not _is_out_of_memory(error):
+        if debug or not is_out_of_memory(error):
             raise
         print_error("out of memory: give smaller pictures, --batch-size 1, or --device cpu")
         return 2
@@ -100,14 +101,6 @@ def main(tokens: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return code if isinstance(code, int) else 0
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # torch has a class for GPUs; of the CPU's allocator only the message tells.
-    names = (type(error).__name__, str(error))
-    return isinstance(error, MemoryError) or any(
-        sign in name for name in names for sign in ("OutOfMemory", "not enough memory", "allocate")
-    )
 
 
 if __name__ == "__main__":

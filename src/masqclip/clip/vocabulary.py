@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from masqclip.clip import name_lists
@@ -102,12 +103,12 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.categories)
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The categories' names, in order."""
         return tuple(category.name for category in self.categories)
 
-    @property
+    @cached_property
     def stuff_ids(self) -> frozenset[int]:
         """Positions of the categories that are stuff."""
         return frozenset(i for i, category in enumerate(self.categories) if not category.thing)

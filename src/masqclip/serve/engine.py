@@ -47,7 +47,7 @@ class Engine:
         self.segmenter, self.settings, self.metrics = segmenter, settings, metrics
         self.store = ImageStore(settings.store_bytes)
         self._batcher: Batcher[LoadedImage, EncodedImage] = Batcher(
-            segmenter.encode_batch,
+            segmenter.encode,
             max_batch=settings.batch_size,
             on_batch=metrics.batch_size.observe,
         )

@@ -1,0 +1,348 @@
+"""The stages of a job, as Ray Data calls them: read a shard, encode its parts, name their masks.
+
+Between the stages goes a *part* of a shard, one row: what it is, and its pictures as a table in
+Arrow's own bytes. A stage never raises: a bad picture is a row with its error, and a part that
+fails three times, by an exception or by taking its process with it, says so to whoever waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from masqclip.batch import embeddings as encoded_tables
+from masqclip.batch.inputs import read_items
+from masqclip.batch.records import RECORDS, error_record, result_record
+from masqclip.batch.shards import JobFolder, JobSettings
+from masqclip.batch.storage import open_filesystem
+from masqclip.data.images import LoadedImage, read_image
+from masqclip.errors import MasqclipError, is_out_of_memory
+
+TRIES = 3
+PART_IMAGES = 32
+PART_BYTES = 64 << 20  # of pixels; together they bound what a stage holds at a time
+FLOATS_PER_PIXEL = 600  # of a frame, at the proposer's widest: measured, with a margin
+
+#: A part between two stages.
+PART = pa.schema(
+    [
+        ("shard", pa.int64()),
+        ("part", pa.int32()),
+        ("last", pa.bool_()),  # of its shard
+        ("failure", pa.string()),  # why the shard is to be given up; null while all is well
+        ("payload", pa.large_binary()),  # a table as an Arrow stream; null when it is written
+    ]
+)
+PICTURES = pa.schema(
+    [
+        ("key", pa.string()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("error", pa.string()),
+        ("notes", pa.list_(pa.string())),
+        ("pixels", pa.large_binary()),  # [H,W,3] uint8 RGB
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A row of `PART`, its payload as a table."""
+
+    shard: int
+    part: int
+    last: bool
+    table: pa.Table | None = None
+    failure: str | None = None
+
+    @classmethod
+    def from_row(cls, row: pa.Table) -> Part:
+        """The part in a table of one row; its payload is not copied."""
+        payload = row["payload"][0].as_buffer()
+        return cls(
+            shard=row["shard"][0].as_py(),
+            part=row["part"][0].as_py(),
+            last=row["last"][0].as_py(),
+            failure=row["failure"][0].as_py(),
+            table=None if payload is None else pa.ipc.open_stream(payload).read_all(),
+        )
+
+    def to_row(self) -> pa.Table:
+        """As Ray Data carries it on."""
+        payload = pa.nulls(1, pa.large_binary())
+        if self.table is not None:
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_stream(sink, self.table.schema) as writer:
+                writer.write_table(self.table)
+            content = sink.getvalue()
+            ends = pa.py_buffer(np.array([0, len(content)], np.int64))
+            payload = pa.Array.from_buffers(pa.large_binary(), 1, [None, ends, content])
+        columns = [[self.shard], [self.part], [self.last], [self.failure], payload]
+        return pa.table(columns, schema=PART)
+
+
+def attempt(folder: JobFolder, stage: str, shard: int, part: int, work: Callable[[], Part]) -> Part:
+    """Do a stage's work on a part, again if it fails; after `TRIES` times, say that it failed."""
+    reason = f"{stage} ended its process"
+    for number in range(folder.attempts(shard, part, stage), TRIES):
+        folder.begin_attempt(shard, part, stage, number)
+        try:
+            done = work()
+        except Exception as error:
+            reason = _reason(stage, error)
+        else:
+            folder.end_attempts(shard, part, stage)
+            return done
+    return Part(shard, part, last=True, failure=f"{reason}, {TRIES} times (part {part})")
+
+
+def _reason(stage: str, error: Exception) -> str:
+    """An error in one line."""
+    return f"{stage}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+# Reading
+
+
+def read_shard(row: pa.Table, *, folder: JobFolder, settings: JobSettings) -> Iterator[pa.Table]:
+    """Stage 1: the number of a shard in, its parts out, decoded (or encoded long ago)."""
+    shard = row["shard"][0].as_py()
+    make_tables = _kept_tables if settings.kind == "embeddings" else _decoded_tables
+    sent, reason = 0, "read ended its process"
+    for number in range(folder.attempts(shard, 0, "read"), TRIES):
+        folder.begin_attempt(shard, 0, "read", number)
+        try:
+            for n, (table, last) in enumerate(_mark_last(make_tables(folder, shard, settings))):
+                if n >= sent:
+                    yield Part(shard, n, last, table).to_row()
+                    sent += 1
+        except Exception as error:
+            reason = _reason("read", error)
+        else:
+            folder.end_attempts(shard, 0, "read")
+            return
+    yield Part(shard, sent, last=True, failure=f"{reason}, {TRIES} times").to_row()
+
+
+def _mark_last(tables: Iterator[pa.Table]) -> Iterator[tuple[pa.Table, bool]]:
+    """Each table, and whether it is the last one."""
+    waiting = next(tables)
+    for table in tables:
+        yield waiting, False
+        waiting = table
+    yield waiting, True
+
+
+def _decoded_tables(folder: JobFolder, shard: int, settings: JobSettings) -> Iterator[pa.Table]:
+    rows: list[dict[str, Any]] = []
+    size = 0
+    for key, content in read_items(settings.kind, folder.items(shard), settings.column):
+        row = _picture_row(key, content)
+        rows.append(row)
+        size += len(row.get("pixels") or b"")
+        if len(rows) == PART_IMAGES or size >= PART_BYTES:
+            yield pa.Table.from_pylist(rows, schema=PICTURES)
+            rows, size = [], 0
+    if rows:
+        yield pa.Table.from_pylist(rows, schema=PICTURES)
+
+
+def _picture_row(key: str, content: bytes | MasqclipError) -> dict[str, Any]:
+    try:
+        if isinstance(content, MasqclipError):
+            raise content
+        image = read_image(content)
+    except MasqclipError as error:
+        return error_record(key, str(error).replace("<bytes>", key, 1))
+    return {
+        "key": key,
+        "height": image.height,
+        "width": image.width,
+        "notes": list(image.notes),
+        "pixels": image.pixels.tobytes(),
+    }
+
+
+def _kept_tables(folder: JobFolder, shard: int, settings: JobSettings) -> Iterator[pa.Table]:
+    (item,) = folder.items(shard)
+    filesystem, path = open_filesystem(item.file)
+    with filesystem.open(path, "rb") as file:
+        table = pq.ParquetFile(file)
+        for group in range(table.num_row_groups):
+            yield table.read_row_group(group)
+
+
+# The image side
+
+
+class Encoder:
+    """Stage 2: pictures in, embeddings out. An actor, which loads its model once.
+
+    Args:
+        folder: of the job.
+        settings: of the job.
+        device: where the model runs; None = the best there is.
+        threads: of the processor.
+    """
+
+    def __init__(
+        self, folder: JobFolder, settings: JobSettings, device: str | None, threads: int
+    ) -> None:
+        self.folder, self.settings = folder, settings
+        self.segmenter = load_segmenter(settings, device, threads)
+
+    def __call__(self, row: pa.Table) -> pa.Table:
+        """Encode one part, and keep it if that is asked for."""
+        part = Part.from_row(row)
+        if part.table is None:
+            return row
+        return attempt(
+            self.folder, "encode", part.shard, part.part, lambda: self._encode(part)
+        ).to_row()
+
+    def _encode(self, part: Part) -> Part:
+        table = part.table
+        assert table is not None
+        readable = [i for i in range(len(table)) if table["pixels"][i].is_valid]
+        rows: dict[int, dict[str, Any]] = {}
+        for batch in self._batches(table, readable):
+            for i, encoded in zip(batch, self._encode_batch(table, batch), strict=True):
+                rows[i] = encoded_tables.encoded_row(
+                    table["key"][i].as_py(), encoded, pixels=self.settings.overlay
+                )
+        for i in set(range(len(table))) - rows.keys():
+            rows[i] = error_record(table["key"][i].as_py(), table["error"][i].as_py())
+        schema = (
+            encoded_tables.EMBEDDINGS_AND_PIXELS
+            if self.settings.overlay
+            else encoded_tables.EMBEDDINGS
+        )
+        encoded_table = pa.Table.from_pylist([rows[i] for i in range(len(table))], schema=schema)
+        if self.settings.save_embeddings:
+            self.folder.write_part("embeddings", part.shard, part.part, encoded_table)
+        kept = None if self.settings.vocabulary is None else encoded_table
+        return replace(part, table=kept)
+
+    def _batches(self, table: pa.Table, readable: list[int]) -> Iterator[list[int]]:
+        """Rows that go through the model together: as many of one frame as memory allows."""
+        from masqclip.encoding import resized_size
+
+        config = self.segmenter.model.config
+        groups: dict[tuple[int, int], list[int]] = {}
+        for i in readable:
+            size = resized_size(table["height"][i].as_py(), table["width"][i].as_py(), config)
+            height, width = (side + -side % config.size_divisor for side in size)
+            groups.setdefault((height, width), []).append(i)
+        for frame, members in groups.items():
+            number = batch_size(config, frame, self.settings.memory)
+            for at in range(0, len(members), number):
+                yield members[at : at + number]
+
+    def _encode_batch(self, table: pa.Table, batch: Sequence[int]) -> list[Any]:
+        images = [_loaded(table, i) for i in batch]
+        try:
+            return self.segmenter.encode(images)
+        except (MemoryError, RuntimeError) as error:
+            if len(batch) == 1 or not is_out_of_memory(error):
+                raise
+        half = len(batch) // 2
+        return self._encode_batch(table, batch[:half]) + self._encode_batch(table, batch[half:])
+
+
+def batch_size(config: Any, frame: tuple[int, int], gigabytes: float) -> int:
+    """How many frames may go through a model together, by its sizes alone: the same everywhere.
+
+    Args:
+        config: a `MasQClipConfig`.
+        frame: (H, W) of the padded frames.
+        gigabytes: what they may take; the model's own weights are not counted.
+    """
+    vision = config.clip_config["vision_config"]
+    patches = (vision["image_size"] // vision["patch_size"]) ** 2 + 1
+    # Keys and values of all blocks are kept for the masks to read.
+    tokens = 2 * vision["num_hidden_layers"] * patches * vision["hidden_size"]
+    floats = tokens + FLOATS_PER_PIXEL * frame[0] * frame[1]
+    return max(1, int(gigabytes * 1e9 / (4 * floats)))
+
+
+def _loaded(table: pa.Table, index: int) -> LoadedImage:
+    height, width = table["height"][index].as_py(), table["width"][index].as_py()
+    pixels = np.frombuffer(table["pixels"][index].as_buffer(), np.uint8)
+    notes = tuple(table["notes"][index].as_py())
+    return LoadedImage(pixels.reshape(height, width, 3), notes, table["key"][index].as_py())
+
+
+# The words' side
+
+
+class Namer:
+    """Stage 3: embeddings in, named masks written. An actor; it sees no pixel but to draw on.
+
+    Args as those of `Encoder`.
+    """
+
+    def __init__(
+        self, folder: JobFolder, settings: JobSettings, device: str | None, threads: int
+    ) -> None:
+        self.folder, self.settings = folder, settings
+        self.segmenter = load_segmenter(settings, device, threads)
+        # A name that the model cannot read is found before the first picture, not in every shard.
+        self.segmenter.text.embed_vocabulary(settings.vocabulary)
+
+    def __call__(self, row: pa.Table) -> pa.Table:
+        """Name the masks of one part and write its records."""
+        part = Part.from_row(row)
+        if part.table is None:
+            return row
+        return attempt(
+            self.folder, "name", part.shard, part.part, lambda: self._name(part)
+        ).to_row()
+
+    def _name(self, part: Part) -> Part:
+        table, settings = part.table, self.settings
+        assert table is not None
+        assert settings.vocabulary is not None
+        rows = []
+        for i in range(len(table)):
+            key, error = table["key"][i].as_py(), table["error"][i].as_py()
+            if error is not None:
+                rows.append(error_record(key, error))
+                continue
+            encoded = encoded_tables.encoded_image(table, i, self.segmenter.device)
+            result = self.segmenter(
+                encoded,
+                settings.vocabulary,
+                settings.task,
+                min_score=settings.min_score,
+            )
+            rows.append(result_record(key, result))
+            if settings.overlay:
+                self._draw(part, i, result)
+        records = pa.Table.from_pylist(rows, schema=RECORDS)
+        self.folder.write_part("shards", part.shard, part.part, records)
+        return replace(part, table=None)
+
+    def _draw(self, part: Part, index: int, result: Any) -> None:
+        from masqclip.export.panoptic import png_bytes
+
+        name = f"overlays/{part.shard:08d}/{part.part:05d}-{index:05d}.png"
+        self.folder.store.write(name, png_bytes(result.plot()))
+
+
+def load_segmenter(settings: JobSettings, device: str | None, threads: int) -> Any:
+    """The job's model, in this process."""
+    import torch
+
+    from masqclip.devices import choose_device, choose_dtype
+    from masqclip.segmenter import Segmenter
+
+    torch.set_num_threads(threads)
+    chosen = choose_device(device)
+    return Segmenter.from_pretrained(
+        settings.model, device=chosen, dtype=choose_dtype(settings.dtype, chosen)
+    )

@@ -1,0 +1,249 @@
+"""`masqclip batch`: millions of pictures through Ray Data, with results that survive any kill."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+from rich.text import Text
+
+from masqclip.cli.console import Steps, one_line, out_console
+from masqclip.errors import MasqclipError, require
+
+if TYPE_CHECKING:
+    from masqclip.batch.shards import JobFolder, JobSettings, Status
+
+Task = Literal["instance", "semantic", "panoptic"]
+DEFAULT_MODEL = "masqclip-mini"
+SHOWN_FAILURES = 5
+
+app = App(
+    name="batch",
+    usage="Usage: masqclip batch INPUT... --vocabulary NAMES --out DIR [OPTIONS]",
+    help_epilogue="""\
+**Examples**
+
+```text
+# a folder with all its sub-folders, on all of this machine's GPUs or cores
+masqclip batch photos/ -v "car, person, road, stuff: sky" --out results
+
+# the same command again goes on after any stop; how far is it?
+masqclip batch --out results --status
+
+# Parquet with paths or bytes, webdataset tars, a list of paths; here or in an object store
+masqclip batch s3://bucket/photos.parquet -v coco-panoptic --out s3://bucket/results
+masqclip batch 'shards/*.tar' -v names.txt --format coco --out results
+
+# on a Ray cluster that is running; every node must see INPUT and DIR
+masqclip batch s3://bucket/photos -v names.txt --out s3://bucket/results --ray-address auto
+
+# keep the encoded pictures, and ask them for other names later, without the pictures
+masqclip batch photos/ -v "car, person" --save-embeddings --out results
+masqclip batch results -v "bicycle, dog" --out more-results
+```
+
+**What is written**
+
+DIR/shards holds Parquet files (or COCO JSON) with a row a picture: key, height, width, error,
+notes, segments (name, score, box, area, COCO run lengths). A picture that cannot be read is a row
+with its error. A shard appears whole or not at all; a run that follows does what is missing and
+gives the same bytes.
+
+**Exit code**
+
+0 when every shard is done; 2 when something is wrong with an option, or when a shard failed three
+times and was set aside (--retry-failed tries it again); 130 when interrupted.""",
+)
+
+
+@app.default
+def batch(
+    *inputs: Annotated[str, Parameter(name="INPUT")],
+    out: Annotated[str, Parameter(alias="-o", metavar="DIR")],
+    vocabulary: Annotated[str | None, Parameter(alias="-v", metavar="NAMES")] = None,
+    task: Annotated[Task, Parameter(alias="-t")] = "panoptic",
+    model: Annotated[str | None, Parameter(alias="-m", metavar="NAME")] = None,
+    min_score: float | None = None,
+    not_: Annotated[str, Parameter(name="--not", metavar="NAMES", show_default=False)] = "",
+    stuff: Annotated[str, Parameter(metavar="NAMES", show_default=False)] = "",
+    template: Annotated[list[str] | None, Parameter(metavar="TEXT")] = None,
+    format: Literal["parquet", "coco"] = "parquet",
+    overlay: Annotated[bool, Parameter(show_default=False)] = False,
+    save_embeddings: Annotated[bool, Parameter(show_default=False)] = False,
+    column: Annotated[str | None, Parameter(metavar="NAME")] = None,
+    shard_size: Annotated[int, Parameter(metavar="N")] = 256,
+    memory: Annotated[float, Parameter(metavar="GB")] = 1.0,
+    workers: Annotated[int | None, Parameter(metavar="N")] = None,
+    device: Annotated[str | None, Parameter(metavar="NAME")] = None,
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None,
+    ray_address: Annotated[str | None, Parameter(metavar="ADDRESS")] = None,
+    status: Annotated[bool, Parameter(show_default=False)] = False,
+    retry_failed: Annotated[bool, Parameter(show_default=False)] = False,
+    quiet: Annotated[bool, Parameter(alias="-q", show_default=False)] = False,
+) -> int:
+    """Segment any number of pictures, on this machine or a Ray cluster, restartable at any moment.
+
+    Args:
+        inputs: Folders (with their sub-folders), globs, text files with a path a line, Parquet
+            files with paths or bytes, webdataset tars, or the folder of a job that saved
+            embeddings; local or on any file system that fsspec knows (s3://, gs://, hdfs://).
+            Left out, the job in --out goes on as it was asked for.
+        out: The folder for the results, local or an address.
+        vocabulary: What to look for, as "masqclip segment" takes it. With --save-embeddings it may
+            be left out.
+        task: instance: a mask for each thing. semantic: a name for each pixel. panoptic: both.
+        model: A model of this package, a folder, or a name on the Hugging Face Hub; masqclip-mini
+            unless given, and for embeddings the model that made them.
+        min_score: Leave out what scores less, 0 to 1; the default is the task's own.
+        not_: Names that compete for masks and are never reported, between commas.
+        stuff: Names of the vocabulary that are regions (sky, grass), not countable things.
+        template: A sentence to put each name into; repeat it for several, which are averaged.
+        format: Of the shards: Parquet tables, or COCO JSON files.
+        overlay: Draw the masks on each picture as well: DIR/overlays/SHARD.
+        save_embeddings: Keep the encoded pictures in DIR/embeddings.
+        column: Of a Parquet input, the column of paths or bytes.
+        shard_size: Pictures a shard: what one output file holds.
+        memory: Gigabytes that a batch may take in a worker; it decides how many pictures go
+            through the model together.
+        workers: Models that encode at a time; one a GPU, or without GPUs one a core, unless given.
+        device: cpu or cuda; the default is a GPU for each worker where there are GPUs.
+        dtype: The precision to compute in; the default suits the device.
+        ray_address: A Ray cluster to run on: auto, or HOST:PORT of its head.
+        status: Say what is done, failed and left, and the time left; do nothing.
+        retry_failed: Try the shards again that were set aside.
+        quiet: Print errors only.
+    """
+    require("pyarrow", extra="batch", purpose="masqclip batch")
+    _check_numbers(min_score, shard_size, memory, workers)
+    from masqclip.batch.shards import JobFolder
+
+    folder = JobFolder(out)
+    if status:
+        _print_status(folder.status(), out)
+        return 0
+    there = folder.read()[0] if folder.is_planned() or not inputs else None
+    if inputs:
+        settings = _settings(
+            inputs,
+            there,
+            vocabulary=_words(vocabulary, stuff, not_, template, save_embeddings),
+            model=model,
+            column=column,
+            dtype=dtype,
+            task=task,
+            min_score=min_score,
+            format=format,
+            overlay=overlay,
+            save_embeddings=save_embeddings,
+            shard_size=shard_size,
+            memory=memory,
+        )
+        _plan(folder, settings, planned=there is not None)
+    if retry_failed:
+        folder.retry()
+    from masqclip.batch.job import Machines, run_job
+
+    machines = Machines(ray_address, workers, device)
+    with Steps("shards", total=folder.read()[1], hidden=quiet) as steps:
+        end = run_job(folder, machines, steps.show)
+    if end.failed:
+        raise MasqclipError(_failures(end, out))
+    if not quiet:
+        _print_status(end, out)
+    return 0
+
+
+def _check_numbers(
+    min_score: float | None, shard_size: int, memory: float, workers: int | None
+) -> None:
+    if min_score is not None and not 0 <= min_score <= 1:
+        raise MasqclipError(f"--min-score {min_score:g}: give a number from 0 to 1")
+    if shard_size < 1:
+        raise MasqclipError(f"--shard-size {shard_size}: give 1 or more")
+    if memory <= 0:
+        raise MasqclipError(f"--memory {memory:g}: give gigabytes, more than 0")
+    if workers is not None and workers < 1:
+        raise MasqclipError(f"--workers {workers}: give 1 or more")
+
+
+def _words(
+    vocabulary: str | None,
+    stuff: str,
+    distractors: str,
+    templates: list[str] | None,
+    save_embeddings: bool,
+) -> Any:
+    if vocabulary is None:
+        if save_embeddings:
+            return None
+        raise MasqclipError("no names given: --vocabulary says what to look for")
+    from masqclip.clip.vocabulary import Vocabulary
+
+    return Vocabulary.parse(vocabulary, stuff=stuff, distractors=distractors, templates=templates)
+
+
+def _settings(
+    inputs: tuple[str, ...], there: JobSettings | None, *, model: str | None, **options: Any
+) -> JobSettings:
+    """What is asked for; the kind of the inputs, and what they know themselves, filled in."""
+    from masqclip.batch.inputs import list_items
+    from masqclip.batch.shards import JobFolder, JobSettings
+
+    kind = there.kind if there else list_items(inputs, options["column"])[0]
+    if kind == "embeddings":
+        made = JobFolder(inputs[0]).read()[0]
+        if model not in (None, made.model):
+            raise MasqclipError(
+                f"{inputs[0]}: these embeddings are of the model {made.model}, not of {model}"
+            )
+        if options["overlay"] or options["save_embeddings"]:
+            raise MasqclipError(
+                f"{inputs[0]}: embeddings hold no pictures; leave --overlay and "
+                "--save-embeddings to the job that reads the pictures"
+            )
+        model, options["dtype"] = made.model, made.dtype
+    return JobSettings(inputs=inputs, kind=kind, model=model or DEFAULT_MODEL, **options)
+
+
+def _plan(folder: JobFolder, settings: JobSettings, *, planned: bool) -> None:
+    if planned:
+        folder.check(settings)
+        return
+    from masqclip.batch.inputs import list_items
+
+    _, items = list_items(settings.inputs, settings.column)
+    folder.plan(settings, items)
+
+
+def _print_status(status: Status, out: str) -> None:
+    console = out_console()
+    bad = f", {status.errors:,} of them could not be read" if status.errors else ""
+    time = status.seconds_left
+    lines = [
+        f"done    {status.done:,} of {status.shards:,} shards: {status.images_done:,} of "
+        f"{status.images:,} pictures{bad}",
+        f"failed  {len(status.failed):,}",
+        f"left    {status.left:,}",
+    ]
+    if status.left:
+        words = "not known yet" if time is None else f"about {timedelta(seconds=round(time))}"
+        lines.append(f"time    {words}, at the pace of the last minutes of work")
+    for line in [*lines, *_named(status)]:
+        console.print(Text(line), soft_wrap=True)
+    console.print(Text(one_line(f"in      {out}")), soft_wrap=True)
+
+
+def _named(status: Status) -> list[str]:
+    shown = list(status.failed.items())[:SHOWN_FAILURES]
+    more = len(status.failed) - len(shown)
+    lines = [f"  shard {shard}: {one_line(reason)}" for shard, reason in shown]
+    return lines + ([f"  and {more} more"] if more else [])
+
+
+def _failures(status: Status, out: str) -> str:
+    reasons = "; ".join(line.strip() for line in _named(status))
+    return (
+        f"{len(status.failed)} of {status.shards} shards failed three times and were set aside "
+        f"({reasons}); the others are in {out}; --retry-failed tries them again"
+    )

@@ -1,0 +1,147 @@
+"""Listing and reading what a batch job is given: folders, globs, lists, Parquet, tars."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from pathlib import Path
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from masqclip.batch.inputs import list_items, read_items
+from masqclip.errors import MasqclipError
+
+
+def png(grey: int = 0) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (4, 3), grey).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three pictures, one of them deeper, and what is none."""
+    for n, name in enumerate(["b.png", "a.PNG", "deep/c.jpg", ".hidden.png", "_work/x.png"]):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(n))
+    (tmp_path / "photos" / "notes.md").write_text("no picture")
+    return tmp_path / "photos"
+
+
+def keys(*inputs: str, column: str | None = None) -> list[str]:
+    return [item.key for item in list_items(inputs, column)[1]]
+
+
+def test_a_folder_with_its_sub_folders(folder: Path) -> None:
+    assert keys(str(folder)) == [f"{folder}/{n}" for n in ("a.PNG", "b.png", "deep/c.jpg")]
+    kind, items = list_items([str(folder)])
+    assert kind == "files"
+    read = dict(read_items(kind, list(items)))
+    assert read[f"{folder}/b.png"] == png(0)
+
+
+def test_relative_names_stay_relative(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder.parent)
+    assert keys("photos") == ["photos/a.PNG", "photos/b.png", "photos/deep/c.jpg"]
+    assert keys("photos/*") == ["photos/a.PNG", "photos/b.png"]
+    monkeypatch.chdir(folder)  # addresses are absolute
+    kind, items = list_items(["deep"])
+    monkeypatch.chdir("/")
+    assert dict(read_items(kind, list(items))) == {"deep/c.jpg": png(2)}
+
+
+def test_a_picture_named_twice_is_listed_once(folder: Path) -> None:
+    assert len(keys(str(folder), f"{folder}/*.png", f"{folder}/b.png")) == 3
+
+
+def test_other_file_systems() -> None:
+    memory = fsspec.filesystem("memory")
+    memory.pipe(
+        {"/pictures/x.png": png(1), "/pictures/y.png": png(2), "/list.txt": b"pictures/x.png\n"}
+    )
+    try:
+        kind, items = list_items(["memory://pictures"])
+        assert dict(read_items(kind, list(items))) == {
+            "memory://pictures/x.png": png(1),
+            "memory://pictures/y.png": png(2),
+        }
+        kind, items = list_items(["memory://list.txt"])
+        assert dict(read_items(kind, list(items))) == {"pictures/x.png": png(1)}
+    finally:
+        memory.rm("/", recursive=True)
+
+
+def test_a_list_of_paths(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text(f"# mine\nphotos/b.png\n\n{folder}/a.PNG\ngone.png\n")
+    kind, items = list_items([str(tmp_path / "list.txt")])
+    read = dict(read_items(kind, list(items)))
+    assert read.pop("photos/b.png") == png(0)
+    assert read.pop(f"{folder}/a.PNG") == png(1)
+    error = read.pop("gone.png")
+    assert isinstance(error, MasqclipError)
+    assert "gone.png: no such file" in str(error)
+
+
+@pytest.mark.parametrize("shape", ["bytes", "struct"])
+def test_parquet_with_bytes(tmp_path: Path, shape: str) -> None:
+    contents = [png(n) for n in range(5)]
+    column = contents if shape == "bytes" else [{"bytes": c, "path": "x"} for c in contents]
+    pq.write_table(pa.table({"image": column, "label": range(5)}), tmp_path / "a.parquet",
+                   row_group_size=2)  # fmt: skip
+    kind, items = list_items([str(tmp_path)])
+    assert kind == "parquet"
+    found = list(read_items(kind, list(items)))
+    assert [content for _, content in found] == contents
+    assert found[3][0] == f"{tmp_path}/a.parquet#3"
+
+
+def test_parquet_with_paths(folder: Path, tmp_path: Path) -> None:
+    table = pa.table({"where": ["photos/b.png", str(folder / "a.PNG")], "n": [1, 2]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(MasqclipError, match=r"--column \(where, n\)"):
+        list_items([str(tmp_path / "t.parquet")])
+    kind, items = list_items([str(tmp_path / "t.parquet")], "where")
+    assert [content for _, content in read_items(kind, list(items), "where")] == [png(0), png(1)]
+
+
+def test_tar_files(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "00.tar", "w") as tar:
+        for n, name in enumerate(["x.png", "x.json", "y.png"]):
+            info = tarfile.TarInfo(name)
+            info.size = len(png(n))
+            tar.addfile(info, io.BytesIO(png(n)))
+    kind, items = list_items([f"{tmp_path}/*.tar"])
+    assert kind == "tar"
+    assert dict(read_items(kind, list(items))) == {
+        f"{tmp_path}/00.tar/x.png": png(0),
+        f"{tmp_path}/00.tar/y.png": png(2),
+    }
+
+
+def test_mistakes_are_told(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    pq.write_table(pa.table({"path": ["x"]}), tmp_path / "t.parquet")
+    (tmp_path / "bad.tar").write_bytes(b"no tar" * 1000)
+    for inputs, message in [
+        ([str(tmp_path / "nowhere")], "no such file or folder"),
+        ([str(tmp_path / "empty")], "no picture"),
+        ([str(folder), str(tmp_path / "t.parquet")], "one kind of input"),
+        ([str(tmp_path / "bad.tar")], "not a plain tar"),
+        (["nonsense://x"], "nonsense"),
+    ]:
+        with pytest.raises(MasqclipError, match=message):
+            keys(*inputs)
+
+
+def test_a_folder_in_place_of_a_picture_is_an_error_of_its_own(tmp_path: Path) -> None:
+    os.makedirs(tmp_path / "dir.png")
+    (tmp_path / "list.txt").write_text("dir.png\n")
+    kind, items = list_items([str(tmp_path / "list.txt")])
+    ((_, error),) = read_items(kind, list(items))
+    assert isinstance(error, MasqclipError)

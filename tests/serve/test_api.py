@@ -17,8 +17,8 @@ from conftest import Serving
 from PIL import Image
 
 from masqclip import Segmenter
+from masqclip.data.label_maps import rgb_to_ids
 from masqclip.data.rle import decode_rle
-from masqclip.export.panoptic import rgb_to_ids
 
 NAMES = "rocket, tulip, car, snake, stuff: sand"
 

@@ -21,8 +21,8 @@ from conftest import EXAMPLES, Server
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from masqclip.data.label_maps import rgb_to_ids
 from masqclip.data.rle import decode_rle
-from masqclip.export.panoptic import rgb_to_ids
 
 SERIOUS = ("serious", "critical")
 

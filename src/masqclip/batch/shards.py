@@ -32,6 +32,7 @@ from masqclip.batch.records import RECORDS, coco_document, write_parquet
 from masqclip.batch.storage import WORK, Store
 from masqclip.clip.vocabulary import Category, Vocabulary
 from masqclip.errors import MasqclipError
+from masqclip.result import Task
 
 SHARDS_PER_FILE = 1000
 PACE_SECONDS = 600.0  # how far back the pace is taken from
@@ -64,7 +65,7 @@ class JobSettings:
     vocabulary: Vocabulary | None
     column: str | None = None
     dtype: str | None = None
-    task: str = "panoptic"
+    task: Task = "panoptic"
     min_score: float | None = None
     format: str = "parquet"
     overlay: bool = False

@@ -193,7 +193,12 @@ class Encoder:
     def __init__(
         self, folder: JobFolder, settings: JobSettings, device: str | None, threads: int
     ) -> None:
+        from masqclip.segmenter import least_object_score
+
         self.folder, self.settings = folder, settings
+        # Embeddings are kept for any question, and so of every proposal.
+        everything = settings.save_embeddings
+        self._least = 0.0 if everything else least_object_score(settings.task, settings.min_score)
         self.segmenter = load_segmenter(settings, device, threads)
 
     def __call__(self, row: pa.Table) -> pa.Table:
@@ -246,7 +251,7 @@ class Encoder:
     def _encode_batch(self, table: pa.Table, batch: Sequence[int]) -> list[Any]:
         images = [_loaded(table, i) for i in batch]
         try:
-            return self.segmenter.encode(images)
+            return self.segmenter.encode(images, min_object_score=self._least)
         except (MemoryError, RuntimeError) as error:
             if len(batch) == 1 or not is_out_of_memory(error):
                 raise

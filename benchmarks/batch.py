@@ -24,100 +24,16 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 from masqclip.batch.shards import JobFolder
+from processes import Processes
 
 VOCABULARY = "stickers"
 OTHER_VOCABULARY = "rocket, tulip, car, snake, penguin, stuff: sand"
 SHARD = int(os.environ.get("SHARD", "50"))
-TICKS = os.sysconf("SC_CLK_TCK")
-
-
-class Processes:
-    """Memory and processor time of a process and all that it started, by what they do."""
-
-    def __init__(self, root: int, period: float = 0.5) -> None:
-        self.root, self.period = root, period
-        self.cpu: dict[int, tuple[str, float]] = {}
-        self.memory: dict[str, list[tuple[float, float]]] = defaultdict(list)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-
-    def tree(self) -> dict[int, str]:
-        """The processes: number and title."""
-        parents: dict[int, int] = {}
-        for entry in os.listdir("/proc"):
-            if entry.isdigit():
-                try:
-                    fields = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
-                    parents[int(entry)] = int(fields[1])
-                except (OSError, IndexError):
-                    continue
-        found = {self.root: "driver"}
-        grown = True
-        while grown:
-            new = {pid for pid, parent in parents.items() if parent in found and pid not in found}
-            grown = bool(new)
-            found |= {pid: self._title(pid) for pid in new}
-        return found
-
-    @staticmethod
-    def _title(pid: int) -> str:
-        try:
-            line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except OSError:
-            return "gone"
-        for stage in ("Encoder", "Namer", "read_shard", "Committer"):
-            if stage in line:
-                return stage
-        return "ray"
-
-    def _watch(self) -> None:
-        start = time.monotonic()
-        while not self._stop.wait(self.period):
-            now = time.monotonic() - start
-            sums: dict[str, float] = defaultdict(float)
-            for pid, title in self.tree().items():
-                try:
-                    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                    status = Path(f"/proc/{pid}/status").read_text()
-                except OSError:
-                    continue
-                seconds = (int(fields[11]) + int(fields[12])) / TICKS
-                before = self.cpu.get(pid, ("ray", 0.0))[0]
-                # An idle worker is "ray" again; its time stays with the stage it worked for.
-                self.cpu[pid] = (title if title not in ("ray", "gone") else before, seconds)
-                anonymous = [row for row in status.splitlines() if row.startswith("RssAnon")]
-                if anonymous:
-                    sums[title] += int(anonymous[0].split()[1]) / 1024
-            for title, megabytes in sums.items():
-                self.memory[title].append((now, megabytes))
-            self.memory["all"].append((now, sum(sums.values())))
-
-    def stop(self) -> dict[str, Any]:
-        """Processor seconds and megabytes by stage; memory of the quarters of the run."""
-        self._stop.set()
-        self._thread.join()
-        seconds: dict[str, float] = defaultdict(float)
-        for title, spent in self.cpu.values():
-            seconds[title] += spent
-        return {
-            "cpu_seconds": {k: round(v, 1) for k, v in seconds.items()},
-            "cpu_seconds_all": round(sum(seconds.values()), 1),
-            "megabytes_by_quarter": {k: _quarters(v) for k, v in self.memory.items()},
-        }
-
-
-def _quarters(series: list[tuple[float, float]]) -> list[float]:
-    """The mean of each quarter of a series, its ramp-up included in the first."""
-    cut = [series[len(series) * i // 4 : len(series) * (i + 1) // 4] for i in range(4)]
-    return [round(sum(m for _, m in part) / len(part), 1) if part else 0.0 for part in cut]
 
 
 def command(*words: str) -> list[str]:
@@ -212,6 +128,7 @@ def pace(images: Path, work: Path, rounds: int, batch_size: int) -> dict[str, An
 
     def measure_alone(i: int) -> None:
         words = ["single", str(work / f"slice{i}"), "--out", str(work / "single")]
+        began = time.monotonic()
         text = subprocess.run(
             [sys.executable, __file__, *words, "--batch-size", str(batch_size)],
             capture_output=True,
@@ -220,7 +137,8 @@ def pace(images: Path, work: Path, rounds: int, batch_size: int) -> dict[str, An
             env=os.environ | {"OMP_NUM_THREADS": str(os.cpu_count())},
         ).stdout
         (work / "single").rename(work / f"single{i}")
-        alone.append(json.loads(text))
+        one = json.loads(text)
+        alone.append(one | {"start": time.monotonic() - began - one["seconds"]})
 
     for i in range(rounds // 2):
         measure_alone(i)
@@ -232,11 +150,10 @@ def pace(images: Path, work: Path, rounds: int, batch_size: int) -> dict[str, An
     seconds = sum(one["seconds"] for one in alone)
     cpu = sum(one["cpu_seconds"] for one in alone)
     document["single"] = {"seconds": round(seconds, 1), "cpu_seconds": round(cpu, 1), "runs": alone}
-    document["throughput_ratio"] = round(seconds / document["batch"]["seconds"], 3)
+    begin = min(one["start"] for one in alone)  # Python, torch, the model: once for all pictures
+    document["whole_ratio"] = round((seconds + begin) / document["batch"]["seconds"], 3)
     document["cpu_ratio"] = round(cpu / document["batch"]["cpu_seconds_all"], 3)
-    times = sorted(path.stat().st_mtime for path in (work / "out" / "_manifest").iterdir())
-    steady = (len(times) - 1) * SHARD / (times[-1] - times[0])  # without the start and the end
-    document["steady_ratio"] = round(steady * seconds / len(paths), 3)
+    document["steady_ratio"] = round(steady(work / "out") * seconds / len(paths), 3)
     expected = {}
     for i in range(rounds):
         for row in _read(work / f"single{i}"):
@@ -245,6 +162,12 @@ def pace(images: Path, work: Path, rounds: int, batch_size: int) -> dict[str, An
     document["equal"] = compare(expected, found)
     document["load_after"] = os.getloadavg()
     return document
+
+
+def steady(out: Path) -> float:
+    """Images a second between the first and the last shard: without the start and the end."""
+    times = sorted(path.stat().st_mtime for path in (out / "_manifest").iterdir())
+    return (len(times) - 1) * SHARD / (times[-1] - times[0])
 
 
 def _read(folder: Path) -> list[dict[str, Any]]:
@@ -357,15 +280,18 @@ SPOIL = {
 }
 
 
-def embeddings(images: Path, work: Path, number: int) -> dict[str, Any]:
+def embeddings(images: Path, work: Path, number: int, model: str | None = None) -> dict[str, Any]:
     """A second vocabulary from images and from kept embeddings; the results must be the same."""
     folder = some(images, number, work / "images")
     size = ["--shard-size", str(SHARD)]
+    if model is not None:
+        size += ["--model", model]
     keep = run_batch(
         str(folder), "-v", VOCABULARY, "-o", str(work / "first"), "--save-embeddings", *size
     )
     images_run = run_batch(str(folder), "-v", OTHER_VOCABULARY, "-o", str(work / "again"), *size)
     kept_run = run_batch(str(work / "first"), "-v", OTHER_VOCABULARY, "-o", str(work / "second"))
+    paces = {name: steady(work / name) for name in ("again", "second")}
     equal = [row | {"key": ""} for row in rows(work / "again")] == [
         row | {"key": ""} for row in rows(work / "second")
     ]
@@ -376,6 +302,7 @@ def embeddings(images: Path, work: Path, number: int) -> dict[str, Any]:
         "from_embeddings": kept_run,
         "equal": equal,
         "times_faster": round(images_run["seconds"] / kept_run["seconds"], 1),
+        "times_faster_without_start": round(paces["second"] / paces["again"], 1),
         "kilobytes_an_image": round(kept / number / 1000, 1),
     }
 
@@ -388,6 +315,8 @@ def cluster(images: Path, work: Path, number: int) -> dict[str, Any]:
     ray = str(Path(sys.executable).parent / "ray")
     node = ["--num-cpus=1", "--object-store-memory=300000000", "--disable-usage-stats", "--block"]
     address = "127.0.0.1:6399"
+    os.environ["RAY_AUTH_MODE"] = "token"  # as on any network that others reach; see docs/scale.md
+    subprocess.run([ray, "get-auth-token", "--generate"], check=True, capture_output=True)
     nodes = []
     try:
         for words_of_node in (["--head", "--port=6399", "--include-dashboard=false"],
@@ -500,6 +429,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4, help="slices of the single process's run")
     parser.add_argument("--batch-size", type=int, default=8, help="of the single process")
     parser.add_argument("--out", type=Path, help="of single")
+    parser.add_argument("--model", help="of embeddings; models.py writes one of published size")
     parser.add_argument("--work", type=Path, help="keep what is written, in this empty folder")
     given = parser.parse_args()
     if given.what == "single":
@@ -510,7 +440,8 @@ def main() -> None:
         if given.what == "pace":
             document = pace(given.images, work, given.rounds, given.batch_size)
         else:
-            document = globals()[given.what](given.images, work, given.number)
+            more = {"model": given.model} if given.what == "embeddings" else {}
+            document = globals()[given.what](given.images, work, given.number, **more)
     print(json.dumps(document, indent=1))
 
 

@@ -1,9 +1,14 @@
-"""The models that are measured: the shipped one, and the published sizes with random weights."""
+"""The models that are measured: the shipped one, and the published sizes with random weights.
+
+python benchmarks/models.py FOLDER    # writes the latter, 2 GB, for benchmarks of commands
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import cyclopts
 import torch
 from torch import nn
 from transformers import CLIPConfig, CLIPModel, Mask2FormerConfig, ResNetConfig
@@ -54,3 +59,19 @@ def _draw(clip: CLIPModel) -> None:
     for layer in (clip.vision_model.pre_layrnorm, clip.vision_model.post_layernorm):
         nn.init.ones_(layer.weight)
         nn.init.zeros_(layer.bias)
+
+
+def main(folder: Path, *, shortest_edge: int = 640) -> None:
+    """Write the full-size model with random weights.
+
+    Args:
+        folder: where.
+        shortest_edge: of the proposer's input in pixels.
+    """
+    segmenter = full_size(shortest_edge=shortest_edge)
+    segmenter.model.save_pretrained(folder)
+    load_tokenizer().save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    cyclopts.run(main)

@@ -174,12 +174,12 @@ class Subject:
         clock.time("panoptic", lambda: reference.panoptic(full(encoded), log_probs, stuff, 0.05))
 
 
-def compare(subject: Subject, rounds: int) -> dict[str, Any]:
+def compare(subjects: dict[Side, Subject], rounds: int) -> dict[str, Any]:
     """Both sides in turns: medians, ratios, and how far their results are apart."""
     clocks: dict[Side, Clock] = {}
     embeddings: dict[Side, Tensor] = {}
     for _ in range(rounds + 1):
-        for side in ("reference", "ours"):
+        for side, subject in subjects.items():
             clock = clocks.setdefault(side, Clock(subject.segmenter.device))
             embeddings[side] = subject.run(side, clock)
     torch.manual_seed(1)
@@ -264,6 +264,7 @@ def main(
     model: str = "full",
     device: str = "cpu",
     dtype: str = "float32",
+    reference_dtype: str = "float32",
     picture: Path = PICTURE,
     names: str = "ade20k-847",
     rounds: int = 5,
@@ -281,7 +282,8 @@ def main(
     Args:
         model: ``full`` (published sizes, random weights), or what `Segmenter` loads.
         device: cpu or cuda.
-        dtype: float32 or bfloat16; both sides use it.
+        dtype: float32 or bfloat16, of ours.
+        reference_dtype: of the published formulation, which is published in float32.
         picture: what is segmented; for ``full`` at 640 x 853.
         names: the vocabulary whose masks are decoded.
         rounds: measured runs of each side, after one to warm up.
@@ -305,9 +307,15 @@ def main(
     if profile:
         print(top_costs(subject))
         return
-    result = compare(subject, rounds)
+    plain_precision = choose_dtype(reference_dtype, where)
+    plain = subject
+    if plain_precision != precision:
+        plain = Subject(load(model, where, plain_precision), picture, names)
+    result = compare({"reference": plain, "ours": subject}, rounds)
+    del plain
     result["settings"] = {
-        "model": model, "device": device, "dtype": dtype, "names": len(subject.words),
+        "model": model, "device": device, "dtype": dtype,
+        "reference dtype": reference_dtype, "names": len(subject.words),
         "picture": [subject.image.height, subject.image.width], "threads": threads,
         "rounds": rounds, "torch": torch.__version__, "processor": platform.processor(),
         "gpu": torch.cuda.get_device_name() if where.type == "cuda" else None,
@@ -320,9 +328,9 @@ def main(
         result["memory"] = {}
         del subject
         context = multiprocessing.get_context("spawn")
-        for side in ("reference", "ours"):
+        for side, kept in (("reference", plain_precision), ("ours", precision)):
             queue = context.Queue()
-            arguments = (model, where, precision, picture, names, threads)
+            arguments = (model, where, kept, picture, names, threads)
             process = context.Process(target=peak_memory, args=(side, arguments, queue))
             process.start()
             result["memory"][side] = queue.get()

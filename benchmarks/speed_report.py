@@ -19,7 +19,8 @@ def _lines(result: dict[str, Any]) -> list[str]:
     where = settings["gpu"] or f"{settings['threads']} threads"
     lines = [
         f"{settings['model']}, {height} x {width}, {settings['names']} names, "
-        f"{settings['dtype']}, {settings['device']} ({where}), medians of {settings['rounds']} "
+        f"{settings['dtype']} (published formulation: {settings['reference dtype']}), "
+        f"{settings['device']} ({where}), medians of {settings['rounds']} "
         f"rounds in turns, torch {settings['torch']}. "
         f"Logits differ by {result['logit difference']:.1e} at most.",
         "",

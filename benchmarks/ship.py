@@ -1,8 +1,8 @@
 """Put a trained model into the package: half precision, with its card.
 
-    python benchmarks/ship.py --run runs/mini --sentences runs/sentences --clip runs/clip \
-        --teacher runs/teacher --held-out heldout/untuned --held-out heldout/tuned \
-        --unseen unseen/untuned --unseen unseen/tuned --name masqclip-mini
+    python benchmarks/ship.py --run mini --stage clip-things --stage clip --stage teacher \
+        --stage student --stage mini --held-out heldout/untuned --held-out heldout/tuned \
+        --unseen unseen/untuned --unseen unseen/tuned
 
 The card's figures are read from the folders that `masqclip evaluate --out` wrote, whose names are
 their titles, and from the run folders' own progress files; nothing in it is typed by hand.
@@ -30,9 +30,7 @@ SUMMARY = (
 def main(
     *,
     run: Path,
-    sentences: Path,
-    clip: Path,
-    teacher: Path,
+    stage: list[Path],
     held_out: list[Path],
     unseen: list[Path],
     name: str = "masqclip-mini",
@@ -41,9 +39,7 @@ def main(
 
     Args:
         run: the folder of the tuning run, with the whole model.
-        sentences: the folder of the first pretraining run.
-        clip: the folder of the second one.
-        teacher: the folder of the proposer's run.
+        stage: the folders of the runs that led to it, in their order.
         held_out: measurements on held-out scenes.
         unseen: measurements on scenes of the studio that no training saw.
         name: of the model.
@@ -51,20 +47,12 @@ def main(
     folder = Path(masqclip.__file__).parent / "models" / name
     MasQClipModel.from_pretrained(run, dtype=torch.float32).half().save_pretrained(folder)
     load_tokenizer(run).save_pretrained(folder)
-    stages = {
-        stage: json.loads((path / "progress.json").read_text())
-        for stage, path in (
-            ("pretrain", sentences),
-            ("pretrain names", clip),
-            ("teacher", teacher),
-            ("tune", run),
-        )
-    }
+    stages = {path.name: json.loads((path / "progress.json").read_text()) for path in stage}
     card = {
         "summary": SUMMARY,
         "stages": {
-            stage: {"steps": done["steps"], "minutes": round(done["seconds"] / 60, 1)}
-            for stage, done in stages.items()
+            name: {"steps": done["steps"], "minutes": round(done["seconds"] / 60, 1)}
+            for name, done in stages.items()
         },
         "held_out": _figures(held_out),
         "unseen_studio": _figures(unseen),

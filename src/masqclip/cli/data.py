@@ -65,6 +65,15 @@ KINDS = {
         "captions": "names",
         "name_stuff": False,
     },
+    "glimpses": {
+        "size": 48,
+        "min_things": 0,
+        "max_things": 2,
+        "min_scale": 0.4,
+        "max_scale": 0.9,
+        "max_stuff": 2,
+        "captions": "names",
+    },
 }
 
 
@@ -100,7 +109,7 @@ def stickers(
     images: Annotated[int, Parameter(alias="-n", metavar="N")],
     seed: int,
     sprites: Annotated[Path, Parameter(metavar="DIR")] = Path("sprites"),
-    kind: Literal["scenes", "windows", "portraits"] = "scenes",
+    kind: Literal["scenes", "windows", "portraits", "glimpses"] = "scenes",
     size: Annotated[int | None, Parameter(metavar="PIXELS")] = None,
     studios: Annotated[str, Parameter(metavar="NAMES", show_default=False)] = "",
     captions_only: Annotated[bool, Parameter(show_default=False)] = False,
@@ -115,9 +124,9 @@ def stickers(
         sprites: The sprite cache ("masqclip data sprites").
         kind: scenes: two to six things, for masks. windows: small pictures of one to three things,
             captioned by a sentence and by the names of all there is. portraits: one thing each,
-            captioned by its name.
-        size: The side of a scene in pixels; 128 for scenes, 64 for windows, 48 for portraits unless
-            given.
+            captioned by its name. glimpses: two things at most, the names of things and stuff.
+        size: The side of a scene in pixels; 128 for scenes, 64 for windows, 48 for portraits and
+            glimpses unless given.
         studios: Whose drawings to use, between commas; all but the unseen one unless given.
         captions_only: Write pictures and captions only.
         device: Where to draw.

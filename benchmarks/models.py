@@ -5,6 +5,7 @@ python benchmarks/models.py FOLDER    # writes the latter, 2 GB, for benchmarks 
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -50,15 +51,14 @@ def full_size(*, queries: int = 100, **settings: Any) -> Segmenter:
 def _draw(clip: CLIPModel) -> None:
     """Weights of a trained tower's size, fast: the same block of numbers, rolled on."""
     numbers = torch.randn(1 << 20)
-    for i, parameter in enumerate(clip.parameters()):
-        if parameter.ndim < 2:
-            continue  # biases and norms are as they start
+    for i, (name, parameter) in enumerate(clip.named_parameters()):
+        if parameter.ndim < 2:  # nothing has set these either; garbage may be NaN, or slow
+            parameter.fill_("norm" in name and name.endswith("weight"))
+            continue
         repeats = -(-parameter.numel() // numbers.numel())
         flat = numbers.roll(977 * i).repeat(repeats)[: parameter.numel()]
         parameter.copy_(flat.view_as(parameter)).mul_(parameter.shape[-1] ** -0.5)
-    for layer in (clip.vision_model.pre_layrnorm, clip.vision_model.post_layernorm):
-        nn.init.ones_(layer.weight)
-        nn.init.zeros_(layer.bias)
+    clip.logit_scale.fill_(math.log(100))
 
 
 def main(folder: Path, *, shortest_edge: int = 640) -> None:

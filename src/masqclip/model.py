@@ -81,6 +81,13 @@ class MasQClipOutput:
         )
 
 
+def _described(config: Any) -> dict[str, Any]:
+    """A part's configuration without where its files once lay, which is nobody's business."""
+    settings: dict[str, Any] = config.to_dict()
+    settings.pop("_name_or_path", None)
+    return settings
+
+
 class MasQClipModel(PreTrainedModel):
     """MasQCLIP: a CLIP, a proposer, and the query projections that join them."""
 
@@ -118,9 +125,9 @@ class MasQClipModel(PreTrainedModel):
         """
         learned = {"logit_scale": min(100.0, float(clip.logit_scale.detach().exp()))}
         config = MasQClipConfig(
-            clip_config=clip.config.to_dict(),
+            clip_config=_described(clip.config),
             proposer_type=proposer.config.model_type,
-            proposer_config=proposer.config.to_dict(),
+            proposer_config=_described(proposer.config),
             **(learned | settings),
         )
         with torch.device("meta"):

@@ -134,8 +134,20 @@ class Subject:
         return encoded, log_probs.repeat(copies, 1)[:queries].to(device)
 
     @torch.inference_mode()
-    def run(self, side: Side, clock: Clock) -> Tensor:
-        """One round of all stages; returns the mask embeddings' logits, to be compared."""
+    def embed(self, side: Side) -> Tensor:
+        """Mask embeddings of the borrowed masks, to be compared.
+
+        Random proposers differ by what rounding makes of them: their masks are noise about zero.
+        """
+        frame = reference.frame_picture(self.image.pixels, self.model.config)[0]
+        pixels, masks = frame[None].to(self.model.device), self.encoded.mask_logits[None]
+        if side == "reference":
+            return self.plain.embed(pixels, masks).float()
+        return self.model.embed_masks(self.model.encode_image(pixels), masks).float()
+
+    @torch.inference_mode()
+    def run(self, side: Side, clock: Clock) -> None:
+        """One round of all stages."""
         image = clock.time("read", lambda: read_image(self.file))
         ours, model = side == "ours", self.model
         frame, inside = reference.frame_picture(image.pixels, model.config)
@@ -144,17 +156,14 @@ class Subject:
         mask[:, : inside[0], : inside[1]] = True
         if ours:
             proposals = clock.time("proposer", lambda: model.propose(pixels, mask))
-            embeddings = clock.time(
+            clock.time(
                 "masked CLIP",
                 lambda: model.embed_masks(model.encode_image(pixels), proposals.mask_logits),
             )
         else:
             proposals = clock.time("proposer", lambda: self.plain.propose(pixels))
-            embeddings = clock.time(
-                "masked CLIP", lambda: self.plain.embed(pixels, proposals.mask_logits)
-            )
+            clock.time("masked CLIP", lambda: self.plain.embed(pixels, proposals.mask_logits))
         self._decode(side, clock)
-        return embeddings.float()
 
     def _decode(self, side: Side, clock: Clock) -> None:
         encoded, log_probs, stuff = self.encoded, self.log_probs, self.words.stuff_ids
@@ -181,7 +190,8 @@ def compare(subjects: dict[Side, Subject], rounds: int) -> dict[str, Any]:
     for _ in range(rounds + 1):
         for side, subject in subjects.items():
             clock = clocks.setdefault(side, Clock(subject.segmenter.device))
-            embeddings[side] = subject.run(side, clock)
+            subject.run(side, clock)
+            embeddings[side] = subject.embed(side)
     torch.manual_seed(1)
     texts = F.normalize(torch.randn(150, embeddings["ours"].shape[-1]), dim=-1)
     logits = {s: 100 * F.normalize(e.cpu(), dim=-1) @ texts.T for s, e in embeddings.items()}

@@ -92,7 +92,7 @@ def main(*, model: str = "full", rounds: int = 5, threads: int = 2) -> None:
 
     Args:
         model: ``full`` (published sizes, random weights), or what `Segmenter` loads.
-        rounds: measured runs of each engine, after one to warm up.
+        rounds: measured runs of each engine, after one that shows whether it runs.
         threads: of every engine.
     """
     torch.set_num_threads(threads)

@@ -1,6 +1,8 @@
 """The models that are measured: the shipped one, and the published sizes with random weights.
 
-python benchmarks/models.py FOLDER    # writes the latter, 2 GB, for benchmarks of commands
+    python benchmarks/models.py FOLDER
+
+writes the latter, 2 GB, for benchmarks of whole commands.
 """
 
 from __future__ import annotations

@@ -186,12 +186,11 @@ class Subject:
 def compare(subjects: dict[Side, Subject], rounds: int) -> dict[str, Any]:
     """Both sides in turns: medians, ratios, and how far their results are apart."""
     clocks: dict[Side, Clock] = {}
-    embeddings: dict[Side, Tensor] = {}
     for _ in range(rounds + 1):
         for side, subject in subjects.items():
             clock = clocks.setdefault(side, Clock(subject.segmenter.device))
             subject.run(side, clock)
-            embeddings[side] = subject.embed(side)
+    embeddings = {side: subject.embed(side) for side, subject in subjects.items()}
     torch.manual_seed(1)
     texts = F.normalize(torch.randn(150, embeddings["ours"].shape[-1]), dim=-1)
     logits = {s: 100 * F.normalize(e.cpu(), dim=-1) @ texts.T for s, e in embeddings.items()}

@@ -126,8 +126,9 @@ def test_reproduces_every_recorded_tensor(converted: tuple[str, Path]) -> None:
         ] == json.loads(settings["panoptic.segments_info"])
         (semantic,) = model.post_process_semantic_segmentation(outputs, [size], True)
         scores = semantic["segmentation_scores"][:, ::8]
-        # Of the whole path: the tolerance of its logits, not that of decoding alone.
-        assert (scores - recorded["semantic_scores"]).abs().max() <= 2e-4
+        # Sums over all proposals, up to 9: float32 rounds those by 1e-6 of their size.
+        expected = recorded["semantic_scores"]
+        assert ((scores - expected).abs() <= 1e-5 + 2e-6 * expected.abs()).all()
 
 
 def test_the_folder_segments(converted: tuple[str, Path]) -> None:

@@ -292,15 +292,13 @@ def embeddings(images: Path, work: Path, number: int, model: str | None = None) 
     images_run = run_batch(str(folder), "-v", OTHER_VOCABULARY, "-o", str(work / "again"), *size)
     kept_run = run_batch(str(work / "first"), "-v", OTHER_VOCABULARY, "-o", str(work / "second"))
     paces = {name: steady(work / name) for name in ("again", "second")}
-    equal = [row | {"key": ""} for row in rows(work / "again")] == [
-        row | {"key": ""} for row in rows(work / "second")
-    ]
+    results = [{Path(r["key"]).name: r for r in rows(work / n)} for n in ("again", "second")]
     kept = sum(path.stat().st_size for path in (work / "first" / "embeddings").iterdir())
     return {
         "saving": keep,
         "from_images": images_run,
         "from_embeddings": kept_run,
-        "equal": equal,
+        "equal": compare(*results),
         "times_faster": round(images_run["seconds"] / kept_run["seconds"], 1),
         "times_faster_without_start": round(paces["second"] / paces["again"], 1),
         "kilobytes_an_image": round(kept / number / 1000, 1),

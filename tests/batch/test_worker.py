@@ -120,13 +120,19 @@ def test_names_from_kept_embeddings_are_those_from_the_pictures(
     run(*job(tmp_path / "first", photos, save_embeddings=True))
     other = Vocabulary.parse("car, snake, stuff: sand")
     for task in ("panoptic", "instance", "semantic"):
-        again = run(*job(tmp_path / f"a-{task}", photos, vocabulary=other, task=task))
-        folder, settings = job(
-            tmp_path / f"b-{task}", tmp_path / "first", vocabulary=other, task=task
-        )
+        asked = {"vocabulary": other, "task": task}
+        folder, settings = job(tmp_path / f"a-{task}", tmp_path / "first", **asked)
         assert settings.kind == "embeddings"
         assert folder.read()[2] == NUMBER
-        assert run(folder, settings) == again
+        found = run(folder, settings)
+        again = run(*job(tmp_path / f"b-{task}", photos, **asked, save_embeddings=True))
+        assert found == again
+        # Where embeddings are not kept, fewer masks go through CLIP together, and some processors
+        # add up in another order then.
+        for a, b in zip(found, run(*job(tmp_path / f"c-{task}", photos, **asked)), strict=True):
+            assert [s["name"] for s in a["segments"]] == [s["name"] for s in b["segments"]]
+            scores = [[s["score"] for s in row["segments"]] for row in (a, b)]
+            assert scores[0] == pytest.approx(scores[1], abs=1e-5)
 
 
 def test_parts_are_bounded_and_the_last_one_says_so(

@@ -8,7 +8,8 @@ from torch import nn
 from transformers import Mask2FormerConfig, ResNetConfig
 from transformers.models.mask2former import modeling_mask2former
 
-from masqclip.proposals.deformable import deformable_attention, gathered_attention
+from masqclip.proposals import pixel_decoder
+from masqclip.proposals.deformable import LevelwiseAttention
 from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.proposals.mask2former_inference import FoldedConvLayer, FoldedShortCut
 
@@ -61,20 +62,51 @@ def test_the_lean_pass_equals_transformers(
     )
 
 
+@torch.no_grad()
 def test_gathered_samples_equal_sampled_ones() -> None:
     torch.manual_seed(0)
-    shapes, batch, heads, channels, points = [(2, 3), (4, 6), (8, 12)], 2, 4, 8, 4
-    size = sum(h * w for h, w in shapes)
-    value = torch.randn(batch, size, heads, channels)
-    # Far beyond 0..1 too, and exactly on the borders, where samples are zero or cut.
-    locations = torch.rand(batch, size, heads, 3, points, 2) * 3 - 1
-    locations[:, :3] = torch.tensor([0.0, 1.0, 0.5])[:, None, None, None, None]
-    weights = torch.rand(batch, size, heads, 3, points)
-    torch.testing.assert_close(
-        gathered_attention(value, shapes, locations, weights),
-        deformable_attention(value, shapes, locations, weights),
-        atol=1e-5, rtol=1e-5,
-    )  # fmt: skip
+    shapes = [(2, 3), (4, 6), (8, 12)]
+    attention = LevelwiseAttention(embed_dim=32, num_heads=4, n_levels=3, n_points=4)
+    # Far beyond the picture too, and exactly on pixels and borders, where samples are cut or zero.
+    attention.sampling_offsets.weight.normal_(std=0.5)
+    attention.sampling_offsets.weight[::3] = 0
+    attention.sampling_offsets.bias.copy_(torch.randint(-4, 5, (96,)) / 2)
+    attention.attention_weights.weight.normal_(std=3.0)
+    states = torch.randn(2, sum(h * w for h, w in shapes), 32)
+    expected, _ = attention(states, encoder_hidden_states=states, spatial_shapes_list=shapes)
+    samples = pixel_decoder.Samples(shapes, attention, batch=2)
+    samples.fill(torch.randn_like(states))  # what was there before leaves no trace
+    table = samples.fill(attention.value_proj(states))
+    for picture in (0, 1):
+        for band in (slice(0, 50), slice(50, None)):
+            found = samples.attend(attention, states[picture, band], table, picture, band)
+            found = attention.output_proj(found)
+            torch.testing.assert_close(found, expected[picture, band], atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_bands_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    proposer = Mask2FormerProposer(config()).eval()
+    unsettle(proposer)
+    pixels = torch.randn(2, 3, 64, 96)
+    whole = proposer(pixels).mask_logits
+    monkeypatch.setattr(pixel_decoder, "BAND", 7)
+    torch.testing.assert_close(proposer(pixels).mask_logits, whole, atol=1e-5, rtol=1e-5)
+
+
+def test_gradients_flow_in_evaluation_too() -> None:
+    """The bands are for inference; with gradients the encoder layers are transformers' own."""
+    torch.manual_seed(0)
+    proposer = Mask2FormerProposer(config()).eval()
+    unsettle(proposer)
+    pixels = torch.randn(1, 3, 64, 96)
+    found = proposer(pixels).mask_logits
+    found.square().mean().backward()
+    offsets = proposer.segmenter.model.pixel_level_module.decoder.encoder.layers[0].self_attn
+    assert offsets.sampling_offsets.weight.grad.abs().sum() > 0
+    with torch.no_grad():
+        torch.testing.assert_close(proposer(pixels).mask_logits, found, atol=1e-4, rtol=1e-4)
 
 
 def test_batch_norm_learns_in_training_and_is_folded_after() -> None:
@@ -102,7 +134,10 @@ def test_bfloat16_keeps_positions_exact() -> None:
     states = torch.randn(1, sum(h * w for h, w in shapes), 32)
     exact, _ = layer(states, encoder_hidden_states=states, spatial_shapes_list=shapes)
     layer.bfloat16()
-    rounded, _ = layer(
-        states.bfloat16(), encoder_hidden_states=states.bfloat16(), spatial_shapes_list=shapes
-    )
-    assert (rounded.float() - exact).abs().max() < 0.03 * exact.abs().max()
+    states = states.bfloat16()
+    rounded, _ = layer(states, encoder_hidden_states=states, spatial_shapes_list=shapes)
+    samples = pixel_decoder.Samples(shapes, layer, batch=1)
+    table = samples.fill(layer.value_proj(states))
+    gathered = samples.attend(layer, states[0], table, 0, slice(None)).bfloat16()
+    for found in (rounded, layer.output_proj(gathered)):
+        assert (found.float() - exact).abs().max() < 0.03 * exact.abs().max()

@@ -1,7 +1,7 @@
 """Encoded pictures as a table: what flows from the image side to the words, and can be kept.
 
 The numbers are kept as float32, as the model gave them, without loss: names read from a kept table
-are those read from the pictures, to the last bit. A table holds no pixels.
+are those of the job that kept it, to the last bit. A table holds no pixels.
 """
 
 from __future__ import annotations
@@ -90,5 +90,6 @@ def _flat(values: torch.Tensor) -> np.ndarray:
 def _tensor(table: pa.Table, name: str, index: int, device: torch.device) -> torch.Tensor:
     import torch
 
-    values = table[name][index].values.to_numpy(zero_copy_only=True)
-    return torch.from_numpy(values.copy()).to(device)  # a table's own memory is read-only
+    # Copied, and to torch's own memory: where numbers start decides in which order some processors
+    # add them up, and a rerun is to give the same bytes.
+    return torch.tensor(table[name][index].values.to_numpy(zero_copy_only=True), device=device)

@@ -1,6 +1,6 @@
 """Running a job: Ray Data streams the missing shards through the stages of `worker`.
 
-    read (tasks) -> encode (actors) -> name (actors) -> commit (an actor, whole shards)
+    read (tasks) -> encode, name (actors) -> commit (an actor, whole shards)
 
 Every stage has a pool of its own; Ray Data holds a stage back while the next one is behind, and
 starts again what dies. Only rows of a few bytes come back to the driver, and it works in rounds,
@@ -16,11 +16,11 @@ import socket
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from masqclip.batch.shards import JobFolder, JobSettings, Status
-from masqclip.batch.worker import PART, Encoder, Namer, read_shard
+from masqclip.batch.worker import PART, Encoder, EncoderAndNamer, Namer, read_shard
 from masqclip.errors import MasqclipError, require
 
 SHARDS_PER_ROUND = 4096
@@ -89,17 +89,20 @@ def run_job(
 class Pools:
     """The sizes of the stages' pools, and what Ray keeps for each of their members.
 
-    A processor's core is shared by the stages of one worker, of which encoding takes most; a GPU
-    by an encoder and a namer.
+    A GPU is shared by an encoder and a namer, so that it need not wait for words. On processors
+    there is nothing to wait for, and one process does both with one model.
+
+    Attributes:
+        name: None = the encoders name as well.
     """
 
     workers: int
     device: str | None
     threads: int
     readers: int
-    read: dict[str, Any] = field(default_factory=dict)
-    encode: dict[str, Any] = field(default_factory=dict)
-    name: dict[str, Any] = field(default_factory=dict)
+    read: dict[str, Any]
+    encode: dict[str, Any]
+    name: dict[str, Any] | None = None
 
     @classmethod
     def fit(cls, machines: Machines, cpus: int, gpus: int, most: int) -> Pools:
@@ -124,8 +127,7 @@ class Pools:
             threads=max(1, cpus // workers),
             readers=workers,
             read={"num_cpus": 0.1 * share},
-            encode={"num_cpus": 0.8 * share},
-            name={"num_cpus": 0.1 * share},
+            encode={"num_cpus": 0.9 * share},
         )
 
 
@@ -253,17 +255,17 @@ def _stages(folder: JobFolder, settings: JobSettings, shards: list[int], pools: 
         "fn_constructor_args": (folder, settings, pools.device, pools.threads),
         **one_part,
     }
-    # Naming takes a tenth of the time of encoding: a namer keeps up with two encoders at least.
-    name, namers = pools.name, -(-pools.workers // 2)
+    workers = ray.data.ActorPoolStrategy(size=pools.workers)
     if settings.kind == "embeddings":
-        name, namers = pools.encode, pools.workers  # there is nothing else to do
-    else:
-        fixed = ray.data.ActorPoolStrategy(size=pools.workers)
-        dataset = dataset.map_batches(Encoder, compute=fixed, **actors, **pools.encode)
-    if settings.vocabulary is not None:
-        growing = ray.data.ActorPoolStrategy(min_size=1, max_size=namers)
-        dataset = dataset.map_batches(Namer, compute=growing, **actors, **name)
-    return dataset
+        return dataset.map_batches(Namer, compute=workers, **actors, **pools.encode)
+    if settings.vocabulary is None:
+        return dataset.map_batches(Encoder, compute=workers, **actors, **pools.encode)
+    if pools.name is None:
+        return dataset.map_batches(EncoderAndNamer, compute=workers, **actors, **pools.encode)
+    # Naming takes a tenth of the time of encoding: a namer keeps up with two encoders at least.
+    namers = ray.data.ActorPoolStrategy(min_size=1, max_size=-(-pools.workers // 2))
+    dataset = dataset.map_batches(Encoder, compute=workers, **actors, **pools.encode)
+    return dataset.map_batches(Namer, compute=namers, **actors, **pools.name)
 
 
 def _rows(dataset: Any) -> Iterator[dict[str, Any]]:

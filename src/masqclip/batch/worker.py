@@ -195,17 +195,18 @@ class Encoder:
     ) -> None:
         from masqclip.segmenter import least_object_score
 
-        self.folder, self.settings = folder, settings
+        self.folder, self.settings, self.threads = folder, settings, threads
         # Embeddings are kept for any question, and so of every proposal.
         everything = settings.save_embeddings
         self._least = 0.0 if everything else least_object_score(settings.task, settings.min_score)
-        self.segmenter = load_segmenter(settings, device, threads)
+        self.segmenter = load_segmenter(settings, device)
 
     def __call__(self, row: pa.Table) -> pa.Table:
         """Encode one part, and keep it if that is asked for."""
         part = Part.from_row(row)
         if part.table is None:
             return row
+        use_threads(self.threads)
         return attempt(
             self.folder, "encode", part.shard, part.part, lambda: self._encode(part)
         ).to_row()
@@ -288,14 +289,21 @@ def _loaded(table: pa.Table, index: int) -> LoadedImage:
 class Namer:
     """Stage 3: embeddings in, named masks written. An actor; it sees no pixel but to draw on.
 
-    Args as those of `Encoder`.
+    Args as those of `Encoder`, and:
+        segmenter: the job's model, where this process has it already.
     """
 
     def __init__(
-        self, folder: JobFolder, settings: JobSettings, device: str | None, threads: int
+        self,
+        folder: JobFolder,
+        settings: JobSettings,
+        device: str | None,
+        threads: int,
+        segmenter: Any = None,
     ) -> None:
-        self.folder, self.settings = folder, settings
-        self.segmenter = load_segmenter(settings, device, threads)
+        self.folder, self.settings, self.threads = folder, settings, threads
+        self.segmenter = segmenter or load_segmenter(settings, device)
+        use_threads(threads)
         # A name that the model cannot read is found before the first picture, not in every shard.
         self.segmenter.text.embed_vocabulary(settings.vocabulary)
 
@@ -304,6 +312,7 @@ class Namer:
         part = Part.from_row(row)
         if part.table is None:
             return row
+        use_threads(self.threads)
         return attempt(
             self.folder, "name", part.shard, part.part, lambda: self._name(part)
         ).to_row()
@@ -339,15 +348,40 @@ class Namer:
         self.folder.store.write(name, png_bytes(result.plot()))
 
 
-def load_segmenter(settings: JobSettings, device: str | None, threads: int) -> Any:
-    """The job's model, in this process."""
-    import torch
+class EncoderAndNamer:
+    """Stages 2 and 3 in one process, with one model: where both would share a core anyway.
 
+    Args as those of `Encoder`.
+    """
+
+    def __init__(
+        self, folder: JobFolder, settings: JobSettings, device: str | None, threads: int
+    ) -> None:
+        self._encode = Encoder(folder, settings, device, threads)
+        self._name = Namer(folder, settings, device, threads, self._encode.segmenter)
+
+    def __call__(self, row: pa.Table) -> pa.Table:
+        """Encode one part, and name its masks."""
+        return self._name(self._encode(row))
+
+
+def load_segmenter(settings: JobSettings, device: str | None) -> Any:
+    """The job's model, in this process."""
     from masqclip.devices import choose_device, choose_dtype
     from masqclip.segmenter import Segmenter
 
-    torch.set_num_threads(threads)
     chosen = choose_device(device)
     return Segmenter.from_pretrained(
         settings.model, device=chosen, dtype=choose_dtype(settings.dtype, chosen)
     )
+
+
+def use_threads(number: int) -> None:
+    """Let PyTorch use so many threads of the processor, from the thread that calls this.
+
+    An actor's calls may come in other threads than the one that made it, and there the first
+    matrix product would be computed in another order of additions than the next.
+    """
+    import torch
+
+    torch.set_num_threads(number)

@@ -22,6 +22,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers.activations import QuickGELUActivation
 
 QueryStart = Literal["clip", "random"]
 
@@ -149,7 +150,10 @@ def patch_visibility(
         [B,Q,P] bool, patches row by row.
     """
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
-    resized = F.interpolate(mask_logits.float(), size=size, mode="bilinear", align_corners=False)
+    mask_logits = mask_logits.float()
+    if mask_logits.device.type == "cpu":  # where masks innermost are resized several times faster
+        mask_logits = mask_logits.contiguous(memory_format=torch.channels_last)
+    resized = F.interpolate(mask_logits, size=size, mode="bilinear", align_corners=False)
     return F.max_pool2d(resized, patch_size).flatten(2) > 0
 
 
@@ -161,4 +165,12 @@ def _split_heads(x: Tensor, heads: int) -> Tensor:
 def _finish_block(layer: Any, hidden: Tensor, mixed: Tensor) -> Tensor:
     """What follows attention in a CLIP block: output projection, residual, MLP, residual."""
     hidden = hidden + layer.self_attn.out_proj(mixed.transpose(1, 2).flatten(2))
-    return hidden + layer.mlp(layer.layer_norm2(hidden))
+    return hidden + _mlp(layer.mlp, layer.layer_norm2(hidden))
+
+
+def _mlp(mlp: Any, x: Tensor) -> Tensor:
+    """CLIP's MLP; without gradients its quick GELU, x * sigmoid(1.702 x), needs no memory."""
+    if torch.is_grad_enabled() or not isinstance(mlp.activation_fn, QuickGELUActivation):
+        return mlp(x)
+    widened = mlp.fc1(x).mul_(1.702)
+    return mlp.fc2(F.silu(widened, inplace=True).div_(1.702))

@@ -49,53 +49,6 @@ def deformable_attention(
     return output.view(batch, heads * channels, positions).transpose(1, 2)
 
 
-def gathered_attention(
-    value: Tensor, shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor
-) -> Tensor:
-    """`deformable_attention` for a processor, without gradients: several times faster.
-
-    A sample is a weighted sum of four pixels, so an output is one of 4 x L x P rows of the values:
-    what processors do fastest in this library is called an embedding bag. The levels are framed
-    with zeros, where samples outside end up.
-    """
-    batch, positions, heads = weights.shape[:3]
-    framed, starts, rows = [], [], 0
-    per_level = value.flatten(2).split([height * width for height, width in shapes], dim=1)
-    for (height, width), level in zip(shapes, per_level, strict=True):
-        # One column of zeros ends a row and begins the next.
-        grid = F.pad(level.unflatten(1, (height, width)), (0, 0, 1, 0, 1, 1))
-        framed.append(grid.flatten(1, 2))
-        starts.append(rows)
-        rows += (height + 2) * (width + 1)
-    tail = shapes[-1][1] + 3  # touched with weight zero, beside the last corner
-    rows += tail
-    table = torch.cat([*framed, value.new_zeros(batch, tail, heads * value.shape[-1])], dim=1)
-
-    size = locations.new_tensor([[width, height] for height, width in shapes])[:, None]
-    corner = (locations * size - 0.5).clamp_(min=-1).minimum(size)
-    low = corner.floor()
-    right, below = (corner - low).unbind(-1)
-    column, row = low.int().unbind(-1)
-    step = torch.tensor([width + 1 for _, width in shapes], dtype=torch.int32)[:, None]
-    first = torch.tensor(starts, dtype=torch.int32)[:, None] + step + 1
-    index = (row * step + (column + first)) * heads
-    index += torch.arange(heads, dtype=torch.int32)[:, None, None]
-    index += (torch.arange(batch, dtype=torch.int32) * (rows * heads)).view(-1, 1, 1, 1, 1)
-    index = torch.stack([index, index + heads, index + step * heads, index + (step + 1) * heads])
-    lower = weights * below
-    upper = weights - lower
-    lower_right, upper_right = lower * right, upper * right
-    shares = torch.stack([upper - upper_right, upper_right, lower - lower_right, lower_right])
-    bags = batch * positions * heads
-    output = F.embedding_bag(
-        index.view(4, bags, -1).permute(1, 0, 2).reshape(bags, -1),
-        table.view(-1, value.shape[-1]),
-        per_sample_weights=shares.view(4, bags, -1).permute(1, 0, 2).reshape(bags, -1),
-        mode="sum",
-    )
-    return output.view(batch, positions, -1)
-
-
 class LevelwiseAttention(
     modeling_mask2former.Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention
 ):
@@ -129,17 +82,15 @@ class LevelwiseAttention(
         # Positions need float32 in any model: in bfloat16 two neighbours are one.
         offsets, value, sampled = offsets.float(), value.float(), weights.float()
         sizes_xy = offsets.new_tensor([[width, height] for height, width in spatial_shapes_list])
-        centres = _pixel_centres(spatial_shapes_list, offsets.device)
+        centres = pixel_centres(spatial_shapes_list, offsets.device)
         locations = centres[:, None, None, None] + offsets / sizes_xy[:, None]
-        on_processor = value.device.type == "cpu" and not torch.is_grad_enabled()
-        attend = gathered_attention if on_processor else deformable_attention
-        output = attend(
+        output = deformable_attention(
             value.unflatten(-1, (self.n_heads, -1)), spatial_shapes_list, locations, sampled
         )
         return self.output_proj(output.to(hidden_states.dtype)), weights
 
 
-def _pixel_centres(shapes: list[tuple[int, int]], device: torch.device) -> Tensor:
+def pixel_centres(shapes: list[tuple[int, int]], device: torch.device) -> Tensor:
     """[S, 2]: (x, y) in 0..1 of every position of every level, float32."""
     levels = []
     for height, width in shapes:

@@ -3,6 +3,7 @@
 - Masked attention needs, after every layer, only where a mask is positive *at the size of the next
   level*. Resizing is linear, so the mask features are resized once a level and the masks are
   predicted there. transformers predicts all of them at stride 4, ten times, and then shrinks them.
+- Mask features at stride 4 are never projected: the masks' few embeddings are, the other way.
 - Batch norm is folded into the convolution before it; images run channels-last on a processor.
 - Attention is fused; nobody reads its weights.
 - The position encodings depend on sizes alone and are kept.
@@ -21,6 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.models.resnet import modeling_resnet
 
+from masqclip.proposals.pixel_decoder import decode_pixels
+
 
 def propose(segmenter: Any, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
     """Run a Mask2Former once.
@@ -33,20 +36,29 @@ def propose(segmenter: Any, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
         Mask logits [B, Q, h, w] and class logits [B, Q, K + 1].
     """
     model = segmenter.model
+    pixels, module = model.pixel_level_module, model.transformer_module
     if pixel_values.device.type == "cpu":
         pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
-    features = model.pixel_level_module.encoder(pixel_values).feature_maps
-    decoded = model.pixel_level_module.decoder(features)
-    states = _decode(model.transformer_module, decoded.multi_scale_features, decoded.mask_features)
-    embedder = model.transformer_module.decoder.mask_predictor.mask_embedder
-    masks = torch.einsum("bqc,bchw->bqhw", embedder(states), decoded.mask_features)
-    return masks, segmenter.class_predictor(states)
+    levels, finest = decode_pixels(pixels.decoder, pixels.encoder(pixel_values).feature_maps)
+    projection = pixels.decoder.mask_projection
+    states = _decode(module, levels, finest, projection)
+    embedded = module.decoder.mask_predictor.mask_embedder(states)
+    # Of a mask's product with projected features, the projection is taken to the mask's side.
+    masks = (embedded @ projection.weight.flatten(1)) @ finest.flatten(2)
+    masks += (embedded @ projection.bias).unsqueeze(-1)
+    return masks.unflatten(2, finest.shape[-2:]), segmenter.class_predictor(states)
 
 
-def _decode(module: Any, levels: tuple[Tensor, ...], mask_features: Tensor) -> Tensor:
-    """The masked-attention decoder: the queries' final states, normalised, [B, Q, C]."""
+def _decode(module: Any, levels: list[Tensor], finest: Tensor, projection: nn.Module) -> Tensor:
+    """The masked-attention decoder: the queries' final states, normalised, [B, Q, C].
+
+    Args:
+        module: of transformers, the queries and their decoder.
+        levels: what the queries attend to, in turns.
+        finest: at stride 4, and the `projection` that makes mask features of it.
+    """
     decoder = module.decoder
-    batch = mask_features.shape[0]
+    batch = finest.shape[0]
     content, keyed, reduced = [], [], []
     for i, level in enumerate(levels):
         position = module.position_embedder(level.shape, level.device, level.dtype, None)
@@ -54,8 +66,8 @@ def _decode(module: Any, levels: tuple[Tensor, ...], mask_features: Tensor) -> T
         content.append(value.flatten(2).transpose(1, 2))  # [B, S, C]
         keyed.append((value + position).flatten(2).transpose(1, 2))
         size = level.shape[-2:]
-        smaller = F.interpolate(mask_features, size=size, mode="bilinear", align_corners=False)
-        reduced.append(smaller.flatten(2))  # [B, C, S]
+        smaller = F.interpolate(finest, size=size, mode="bilinear", align_corners=False)
+        reduced.append(projection(smaller).flatten(2))  # [B, C, S]
     positions = module.queries_embedder.weight
     hidden = module.queries_features.weight.expand(batch, -1, -1)
     for number, layer in enumerate(decoder.layers):
@@ -110,10 +122,7 @@ class FoldedConvLayer(modeling_resnet.ResNetConvLayer):
         """As in transformers, [B, C, H, W]."""
         if self.training or torch.is_grad_enabled():
             return super().forward(hidden_states)
-        folded = _fold(self.convolution, self.normalization, hidden_states)
-        if isinstance(self.activation, nn.ReLU):
-            return folded.relu_()
-        return self.activation(folded)
+        return self.activation(_fold(self.convolution, self.normalization, hidden_states))
 
 
 class FoldedShortCut(modeling_resnet.ResNetShortCut):
@@ -142,8 +151,13 @@ def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
 
 
 def fold_batch_norms(model: nn.Module) -> None:
-    """Give every ResNet layer in `model` the folded forward, in place; parameters stay."""
+    """Give every ResNet layer in `model` the folded forward, in place; parameters stay.
+
+    A block's last activation is written over its sum, which nothing else reads.
+    """
     for module in model.modules():
+        if isinstance(getattr(module, "activation", None), nn.ReLU):
+            module.activation.inplace = True
         if type(module) is modeling_resnet.ResNetConvLayer:
             module.__class__ = FoldedConvLayer
         elif type(module) is modeling_resnet.ResNetShortCut:

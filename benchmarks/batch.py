@@ -43,7 +43,9 @@ def command(*words: str) -> list[str]:
 def run_batch(*words: str, watch: bool = True) -> dict[str, Any]:
     """One `masqclip batch`, timed and watched."""
     start = time.monotonic()
-    process = subprocess.Popen(command("batch", *words, "-q"), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command("batch", *words, "-q"), stdout=sys.stderr, stderr=subprocess.PIPE, text=True
+    )
     watched = Processes(process.pid) if watch else None
     _, errors = process.communicate()
     seconds = time.monotonic() - start
@@ -209,7 +211,8 @@ def kill(images: Path, work: Path, number: int) -> dict[str, Any]:
     words = [str(folder), "-v", VOCABULARY, "--shard-size", str(SHARD)]
     document: dict[str, Any] = {"undisturbed": calm(folder, work, words)}
     out = work / "killed"
-    process = subprocess.Popen(command("batch", *words, "-o", str(out), "-q"))
+    # Ray tells of the worker's death on standard output, where the document is to stand alone.
+    process = subprocess.Popen(command("batch", *words, "-o", str(out), "-q"), stdout=sys.stderr)
     watched = Processes(process.pid)
     while len(list((out / "_manifest").glob("*"))) < 1 if out.exists() else True:
         time.sleep(0.2)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from masqclip.data.images import read_image
@@ -25,7 +26,7 @@ REPEATS = 3
 def measure_costs(
     segmenter: Segmenter, subject: Any, batches: Sequence[int], *, all_: bool
 ) -> list[dict[str, Any]]:
-    """Ours only: seconds and peak bytes along four axes.
+    """Ours only: seconds and peak bytes against size, proposals, names and batch.
 
     Args:
         segmenter: the model under test.
@@ -50,9 +51,7 @@ def measure_costs(
         masks = torch.randn(1, 200, 48, 48, device=model.device)
         counts = [20, 50, 100, 200]
         runs = [lambda n=n: model.embed_masks(tokens, masks[:, :n]) for n in counts]
-        with_image = [
-            lambda n=n: model.embed_masks(model.encode_image(frame), masks[:, :n]) for n in counts
-        ]
+        with_image = [lambda n=n: model.encode_and_embed(frame, masks[:, :n]) for n in counts]
         costs.append(_cost("proposals (mask path alone)", counts, runs))
         costs.append(_cost("proposals (image and mask path)", counts, with_image))
 
@@ -62,6 +61,8 @@ def measure_costs(
             for probs in (_names(subject.log_probs, number) for number in numbers)
         ]
         costs.append(_cost("names (semantic arg-max)", numbers, runs))
+        runs = [_naming(subject, number) for number in numbers]
+        costs.append(_cost("names (whole picture, semantic)", numbers, runs))
     runs = [_encoding(model, [image] * size) for size in batches]
     costs.append(_cost("batch (encode)", batches, runs))
     return costs
@@ -75,6 +76,21 @@ def _encoding(model: Any, images: list[Any], shortest_edge: int | None = None) -
             return encode_pictures(model, images)
         finally:
             model.config.shortest_edge = kept
+
+    return run
+
+
+def _naming(subject: Any, number: int) -> Callable[[], Any]:
+    """A picture from pixels to its class map, with so many names whose words are known."""
+    model, encoded = subject.model, subject.encoded
+    log_probs = _names(subject.log_probs, number)
+    width = model.clip.config.projection_dim
+    words = F.normalize(torch.randn(number + 1, width, device=model.device), dim=-1)
+
+    def run() -> Any:
+        seen = encode_pictures(model, [subject.image])[0]
+        model.classify(seen.mask_embeddings[None], words, number)
+        return decode_semantic(encoded.masks, log_probs)
 
     return run
 
@@ -101,7 +117,11 @@ def _cost(against: str, x: Sequence[float], runs: Sequence[Callable[[], Any]]) -
             peaks[i] = max(peaks[i], peak() - before)
     medians = [statistics.median(values) for values in seconds]
     slope, start = np.polyfit(np.asarray(x, float), medians, 1)
-    fit = f"{1000 * start:.1f} ms + {1000 * slope:.4g} ms x {against.split(',')[0].split(' (')[0]}"
+    off = np.abs(start + slope * np.asarray(x) - medians) / medians
+    fit = (
+        f"{1000 * start:.1f} ms + {1000 * slope:.4g} ms x {against.split(',')[0].split(' (')[0]}, "
+        f"at most {100 * off.max():.0f} % off"
+    )
     return {"against": against, "x": list(x), "seconds": medians, "bytes": peaks, "fit": fit}
 
 

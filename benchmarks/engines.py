@@ -40,7 +40,7 @@ class Tower(nn.Module):
 
     def forward(self, pixels: Tensor, mask_logits: Tensor) -> Tensor:
         """[1,Q,E] embeddings of masks over a frame of pixels in 0..255."""
-        return self.model.embed_masks(self.model.encode_image(pixels), mask_logits).float()
+        return self.model.encode_and_embed(pixels, mask_logits)[1].float()
 
 
 class Proposer(nn.Module):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 TICKS = os.sysconf("SC_CLK_TCK")
+STAGES = ("Encoder", "Namer", "read_shard", "Committer")  # in the titles of Ray's processes
 
 
 class Processes:
@@ -47,7 +48,7 @@ class Processes:
             line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
         except OSError:
             return "gone"
-        for stage in ("Encoder", "Namer", "read_shard", "Committer"):
+        for stage in STAGES:
             if stage in line:
                 return stage
         return "ray"
@@ -75,16 +76,23 @@ class Processes:
             self.memory["all"].append((now, sum(sums.values())))
 
     def stop(self) -> dict[str, Any]:
-        """Processor seconds and megabytes by stage; memory of the quarters of the run."""
+        """Processor seconds and megabytes by stage; memory of the quarters of the run.
+
+        The run ends with the last moment at which a stage had a process: what follows is Ray
+        taking down its own.
+        """
         self._stop.set()
         self._thread.join()
+        stages = [series for title, series in self.memory.items() if title in STAGES]
+        end = max((series[-1][0] for series in stages), default=float("inf"))
+        memory = {k: [(at, m) for at, m in v if at <= end] for k, v in self.memory.items()}
         seconds: dict[str, float] = defaultdict(float)
         for title, spent in self.cpu.values():
             seconds[title] += spent
         return {
             "cpu_seconds": {k: round(v, 1) for k, v in seconds.items()},
             "cpu_seconds_all": round(sum(seconds.values()), 1),
-            "megabytes_by_quarter": {k: _quarters(v) for k, v in self.memory.items()},
+            "megabytes_by_quarter": {k: _quarters(v) for k, v in memory.items()},
         }
 
 

@@ -143,7 +143,7 @@ class Subject:
         pixels, masks = frame[None].to(self.model.device), self.encoded.mask_logits[None]
         if side == "reference":
             return self.plain.embed(pixels, masks).float()
-        return self.model.embed_masks(self.model.encode_image(pixels), masks).float()
+        return self.model.encode_and_embed(pixels, masks)[1].float()
 
     @torch.inference_mode()
     def run(self, side: Side, clock: Clock) -> None:
@@ -158,7 +158,7 @@ class Subject:
             proposals = clock.time("proposer", lambda: model.propose(pixels, mask))
             clock.time(
                 "masked CLIP",
-                lambda: model.embed_masks(model.encode_image(pixels), proposals.mask_logits),
+                lambda: model.encode_and_embed(pixels, proposals.mask_logits),
             )
         else:
             proposals = clock.time("proposer", lambda: self.plain.propose(pixels))
@@ -224,7 +224,7 @@ def count_flops(subject: Subject) -> dict[str, float]:
         proposals = model.propose(pixels, mask)
     counts["proposer"] = float(counter.get_total_flops())
     with FlopCounterMode(display=False) as counter:
-        model.embed_masks(model.encode_image(pixels), proposals.mask_logits)
+        model.encode_and_embed(pixels, proposals.mask_logits)
     counts["masked CLIP"] = float(counter.get_total_flops())
     return counts
 

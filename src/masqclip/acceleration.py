@@ -1,9 +1,9 @@
 """Compiling a model: `torch.compile`, and on CUDA its graphs, over shapes that stay.
 
-What is compiled are the three functions that a picture passes: proposer, CLIP's image path and the
-path of the masks. Each distinct frame size is compiled once, which takes minutes, so this pays
-where many pictures of few sizes come. Masks are padded to a multiple of `MASK_STEP`, because their
-number changes from picture to picture and every new number would be a new shape.
+What is compiled are the proposer, masked CLIP, and the path of masks that come later. Each distinct
+frame size is compiled once, which takes minutes, so this pays where many pictures of few sizes
+come. Masks are padded to a multiple of `MASK_STEP`, because their number changes from picture to
+picture and every new number would be a new shape.
 """
 
 from __future__ import annotations
@@ -33,14 +33,20 @@ def compile_model(model: MasQClipModel, *, backend: str = "inductor") -> None:
     if graphs:
         options["mode"] = "reduce-overhead"
     propose: Any = torch.compile(model.propose, **options)
-    encode: Any = torch.compile(model.encode_image, **options)
+    encode: Any = torch.compile(model.encode_and_embed, **options)
     embed: Any = torch.compile(model.embed_masks, **options)
 
     def embed_padded(tokens: ImageTokens, mask_logits: Tensor) -> Tensor:
-        count = mask_logits.shape[1]
-        # Mask class tokens do not see one another, so empty masks beside them change nothing.
-        padded = F.pad(mask_logits, (0, 0, 0, 0, 0, -count % MASK_STEP), value=-1.0)
-        return _kept(embed(tokens, padded), graphs)[:, :count]
+        found = embed(tokens, _padded(mask_logits))
+        return _kept(found, graphs)[:, : mask_logits.shape[1]]
+
+    def encode_padded(pixel_values: Tensor, mask_logits: Tensor) -> tuple[ImageTokens, Tensor]:
+        tokens, found = encode(pixel_values, _padded(mask_logits))
+        kept = ImageTokens(
+            tuple(_kept(key, graphs) for key in tokens.keys),
+            tuple(_kept(value, graphs) for value in tokens.values),
+        )
+        return kept, _kept(found, graphs)[:, : mask_logits.shape[1]]
 
     def propose_kept(pixel_values: Tensor, pixel_mask: Tensor) -> Proposals:
         proposals: Proposals = propose(pixel_values, pixel_mask)
@@ -48,16 +54,14 @@ def compile_model(model: MasQClipModel, *, backend: str = "inductor") -> None:
         proposals.object_logits = _kept(proposals.object_logits, graphs)
         return proposals
 
-    def encode_kept(pixel_values: Tensor) -> ImageTokens:
-        tokens: ImageTokens = encode(pixel_values)
-        return ImageTokens(
-            tuple(_kept(key, graphs) for key in tokens.keys),
-            tuple(_kept(value, graphs) for value in tokens.values),
-        )
-
     model.propose = propose_kept  # type: ignore[method-assign]
-    model.encode_image = encode_kept  # type: ignore[method-assign]
+    model.encode_and_embed = encode_padded  # type: ignore[method-assign]
     model.embed_masks = embed_padded  # type: ignore[method-assign]
+
+
+def _padded(mask_logits: Tensor) -> Tensor:
+    """With empty masks beside them: mask class tokens do not see one another."""
+    return F.pad(mask_logits, (0, 0, 0, 0, 0, -mask_logits.shape[1] % MASK_STEP), value=-1.0)
 
 
 def _kept(result: Tensor, graphs: bool) -> Tensor:

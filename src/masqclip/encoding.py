@@ -106,8 +106,7 @@ def encode_pictures(
             height, width = framed[i][1]
             inside[row, :height, :width] = True
         proposals = _promising(model.propose(pixels, inside), min_object_score)
-        tokens = model.encode_image(pixels)
-        embeddings = model.embed_masks(tokens, proposals.mask_logits)
+        tokens, embeddings = model.encode_and_embed(pixels, proposals.mask_logits)
         for row, i in enumerate(members):
             encoded[i] = EncodedImage(
                 image=loaded[i],

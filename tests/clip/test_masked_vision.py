@@ -15,6 +15,7 @@ from masqclip.clip.classifier import class_log_probs, clip_logits
 from masqclip.clip.masked_vision import (
     MaskQueries,
     embed_masks,
+    encode_and_embed,
     encode_image,
     patch_visibility,
 )
@@ -64,14 +65,31 @@ def test_reproduces_the_authors_model(setting: str) -> None:
         stretched = F.interpolate(
             F.pad(image, padding)[None] / 255, size=(size, size), mode="bicubic"
         )
-        tokens = encode_image(model.vision_model, (stretched - MEAN) / STD)
+        pixels = (stretched - MEAN) / STD
+        tokens = encode_image(model.vision_model, pixels)
         visible = patch_visibility(
             golden["proposal_masks"], image_size=size, patch_size=tower.config.patch_size
         )
-        embeddings = embed_masks(model, queries, tokens, visible)
-        logits = clip_logits(embeddings, golden["text_embeddings"])
-    assert (embeddings - golden["mask_embeddings"]).abs().max() <= 2e-4
-    assert (logits - golden["clip_logits"]).abs().max() <= 2e-4
+        apart = embed_masks(model, queries, tokens, visible)
+        _, at_once = encode_and_embed(model, queries, pixels, visible)
+        logits = [clip_logits(each, golden["text_embeddings"]) for each in (apart, at_once)]
+    for found in (apart, at_once):
+        assert (found - golden["mask_embeddings"]).abs().max() <= 2e-4
+    for found in logits:
+        assert (found - golden["clip_logits"]).abs().max() <= 2e-4
+
+
+@torch.no_grad()
+def test_both_paths_at_once_are_the_two_apart(clip: CLIPModel) -> None:
+    queries = MaskQueries(clip.vision_model)
+    queries.start(clip.vision_model, "random")
+    pixels, visible = torch.randn(2, 3, 32, 32), torch.rand(2, 5, 16) > 0.5
+    tokens, embeddings = encode_and_embed(clip, queries, pixels, visible)
+    apart = encode_image(clip.vision_model, pixels)
+    torch.testing.assert_close(tokens.keys, apart.keys, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(tokens.values, apart.values, atol=1e-5, rtol=1e-5)
+    expected = embed_masks(clip, queries, apart, visible)
+    torch.testing.assert_close(embeddings, expected, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()

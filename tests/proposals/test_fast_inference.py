@@ -77,9 +77,10 @@ def test_gathered_samples_equal_sampled_ones() -> None:
     samples = pixel_decoder.Samples(shapes, attention, batch=2)
     samples.fill(torch.randn_like(states))  # what was there before leaves no trace
     table = samples.fill(attention.value_proj(states))
+    projection = samples.projection(attention)
     for picture in (0, 1):
         for band in (slice(0, 50), slice(50, None)):
-            found = samples.attend(attention, states[picture, band], table, picture, band)
+            found = samples.attend(projection, states[picture, band], table, picture, band)
             found = attention.output_proj(found)
             torch.testing.assert_close(found, expected[picture, band], atol=1e-5, rtol=1e-5)
 
@@ -138,6 +139,7 @@ def test_bfloat16_keeps_positions_exact() -> None:
     rounded, _ = layer(states, encoder_hidden_states=states, spatial_shapes_list=shapes)
     samples = pixel_decoder.Samples(shapes, layer, batch=1)
     table = samples.fill(layer.value_proj(states))
-    gathered = samples.attend(layer, states[0], table, 0, slice(None)).bfloat16()
+    projection = samples.projection(layer)
+    gathered = samples.attend(projection, states[0], table, 0, slice(None)).bfloat16()
     for found in (rounded, layer.output_proj(gathered)):
         assert (found.float() - exact).abs().max() < 0.03 * exact.abs().max()

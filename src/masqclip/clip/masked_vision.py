@@ -7,6 +7,8 @@ depend on the masks, and the tower falls into two functions:
 - `encode_image`: CLIP's own forward pass, once a picture; hands every block's keys and values on.
 - `embed_masks`: the mask class tokens' way through the same blocks; any masks, any number of times.
 
+`encode_and_embed` is both at once, faster, where a picture's masks are known before its encoding.
+
 Of a mask class token only its query projections are its own (`MaskQueries`): one linear layer a
 block, and a learned embedding that takes the place of a position. Keys, values, output projections,
 MLPs and norms are CLIP's, frozen. With the queries started from CLIP's own this is MaskCLIP.
@@ -87,24 +89,17 @@ def encode_image(vision: Any, pixel_values: Tensor) -> ImageTokens:
         pixel_values: [B,3,S,S] at CLIP's size, normalised for CLIP; at any other size, of whole
             patches, position embeddings are interpolated.
     """
-    side = vision.config.image_size
-    other_size = tuple(pixel_values.shape[-2:]) != (side, side)
-    hidden = vision.embeddings(pixel_values, interpolate_pos_encoding=other_size)
-    hidden = vision.pre_layrnorm(hidden)
+    hidden = _patches(vision, pixel_values)
     keys, values = [], []
-    last = len(vision.encoder.layers) - 1
-    for number, layer in enumerate(vision.encoder.layers):
-        attention = layer.self_attn
+    *layers, last = vision.encoder.layers
+    for layer in layers:
         normed = layer.layer_norm1(hidden)
-        key = _split_heads(attention.k_proj(normed), attention.num_heads)
-        value = _split_heads(attention.v_proj(normed), attention.num_heads)
+        key, value = _keys_and_values(layer.self_attn, normed)
+        hidden = _finish_block(layer, hidden, _attend_as_clip(layer, normed, key, value))
         keys.append(key)
         values.append(value)
-        if number < last:
-            query = _split_heads(attention.q_proj(normed), attention.num_heads)
-            mixed = F.scaled_dot_product_attention(query, key, value)
-            hidden = _finish_block(layer, hidden, mixed)
-    return ImageTokens(tuple(keys), tuple(values))
+    key, value = _keys_and_values(last.self_attn, last.layer_norm1(hidden))
+    return ImageTokens((*keys, key), (*values, value))
 
 
 def embed_masks(clip: Any, queries: MaskQueries, tokens: ImageTokens, visible: Tensor) -> Tensor:
@@ -120,18 +115,48 @@ def embed_masks(clip: Any, queries: MaskQueries, tokens: ImageTokens, visible: T
         [B,Q,E] mask embeddings in the space of the text embeddings, not normalised.
     """
     vision = clip.vision_model
-    # CLIP's class token is visible to every mask, so an empty mask still has something to read.
-    everyone = torch.ones_like(visible[..., :1])
-    mask = torch.cat([everyone, visible], dim=-1).unsqueeze(1)
-    start = vision.pre_layrnorm(vision.embeddings.class_embedding + queries.embedding)
-    hidden = start.expand(*visible.shape[:2], -1)
-    for number, layer in enumerate(vision.encoder.layers):
-        query = queries.projections[number](layer.layer_norm1(hidden))
-        query = _split_heads(query, layer.self_attn.num_heads)
-        key, value = tokens.keys[number], tokens.values[number]
-        mixed = F.scaled_dot_product_attention(query.to(key.dtype), key, value, attn_mask=mask)
+    hidden, mask = _mask_class_tokens(vision, queries, visible)
+    blocks = zip(
+        vision.encoder.layers, queries.projections, tokens.keys, tokens.values, strict=True
+    )
+    for layer, projection, key, value in blocks:
+        mixed = _attend_as_masks(layer, projection, hidden, key, value, mask)
         hidden = _finish_block(layer, hidden, mixed)
     return clip.visual_projection(vision.post_layernorm(hidden))
+
+
+def encode_and_embed(
+    clip: Any, queries: MaskQueries, pixel_values: Tensor, visible: Tensor
+) -> tuple[ImageTokens, Tensor]:
+    """`encode_image` and `embed_masks`, block by block; the same results.
+
+    What both kinds of tokens share in a block, the output projection and the MLP, is one matrix
+    product for both: a hundred mask class tokens alone keep neither a processor nor a GPU busy.
+
+    Args:
+        clip, queries, visible: as for `embed_masks`.
+        pixel_values: as for `encode_image`.
+    """
+    vision = clip.vision_model
+    hidden = _patches(vision, pixel_values)
+    own, mask = _mask_class_tokens(vision, queries, visible)
+    keys, values = [], []
+    last = len(vision.encoder.layers) - 1
+    blocks = zip(vision.encoder.layers, queries.projections, strict=True)
+    for number, (layer, projection) in enumerate(blocks):
+        normed = layer.layer_norm1(hidden)
+        key, value = _keys_and_values(layer.self_attn, normed)
+        keys.append(key)
+        values.append(value)
+        mixed = _attend_as_masks(layer, projection, own, key, value, mask)
+        if number == last:
+            own = _finish_block(layer, own, mixed)
+            break
+        mixed = torch.cat([_attend_as_clip(layer, normed, key, value), mixed], dim=2)
+        both = _finish_block(layer, torch.cat([hidden, own], dim=1), mixed)
+        hidden, own = both.split([hidden.shape[1], own.shape[1]], dim=1)
+    embeddings = clip.visual_projection(vision.post_layernorm(own))
+    return ImageTokens(tuple(keys), tuple(values)), embeddings
 
 
 def patch_visibility(
@@ -155,6 +180,46 @@ def patch_visibility(
         mask_logits = mask_logits.contiguous(memory_format=torch.channels_last)
     resized = F.interpolate(mask_logits, size=size, mode="bilinear", align_corners=False)
     return F.max_pool2d(resized, patch_size).flatten(2) > 0
+
+
+def _patches(vision: Any, pixel_values: Tensor) -> Tensor:
+    """[B,1+P,D]: the class token and the patches of pictures, as the first block takes them."""
+    side = vision.config.image_size
+    other_size = tuple(pixel_values.shape[-2:]) != (side, side)
+    hidden = vision.embeddings(pixel_values, interpolate_pos_encoding=other_size)
+    return vision.pre_layrnorm(hidden)
+
+
+def _mask_class_tokens(vision: Any, queries: MaskQueries, visible: Tensor) -> tuple[Tensor, Tensor]:
+    """The masks' own tokens [B,Q,D] before the first block, and what they may see [B,1,Q,1+P]."""
+    # CLIP's class token is visible to every mask, so an empty mask still has something to read.
+    everyone = torch.ones_like(visible[..., :1])
+    mask = torch.cat([everyone, visible], dim=-1).unsqueeze(1)
+    start = vision.pre_layrnorm(vision.embeddings.class_embedding + queries.embedding)
+    return start.expand(*visible.shape[:2], -1), mask
+
+
+def _keys_and_values(attention: Any, normed: Tensor) -> tuple[Tensor, Tensor]:
+    """A block's keys and values [B,N,1+P,D/N], for everybody to read."""
+    heads = attention.num_heads
+    return (
+        _split_heads(attention.k_proj(normed), heads),
+        _split_heads(attention.v_proj(normed), heads),
+    )
+
+
+def _attend_as_clip(layer: Any, normed: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention of the picture's own tokens, all to all, with CLIP's queries: [B,N,1+P,D/N]."""
+    query = _split_heads(layer.self_attn.q_proj(normed), layer.self_attn.num_heads)
+    return F.scaled_dot_product_attention(query, key, value)
+
+
+def _attend_as_masks(
+    layer: Any, projection: nn.Module, hidden: Tensor, key: Tensor, value: Tensor, mask: Tensor
+) -> Tensor:
+    """Attention of mask class tokens to what they may see, with their own queries: [B,N,Q,D/N]."""
+    query = _split_heads(projection(layer.layer_norm1(hidden)), layer.self_attn.num_heads)
+    return F.scaled_dot_product_attention(query.to(key.dtype), key, value, attn_mask=mask)
 
 
 def _split_heads(x: Tensor, heads: int) -> Tensor:

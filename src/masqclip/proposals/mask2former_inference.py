@@ -156,8 +156,9 @@ def fold_batch_norms(model: nn.Module) -> None:
     A block's last activation is written over its sum, which nothing else reads.
     """
     for module in model.modules():
-        if isinstance(getattr(module, "activation", None), nn.ReLU):
-            module.activation.inplace = True
+        activation = getattr(module, "activation", None)
+        if isinstance(activation, nn.ReLU):
+            activation.inplace = True
         if type(module) is modeling_resnet.ResNetConvLayer:
             module.__class__ = FoldedConvLayer
         elif type(module) is modeling_resnet.ResNetShortCut:

@@ -8,8 +8,8 @@ band:
 - A sample of deformable attention is a weighted sum of four pixels, so an output is one of
   4 x L x P rows of the values: what processors do fastest in this library is called an embedding
   bag.
-- x and y of the samples are two linear layers instead of one that interleaves them, so that the
-  arithmetic on them runs over contiguous memory.
+- x, y and weights of the samples come from one linear layer, in that order, so that the arithmetic
+  on them runs over contiguous memory.
 
 Shapes: `B` images, `M` heads, `D` channels a head, `L` levels, `P` points a level, `S` positions
 of all levels together, `N` positions of a band, `C` = M x D.
@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from masqclip.proposals.deformable import pixel_centres
 
-BAND = 1024  # positions
+BAND = 1536  # positions
 
 
 def decode_pixels(decoder: Any, features: tuple[Tensor, ...]) -> tuple[list[Tensor], Tensor]:
@@ -84,6 +84,7 @@ def _encode(layer: Any, hidden: Tensor, positions: Tensor, samples: Samples) -> 
     """A deformable encoder layer; [B, S, C] in and out, positions [S, C]."""
     attention = layer.self_attn
     table = samples.fill(attention.value_proj(hidden))
+    projection = samples.projection(attention)
     output = torch.empty_like(hidden)
     # A compiler joins the steps itself, and would only have more of them to read.
     size = hidden.shape[1] if torch.compiler.is_compiling() else BAND
@@ -91,7 +92,7 @@ def _encode(layer: Any, hidden: Tensor, positions: Tensor, samples: Samples) -> 
         for start in range(0, hidden.shape[1], size):
             band = slice(start, start + size)
             states = hidden[picture, band]
-            mixed = samples.attend(attention, states + positions[band], table, picture, band)
+            mixed = samples.attend(projection, states + positions[band], table, picture, band)
             mixed = attention.output_proj(mixed.to(states.dtype))
             states = layer.self_attn_layer_norm(mixed.add_(states))
             widened = layer.fc1(states).relu_()
@@ -145,13 +146,26 @@ class Samples:
             start += rows
         return self.values.view(-1, value.shape[-1] // self.heads)
 
+    def projection(self, attention: Any) -> tuple[Tensor, Tensor]:
+        """Weight and bias of one linear layer to x, y and weights, M x L x P each."""
+        offsets, weights = attention.sampling_offsets, attention.attention_weights
+        return (
+            torch.cat([offsets.weight[0::2], offsets.weight[1::2], weights.weight]),
+            torch.cat([offsets.bias[0::2], offsets.bias[1::2], weights.bias]),
+        )
+
     def attend(
-        self, attention: Any, states: Tensor, table: Tensor, picture: int, band: slice
+        self,
+        projection: tuple[Tensor, Tensor],
+        states: Tensor,
+        table: Tensor,
+        picture: int,
+        band: slice,
     ) -> Tensor:
         """Weighted sums of the samples around each position.
 
         Args:
-            attention: the layer's; offsets and weights are projected from the states.
+            projection: from `projection`.
             states: [N, C], with position encodings, of one picture.
             table: from `fill`.
             picture: its number in the batch.
@@ -160,12 +174,9 @@ class Samples:
         Returns:
             [N, C], float32.
         """
-        offsets, centres = attention.sampling_offsets, self.centres[band]
         # Positions need float32 in any model: in bfloat16 two neighbours are one.
-        x, y = (
-            F.linear(states, offsets.weight[axis::2], offsets.bias[axis::2]).float()
-            for axis in (0, 1)
-        )
+        x, y, weights = F.linear(states, *projection).float().chunk(3, dim=1)
+        centres = self.centres[band]
         x.sub_(0.5).addcmul_(centres[:, :1], self.width).clamp_(min=-1)
         y.sub_(0.5).addcmul_(centres[:, 1:], self.height).clamp_(min=-1)
         torch.minimum(x, self.width, out=x)
@@ -175,14 +186,15 @@ class Samples:
         below = y.sub_(row).unflatten(1, (self.heads, -1))
         # Whole numbers below 2 ** 24 are exact in float32; the rest is done in integers.
         index = column.add_(self.first).addcmul_(row, self.step).int().mul_(self.heads)
-        index = index.add_(self.head + picture * self.rows * self.heads).view_as(right)
+        index = index.add_(self.head + picture * self.rows * self.heads)
+        index = index.unflatten(1, (self.heads, -1))
         corners = index.new_empty(len(index), self.heads, 4, self.bag)
         corners[:, :, 0] = index
         torch.add(index, self.heads, out=corners[:, :, 1])
         torch.add(index, self.below, out=corners[:, :, 2])
         torch.add(index, self.below + self.heads, out=corners[:, :, 3])
 
-        weights = attention.attention_weights(states).float().unflatten(1, (self.heads, -1))
+        weights = weights.unflatten(1, (self.heads, -1))
         # A softmax over a dozen numbers is six times slower than its parts.
         weights = (weights - weights.amax(-1, keepdim=True)).exp_()
         weights.div_(weights.sum(-1, keepdim=True))

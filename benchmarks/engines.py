@@ -3,6 +3,7 @@
     pip install openvino nncf
     python benchmarks/engines.py                        # full size, random weights
     python benchmarks/engines.py --model masqclip-mini
+    python benchmarks/engines.py --accuracy heldout     # of the shipped model on sticker scenes
 
 The two halves of the model, proposer and masked CLIP, for one picture. All engines take turns in
 one process, so that a busy machine slows all of them. An engine's loss is how far its outputs are
@@ -16,7 +17,8 @@ import statistics
 import time
 from collections.abc import Callable
 from copy import deepcopy
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import cyclopts
 import torch
@@ -25,7 +27,10 @@ from torch import Tensor, nn
 
 import reference
 from masqclip.data.images import read_image
+from masqclip.data.published import load_truth
+from masqclip.evaluation.evaluate import evaluate
 from masqclip.model import MasQClipModel
+from masqclip.segmenter import Segmenter
 from speed import PICTURE, SIZE, load
 
 Run = Callable[..., Tensor]
@@ -86,16 +91,46 @@ def torch_int8(part: nn.Module) -> nn.Module:
     return torch.ao.quantization.quantize_dynamic(deepcopy(part), {nn.Linear}, torch.qint8)
 
 
+def accuracy(scenes: Path) -> None:
+    """Print what the shipped model scores in each precision; int8 is that of CLIP's layers."""
+    truth = load_truth("stickers", scenes)
+    print("| precision | AP50 base | AP50 novel | PQ | mIoU |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    for precision in ("float32", "bfloat16", "int8"):
+        kept = "float32" if precision == "int8" else precision
+        segmenter = Segmenter.from_pretrained("masqclip-mini", device="cpu", dtype=kept)
+        if precision == "int8":
+            clip = segmenter.model.clip
+            clip.vision_model = torch_int8(clip.vision_model)
+            segmenter.model.queries = torch_int8(segmenter.model.queries)
+            for part in (clip.vision_model, segmenter.model.queries):
+                part.state_dict = lambda *_, **__: {}  # which holds more than tensors there
+        figures = evaluate(segmenter, truth, ["instance", "panoptic", "semantic"]).figures
+        shown = [figures["instance"]["AP50 base"], figures["instance"]["AP50 novel"],
+                 figures["panoptic"]["PQ"], figures["semantic"]["mIoU"]]  # fmt: skip
+        print(f"| {precision} | " + " | ".join(f"{100 * value:.1f}" for value in shown) + " |")
+
+
 @torch.inference_mode()
-def main(*, model: str = "full", rounds: int = 5, threads: int = 2) -> None:
+def main(
+    *,
+    model: str = "full",
+    rounds: int = 5,
+    threads: int = 2,
+    accuracy_on: Annotated[Path | None, cyclopts.Parameter(name="--accuracy")] = None,
+) -> None:
     """Measure, and print Markdown.
 
     Args:
         model: ``full`` (published sizes, random weights), or what `Segmenter` loads.
         rounds: measured runs of each engine, after one that shows whether it runs.
         threads: of every engine.
+        accuracy_on: a folder of sticker scenes; print the shipped model's scores there instead.
     """
     torch.set_num_threads(threads)
+    if accuracy_on is not None:
+        accuracy(accuracy_on)
+        return
     cpu = torch.device("cpu")
     exact = load(model, cpu, torch.float32).model
     rounded = load(model, cpu, torch.bfloat16).model

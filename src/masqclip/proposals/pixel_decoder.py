@@ -176,24 +176,7 @@ class Samples:
         """
         # Positions need float32 in any model: in bfloat16 two neighbours are one.
         x, y, weights = F.linear(states, *projection).float().chunk(3, dim=1)
-        centres = self.centres[band]
-        x.sub_(0.5).addcmul_(centres[:, :1], self.width).clamp_(min=-1)
-        y.sub_(0.5).addcmul_(centres[:, 1:], self.height).clamp_(min=-1)
-        torch.minimum(x, self.width, out=x)
-        torch.minimum(y, self.height, out=y)
-        column, row = x.floor(), y.floor()
-        right = x.sub_(column).unflatten(1, (self.heads, -1))
-        below = y.sub_(row).unflatten(1, (self.heads, -1))
-        # Whole numbers below 2 ** 24 are exact in float32; the rest is done in integers.
-        index = column.add_(self.first).addcmul_(row, self.step).int().mul_(self.heads)
-        index = index.add_(self.head + picture * self.rows * self.heads)
-        index = index.unflatten(1, (self.heads, -1))
-        corners = index.new_empty(len(index), self.heads, 4, self.bag)
-        corners[:, :, 0] = index
-        torch.add(index, self.heads, out=corners[:, :, 1])
-        torch.add(index, self.below, out=corners[:, :, 2])
-        torch.add(index, self.below + self.heads, out=corners[:, :, 3])
-
+        corners, right, below = self._corners(x, y, picture, band)
         weights = weights.unflatten(1, (self.heads, -1))
         # A softmax over a dozen numbers is six times slower than its parts.
         weights = (weights - weights.amax(-1, keepdim=True)).exp_()
@@ -212,3 +195,35 @@ class Samples:
             mode="sum",
         )
         return bags.view(len(states), -1)
+
+    def _corners(
+        self, x: Tensor, y: Tensor, picture: int, band: slice
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The four pixels around each sample, and how far it is from the first of them.
+
+        Args:
+            x, y: [N, M x L x P], offsets in pixels of their level; they are overwritten.
+            picture, band: as in `attend`.
+
+        Returns:
+            Rows of the table [N, M, 4, L x P]: upper left, upper right, lower left, lower right;
+            and 0..1 to the right and below, [N, M, L x P].
+        """
+        centres = self.centres[band]
+        x.sub_(0.5).addcmul_(centres[:, :1], self.width).clamp_(min=-1)
+        y.sub_(0.5).addcmul_(centres[:, 1:], self.height).clamp_(min=-1)
+        torch.minimum(x, self.width, out=x)
+        torch.minimum(y, self.height, out=y)
+        column, row = x.floor(), y.floor()
+        right = x.sub_(column).unflatten(1, (self.heads, -1))
+        below = y.sub_(row).unflatten(1, (self.heads, -1))
+        # Whole numbers below 2 ** 24 are exact in float32; the rest is done in integers.
+        index = column.add_(self.first).addcmul_(row, self.step).int().mul_(self.heads)
+        index = index.add_(self.head + picture * self.rows * self.heads)
+        index = index.unflatten(1, (self.heads, -1))
+        corners = index.new_empty(len(index), self.heads, 4, self.bag)
+        corners[:, :, 0] = index
+        torch.add(index, self.heads, out=corners[:, :, 1])
+        torch.add(index, self.below, out=corners[:, :, 2])
+        torch.add(index, self.below + self.heads, out=corners[:, :, 3])
+        return corners, right, below

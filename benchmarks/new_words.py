@@ -18,29 +18,13 @@ import cyclopts
 import numpy as np
 import torch
 from PIL import Image
-from transformers import CLIPConfig, CLIPModel, Mask2FormerConfig, ResNetConfig
 
-from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.data.images import read_image
 from masqclip.encoding import resized_size
-from masqclip.model import MasQClipModel
-from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.segmenter import Segmenter
+from models import full_size
 
 FIRST, NEXT = ["rocket", "tulip", "car", "sand"], ["snake", "penguin", "sand", "sky"]
-
-
-def full_size() -> Segmenter:
-    """The published sizes with random weights."""
-    vision = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,
-              "num_attention_heads": 16, "image_size": 336, "patch_size": 14}  # fmt: skip
-    text = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
-            "num_attention_heads": 12}  # fmt: skip
-    clip = CLIPModel(CLIPConfig(vision_config=vision, text_config=text, projection_dim=768))
-    backbone = ResNetConfig(out_features=["stage1", "stage2", "stage3", "stage4"])
-    config = Mask2FormerConfig(backbone_config=backbone, num_labels=1, num_queries=100)
-    model = MasQClipModel.from_parts(clip.eval(), Mask2FormerProposer(config).eval())
-    return Segmenter(model, load_tokenizer())
 
 
 def seconds(run: Callable[[], object]) -> float:

@@ -169,7 +169,7 @@ def test_what_fails_three_times_is_given_up(
         calls.append(given)
         raise Bad("no\nluck")
 
-    monkeypatch.setattr(Encoder, "_encode", fail)
+    monkeypatch.setattr(Encoder, "_work", fail)
     encoder, namer = Encoder(folder, settings, "cpu", 1), Namer(folder, settings, "cpu", 1)
     (row,) = read_shard(pa.table({"shard": [0]}), folder=folder, settings=settings)
     end = Part.from_row(namer(encoder(row)))

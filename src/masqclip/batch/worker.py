@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -177,43 +177,56 @@ def _kept_tables(folder: JobFolder, shard: int, settings: JobSettings) -> Iterat
             yield table.read_row_group(group)
 
 
-# The image side
-
-
-class Encoder:
-    """Stage 2: pictures in, embeddings out. An actor, which loads its model once.
+class Stage:
+    """What encoding and naming share: a model, and a part in and out, tried again if it fails.
 
     Args:
         folder: of the job.
         settings: of the job.
         device: where the model runs; None = the best there is.
         threads: of the processor.
+        segmenter: the job's model, where this process has it already; else it is loaded.
     """
 
-    def __init__(
-        self, folder: JobFolder, settings: JobSettings, device: str | None, threads: int
-    ) -> None:
-        from masqclip.segmenter import least_object_score
+    title: ClassVar[str]
 
+    def __init__(
+        self,
+        folder: JobFolder,
+        settings: JobSettings,
+        device: str | None,
+        threads: int,
+        segmenter: Any = None,
+    ) -> None:
         self.folder, self.settings, self.threads = folder, settings, threads
-        # Embeddings are kept for any question, and so of every proposal.
-        everything = settings.save_embeddings
-        self._least = 0.0 if everything else least_object_score(settings.task, settings.min_score)
-        self.segmenter = load_segmenter(settings, device)
+        use_threads(threads)
+        self.segmenter = segmenter or load_segmenter(settings, device)
 
     def __call__(self, row: pa.Table) -> pa.Table:
-        """Encode one part, and keep it if that is asked for."""
+        """Do one part; one that is given up or written already passes."""
         part = Part.from_row(row)
-        if part.table is None:
+        table = part.table
+        if table is None:
             return row
         use_threads(self.threads)
         return attempt(
-            self.folder, "encode", part.shard, part.part, lambda: self._encode(part)
+            self.folder, self.title, part.shard, part.part, lambda: self._work(part, table)
         ).to_row()
 
-    def _encode(self, part: Part) -> Part:
-        table = part.table
-        assert table is not None
+    def _work(self, part: Part, table: pa.Table) -> Part:
+        """The part as the next stage takes it, from its table."""
+        raise NotImplementedError
+
+
+# The image side
+
+
+class Encoder(Stage):
+    """Stage 2: pictures in, embeddings out, and kept if that is asked for. An actor."""
+
+    title = "encode"
+
+    def _work(self, part: Part, table: pa.Table) -> Part:
         readable = [i for i in range(len(table)) if table["pixels"][i].is_valid]
         rows: dict[int, dict[str, Any]] = {}
         for batch in self._batches(table, readable):
@@ -234,6 +247,16 @@ class Encoder:
         kept = None if self.settings.vocabulary is None else encoded_table
         return replace(part, table=kept)
 
+    def _least(self) -> float:
+        """The object score below which masks cannot matter."""
+        from masqclip.segmenter import least_object_score
+
+        settings = self.settings
+        # Embeddings are kept for any question, and so of every proposal.
+        if settings.save_embeddings:
+            return 0.0
+        return least_object_score(settings.task, settings.min_score)
+
     def _batches(self, table: pa.Table, readable: list[int]) -> Iterator[list[int]]:
         """Rows that go through the model together: as many of one frame as memory allows."""
         from masqclip.encoding import resized_size
@@ -252,7 +275,7 @@ class Encoder:
     def _encode_batch(self, table: pa.Table, batch: Sequence[int]) -> list[Any]:
         images = [_loaded(table, i) for i in batch]
         try:
-            return self.segmenter.encode(images, min_object_score=self._least)
+            return self.segmenter.encode(images, min_object_score=self._least())
         except (MemoryError, RuntimeError) as error:
             if len(batch) == 1 or not is_out_of_memory(error):
                 raise
@@ -286,40 +309,18 @@ def _loaded(table: pa.Table, index: int) -> LoadedImage:
 # The words' side
 
 
-class Namer:
-    """Stage 3: embeddings in, named masks written. An actor; it sees no pixel but to draw on.
+class Namer(Stage):
+    """Stage 3: embeddings in, named masks written. An actor; it sees no pixel but to draw on."""
 
-    Args as those of `Encoder`, and:
-        segmenter: the job's model, where this process has it already.
-    """
+    title = "name"
 
-    def __init__(
-        self,
-        folder: JobFolder,
-        settings: JobSettings,
-        device: str | None,
-        threads: int,
-        segmenter: Any = None,
-    ) -> None:
-        self.folder, self.settings, self.threads = folder, settings, threads
-        self.segmenter = segmenter or load_segmenter(settings, device)
-        use_threads(threads)
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
         # A name that the model cannot read is found before the first picture, not in every shard.
-        self.segmenter.text.embed_vocabulary(settings.vocabulary)
+        self.segmenter.text.embed_vocabulary(self.settings.vocabulary)
 
-    def __call__(self, row: pa.Table) -> pa.Table:
-        """Name the masks of one part and write its records."""
-        part = Part.from_row(row)
-        if part.table is None:
-            return row
-        use_threads(self.threads)
-        return attempt(
-            self.folder, "name", part.shard, part.part, lambda: self._name(part)
-        ).to_row()
-
-    def _name(self, part: Part) -> Part:
-        table, settings = part.table, self.settings
-        assert table is not None
+    def _work(self, part: Part, table: pa.Table) -> Part:
+        settings = self.settings
         assert settings.vocabulary is not None
         rows = []
         for i in range(len(table)):
@@ -351,7 +352,7 @@ class Namer:
 class EncoderAndNamer:
     """Stages 2 and 3 in one process, with one model: where both would share a core anyway.
 
-    Args as those of `Encoder`.
+    Args as those of `Stage`.
     """
 
     def __init__(

@@ -146,7 +146,8 @@ class Samples:
             start += rows
         return self.values.view(-1, value.shape[-1] // self.heads)
 
-    def projection(self, attention: Any) -> tuple[Tensor, Tensor]:
+    @staticmethod
+    def projection(attention: Any) -> tuple[Tensor, Tensor]:
         """Weight and bias of one linear layer to x, y and weights, M x L x P each."""
         offsets, weights = attention.sampling_offsets, attention.attention_weights
         return (

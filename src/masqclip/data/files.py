@@ -1,18 +1,27 @@
-"""Writing files so that a reader never sees half of one."""
+"""Files: written so that a reader never sees half of one, read so that no file can hang the reader.
+
+Writing commits: the bytes are on the disk before the name is theirs, so that a crash of the machine
+leaves the old file or the new one. Reading takes regular files of a bounded size only: a FIFO would
+wait for ever, and a device has no end.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import stat
 import tempfile
 from pathlib import Path
+
+from masqclip.errors import MasqclipError
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:
     """Write `content` to `path`: afterwards the file is the old one or the new one, whole.
 
-    The bytes go to a temporary file in the same folder, which then takes the name. A kill in
-    between leaves the old file, if there was one.
+    The bytes go to a temporary file in the same folder, reach the disk, and then take the name. A
+    kill, or the end of the machine's power, leaves the old file if there was one.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -20,13 +29,26 @@ def write_atomically(path: str | Path, content: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(scratch, 0o666 & ~umask)  # mkstemp is private; a result is for its readers
         os.replace(scratch, target)
+        sync_folder(target.parent)
     except BaseException:
         Path(scratch).unlink(missing_ok=True)
         raise
+
+
+def sync_folder(folder: str | Path) -> None:
+    """Bring the names in a folder to the disk, where its file system knows how."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def remove_scratch(folder: Path) -> None:
@@ -37,3 +59,41 @@ def remove_scratch(folder: Path) -> None:
     for path in folder.rglob(".*"):
         if re.fullmatch(r"\..+\.[a-z0-9_]{8}", path.name) and path.is_file():
             path.unlink(missing_ok=True)
+
+
+def read_bounded(path: str | Path, *, max_bytes: int, what: str) -> bytes:
+    """The bytes of a regular file, if they are not too many.
+
+    Args:
+        path: the file.
+        max_bytes: the largest file that is read.
+        what: what it should be, for the errors: ``"the vocabulary file"``.
+
+    Raises:
+        MasqclipError: there is no such file, it may not be read, it is a folder, a pipe or a
+            device, or it is too large.
+    """
+    name = f"{what} {str(path)!r}"
+    try:
+        # Without O_NONBLOCK, opening a FIFO waits until somebody writes to it.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise MasqclipError(f"{name}: no such file: check the path") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
+        reason = getattr(error, "strerror", None) or error
+        raise MasqclipError(f"{name}: cannot be opened ({reason})") from error
+    try:
+        mode = os.fstat(handle).st_mode
+        if stat.S_ISDIR(mode):
+            raise MasqclipError(f"{name}: a folder: give a file in it")
+        if not stat.S_ISREG(mode):
+            raise MasqclipError(f"{name}: not a regular file: give a file on a disk")
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            content = file.read(max_bytes + 1)
+    except OSError as error:
+        raise MasqclipError(f"{name}: cannot be read ({error.strerror or error})") from error
+    finally:
+        os.close(handle)
+    if len(content) > max_bytes:
+        raise MasqclipError(f"{name}: larger than the limit of {max_bytes / 1e6:g} MB")
+    return content

@@ -1,0 +1,53 @@
+"""What a file, or a folder of weights, is told by: a digest of its bytes.
+
+A job that goes on compares digests, so that nobody finds results of two models, or of pictures that
+changed in between, in one folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from masqclip.errors import MasqclipError
+
+_DIGEST_BYTES = 16
+# What a model's numbers depend on; a card or a picture beside them may change.
+_MODEL_FILES = ("*.safetensors", "*.bin", "config.json", "tokenizer*.json", "vocab.*", "merges.*")
+
+
+def digest_bytes(content: bytes | memoryview) -> str:
+    """The digest of some bytes: 32 hexadecimal digits."""
+    return hashlib.blake2b(content, digest_size=_DIGEST_BYTES).hexdigest()
+
+
+def digest_file(path: str | Path) -> str:
+    """The digest of a file's bytes, as `digest_bytes` gives it.
+
+    Raises:
+        MasqclipError: it cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(
+                file, lambda: hashlib.blake2b(digest_size=_DIGEST_BYTES)
+            ).hexdigest()
+    except OSError as error:
+        raise MasqclipError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def digest_model(folder: str | Path) -> str:
+    """The digest of a model folder: its weights, configuration and tokenizer, by name.
+
+    Raises:
+        MasqclipError: a file cannot be read.
+    """
+    root = Path(folder)
+    files = sorted({path for pattern in _MODEL_FILES for path in root.glob(pattern)})
+    return combine_digests(f"{path.name} {digest_file(path)}" for path in files)
+
+
+def combine_digests(digests: Iterable[str]) -> str:
+    """One digest of several, in their order."""
+    return digest_bytes("\n".join(digests).encode())

@@ -1,0 +1,69 @@
+"""One process at a time in a folder of results.
+
+The lock is the kernel's (`flock`), on a small file that says who holds it: it ends with its process
+however that ends, so a file that a kill left behind locks nobody out. A holder that ends in order
+takes the file away, and two runs of a job leave the same files.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from masqclip.errors import MasqclipError
+
+LOCK_NAME = ".masqclip.lock"
+
+
+@contextmanager
+def lock_folder(folder: str | Path) -> Iterator[None]:
+    """Hold a folder, made if need be, for the block.
+
+    Raises:
+        MasqclipError: another process holds it; the line names that process. Or the folder cannot
+            be written to.
+    """
+    path = Path(folder) / LOCK_NAME
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = _acquire(path)
+    except BlockingIOError as error:
+        raise MasqclipError(
+            f"{folder}: {_holder(path)} is at work in this folder: wait for it, or name another"
+        ) from error
+    except OSError as error:
+        reason = error.strerror or error
+        raise MasqclipError(f"{folder}: cannot be written to ({reason})") from error
+    try:
+        os.truncate(handle, 0)
+        os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # while it is held: nobody can be in between
+        os.close(handle)
+
+
+def _acquire(path: Path) -> int:
+    """A descriptor that holds the lock on the file that `path` names now."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Its last holder may have taken the file away since it was opened.
+            if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
+                return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+
+
+def _holder(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", "replace").strip()[:200] or "another process"
+    except OSError:
+        return "another process"

@@ -48,6 +48,26 @@ def named_models() -> tuple[NamedModel, ...]:
     return tuple(NamedModel(**entry) for entry in json.loads(text))
 
 
+def find_model(name_or_path: str | Path) -> Path:
+    """The folder of a whole model: a shipped one, a folder, or one of the Hub, downloaded.
+
+    Raises:
+        MasqclipError: there is no such model, or it is not here and cannot be downloaded.
+    """
+    models = Path(str(resources.files("masqclip") / "models"))
+    shipped, given = models / str(name_or_path), Path(name_or_path)
+    folder = shipped if (shipped / "config.json").is_file() else given
+    if folder.is_dir():
+        return folder
+    if given.exists() or str(name_or_path).count("/") != 1:
+        names = ", ".join(sorted(path.parent.name for path in models.glob("*/config.json")))
+        raise MasqclipError(
+            f"there is no model {str(name_or_path)!r}: give a folder with config.json and "
+            f"model.safetensors, a Hub name such as owner/model, or a shipped one ({names})"
+        )
+    return find_weights(str(name_or_path), what="model")
+
+
 def find_weights(name_or_path: str | Path, *, what: str) -> Path:
     """The folder that holds a model's files, downloaded first if it has to be.
 

@@ -33,7 +33,7 @@ from masqclip.encoding import (
     read_picture,
 )
 from masqclip.errors import MasqclipError
-from masqclip.hub import find_weights, quiet_transformers
+from masqclip.hub import find_model, quiet_transformers
 from masqclip.model import MasQClipModel
 from masqclip.parts import join_parts
 from masqclip.proposals.base import object_log_scores
@@ -44,7 +44,6 @@ Names = Vocabulary | str | Path | Sequence[Any] | Mapping[str, Sequence[str]]
 
 #: What scores less stays unlabelled, unless a call says otherwise: the published object threshold.
 MIN_SCORE = 0.3
-_MODELS = Path(__file__).parent / "models"
 
 
 @dataclass(frozen=True)
@@ -106,17 +105,8 @@ class Segmenter:
         Raises:
             MasqclipError: there is no such model, or its files are broken.
         """
-        folder = _MODELS / str(name_or_path)
-        source = folder if (folder / "config.json").is_file() else Path(name_or_path)
         where = choose_device(device)
-        if not source.is_dir() and (source.exists() or str(name_or_path).count("/") != 1):
-            shipped = ", ".join(sorted(path.parent.name for path in _MODELS.glob("*/config.json")))
-            raise MasqclipError(
-                f"there is no model {str(name_or_path)!r}: give a folder with config.json and "
-                f"model.safetensors, a Hub name such as owner/model, or a shipped one ({shipped})"
-            )
-        if not source.is_dir():
-            source = find_weights(str(name_or_path), what="model")
+        source = find_model(name_or_path)
         try:
             with quiet_transformers():
                 model, report = MasQClipModel.from_pretrained(

@@ -1,57 +1,46 @@
-"""What a batch job reads: pictures by name, Parquet tables, tar files, or saved embeddings.
+"""What a batch job is given: pictures by name, Parquet tables, tar files, or saved embeddings.
 
-Listing gives one row a picture (`ITEMS`), in an order that depends on the input alone; reading
-gives the bytes of such rows back, with an error in place of what cannot be had.
+Listing gives one `Item` a picture, in an order that depends on the input alone. What is wrong with
+one file of many is an item with its error; what leaves nothing to do is raised.
 """
 
 from __future__ import annotations
 
 import glob
 import os
-import tarfile
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import groupby
-from typing import Any, Literal
+from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from masqclip.batch.storage import open_filesystem
+from masqclip.batch.addresses import (
+    check_scheme,
+    is_text,
+    is_url,
+    local_path,
+    open_file,
+    open_filesystem,
+    readable_name,
+    shorten,
+)
+from masqclip.batch.folders import Found, search_local, search_remote
+from masqclip.batch.items import Item, Listed
+from masqclip.batch.kept import EMBEDDINGS, kept_items
+from masqclip.batch.reading import Kind, read_items
+from masqclip.batch.tables import InputFile, find_column, open_table, table_paths, table_rows
+from masqclip.batch.tars import tar_members
 from masqclip.data.image_files import IMAGE_SUFFIXES
 from masqclip.errors import MasqclipError
 
-Kind = Literal["files", "parquet", "tar", "embeddings"]
+__all__ = ["EMBEDDINGS", "Item", "Kind", "list_items", "read_items"]
 
-#: Where a picture is. ``file`` is a path or address; ``start`` and ``size`` are the bytes of a
-#: tar's member, or row group and row of a Parquet file; both are -1 for a file of its own.
-ITEMS = pa.schema(
-    [("key", pa.string()), ("file", pa.string()), ("start", pa.int64()), ("size", pa.int64())]
-)
-
-EMBEDDINGS = "embeddings"
-_PATH_COLUMNS = ("path", "file_name", "file", "uri", "url", "image_path")
-_BYTES_COLUMNS = ("image", "bytes", "jpg", "png", "content")
 _LIST_SUFFIXES = (".txt", ".lst", ".list")
-_FETCH_THREADS = 16  # most of a fetch from an object store is waiting
-_TRIES = 3
+_MAX_LIST_BYTES = 4_000_000_000
+_MAX_NAME = 8192  # of a path or an address; no file system and no store has longer ones
+_NO_TEXT = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
 
-@dataclass(frozen=True)
-class Item:
-    """A row of `ITEMS`."""
-
-    key: str
-    file: str
-    start: int = -1
-    size: int = -1
-
-
-# Listing
-
-
-def list_items(inputs: Sequence[str], column: str | None = None) -> tuple[Kind, Iterator[Item]]:
+def list_items(
+    inputs: Sequence[str], column: str | None = None, schemes: Sequence[str] = ()
+) -> tuple[Kind, Iterator[Item]]:
     """The pictures that inputs stand for.
 
     Args:
@@ -59,21 +48,24 @@ def list_items(inputs: Sequence[str], column: str | None = None) -> tuple[Kind, 
             a line, Parquet files with paths or bytes, tar files (webdataset), or the folder of a
             job that saved embeddings. All of one kind.
         column: of a Parquet file: where the paths or bytes are; found by its name otherwise.
+        schemes: of addresses that are followed besides those of `addresses.SCHEMES`.
 
     Returns:
         The kind of the items, and the items: pictures sorted by key, the rows of tables and
         tars in the order of their sorted files.
 
     Raises:
-        MasqclipError: nothing is there, or the inputs are of several kinds.
+        MasqclipError: nothing is there, or the inputs are of several kinds; from the items as
+            well, where none of the tables or tars can be read.
     """
-    found: dict[str, str] = {}  # address -> key
+    found: dict[str, Item] = {}  # by address
     kinds: dict[str, str] = {}  # kind -> an input of that kind
     for source in inputs:
-        kind, files = _expand(source)
+        check_scheme(source, schemes)
+        kind, items = _expand(source, schemes)
         kinds.setdefault(kind, source)
-        for key, address in files:
-            found.setdefault(address, key)
+        for item in items:
+            found.setdefault(item.file, item)
     if len(kinds) != 1:
         raise MasqclipError(
             f"one job reads one kind of input; {' and '.join(kinds.values())} are "
@@ -82,73 +74,130 @@ def list_items(inputs: Sequence[str], column: str | None = None) -> tuple[Kind, 
     kind, source = next(iter(kinds.items()))
     if not found:
         raise MasqclipError(f"{source}: no picture, Parquet or tar file in it")
-    files = sorted((key, address) for address, key in found.items())
+    items = sorted(found.values(), key=lambda item: (item.key, item.file))
     if kind == "parquet":
-        return _table_items(files, column)
+        return _table_items(items, column, schemes)
     if kind == "tar":
-        return "tar", _tar_items(files)
-    return ("embeddings" if kind == EMBEDDINGS else "files"), (Item(*file) for file in files)
+        return "tar", _read_on(items, _members)
+    return ("embeddings" if kind == EMBEDDINGS else "files"), iter(items)
 
 
-def _expand(source: str) -> tuple[str, list[tuple[str, str]]]:
-    """One input: its kind, and (key, address) of each of its files."""
+def _expand(source: str, schemes: Sequence[str]) -> tuple[str, list[Item]]:
+    """One input: its kind, and an item for each of its files."""
     filesystem, path = open_filesystem(source)
     try:
         if filesystem.isdir(path):
             return _folder(source, filesystem, path)
         if filesystem.exists(path):
-            files = [(source, _address(filesystem, path))]
+            files = [_item(source, filesystem, path)]
         elif glob.has_magic(source):
             names = sorted(filesystem.glob(path))
             files = [
-                (_key(source, name), _address(filesystem, name))
+                _item(_key(source, name), filesystem, name)
                 for name in names
                 if not name.rpartition("/")[2].startswith(".") and not filesystem.isdir(name)
             ]
         else:
             raise MasqclipError(f"{source}: no such file or folder")
-    except OSError as error:
+    except MasqclipError:
+        raise
+    except Exception as error:  # a store's client may raise anything; a pattern may be none
         raise MasqclipError(f"{source}: cannot be listed ({error})") from error
     if len(files) == 1 and source.lower().endswith(_LIST_SUFFIXES):
-        return "files", _listed(source, filesystem, path)
-    kind = _kind_of(key for key, _ in files)
+        return "files", [_listed(name, source, schemes) for name in _lines(source)]
+    kind = _kind_of(item.key for item in files)
     if kind == "files" and glob.has_magic(source) and len(files) > 1:
-        files = [file for file in files if _suffix(file[0]) in IMAGE_SUFFIXES] or files
+        files = [item for item in files if _suffix(item.key) in IMAGE_SUFFIXES] or files
     return kind, files
 
 
-def _folder(source: str, filesystem: Any, path: str) -> tuple[str, list[tuple[str, str]]]:
-    below = f"{path}/{EMBEDDINGS}"
-    if filesystem.exists(f"{path}/job.json") and filesystem.isdir(below):
-        names = sorted(filesystem.find(below))
-        return EMBEDDINGS, [(n.rpartition("/")[2], _address(filesystem, n)) for n in names]
-    files = []
-    for name in filesystem.find(path):
-        relative = name.removeprefix(path.rstrip("/") + "/")
-        if not any(part.startswith((".", "_")) for part in relative.split("/")):
-            files.append((f"{source.rstrip('/')}/{relative}", _address(filesystem, name)))
-    pictures = [file for file in files if _suffix(file[0]) in IMAGE_SUFFIXES]
-    if pictures:
-        return "files", pictures
-    for kind in ("parquet", "tar"):
-        if tables := [file for file in files if _suffix(file[0]) == f".{kind}"]:
-            return kind, tables
-    return "files", []
+def _folder(source: str, filesystem: Any, path: str) -> tuple[str, list[Item]]:
+    if filesystem.exists(f"{path}/job.json") and filesystem.isdir(f"{path}/{EMBEDDINGS}"):
+        return EMBEDDINGS, kept_items(source)
+    local = local_path(source) is not None
+    below = search_local(path) if local else search_remote(filesystem, path)
+    found: dict[str, list[Found]] = {"files": [], "parquet": [], "tar": []}
+    failed: list[Item] = []
+    for file in below:
+        suffix = _suffix(file.path)
+        if file.problem is not None:
+            failed.append(_failed(_below(source, path, file.path), file.path, file.problem))
+        elif suffix in IMAGE_SUFFIXES:
+            found["files"].append(file)
+        elif suffix in (".parquet", ".tar"):
+            found[suffix[1:]].append(file)
+    kind = next((kind for kind, files in found.items() if files), "files")
+    items = []
+    for file in found[kind]:
+        listed = file.listed()
+        key = readable_name(_below(source, path, file.path))
+        address = _address(filesystem, file.path)
+        items.append(Item(key, address, bytes=listed.bytes, version=listed.version))
+    if failed and not items:
+        raise MasqclipError(str(failed[0].error))
+    return kind, items + failed
 
 
-def _listed(source: str, filesystem: Any, path: str) -> list[tuple[str, str]]:
-    """The pictures of a text file, a path a line; relative ones start at the file's folder."""
-    lines = filesystem.cat_file(path).decode("utf-8", errors="replace").splitlines()
-    names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    return [(name, _resolve(name, source)) for name in names]
+def _below(source: str, folder: str, path: str) -> str:
+    """A file's name in the words of the input that it was found in."""
+    return f"{source.rstrip('/')}/{path.removeprefix(folder.rstrip('/') + '/')}"
+
+
+def _item(name: str, filesystem: Any, path: str) -> Item:
+    """A file that was asked for by name or pattern."""
+    address = _address(filesystem, path)
+    if local_path(address) is not None:
+        listed = Listed.of_local(address)
+    else:
+        listed = Listed.of_entry(filesystem.info(path))
+    return Item(readable_name(name), address, bytes=listed.bytes, version=listed.version)
+
+
+def _failed(name: str, address: str, problem: str) -> Item:
+    key = readable_name(shorten(name))
+    return Item(key, shorten(address), error=f"{key}: {problem}")
+
+
+# Lists
+
+
+def _lines(source: str) -> Iterator[str]:
+    """The lines of a text file that are neither empty nor comments, as names of files are."""
+    with open_file(source, name=source) as file:
+        content = file.read(_MAX_LIST_BYTES + 1)
+    if len(content) > _MAX_LIST_BYTES:
+        raise MasqclipError(f"{source}: a list of more than 4 GB: give Parquet with the paths")
+    if content[:2] in _NO_TEXT:
+        raise MasqclipError(f"{source}: {_NO_TEXT[content[:2]]} text: save the list as UTF-8")
+    for line in content.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
+        name = line.strip()
+        if name and not name.startswith(b"#"):
+            yield os.fsdecode(name)
+
+
+def _listed(name: str, source: str, schemes: Sequence[str]) -> Item:
+    """The item of a path in a list or table; relative ones start at its folder."""
+    if len(name) > _MAX_NAME:
+        return _failed(name, f"{source}#{name[:_MAX_NAME]}", "no path: it is too long")
+    try:
+        check_scheme(name, schemes)
+    except MasqclipError as error:
+        return Item(readable_name(name), name, error=readable_name(str(error)))
+    if is_url(name) and not is_text(name):
+        return _failed(name, name, "an address that is not UTF-8")
+    address = _resolve(name, source)
+    listed = Listed() if is_url(address) else Listed.of_local(address)
+    return Item(readable_name(name), address, bytes=listed.bytes, version=listed.version)
 
 
 def _resolve(name: str, listed_in: str) -> str:
-    if "://" in name or os.path.isabs(name):
+    if is_url(name):
+        return local_path(name) or name
+    if os.path.isabs(name):
         return name
     folder = listed_in.rpartition("/")[0]
     joined = f"{folder}/{name}" if folder else name
-    return joined if "://" in joined else os.path.abspath(joined)
+    return joined if is_url(joined) else os.path.abspath(joined)
 
 
 def _kind_of(names: Iterable[str]) -> str:
@@ -164,117 +213,92 @@ def _suffix(name: str) -> str:
 
 def _address(filesystem: Any, path: str) -> str:
     """A path with its file system's name, so that any process finds it; local paths stay plain."""
-    address = str(filesystem.unstrip_protocol(path))
-    return address.removeprefix("file://")
+    if "file" in filesystem.protocol:
+        return path
+    return str(filesystem.unstrip_protocol(path))
 
 
 def _key(source: str, path: str) -> str:
     """A glob's match, in the words of the glob: relative where that is relative."""
-    if "://" in source or os.path.isabs(source):
+    if is_url(source) or os.path.isabs(source):
         return path
     return os.path.relpath(path)
 
 
-def _table_items(files: list[tuple[str, str]], column: str | None) -> tuple[Kind, Iterator[Item]]:
+# Tables and tars
+
+
+def _read_on(files: Sequence[Item], read: Any) -> Iterator[Item]:
+    """What each file holds; a file that cannot be read is an item with its error.
+
+    Raises:
+        MasqclipError: none of them can be read.
+    """
+    failed: list[Item] = []
+    found = False
+    for file in files:
+        try:
+            if file.error is not None:
+                raise MasqclipError(file.error)
+            for item in read(file):
+                if item.error is not None and not found:
+                    failed.append(item)
+                    continue
+                found = True
+                yield from failed
+                failed = []
+                yield item
+        except MasqclipError as error:
+            failed.append(Item(file.key, file.file, error=readable_name(str(error))))
+            if found:
+                yield from failed
+                failed = []
+    if failed:
+        raise MasqclipError(str(failed[0].error))
+
+
+def _members(tar: Item) -> Iterator[Item]:
+    with open_file(tar.file, name=tar.key) as file:
+        try:
+            for member in tar_members(file):
+                if member.name and _suffix(member.name) not in IMAGE_SUFFIXES:
+                    continue
+                name = f"{tar.key}/{readable_name(member.name)}" if member.name else ""
+                key = shorten(name) or f"{tar.key}#{member.start}"
+                error = None
+                if member.problem is not None:
+                    error = f"{name and shorten(name) or tar.key}: {member.problem}"
+                yield Item(
+                    key, tar.file, member.start, member.size, tar.bytes, tar.version, error
+                )
+        except OSError as error:
+            raise MasqclipError(f"{tar.key}: cannot be read ({error})") from error
+
+
+def _table_items(
+    files: Sequence[Item], column: str | None, schemes: Sequence[str]
+) -> tuple[Kind, Iterator[Item]]:
     """Rows of Parquet files: pictures by path are files like any other."""
-    with _open(files[0][1]) as file:
-        schema = pq.ParquetFile(file).schema_arrow
-    name = column or next(
-        (name for name in (*_BYTES_COLUMNS, *_PATH_COLUMNS) if name in schema.names), None
-    )
-    if name is None or name not in schema.names:
-        raise MasqclipError(
-            f"{files[0][0]}: {'no column ' + repr(name) if name else 'no known column'}; name the "
-            f"one of paths or bytes with --column ({', '.join(schema.names)})"
-        )
-    if pa.types.is_string(schema.field(name).type) or pa.types.is_large_string(
-        schema.field(name).type
-    ):
-        return "files", _paths_in_tables(files, name)
-    return "parquet", _rows_of_tables(files)
-
-
-def _paths_in_tables(files: list[tuple[str, str]], column: str) -> Iterator[Item]:
-    for _, address in files:
-        with _open(address) as file:
-            for batch in pq.ParquetFile(file).iter_batches(columns=[column]):
-                for name in batch.column(0).to_pylist():
-                    yield Item(str(name), _resolve(str(name), address))
-
-
-def _rows_of_tables(files: list[tuple[str, str]]) -> Iterator[Item]:
-    for key, address in files:
-        with _open(address) as file:
-            metadata = pq.ParquetFile(file).metadata
-            number = 0
-            for group in range(metadata.num_row_groups):
-                for row in range(metadata.row_group(group).num_rows):
-                    yield Item(f"{key}#{number}", address, group, row)
-                    number += 1
-
-
-def _tar_items(files: list[tuple[str, str]]) -> Iterator[Item]:
-    for key, address in files:
+    for n, file in enumerate(files):
         try:
-            with _open(address) as file, tarfile.open(fileobj=file, mode="r:") as tar:
-                for member in tar:
-                    if member.isfile() and _suffix(member.name) in IMAGE_SUFFIXES:
-                        name = f"{key}/{member.name}"
-                        yield Item(name, address, member.offset_data, member.size)
-        except tarfile.TarError as error:
-            raise MasqclipError(f"{key}: not a plain tar file ({error})") from error
+            with open_table(file.file, name=file.key) as table:
+                name, is_path = find_column(table.schema_arrow, column, name=file.key)
+            break
+        except MasqclipError:
+            if n + 1 == len(files):
+                raise
+
+    def paths(file: Item) -> Iterator[Item]:
+        for number, path in enumerate(table_paths(_of(file), name)):
+            if path:
+                yield _listed(path, file.file, schemes)
+            else:
+                yield _failed(f"{file.key}#{number}", file.file, "no path in this row")
+
+    if is_path:
+        return "files", _read_on(files, paths)
+    return "parquet", _read_on(files, lambda file: table_rows(_of(file), column))
 
 
-def _open(address: str) -> Any:
-    filesystem, path = open_filesystem(address)
-    return filesystem.open(path, "rb")
-
-
-# Reading
-
-
-def read_items(
-    kind: Kind, items: Sequence[Item], column: str | None = None
-) -> Iterator[tuple[str, bytes | MasqclipError]]:
-    """(key, bytes) of each item, in order; an error in place of the bytes that cannot be had."""
-    if kind == "parquet":
-        yield from _read_tables(items, column)
-        return
-    window = 4 * _FETCH_THREADS  # fetched ahead of their use, and no more
-    with ThreadPoolExecutor(_FETCH_THREADS) as pool:
-        for start in range(0, len(items), window):
-            ahead = items[start : start + window]
-            for item, content in zip(ahead, pool.map(_fetch, ahead), strict=True):
-                yield item.key, content
-
-
-def _fetch(item: Item) -> bytes | MasqclipError:
-    reason: Exception | None = None
-    for _ in range(_TRIES):  # networks hiccup
-        try:
-            filesystem, path = open_filesystem(item.file)
-            if item.start < 0:
-                return bytes(filesystem.cat_file(path))
-            return bytes(filesystem.cat_file(path, start=item.start, end=item.start + item.size))
-        except FileNotFoundError:
-            return MasqclipError(f"{item.key}: no such file")
-        except (IsADirectoryError, PermissionError) as error:
-            return MasqclipError(f"{item.key}: cannot be opened ({error.strerror})")
-        except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
-            reason = error
-    return MasqclipError(f"{item.key}: cannot be opened ({reason})")
-
-
-def _read_tables(
-    items: Sequence[Item], column: str | None
-) -> Iterator[tuple[str, bytes | MasqclipError]]:
-    for (address, group), rows in groupby(items, key=lambda item: (item.file, item.start)):
-        with _open(address) as file:
-            table = pq.ParquetFile(file)
-            name = column or next(n for n in _BYTES_COLUMNS if n in table.schema_arrow.names)
-            values = table.read_row_group(group, columns=[name]).column(name)
-        for item in rows:
-            value = values[item.size].as_py()
-            if isinstance(value, dict):  # an image column of Hugging Face's datasets
-                value = value.get("bytes")
-            yield item.key, value or MasqclipError(f"{item.key}: no picture in this row")
+def _of(file: Item) -> InputFile:
+    return file.key, file.file, Listed(file.bytes, file.version)

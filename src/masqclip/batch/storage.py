@@ -1,11 +1,14 @@
 """A folder on any file system that fsspec knows: local, ``s3://``, ``gs://``, ``hdfs://``, ...
 
 Files appear whole: they are written under a temporary name in the folder's ``_work`` and then
-moved. What a killed process leaves there is swept away by the next run.
+moved; on a local disk their bytes reach it first. What a killed process leaves in ``_work`` is
+swept away by the next run.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import io
 import os
 import uuid
@@ -13,23 +16,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
 
-from masqclip.errors import MasqclipError, require
+from masqclip.batch.addresses import is_url, local_path, open_file, open_filesystem
+from masqclip.data.files import sync_folder
+from masqclip.errors import MasqclipError
+
+__all__ = ["WORK", "StorageError", "Store", "open_filesystem"]
 
 WORK = "_work"
 
 
-def open_filesystem(uri: str) -> tuple[Any, str]:
-    """The fsspec file system of an address or a local path, and the path on it.
+class StorageError(MasqclipError):
+    """A folder that cannot be written to: no fault of what was to be written."""
 
-    Raises:
-        MasqclipError: no such file system, or its package is not installed.
-    """
-    fsspec: Any = require("fsspec", extra="batch", purpose="masqclip batch")
+
+@contextmanager
+def _writing_told(where: str) -> Iterator[None]:
     try:
-        filesystem, path = fsspec.core.url_to_fs(uri)
-    except (ImportError, ValueError) as error:
-        raise MasqclipError(f"{uri}: cannot be opened ({error})") from error
-    return filesystem, str(path)
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise StorageError(
+            f"{where}: cannot be written ({reason}): see that the disk has room and may be "
+            "written to, and run the command again"
+        ) from error
 
 
 class Store:
@@ -40,8 +49,9 @@ class Store:
     """
 
     def __init__(self, uri: str) -> None:
-        self.uri = uri if "://" in uri else os.path.abspath(uri)
+        self.uri = uri if is_url(uri) else os.path.abspath(uri)
         self.filesystem, self.root = open_filesystem(self.uri)
+        self.is_local = local_path(self.uri) is not None
 
     def __reduce__(self) -> tuple[type[Store], tuple[str]]:
         return Store, (self.uri,)  # every process opens connections of its own
@@ -50,6 +60,10 @@ class Store:
         """Where a file is, in the file system's own words."""
         return f"{self.root.rstrip('/')}/{name}"
 
+    def address(self, name: str) -> str:
+        """Where a file is, in words that any process can open."""
+        return self.path(name) if self.is_local else f"{self.uri.rstrip('/')}/{name}"
+
     def exists(self, name: str) -> bool:
         """Whether there is such a file or folder, now."""
         self.filesystem.invalidate_cache()
@@ -57,47 +71,94 @@ class Store:
 
     def open(self, name: str) -> io.BufferedIOBase:
         """A file to read, at any position."""
-        return cast(io.BufferedIOBase, self.filesystem.open(self.path(name), "rb"))
+        address = self.address(name)
+        return cast(io.BufferedIOBase, open_file(address, name=address))
 
-    def read(self, name: str) -> bytes:
-        """The bytes of a file."""
-        return bytes(self.filesystem.cat_file(self.path(name)))
+    def read(self, name: str, max_bytes: int = 1 << 30) -> bytes:
+        """The bytes of a file that is not larger than that."""
+        with self.open(name) as file:
+            content = file.read(max_bytes + 1)
+        if len(content) > max_bytes:
+            raise MasqclipError(f"{self.address(name)}: more than {max_bytes:,} bytes: damaged")
+        return content
 
-    def write(self, name: str, content: bytes) -> None:
+    def digest(self, name: str) -> str:
+        """SHA-256 of a file's bytes."""
+        with self.open(name) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def write(self, name: str, content: bytes, *, durable: bool = True) -> None:
         """Write a file: afterwards it is the old one or the new one, whole."""
-        with self.writing(name) as file:
+        with self.writing(name, durable=durable) as file:
             file.write(content)
 
     @contextmanager
-    def writing(self, name: str) -> Iterator[BinaryIO]:
-        """A file to write; it takes its name when the block ends without an error."""
+    def writing(self, name: str, *, durable: bool = True) -> Iterator[BinaryIO]:
+        """A file to write; it takes its name when the block ends without an error.
+
+        Args:
+            name: of the file.
+            durable: on a local disk, its bytes reach the disk before, and its name afterwards.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
         target, scratch = self.path(name), self.path(f"{WORK}/{uuid.uuid4().hex}")
-        for path in (target, scratch):
-            self.filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
-        with self.filesystem.open(scratch, "wb") as file:
-            yield file
-        self.filesystem.mv(scratch, target)
+        with _writing_told(self.address(name)):
+            try:
+                for path in (target, scratch):
+                    self.filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
+                if not self.is_local:
+                    with self.filesystem.open(scratch, "wb") as file:
+                        yield file
+                    self.filesystem.mv(scratch, target)
+                    return
+                with open(scratch, "wb") as file:
+                    yield file
+                    if durable:
+                        file.flush()
+                        os.fsync(file.fileno())
+                os.replace(scratch, target)
+                if durable:
+                    sync_folder(os.path.dirname(target))
+            except BaseException:
+                with contextlib.suppress(Exception):  # on a full disk, it is room for others
+                    self.filesystem.rm(scratch)
+                raise
 
     def touch(self, name: str) -> None:
         """Make an empty file."""
         path = self.path(name)
-        self.filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
-        self.filesystem.touch(path)
+        with _writing_told(self.address(name)):
+            self.filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
+            self.filesystem.touch(path)
 
     def files(self, folder: str) -> dict[str, dict[str, Any]]:
         """The files right in a folder: names, and what the file system says of each."""
         self.filesystem.invalidate_cache()
         try:
             found = self.filesystem.ls(self.path(folder), detail=True)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return {}
         return {
             entry["name"].rpartition("/")[2]: entry for entry in found if entry["type"] == "file"
         }
 
+    def sizes(self, folder: str) -> dict[str, int]:
+        """The files in a folder and below it: names, from this store's own folder on; bytes."""
+        self.filesystem.invalidate_cache()
+        base = self.root.rstrip("/") + "/"
+        found = self.filesystem.find(self.path(folder), detail=True)
+        return {
+            name.removeprefix(base): int(entry["size"])
+            for name, entry in found.items()
+            if entry.get("type") == "file"
+        }
+
     def delete(self, name: str) -> None:
         """Delete a file, or a folder with all that is in it; nothing where there is none."""
-        try:
-            self.filesystem.rm(self.path(name), recursive=True)
-        except FileNotFoundError:
-            return
+        with _writing_told(self.address(name)):
+            try:
+                self.filesystem.rm(self.path(name), recursive=True)
+            except FileNotFoundError:
+                return

@@ -13,6 +13,7 @@ import re
 import stat
 import tempfile
 from pathlib import Path
+from typing import BinaryIO
 
 from masqclip.errors import MasqclipError
 
@@ -74,6 +75,27 @@ def read_bounded(path: str | Path, *, max_bytes: int, what: str) -> bytes:
             device, or it is too large.
     """
     name = f"{what} {str(path)!r}"
+    with open_regular(path, name=name) as file:
+        try:
+            content = file.read(max_bytes + 1)
+        except OSError as error:
+            raise MasqclipError(f"{name}: cannot be read ({error.strerror or error})") from error
+    if len(content) > max_bytes:
+        raise MasqclipError(f"{name}: larger than the limit of {max_bytes / 1e6:g} MB")
+    return content
+
+
+def open_regular(path: str | Path, *, name: str) -> BinaryIO:
+    """A regular file, open to read; never waits, as opening a FIFO would.
+
+    Args:
+        path: the file.
+        name: what it is called in errors.
+
+    Raises:
+        MasqclipError: there is no such file, it may not be read, or it is a folder, a pipe or a
+            device.
+    """
     try:
         # Without O_NONBLOCK, opening a FIFO waits until somebody writes to it.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -82,18 +104,10 @@ def read_bounded(path: str | Path, *, max_bytes: int, what: str) -> bytes:
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
         reason = getattr(error, "strerror", None) or error
         raise MasqclipError(f"{name}: cannot be opened ({reason})") from error
-    try:
-        mode = os.fstat(handle).st_mode
-        if stat.S_ISDIR(mode):
-            raise MasqclipError(f"{name}: a folder: give a file in it")
-        if not stat.S_ISREG(mode):
-            raise MasqclipError(f"{name}: not a regular file: give a file on a disk")
-        with os.fdopen(handle, "rb", closefd=False) as file:
-            content = file.read(max_bytes + 1)
-    except OSError as error:
-        raise MasqclipError(f"{name}: cannot be read ({error.strerror or error})") from error
-    finally:
-        os.close(handle)
-    if len(content) > max_bytes:
-        raise MasqclipError(f"{name}: larger than the limit of {max_bytes / 1e6:g} MB")
-    return content
+    mode = os.fstat(handle).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(handle, "rb")
+    os.close(handle)
+    if stat.S_ISDIR(mode):
+        raise MasqclipError(f"{name}: a folder: give a file in it")
+    raise MasqclipError(f"{name}: not a regular file: give a file on a disk")

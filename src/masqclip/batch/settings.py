@@ -1,0 +1,126 @@
+"""What a job was asked for: all that its bytes depend on, and its way to disk and back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any, get_args
+
+from masqclip.batch.reading import MAX_FILE_BYTES, Kind
+from masqclip.clip.vocabulary import Category, Vocabulary
+from masqclip.errors import MasqclipError
+from masqclip.result import Task
+
+
+@dataclass(frozen=True)
+class JobSettings:
+    """What a job was asked for: all that its bytes depend on.
+
+    Attributes:
+        inputs: as given.
+        kind: of the inputs.
+        column: of Parquet inputs.
+        model: a name or folder.
+        dtype: of the computation; None = the device's own.
+        vocabulary: what to look for; None = embeddings only.
+        task: instance, semantic or panoptic.
+        min_score: what scores less is left out; None = the default.
+        format: of the shards, parquet or coco.
+        overlay: draw the masks.
+        save_embeddings: keep the encoded pictures.
+        shard_size: pictures a shard.
+        memory: gigabytes that a batch may take; it decides how many pictures go together.
+        max_file: megabytes; a picture with a larger file is an error.
+        schemes: of addresses that are followed besides the usual ones.
+        weights: digest of the model's files; None = not known.
+    """
+
+    inputs: tuple[str, ...]
+    kind: Kind
+    model: str
+    vocabulary: Vocabulary | None
+    column: str | None = None
+    dtype: str | None = None
+    task: Task = "panoptic"
+    min_score: float | None = None
+    format: str = "parquet"
+    overlay: bool = False
+    save_embeddings: bool = False
+    shard_size: int = 256
+    memory: float = 1.0
+    max_file: float = MAX_FILE_BYTES / 1e6
+    schemes: tuple[str, ...] = ()
+    weights: str | None = None
+
+    @property
+    def max_bytes(self) -> int:
+        """The largest file of a picture that is read."""
+        return int(self.max_file * 1e6)
+
+    def to_json(self) -> dict[str, Any]:
+        """As `from_json` reads it."""
+        return json.loads(json.dumps(asdict(self)))  # tuples become lists, as they would on disk
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> JobSettings:
+        """The settings that `to_json` gave.
+
+        Raises:
+            MasqclipError: they are none, or hold a setting that this version does not know.
+        """
+        if not isinstance(document, dict):
+            raise MasqclipError("the settings are no object")
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(document.keys() - known):
+            raise MasqclipError(
+                f"there is no setting {unknown[0][:60]!r} in this version of masqclip"
+            )
+        for name, value in document.items():
+            if not _fits(name, value):
+                raise MasqclipError(f"the setting {name!r} is {str(value)[:60]!r}")
+        try:
+            words = document["vocabulary"]
+            if words is not None:
+                words = Vocabulary(
+                    categories=tuple(
+                        Category(entry["name"], tuple(entry["prompts"]), entry["thing"])
+                        for entry in words["categories"]
+                    ),
+                    distractors=tuple(words["distractors"]),
+                    templates=tuple(words["templates"]),
+                )
+            lists = {name: tuple(document.get(name, ())) for name in ("inputs", "schemes")}
+            return cls(**(document | lists | {"vocabulary": words}))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise MasqclipError(f"the settings are not whole ({error})") from error
+
+
+_FITS: dict[str, tuple[type, ...]] = {
+    "inputs": (list,),
+    "schemes": (list,),
+    "model": (str,),
+    "vocabulary": (dict, type(None)),
+    "column": (str, type(None)),
+    "dtype": (str, type(None)),
+    "weights": (str, type(None)),
+    "min_score": (float, int, type(None)),
+    "overlay": (bool,),
+    "save_embeddings": (bool,),
+    "shard_size": (int,),
+    "memory": (float, int),
+    "max_file": (float, int),
+}
+_CHOICES = {"kind": get_args(Kind), "task": get_args(Task), "format": ("parquet", "coco")}
+
+
+def _fits(name: str, value: Any) -> bool:
+    """Whether a value can be that of a setting."""
+    if name in _CHOICES:
+        return isinstance(value, str) and value in _CHOICES[name]
+    if isinstance(value, bool) and bool not in _FITS[name]:
+        return False
+    if isinstance(value, list):
+        return _FITS[name] == (list,) and all(isinstance(entry, str) for entry in value)
+    if name in ("shard_size", "memory", "max_file"):
+        return isinstance(value, _FITS[name]) and value > 0
+    return isinstance(value, _FITS[name])

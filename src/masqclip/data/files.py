@@ -61,33 +61,34 @@ def remove_scratch(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def read_bounded(path: str | Path, *, max_bytes: int, what: str) -> bytes:
+def read_bounded(path: str | Path, *, max_bytes: int, what: str = "") -> bytes:
     """The bytes of a regular file, if they are not too many.
 
     Args:
         path: the file.
         max_bytes: the largest file that is read.
-        what: what it should be, for the errors: ``"the vocabulary file"``.
+        what: what it should be, for the errors: ``"the vocabulary file"``; left out, they start
+            with the path alone.
 
     Raises:
         MasqclipError: there is no such file, it may not be read, it is a folder, a pipe or a
             device, or it is too large.
     """
-    name = f"{what} {str(path)!r}"
+    name = f"{what} {str(path)!r}" if what else str(path)
     try:
         # Without O_NONBLOCK, opening a FIFO waits until somebody writes to it.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:
-        raise MasqclipError(f"{name}: no such file: check the path") from error
+        raise MasqclipError(f"{name}: no such file; check the path") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
         reason = getattr(error, "strerror", None) or error
         raise MasqclipError(f"{name}: cannot be opened ({reason})") from error
     try:
         mode = os.fstat(handle).st_mode
         if stat.S_ISDIR(mode):
-            raise MasqclipError(f"{name}: a folder: give a file in it")
+            raise MasqclipError(f"{name}: a folder; give a file that is in it")
         if not stat.S_ISREG(mode):
-            raise MasqclipError(f"{name}: not a regular file: give a file on a disk")
+            raise MasqclipError(f"{name}: not a regular file; give a file on a disk")
         with os.fdopen(handle, "rb", closefd=False) as file:
             content = file.read(max_bytes + 1)
     except OSError as error:

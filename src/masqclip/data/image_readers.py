@@ -67,7 +67,12 @@ class ImageReaders:
         with self._free:
             reader = self._take()
             try:
-                image = reader.read(data, name, max_pixels)
+                try:
+                    image = reader.read(data, name, max_pixels)
+                except _Gone:  # it died while idle, of which this file is innocent
+                    self._drop(reader)
+                    reader = self._take()
+                    image = reader.read(data, name, max_pixels)
             except MasqclipError:
                 self._give(reader)
                 raise
@@ -121,6 +126,10 @@ class ImageReaders:
 
 class _Ended(Exception):
     """A process ended, or had to be ended; the message goes on from "NAME: "."""
+
+
+class _Gone(_Ended):
+    """A process had ended before it was given its file."""
 
 
 class _Reader:
@@ -180,8 +189,8 @@ class _Reader:
                 rest = rest[os.write(self._to, rest) :]
             except BlockingIOError:
                 continue
-            except OSError:
-                raise self._death() from None
+            except OSError:  # a process decodes when it has all of a file: it died before
+                raise _Gone("its decoder cannot be started; try again") from None
 
     def _answer(self, deadline: float) -> dict[str, Any]:
         """The line that comes before the pixels, read byte by byte: it is short."""

@@ -23,6 +23,7 @@ MAX_JPEG_SCANS = 500
 # Passes times pixels: a pass without data costs some nanoseconds a pixel all the same.
 MAX_JPEG_WORK = 1_500_000_000
 _MAX_JPEG_SEGMENTS = 4096
+_MAX_JPEG_JUNK = 65_536  # bytes before the picture that belong to nothing
 _MAX_PNG_CHUNKS = 4096
 _PNG_BYTES_A_CHUNK = 1024  # beyond these, as many chunks as such pieces would make
 _MAX_PPM_HEADER = 4096
@@ -84,12 +85,23 @@ def check_jpeg_work(data: bytes, pixels: int, name: str) -> None:
 
 
 def _check_jpeg_header(data: bytes, name: str) -> None:
-    at, end = 2, len(data)
-    for _ in range(_MAX_JPEG_SEGMENTS):
-        if at + 4 > end or data[at] != 0xFF or data[at + 1] == 0xDA:
-            return  # the picture itself, or damage, of which the decoder knows more
-        at += 2 + struct.unpack_from(">H", data, at + 2)[0]
-    raise _built_to_take_long(name, f"more than {_MAX_JPEG_SEGMENTS:,} segments")
+    at, end, junk, segments = 2, len(data), 0, 0
+    while at + 4 <= end:
+        mark = data[at + 1]
+        if data[at] != 0xFF or mark in (0x00, 0xFF):  # decoders look for the next mark, by bytes
+            found = data.find(b"\xff", at + 1)
+            junk += (found if found > 0 else end) - at
+            at = found if found > 0 else end
+        elif mark == 0xDA:
+            return  # the picture itself
+        else:
+            alone = mark == 0x01 or 0xD0 <= mark <= 0xD9  # marks without a segment
+            at += 2 if alone else 2 + struct.unpack_from(">H", data, at + 2)[0]
+            segments += 1
+        if junk > _MAX_JPEG_JUNK:
+            raise _built_to_take_long(name, f"more than {_MAX_JPEG_JUNK:,} bytes of nothing")
+        if segments > _MAX_JPEG_SEGMENTS:
+            raise _built_to_take_long(name, f"more than {_MAX_JPEG_SEGMENTS:,} segments")
 
 
 def _check_png(data: bytes, name: str) -> None:

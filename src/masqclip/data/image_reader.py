@@ -21,7 +21,8 @@ from masqclip.errors import MasqclipError
 
 def main() -> None:
     """Answer requests until there are none."""
-    seconds, memory = (int(word) for word in sys.argv[1:])
+    seconds, memory, niceness = (int(word) for word in sys.argv[1:])
+    os.nice(niceness)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the program
     warnings.simplefilter("ignore")  # what matters stands in a picture's notes
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")

@@ -46,12 +46,18 @@ class ImageReaders:
         number: of processes at most, and so of files at a time; more callers wait.
         seconds: of processor time for a file.
         memory: bytes for a file.
+        niceness: how far the processes step back for others, 0 to 19.
     """
 
     def __init__(
-        self, number: int, *, seconds: int = READ_SECONDS, memory: int = READ_BYTES
+        self,
+        number: int,
+        *,
+        seconds: int = READ_SECONDS,
+        memory: int = READ_BYTES,
+        niceness: int = 0,
     ) -> None:
-        self._seconds, self._memory = seconds, memory
+        self._seconds, self._memory, self._niceness = seconds, memory, niceness
         self._free = threading.Semaphore(number)
         self._lock = threading.Lock()
         self._idle: list[_Reader] = []
@@ -106,7 +112,7 @@ class ImageReaders:
                 if reader.alive:
                     return reader
                 self._all.discard(reader)
-        reader = _Reader(self._seconds, self._memory)
+        reader = _Reader(self._seconds, self._memory, self._niceness)
         with self._lock:
             self._all.add(reader)
         if self._closed:
@@ -135,12 +141,20 @@ class _Gone(_Ended):
 class _Reader:
     """One process, one file at a time."""
 
-    def __init__(self, seconds: int, memory: int) -> None:
+    def __init__(self, seconds: int, memory: int, niceness: int) -> None:
         self._seconds, self._memory = seconds, memory
         paths = [path or os.getcwd() for path in sys.path]
         # Neither a picture's name nor a folder that happens to be current is code to import.
         self._popen = subprocess.Popen(
-            [sys.executable, "-P", "-m", "masqclip.data.image_reader", str(seconds), str(memory)],
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "masqclip.data.image_reader",
+                str(seconds),
+                str(memory),
+                str(niceness),
+            ],  # fmt: skip
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

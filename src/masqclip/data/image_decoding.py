@@ -226,7 +226,7 @@ def _to_rgb(image: Image.Image, name: str) -> tuple[np.ndarray, list[str]]:
             band = band.convert("LA")
         if has_alpha:
             band = band.convert("RGBA")
-            if band.getchannel("A").getextrema()[0] < 255:
+            if np.asarray(band.getchannel("A")).min() < 255:
                 seen_through = True
                 band = Image.alpha_composite(Image.new("RGBA", band.size, "white"), band)
         pixels[rows] = np.asarray(band.convert("RGB"))

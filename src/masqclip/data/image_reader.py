@@ -51,7 +51,7 @@ def main() -> None:
         del data
         answers.write(json.dumps(answer).encode() + b"\n")
         if "error" not in answer:
-            answers.write(memoryview(image.pixels).cast("B"))
+            answers.write(image.pixels.data.cast("B"))
             del image
         answers.flush()
 

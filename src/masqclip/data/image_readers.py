@@ -144,17 +144,10 @@ class _Reader:
     def __init__(self, seconds: int, memory: int, niceness: int) -> None:
         self._seconds, self._memory = seconds, memory
         paths = [path or os.getcwd() for path in sys.path]
+        limits = [str(number) for number in (seconds, memory, niceness)]
         # Neither a picture's name nor a folder that happens to be current is code to import.
         self._popen = subprocess.Popen(
-            [
-                sys.executable,
-                "-P",
-                "-m",
-                "masqclip.data.image_reader",
-                str(seconds),
-                str(memory),
-                str(niceness),
-            ],  # fmt: skip
+            [sys.executable, "-P", "-m", "masqclip.data.image_reader", *limits],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -192,7 +185,7 @@ class _Reader:
         if "error" in answer:
             raise MasqclipError(answer["error"])
         pixels = np.empty((answer["height"], answer["width"], 3), np.uint8)
-        self._receive(memoryview(pixels).cast("B"), deadline)
+        self._receive(pixels.data.cast("B"), deadline)
         return LoadedImage(pixels, tuple(answer["notes"]), name)
 
     def _send(self, content: bytes, deadline: float) -> None:

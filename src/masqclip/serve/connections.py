@@ -3,8 +3,8 @@
 uvicorn bounds neither. A connection that sends half of a header, or reads its answer byte by byte,
 is held for ever there, and the process runs out of descriptors. Here a connection has so many
 seconds for a request's head and for taking an answer, and there are so many of them at most: for a
-new one beyond that, the one that has kept the service waiting the longest is closed, so that whoever
-opens a thousand and says nothing drives out his own.
+new one beyond that, the one that has kept the service waiting the longest is closed, so that
+whoever opens a thousand and says nothing drives out his own.
 """
 
 from __future__ import annotations

@@ -190,7 +190,7 @@ class Engine:
         return await asyncio.get_running_loop().run_in_executor(self._parser, read)
 
     async def keep(self, upload: Upload) -> tuple[str, EncodedImage]:
-        """A picture's file, encoded and kept under a new identifier; a known file is not done again."""
+        """A file, encoded and kept under a new identifier; a known one is not encoded again."""
         encoded = self.store.find(upload.data) or await self.encode(upload)
         identifier = self.store.put(upload.data, encoded)
         self._count_store()

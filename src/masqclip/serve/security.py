@@ -46,8 +46,9 @@ class OriginCheck:
     """Refuses what a browser was made to send by another site.
 
     A page anywhere may post to a service on the visitor's own machine, or reach it by a name of its
-    own that it lets point there (DNS rebinding). A browser tells of both: ``Origin`` names the page,
-    ``Host`` the name that was asked for. An address in figures cannot be rebound and is let in.
+    own that it lets point there (DNS rebinding). A browser tells of both: ``Origin`` names the
+    page, ``Host`` the name that was asked for. An address in figures cannot be rebound and is let
+    in.
 
     Args:
         app: what comes next.

@@ -233,7 +233,7 @@ REQUESTS: dict[str, tuple[str, dict[str, Any], int]] = {
     "names": ("/v1/segment", many_names(), 422),
     "look-alikes": ("/v1/segment", look_alikes(), 422),
     "one-name": ("/v1/segment", {"data": {"vocabulary": "x" * 900_000}, "files": {}}, 422),
-    "json-names": ("/v1/images/0/segment", {"content": b'{"vocabulary":["' + b'","' * 200_000}, 422),
+    "json-names": ("/v1/images/0/segment", {"content": b'{"vocabulary":["' + b'","' * 99_999}, 422),
     "json-bytes": ("/v1/images/0/segment", {"content": b'{"vocabulary":"' + b"a" * 2_000_000}, 413),
     "json-deep": ("/v1/predict", {"content": b"[" * 90_000}, 422),
     "json-entries": ("/predict", {"content": b'{"tasks":[' + b"{}," * 5_000_000}, 422),

@@ -28,7 +28,7 @@ import numpy as np
 from masqclip.data.image_decoding import LoadedImage
 from masqclip.errors import MasqclipError
 
-READ_SECONDS: int = 6
+READ_SECONDS: int = 5
 """Processor time in which a picture must be decoded; 50 megapixels take 1 to 3 s."""
 
 READ_BYTES: int = 1_000_000_000

@@ -36,11 +36,6 @@ class _Body:
     received: int = 0
     given_up: str = ""
 
-    def give_up(self, reason: str) -> None:
-        self.given_up = reason
-        if self.timeout is not None:
-            self.timeout.reschedule(asyncio.get_running_loop().time())
-
     def due(self, rate: int) -> float:
         """When the next bytes must be there at the latest."""
         return self.started + GRACE_SECONDS + self.received / rate
@@ -88,13 +83,15 @@ class BodyLimit:
             await self._app(scope, bounded, send)
         finally:
             self._unfinished.discard(body)
-            self.held -= body.received
+            if not body.given_up:
+                self.held -= body.received
 
     async def _next(self, body: _Body, scope: Scope, receive: Receive) -> Message:
-        self._unfinished.add(body)
+        if not body.given_up:
+            self._unfinished.add(body)
         if len(self._unfinished) > self._settings.max_connections // 2:
             slowest = min(self._unfinished, key=lambda other: other.due(self._settings.min_rate))
-            slowest.give_up("too many others are sending: send it again")
+            self._give_up(slowest, "too many others are sending: send it again")
         try:
             async with asyncio.timeout_at(body.due(self._settings.min_rate)) as body.timeout:
                 message = await receive()
@@ -111,18 +108,26 @@ class BodyLimit:
         return message
 
     def _take(self, body: _Body, size: int) -> None:
+        if body.given_up:  # since these bytes were on their way
+            raise Problem(429, body.given_up, {"Retry-After": "1", **_CLOSE})
         body.received += size
         self.held += size
         if body.received > body.limit:
             raise _too_large(body.limit)
-        if body.given_up:  # since these bytes were on their way
-            raise Problem(429, body.given_up, {"Retry-After": "1", **_CLOSE})
         if self.held > self._settings.buffer_bytes:
             largest = max(self._unfinished, key=lambda other: other.received)
             reason = "too many bytes are on their way: try again in a moment"
             if largest is body:
                 raise Problem(429, reason, {"Retry-After": "1", **_CLOSE})
-            largest.give_up(reason)
+            self._give_up(largest, reason)
+
+    def _give_up(self, body: _Body, reason: str) -> None:
+        """Let go of a body, whose bytes count no longer, and of whoever waits for its rest."""
+        body.given_up = reason
+        self._unfinished.discard(body)
+        self.held -= body.received
+        if body.timeout is not None:
+            body.timeout.reschedule(asyncio.get_running_loop().time())
 
 
 def _too_large(limit: int) -> Problem:

@@ -31,7 +31,7 @@ from masqclip.data.images import read_image  # noqa: F401 (fails early where the
 
 MAX_SECONDS = 10.0
 MAX_BYTES = 1_500_000_000
-# What the interpreter of a watched process runs first: it notes what a hostile input must not cause.
+# What a watched interpreter runs first: it notes what a hostile input must not cause.
 WATCH = """
 import os, sys
 log = os.environ.get("MASQCLIP_FUZZ_LOG")
@@ -55,6 +55,7 @@ if log:
     sys.addaudithook(note)
 """
 
+Writer = Callable[[Path], list[str]]
 Target = Literal["pictures", "bombs", "checkpoints", "folders", "vocabularies", "annotations"]
 
 
@@ -104,18 +105,15 @@ def run(name: str, words: list[str], home: Path, watch: Path) -> Outcome:
     return Outcome(
         name,
         process.returncode,
-        min(
-            seconds, usage.ru_utime + usage.ru_stime + 1
-        ),  # a busy machine is not the input's fault
+        # That the machine is busy otherwise is not the input's fault.
+        min(seconds, usage.ru_utime + usage.ru_stime + 1),
         usage.ru_maxrss / 1000,
         (home / "said.txt").read_text("utf-8", "replace"),
         log.read_text() if log.exists() else "",
     )
 
 
-def inputs(
-    target: Target, seed: int, number: int
-) -> Iterator[tuple[str, Callable[[Path], list[str]]]]:
+def inputs(target: Target, seed: int, number: int) -> Iterator[tuple[str, Writer]]:
     """A name for each run, and what writes its input below a folder and gives the words."""
     out = ["--out", "out"]
     if target in ("pictures", "bombs"):
@@ -161,7 +159,7 @@ def inputs(
             yield name, _annotated(content)
 
 
-def _pictures(batch: list[tuple[str, bytes]], out: list[str]) -> Callable[[Path], list[str]]:
+def _pictures(batch: list[tuple[str, bytes]], out: list[str]) -> Writer:
     def write(home: Path) -> list[str]:
         for name, data in batch:
             (home / name).write_bytes(data)
@@ -186,7 +184,7 @@ def _vocabulary(home: Path, value: object) -> str:
     return str(file)
 
 
-def _annotated(content: bytes) -> Callable[[Path], list[str]]:
+def _annotated(content: bytes) -> Writer:
     def write(home: Path) -> list[str]:
         (home / "annotations.json").write_bytes(content)
         return [
@@ -218,7 +216,7 @@ def main(
         watch.mkdir()
         (watch / "sitecustomize.py").write_text(WATCH)
 
-        def one(index: int, name: str, write: Callable[[Path], list[str]]) -> Outcome:
+        def one(index: int, name: str, write: Writer) -> Outcome:
             home = Path(scratch) / f"{index:05d}"
             home.mkdir()
             outcome = run(name, write(home), home, watch)
@@ -245,8 +243,8 @@ def main(
             codes[outcome.code] += 1
             slowest, largest = max(slowest, outcome.seconds), max(largest, outcome.megabytes)
     print(
-        f"{target}: {number} inputs in {sum(codes.values())} runs, exit codes {dict(codes)}, at most "
-        f"{slowest:.1f} s and {largest:.0f} MB, {faults} faults"
+        f"{target}: {number} inputs in {sum(codes.values())} runs, exit codes {dict(codes)}, "
+        f"at most {slowest:.1f} s and {largest:.0f} MB, {faults} faults"
     )
     return 1 if faults else 0
 

@@ -336,7 +336,7 @@ class CocoPanoptic(_CocoFolder):
             and not segment.get("iscrowd")
             and segment["id"] in present
         ]
-        _check_number(len(chosen), *image.shape[:2], entry)
+        _check_number(len(chosen), image.shape[0], image.shape[1], entry)
         segment_ids = np.array([segment["id"] for segment in chosen], np.int64)
         category_ids = [segment["category_id"] for segment in chosen]
         return Sample(

@@ -18,7 +18,7 @@ _CROSSINGS_AT_ONCE = 16_000_000
 
 
 def segmentation_mask(
-    segmentation: Mapping[str, Any] | Sequence[Sequence[float]], height: int, width: int
+    segmentation: Mapping[str, Any] | Sequence[Sequence[float]] | None, height: int, width: int
 ) -> NDArray[np.bool_]:
     """A COCO ``segmentation``, RLE or polygons, as a mask [H, W].
 

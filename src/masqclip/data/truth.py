@@ -182,7 +182,7 @@ class GroundTruth:
             shape = (picture.height, picture.width)
             for entry in self.instances_of(picture):
                 if not entry.get("iscrowd"):
-                    masks.append(segmentation_mask(entry["segmentation"], *shape))
+                    masks.append(segmentation_mask(entry.get("segmentation"), *shape))
                     positions.append(self._positions[entry["category_id"]])
         else:
             labels = self.class_map_of(picture)
@@ -282,7 +282,7 @@ def coco_truth(
     main = next(iter(contents.values()))
     try:
         pictures = tuple(
-            Picture(entry["id"], images / entry["file_name"], *_size(entry))
+            Picture(_picture_id(entry), images / entry["file_name"], *_size(entry))
             for entry in sorted(main["images"], key=lambda entry: entry["id"])
         )
     except KeyError as error:
@@ -303,11 +303,19 @@ def coco_truth(
             panoptic=panoptic,
             panoptic_maps=panoptic_maps,
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, OSError, ValueError) as error:
         raise MasqclipError(
             f"an annotation or category in {' or '.join(map(str, contents))} is not as COCO writes "
             f"it ({type(error).__name__}: {error})"
         ) from error
+
+
+def _picture_id(entry: Mapping[str, Any]) -> Any:
+    number = entry["id"]
+    # Predictions are called by it, and stay in their folder.
+    if not isinstance(number, int | str) or Path(str(number)).name != str(number):
+        raise TypeError(f"its id is {number!r:.60}")
+    return number
 
 
 def _size(entry: Mapping[str, Any]) -> tuple[int, int]:

@@ -8,6 +8,7 @@ the task that needs it cannot be scored. Positions are places in `GroundTruth.cl
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -201,14 +202,15 @@ def digest(*parts: str | bytes) -> str:
     """A short hash of texts, in their order."""
     whole = hashlib.sha256()
     for part in parts:
-        data = part.encode() if isinstance(part, str) else part
+        # A name of a file may hold half a character.
+        data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
         whole.update(len(data).to_bytes(8, "big") + data)
     return whole.hexdigest()[:12]
 
 
 def files_version(files: Iterable[Path]) -> str:
     """A hash of files' names and sizes: their contents are too much to read."""
-    return digest(*(f"{path.name} {path.stat().st_size}" for path in files if path.is_file()))
+    return digest(*(f"{path.name} {path.stat().st_size}" for path in files if os.path.isfile(path)))
 
 
 def labelled_truth(

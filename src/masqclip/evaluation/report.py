@@ -68,7 +68,7 @@ class Report:
                 [entry["id"], entry["name"], entry["thing"], entry["split"] or ""]
                 + ["" if math.isnan(value) else f"{value:.6f}" for value in figures]
             )
-        return text.getvalue().encode()
+        return text.getvalue().encode("utf-8", "replace")  # a name may hold half a character
 
 
 @dataclass(frozen=True)

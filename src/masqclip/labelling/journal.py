@@ -147,13 +147,11 @@ class Journal:
             MasqclipError: it is not as it was written.
         """
         if not line.endswith(_check_of(line[:-_CLOSING] + b"}")):
-            remedy = (
-                "that line, and its picture is done again" if number > 1 else "the folder, or name"
-                " another"
-            )
+            whole = "the folder, to start anew"
+            remedy = "that line, and its picture is done again" if number > 1 else whole
             raise MasqclipError(
-                f"{self._file}: line {number} is damaged, or of an earlier masqclip: delete "
-                f"{remedy}"
+                f"{self._file}: line {number} is damaged, or of an earlier masqclip: "
+                f"delete {remedy}"
             )
         record: dict[str, Any] = parse_json(line, source=f"{self._file}, line {number}")
         return record

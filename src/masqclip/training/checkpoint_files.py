@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
@@ -72,7 +73,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             if closing[len(_MARK) :] != _digest(file, size - _CLOSING).encode():
                 raise MasqclipError("it is damaged")
             file.seek(0)
-            state = torch.load(file, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about odd pickles, in torch's own words
+                state = torch.load(file, map_location="cpu", weights_only=True)
         if not isinstance(state, dict):
             raise MasqclipError("it holds no state of a run")
         return state

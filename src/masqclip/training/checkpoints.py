@@ -130,6 +130,8 @@ class Checkpoints:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
             position = Position(state["step"], state["seconds"])
         if self.accelerator.is_main_process:
+            for left in self.folder.glob("*.partial"):  # by a kill
+                left.unlink(missing_ok=True)
             recipe = write_recipe(self.stage.name, self.stage.settings, self.settings)
             write_atomically(self.run / "recipe.toml", recipe.encode())
         return position

@@ -31,7 +31,10 @@ def save_result(stage: Stage, folder: Path) -> None:
                 raise
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         files = sorted(scratch.iterdir(), key=lambda path: path.name == "model.safetensors")
+        umask = os.umask(0)
+        os.umask(umask)
         for path in files:
+            path.chmod(0o666 & ~umask)  # some writers make private files; a result is for readers
             with path.open("rb") as file:
                 os.fsync(file.fileno())
         for path in files:

@@ -116,7 +116,7 @@ def _at(picture: str, error: BaseException) -> mock._patch[object]:
     return mock.patch.object(straw, "at_picture", fail)
 
 
-@CASES.add("Ctrl-C at a picture")
+@CASES.add("Ctrl-C at a picture", slow=True)
 def _interrupted() -> None:
     shutil.rmtree("out")
     with _at("p4.bmp", KeyboardInterrupt()):
@@ -133,7 +133,7 @@ def _memory() -> None:
     equal(without=(JOURNAL,))
 
 
-@CASES.add("drawing a picture ends in an error that nobody thought of")
+@CASES.add("drawing a picture ends in an error that nobody thought of", slow=True)
 def _odd_error() -> None:
     shutil.rmtree("out")
     with _at("p0.bmp", ZeroDivisionError("x\ny")):
@@ -267,7 +267,7 @@ def _touched() -> None:
     assert tree("out") == tree("whole")
 
 
-@CASES.add("a picture is gone")
+@CASES.add("a picture is gone", slow=True)
 def _removed() -> None:
     Path("photos/p3.bmp").unlink()
     equal(without=(JOURNAL,))
@@ -315,7 +315,7 @@ def _dataset() -> None:
     equal()
 
 
-@CASES.add("a copied picture of the dataset is damaged (yolo)")
+@CASES.add("a copied picture of the dataset is damaged (yolo)", slow=True)
 def _copied() -> None:
     shutil.rmtree("out")
     succeed(YOLO)
@@ -331,7 +331,7 @@ def _full_journal() -> None:
     equal()
 
 
-@CASES.add("the disk is full at the dataset")
+@CASES.add("the disk is full at the dataset", slow=True)
 def _full_dataset() -> None:
     Path("out/annotations.json").unlink()
     with failing_writes(".annotations.json"):

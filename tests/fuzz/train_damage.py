@@ -186,7 +186,7 @@ def _attack() -> None:
     assert not Path("attacked").exists()
 
 
-@CASES.add("what a kill leaves of a checkpoint, and of a result")
+@CASES.add("what a kill leaves of a checkpoint, and of a result", slow=True)
 def _left() -> None:
     Path("out/checkpoints/step-00000002.partial").write_bytes(b"half")
     Path("out/.result.partial").mkdir()
@@ -198,7 +198,7 @@ def _left() -> None:
 
 for _name, _content in (("recipe.toml", b"[distill"), ("progress.json", b"{"), ("log.jsonl", b"")):
 
-    @CASES.add(f"{_name} is damaged")
+    @CASES.add(f"{_name} is damaged", slow=_name != "log.jsonl")
     def _record(name: str = _name, content: bytes = _content) -> None:
         if content:
             Path("out", name).write_bytes(content)
@@ -294,7 +294,7 @@ def _full_checkpoint() -> None:
     as_if_nothing()
 
 
-@CASES.add("the disk is full at the result")
+@CASES.add("the disk is full at the result", slow=True)
 def _full_result() -> None:
     with failing_writes("model.safetensors"):
         refuse(DISTILL, "No space left", "free some space")
@@ -302,7 +302,7 @@ def _full_result() -> None:
     as_if_nothing()
 
 
-@CASES.add("the quota is used up at the log")
+@CASES.add("the quota is used up at the log", slow=True)
 def _quota() -> None:
     with failing_writes("log.jsonl", errno.EDQUOT):
         refuse(DISTILL, "free some space")
@@ -320,7 +320,7 @@ def _small_disk() -> None:
     as_if_nothing()
 
 
-@CASES.add("the folder may only be read")
+@CASES.add("the folder may only be read", slow=True)
 def _read_only() -> None:
     def refused(*_: object, **__: object) -> int:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), "out/.masqclip.lock")

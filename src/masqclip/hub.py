@@ -48,6 +48,18 @@ def named_models() -> tuple[NamedModel, ...]:
     return tuple(NamedModel(**entry) for entry in json.loads(text))
 
 
+def model_folder(name_or_path: str | Path) -> Path:
+    """The folder of a whole model: shipped, on the disk, or of the Hub, as `Segmenter` finds it.
+
+    Raises:
+        MasqclipError: there is none.
+    """
+    shipped = Path(__file__).parent / "models" / str(name_or_path)
+    if (shipped / "config.json").is_file():
+        return shipped
+    return find_weights(name_or_path, what="model")
+
+
 def find_weights(name_or_path: str | Path, *, what: str) -> Path:
     """The folder that holds a model's files, downloaded first if it has to be.
 

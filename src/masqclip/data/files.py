@@ -25,7 +25,8 @@ def write_atomically(path: str | Path, content: bytes) -> None:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    # A long name and what is added to it would be longer than names may be.
+    handle, scratch = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -36,8 +37,10 @@ def write_atomically(path: str | Path, content: bytes) -> None:
         os.chmod(scratch, 0o666 & ~umask)  # mkstemp is private; a result is for its readers
         os.replace(scratch, target)
         sync_folder(target.parent)
-    except BaseException:
+    except BaseException as error:
         Path(scratch).unlink(missing_ok=True)
+        if isinstance(error, OSError):  # of a full disk the system does not say where
+            error.filename = str(target)
         raise
 
 
@@ -84,13 +87,15 @@ def read_bounded(path: str | Path, *, max_bytes: int, what: str = "") -> bytes:
         reason = getattr(error, "strerror", None) or error
         raise MasqclipError(f"{name}: cannot be opened ({reason})") from error
     try:
-        mode = os.fstat(handle).st_mode
+        status = os.fstat(handle)
+        mode = status.st_mode
         if stat.S_ISDIR(mode):
             raise MasqclipError(f"{name}: a folder; give a file that is in it")
         if not stat.S_ISREG(mode):
             raise MasqclipError(f"{name}: not a regular file; give a file on a disk")
         with os.fdopen(handle, "rb", closefd=False) as file:
-            content = file.read(max_bytes + 1)
+            # So many bytes are set aside before one is read.
+            content = file.read(min(status.st_size, max_bytes) + 1)
     except OSError as error:
         raise MasqclipError(f"{name}: cannot be read ({error.strerror or error})") from error
     finally:

@@ -7,6 +7,7 @@ stands twice without a word, and lets in numbers that are none. Here all of thes
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,17 @@ def parse_json(text: bytes | str, *, source: str, unique: bool = True) -> Any:
         raise MasqclipError(f"{source}: not UTF-8 text: save it as UTF-8") from error
     except ValueError as error:
         raise MasqclipError(f"{source}: no valid JSON ({error})") from error
+
+
+def null_for_nan(value: Any) -> Any:
+    """The same document with null for NaN, which JSON has not."""
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    if isinstance(value, dict):
+        return {key: null_for_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [null_for_nan(item) for item in value]
+    return value
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -29,10 +29,42 @@ from masqclip.segmenter import Segmenter
 
 TASKS: tuple[Task, ...] = ("instance", "semantic", "panoptic")
 KEPT_STRINGS = 40  # few, so that the cache overflows
-WORDS = (
-    "cat dog car grass sky sand rocket tulip snake penguin bell key tree house boat fish bird cow "
-    "horse sheep sun moon star cloud water road wall door window chair table bed lamp clock"
-).split()
+WORDS = [
+    "cat",
+    "dog",
+    "car",
+    "grass",
+    "sky",
+    "sand",
+    "rocket",
+    "tulip",
+    "snake",
+    "penguin",
+    "bell",
+    "key",
+    "tree",
+    "house",
+    "boat",
+    "fish",
+    "bird",
+    "cow",
+    "horse",
+    "sheep",
+    "sun",
+    "moon",
+    "star",
+    "cloud",
+    "water",
+    "road",
+    "wall",
+    "door",
+    "window",
+    "chair",
+    "table",
+    "bed",
+    "lamp",
+    "clock",
+]
 
 Call = tuple[np.ndarray | EncodedImage, tuple[str, ...], Task]
 

@@ -67,6 +67,10 @@ class MaskClassification:
 class Segmenter:
     """Segments pictures by names.
 
+    Threads may share one: all calls but `compile`, and changing or training the model, may overlap,
+    and each answer is the one that a single thread would get. A compiled one belongs to the thread
+    that compiled it, and an iterator of `stream` to the thread that reads it.
+
     Args:
         model: proposer, CLIP and queries.
         tokenizer: of the CLIP.

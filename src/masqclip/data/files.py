@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 import stat
-import tempfile
 from pathlib import Path
 
 from masqclip.errors import MasqclipError
@@ -26,19 +26,19 @@ def write_atomically(path: str | Path, content: bytes) -> None:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     # A long name and what is added to it would be longer than names may be.
-    handle, scratch = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.")
+    scratch = target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}")
+    # Not mkstemp, which is private: a result is for its readers, as far as the umask lets them.
+    # Asking for the umask would change it for every thread.
+    handle = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(scratch, 0o666 & ~umask)  # mkstemp is private; a result is for its readers
         os.replace(scratch, target)
         sync_folder(target.parent)
     except BaseException as error:
-        Path(scratch).unlink(missing_ok=True)
+        scratch.unlink(missing_ok=True)
         if isinstance(error, OSError):  # of a full disk the system does not say where
             error.filename = str(target)
         raise

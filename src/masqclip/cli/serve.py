@@ -20,8 +20,8 @@ app = App(
 # the page and the API on this machine: http://127.0.0.1:8000
 masqclip serve
 
-# for others in the network, who need a token
-MASQCLIP_TOKEN=secret masqclip serve --host 0.0.0.0
+# for others in the network, by a name, who need a token
+MASQCLIP_TOKEN=secret masqclip serve --host 0.0.0.0 --allowed-host photos.example.org
 
 # ask it
 curl -F image=@beach.png -F vocabulary='rocket, stuff: sand' http://127.0.0.1:8000/v1/segment

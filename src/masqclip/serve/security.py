@@ -5,6 +5,7 @@ Plain ASGI middleware.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hmac
 import ipaddress
@@ -39,6 +40,10 @@ SECURITY_HEADERS = {
 _OPEN_PATHS = ("/", "/healthz", "/readyz", "/health")
 #: In the scope of a request whose client hung up before its body was there.
 GONE = "masqclip.gone"
+#: What cannot be read is refused at this pace, by its bytes: a refusal costs its sender as long as
+#: it costs the service, and one connection cannot keep it busy.
+REFUSED_BYTES_A_SECOND = 8_000_000
+MAX_HELD_SECONDS = 2.0
 CLIENT_CLOSED = 499  # for the log and the metrics: nobody is there to be answered
 
 
@@ -162,6 +167,8 @@ class Observer:
             nonlocal status, sent
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if status in (400, 422):  # nobody who sends such bytes for ever is in a hurry
+                    await asyncio.sleep(min(MAX_HELD_SECONDS, received / REFUSED_BYTES_A_SECOND))
                 MutableHeaders(scope=message).update(SECURITY_HEADERS)
             sent += len(message.get("body", b""))
             await send(message)

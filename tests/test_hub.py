@@ -11,7 +11,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 
 from masqclip.cli.main import main
 from masqclip.errors import MasqclipError
-from masqclip.hub import find_weights, named_models
+from masqclip.hub import find_weights, named_models, quiet_transformers
 from masqclip.proposals.adapters import ADAPTERS
 
 
@@ -97,3 +97,16 @@ def test_the_registry(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
     for model in models:
         assert model.name in shown
         assert model.repository in shown
+
+
+def test_quiet_of_two_threads_ends_with_the_last() -> None:
+    """One begins within the other and ends after it: what was set before is set again."""
+    from transformers.utils import logging
+
+    level, first, second = logging.get_verbosity(), quiet_transformers(), quiet_transformers()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert logging.get_verbosity() == logging.ERROR
+    second.__exit__(None, None, None)
+    assert logging.get_verbosity() == level

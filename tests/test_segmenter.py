@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +135,31 @@ def test_names_follow_when_the_list_is_reordered_or_cut(tiny: Segmenter) -> None
         assert np.array_equal(segment.mask, by_name[segment.name])
     only = tiny(encoded, NAMES[-1:], "semantic", min_score=0.0)
     assert {segment.name for segment in only.segments} == {NAMES[-1]}
+
+
+def test_threads_share_a_segmenter(tiny: Segmenter) -> None:
+    """Pictures, encoded ones, words and tasks of eight threads do not mix."""
+    pictures = [noise(40 + i, 60) for i in range(4)]
+    images = [*pictures, *(tiny.encode(picture) for picture in pictures)]
+    tasks: tuple[Task, ...] = ("instance", "semantic", "panoptic")
+    calls = [
+        (images[i % 8], [f"dog {i % 5}", "cat", f"sky {i % 11}"], tasks[i % 3]) for i in range(80)
+    ]
+
+    def found(call: tuple[object, list[str], Task]) -> list[tuple[str, float, float]]:
+        image, words, task = call
+        result = tiny(image, words, task, min_score=0.01)
+        return [(s.name, s.area / 100, s.score) for s in result.segments]
+
+    tiny.text.clear()
+    alone = [found(call) for call in calls]
+    tiny.text.clear()
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(found, calls))
+    for one, other in zip(alone, together, strict=True):
+        assert [name for name, *_ in one] == [name for name, *_ in other]
+        for (_, *numbers), (_, *others) in zip(one, other, strict=True):
+            assert numbers == pytest.approx(others, abs=0.05)
 
 
 def test_distractors_compete_and_are_never_reported(mini: Segmenter, scenes: Scenes) -> None:

@@ -7,6 +7,24 @@ that line and exits with code 2; a traceback is always a defect of ours.
 
 from __future__ import annotations
 
+import errno
+
+# What a disk can refuse, and what helps.
+_STORAGE_REMEDIES = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EFBIG: "the file system takes no file as large",
+    errno.EROFS: "name a folder that may be written to",
+    errno.EACCES: "name a folder that may be written to, or change its permissions",
+    errno.EPERM: "name a folder that may be written to, or change its permissions",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.ENOTDIR: "name a folder",
+    errno.EISDIR: "name a file",
+    errno.EIO: "look at the disk's health",
+    errno.ESTALE: "mount the folder again",
+    errno.EMFILE: "let a process open more files (ulimit -n)",
+}
+
 
 class MasqclipError(ValueError):
     """A mistake in what was given: the message names the input, what is allowed, and the fix."""
@@ -43,3 +61,13 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or any(
         sign in name for name in names for sign in ("OutOfMemory", "not enough memory", "allocate")
     )
+
+
+def storage_error(error: OSError) -> str | None:
+    """One line about an error of files and folders; None where it is of another kind."""
+    remedy = _STORAGE_REMEDIES.get(error.errno or 0)
+    if remedy is None:
+        return None
+    where = "" if error.filename is None else f"{error.filename}: "
+    done = "; what was finished is kept, and the same command goes on"
+    return f"{where}{error.strerror or error}: {remedy}{done}"

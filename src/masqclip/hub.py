@@ -6,6 +6,7 @@ Downloads are huggingface_hub's: they show progress, go on where they stopped, a
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,13 +49,13 @@ def named_models() -> tuple[NamedModel, ...]:
     return tuple(NamedModel(**entry) for entry in json.loads(text))
 
 
-def find_model(name_or_path: str | Path) -> Path:
+def model_folder(name_or_path: str | Path) -> Path:
     """The folder of a whole model: a shipped one, a folder, or one of the Hub, downloaded.
 
     Raises:
         MasqclipError: there is no such model, or it is not here and cannot be downloaded.
     """
-    models = Path(str(resources.files("masqclip") / "models"))
+    models = Path(__file__).parent / "models"
     shipped, given = models / str(name_or_path), Path(name_or_path)
     folder = shipped if (shipped / "config.json").is_file() else given
     if folder.is_dir():
@@ -115,17 +116,36 @@ def _reason(error: Exception) -> str:
     return "the Hub cannot be reached"
 
 
+class _Quiet:
+    """How many are at work that want transformers quiet, and what the first of them found set."""
+
+    lock = threading.Lock()
+    holders = 0
+    level = 0
+    bars = False
+
+
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Hold back transformers' progress bars and advice: what matters is said by our own errors."""
+    """Hold back transformers' progress bars and advice: what matters is said by our own errors.
+
+    The settings are the process's: of threads that overlap, the first changes them and the last
+    puts them back.
+    """
     from transformers.utils import logging
 
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    with _Quiet.lock:
+        if _Quiet.holders == 0:
+            _Quiet.level, _Quiet.bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+            logging.set_verbosity_error()
+            logging.disable_progress_bar()
+        _Quiet.holders += 1
     try:
         yield
     finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
+        with _Quiet.lock:
+            _Quiet.holders -= 1
+            if _Quiet.holders == 0:
+                logging.set_verbosity(_Quiet.level)
+                if _Quiet.bars:
+                    logging.enable_progress_bar()

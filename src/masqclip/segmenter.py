@@ -33,7 +33,7 @@ from masqclip.encoding import (
     read_picture,
 )
 from masqclip.errors import MasqclipError
-from masqclip.hub import find_model, quiet_transformers
+from masqclip.hub import model_folder, quiet_transformers
 from masqclip.model import MasQClipModel
 from masqclip.parts import join_parts
 from masqclip.proposals.base import object_log_scores
@@ -65,6 +65,10 @@ class MaskClassification:
 
 class Segmenter:
     """Segments pictures by names.
+
+    Threads may share one: all calls but `compile`, and changing or training the model, may overlap,
+    and each answer is the one that a single thread would get. A compiled one belongs to the thread
+    that compiled it, and an iterator of `stream` to the thread that reads it.
 
     Args:
         model: proposer, CLIP and queries.
@@ -106,7 +110,7 @@ class Segmenter:
             MasqclipError: there is no such model, or its files are broken.
         """
         where = choose_device(device)
-        source = find_model(name_or_path)
+        source = model_folder(name_or_path)
         try:
             with quiet_transformers():
                 model, report = MasQClipModel.from_pretrained(

@@ -57,16 +57,15 @@ class Straw:
         return module
 
 
-def killed_at(picture: str, words: list[str]) -> None:
-    """Run a command line in this process, which kills itself (signal 9) at a picture."""
+def killed_at(picture: str, words: list[str], number: int = 9) -> None:
+    """Run a command line in this process, which sends itself a signal (9: kill) at a picture."""
     import os
-    import signal
 
     straw = Straw()
 
     def kill(name: str) -> None:
         if name == picture:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), number)
 
     straw.at_picture = kill
     sys.modules["masqclip.segmenter"] = straw.module()

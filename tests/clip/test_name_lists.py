@@ -164,7 +164,7 @@ def test_a_json_list_is_a_list_of_names(tmp_path: Path) -> None:
     [
         ("a.json", "{}", "holds no names"),
         ("a.json", '"car"', "holds no names"),
-        ("a.json", '{"car"', "is no valid JSON"),
+        ("a.json", '{"car"', "no valid JSON"),
         ("a.toml", "car = ", "is no valid TOML"),
         ("a.toml", "[car]\nprompts = 1", "the synonyms of 'car' are"),
         ("a.txt", "car\nbox =", "a name in line 2 of .* is empty"),

@@ -161,8 +161,8 @@ def test_cache_is_bounded() -> None:
     cache = EmbeddingCache(2, max_strings=3)
     cache.add(["a", "b"], torch.tensor([[1.0, 1.0], [2.0, 2.0]]))
     cache.add(["c", "d"], torch.tensor([[3.0, 3.0], [4.0, 4.0]]))
-    assert cache.missing(["a", "b", "c", "d"]) == ["a", "b"]
-    assert cache.lookup(["d", "c"]).tolist() == [[4.0, 4.0], [3.0, 3.0]]
+    assert cache.table().missing(["a", "b", "c", "d"]) == ["a", "b"]
+    assert cache.table().lookup(["d", "c"]).tolist() == [[4.0, 4.0], [3.0, 3.0]]
     cache.add(list("vwxyz"), torch.ones(5, 2))
     assert len(cache) == 3
 

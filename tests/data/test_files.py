@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -97,3 +99,24 @@ def test_digests_tell_weights_apart(tmp_path: Path) -> None:
     assert digest_model(tmp_path) == before
     (tmp_path / "model.safetensors").write_bytes(b"Weights")
     assert digest_model(tmp_path) != before
+
+
+def test_threads_that_write_leave_the_umask_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked for by setting it, a umask is nobody's for a moment, and may be lost for ever."""
+    monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("the umask was changed"))
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda i: write_atomically(tmp_path / f"{i}", b"x"), range(8)))
+    monkeypatch.undo()
+    (tmp_path / "plain").touch()
+    modes = {path.stat().st_mode for path in tmp_path.iterdir()}
+    assert len(modes) == 1, "what is written is as readable as any file"
+
+
+def test_a_key_that_stands_twice_among_many_is_found_at_once() -> None:
+    keys = [f'"{i}":0' for i in range(50_000)] + ['"49999":1']
+    started = time.perf_counter()
+    with pytest.raises(MasqclipError, match="the key '49999' stands twice"):
+        parse_json("{" + ",".join(keys) + "}", source="it")
+    assert time.perf_counter() - started < 5

@@ -45,7 +45,7 @@ def serving(segmenter: Segmenter) -> Serving:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with (
             app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=transport, base_url="http://service") as client,
+            httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client,
         ):
             client.app = app  # type: ignore[attr-defined]
             yield client

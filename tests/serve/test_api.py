@@ -234,8 +234,11 @@ def test_the_store_is_bounded_and_pictures_can_be_forgotten(serving: Serving) ->
         async with serving() as client:
             one = await upload(client, 0)
             size = client.app.state.engine.store.bytes  # type: ignore[attr-defined]
-            assert await upload(client, 0) == one
+            again = await upload(client, 0)
+            assert again != one  # nobody gets at another's upload by having the same file
             assert len(client.app.state.engine.store) == 1  # type: ignore[attr-defined]
+            assert (await client.delete(f"/v1/images/{again}")).status_code == 204
+            assert (await client.get(f"/v1/images/{one}")).status_code == 200
         async with serving(store_bytes=2 * size) as client:
             first, second = await upload(client, 0), await upload(client, 1)
             await client.get(f"/v1/images/{first}")  # used, so that the second one leaves
@@ -276,7 +279,7 @@ def test_when_too_many_wait_the_next_is_told_when_to_come_back(serving: Serving)
 def test_a_slow_machine_takes_in_less(serving: Serving) -> None:
     async def run() -> None:
         async with serving(max_wait=5.0) as client:
-            client.app.state.engine._seconds_each = 6.0  # type: ignore[attr-defined]
+            client.app.state.engine._encode_seconds = 6.0  # type: ignore[attr-defined]
             jobs = [
                 client.post("/v1/images", files={"image": picture(300, 300, seed)})
                 for seed in range(3)

@@ -128,6 +128,7 @@ def evaluate(
         quiet: No progress.
     """
     check_folder(out)
+    from masqclip.data.locks import lock_folder
     from masqclip.evaluation.evaluate import evaluate as measure
     from masqclip.evaluation.evaluate import score
     from masqclip.evaluation.predictions import PredictionFolder
@@ -174,7 +175,8 @@ def evaluate(
                 report=bars.show,
             )
     if processes.first:
-        _write(report, truth, folder, out, columns)
+        with lock_folder(out):
+            _write(report, truth, folder, out, columns)
     return 0
 
 
@@ -241,7 +243,7 @@ def _write(
     published = paper_column(report.dataset, report.split, _published_hashes(truth, report))
     columns += [published] if published is not None else []
     write_atomically(out / "report.json", report.to_json())
-    write_atomically(out / "report.md", to_markdown(columns).encode())
+    write_atomically(out / "report.md", to_markdown(columns).encode("utf-8", "replace"))
     write_atomically(out / "classes.csv", report.to_csv())
     sheet = example_sheet(report, truth, folder)
     if sheet is not None:

@@ -115,6 +115,8 @@ def label(
         raise MasqclipError(f"--batch-size {batch_size}: give 1 or more")
     check_folder(out)
     from masqclip.clip.vocabulary import Vocabulary
+    from masqclip.data.digests import digest_model
+    from masqclip.hub import model_folder
     from masqclip.labelling.folder import find_pictures, label_folder
     from masqclip.labelling.formats import FormatSettings
 
@@ -140,6 +142,7 @@ def label(
             batch_size=batch_size,
             settings=settings,
             about={"dtype": dtype},
+            weights=lambda: digest_model(model_folder(model)),
             report=steps.show,
         )
     for error in done.failed.values():

@@ -19,7 +19,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from masqclip import __version__
 from masqclip.cli.console import print_error
-from masqclip.errors import MasqclipError, is_out_of_memory
+from masqclip.errors import MasqclipError, is_out_of_memory, storage_error
 
 DEBUG_FLAG = "--debug"
 
@@ -100,6 +100,12 @@ def main(tokens: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        told = storage_error(error)
+        if debug or told is None:
+            raise
+        print_error(told)
+        return 2
     return code if isinstance(code, int) else 0
 
 

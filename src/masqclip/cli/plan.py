@@ -2,8 +2,8 @@
 
 A plan is a TOML file: steps, each with a ``name``, the command line to ``run`` (in the plan's
 folder), and a file that it ``makes`` when it is done. A step is done when its command ended well
-and that file is there; this is noted in ``plan.json`` with the command, so that a changed command
-runs again.
+and that file is there. This is noted in ``plan.json`` as a digest of the command, the file and all
+steps before, so that a step runs again when its command changes, or what it was made from.
 """
 
 from __future__ import annotations
@@ -13,14 +13,19 @@ import shlex
 import signal
 import subprocess
 import sys
-import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from masqclip.cli.console import err_console
-from masqclip.data.files import write_atomically
+from masqclip.data.digests import combine_digests, digest_file
+from masqclip.data.files import read_bounded, write_atomically
+from masqclip.data.json_files import read_json
+from masqclip.data.locks import lock_folder
+from masqclip.data.toml_files import parse_toml
 from masqclip.errors import MasqclipError
+
+_MAX_PLAN_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -44,14 +49,20 @@ def load_plan(path: Path) -> list[PlanStep]:
     Raises:
         MasqclipError: it cannot be read, or a step lacks something or has too much.
     """
+    content = read_bounded(path, max_bytes=_MAX_PLAN_BYTES, what="the plan")
+    tables = parse_toml(content, source=f"the plan {path}")
     try:
-        return [PlanStep(**step) for step in tomllib.loads(path.read_text())["step"]]
-    except (OSError, UnicodeDecodeError) as error:
-        raise MasqclipError(f"cannot read the plan {path}: {error}") from error
-    except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        steps = [PlanStep(**step) for step in tables["step"]]
+        texts = [text for step in steps for text in astuple(step)]
+        if not all(isinstance(text, str) and text for text in texts):
+            raise TypeError("a step's name, run or makes is no text")
+        for step in steps:
+            shlex.split(step.run)
+    except (KeyError, TypeError, ValueError) as error:
         raise MasqclipError(
             f"{path} is not a plan ({error}); it needs [[step]] tables with name, run and makes"
         ) from error
+    return steps
 
 
 def run_plan(steps: Sequence[PlanStep], folder: Path, *, max_minutes: float = 0.0) -> bool:
@@ -66,15 +77,23 @@ def run_plan(steps: Sequence[PlanStep], folder: Path, *, max_minutes: float = 0.
         Whether all is done; otherwise a step was stopped, and the next call goes on with it.
 
     Raises:
-        MasqclipError: a command failed.
+        MasqclipError: a command failed, or another process is at work in the folder.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with lock_folder(folder):
+        return _run_steps(steps, folder, max_minutes)
+
+
+def _run_steps(steps: Sequence[PlanStep], folder: Path, max_minutes: float) -> bool:
     record = folder / "plan.json"
-    done: dict[str, str] = json.loads(record.read_text()) if record.exists() else {}
+    done = read_json(record, what="the plan's record") if record.exists() else {}
+    if not isinstance(done, dict):
+        raise MasqclipError(f"{record} is no record of a plan: delete it, to see what is done anew")
     console = err_console()
+    state = ""
     for number, step in enumerate(steps, start=1):
         heading = f"[{number}/{len(steps)}] {step.name}"
-        if done.get(step.name) == step.run and (folder / step.makes).exists():
+        before, state = state, _state(step, folder, state)
+        if done.get(step.name) == state and (folder / step.makes).exists():
             console.print(f"{heading}: done", markup=False)
             continue
         words = shlex.split(step.run)
@@ -89,9 +108,16 @@ def run_plan(steps: Sequence[PlanStep], folder: Path, *, max_minutes: float = 0.
             )
         if not (folder / step.makes).exists():
             return False
-        done[step.name] = step.run
+        state = _state(step, folder, before)
+        done[step.name] = state
         write_atomically(record, json.dumps(done, indent=1).encode())
     return True
+
+
+def _state(step: PlanStep, folder: Path, before: str) -> str:
+    """What a step was asked for, what it has made, and from what: the state of the step before."""
+    made = folder / step.makes
+    return combine_digests([before, step.run, digest_file(made) if made.is_file() else ""])
 
 
 def _run(words: Sequence[str], folder: Path) -> int:

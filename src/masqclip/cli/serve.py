@@ -20,8 +20,8 @@ app = App(
 # the page and the API on this machine: http://127.0.0.1:8000
 masqclip serve
 
-# for others in the network, who need a token
-MASQCLIP_TOKEN=secret masqclip serve --host 0.0.0.0
+# for others in the network, by a name, who need a token
+MASQCLIP_TOKEN=secret masqclip serve --host 0.0.0.0 --allowed-host photos.example.org
 
 # ask it
 curl -F image=@beach.png -F vocabulary='rocket, stuff: sand' http://127.0.0.1:8000/v1/segment
@@ -46,12 +46,15 @@ def serve(
     threads: Annotated[int | None, Parameter(metavar="N")] = None,
     token: Annotated[str, Parameter(env_var="MASQCLIP_TOKEN", show_default=False)] = "",
     cors_origin: Annotated[list[str] | None, Parameter(metavar="URL")] = None,
+    allowed_host: Annotated[list[str] | None, Parameter(metavar="NAME")] = None,
     max_requests: int = 64,
     max_wait: float = 5.0,
     batch_size: int = 8,
     deadline: float = 30.0,
     max_upload_mb: float = 32.0,
-    max_pixels: int = 50_000_000,
+    max_pixels: int = 25_000_000,
+    max_connections: int = 512,
+    buffer_mb: float = 96.0,
     store_mb: float = 512.0,
     label_studio_url: Annotated[str, Parameter(metavar="URL", show_default=False)] = "",
     label_studio_token: Annotated[
@@ -70,6 +73,8 @@ def serve(
         token: What clients must send (Authorization: Bearer TOKEN). Better set as MASQCLIP_TOKEN,
             because a command line can be seen by others.
         cors_origin: A page of another origin that browsers may let in; repeat it for several.
+        allowed_host: A name under which the service is asked, "photos.example.org"; repeat it for
+            several, * = any. Addresses in figures, localhost and --host are known anyway.
         max_requests: Requests waiting or worked on; the next one is told to try again (429).
         max_wait: Seconds of work that may be waiting, by the pace of late; likewise 429. What has
             been accepted is answered before the service ends, which should not take long.
@@ -77,6 +82,9 @@ def serve(
         deadline: Seconds that a request may take (504).
         max_upload_mb: The largest request body, in megabytes (413).
         max_pixels: The largest picture.
+        max_connections: Connections at a time; one more closes the one that has been silent the
+            longest.
+        buffer_mb: Memory for bodies of requests that are on their way, in megabytes.
         store_mb: Memory for encoded pictures; the least recently used leave first.
         label_studio_url: The Label Studio whose pictures may be fetched.
         label_studio_token: What is sent to it; better set as LABEL_STUDIO_API_KEY.
@@ -96,7 +104,10 @@ def serve(
         max_pixels=max_pixels,
         store_bytes=round(store_mb * 1e6),
         token=token,
+        max_connections=max_connections,
+        buffer_bytes=round(buffer_mb * 1e6),
         cors_origins=tuple(cors_origin or ()),
+        allowed_hosts=(host, *(allowed_host or ())),
         label_studio_url=label_studio_url,
         label_studio_token=label_studio_token,
     )
@@ -115,7 +126,8 @@ def serve(
     err_console().print(
         f"masqclip: {model} on {where}; open http://{host}:{port}/", markup=False, soft_wrap=True
     )
-    run_app(create_app(segmenter, settings), host=host, port=port)
+    app = create_app(segmenter, settings)
+    run_app(app, host=host, port=port, max_connections=settings.max_connections)
     return 0
 
 

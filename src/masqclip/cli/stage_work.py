@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from masqclip.cli.console import Steps, out_console
+from masqclip.errors import MasqclipError
 
 if TYPE_CHECKING:
     from masqclip.data.open_coco import CocoMasks
@@ -54,6 +56,7 @@ def measured_before(
 ) -> dict[str, float]:
     """The held-out figures of the model that tuning starts from; kept for when a run goes on."""
     from masqclip.data.files import write_atomically
+    from masqclip.data.json_files import null_for_nan, read_json
     from masqclip.devices import choose_device
     from masqclip.segmenter import Segmenter
 
@@ -61,8 +64,13 @@ def measured_before(
     if not path.exists():
         model = stage.model.to(choose_device(device))
         figures = _measure("before", Segmenter(model, stage.tokenizer, cache=False), held_out)
-        write_atomically(path, json.dumps(figures).encode())
-    return json.loads(path.read_text())
+        write_atomically(path, json.dumps(null_for_nan(figures)).encode())
+    found = read_json(path, what="the figures from before")
+    if not isinstance(found, dict) or not all(
+        value is None or isinstance(value, int | float) for value in found.values()
+    ):
+        raise MasqclipError(f"{path} holds no figures: delete it, to measure them again")
+    return {name: math.nan if value is None else float(value) for name, value in found.items()}
 
 
 def report_tuning(

@@ -140,16 +140,17 @@ def distill(
     if rounds is not None:
         settings = replace(settings, rounds=rounds)
     dataset, held_out = pictures.open(judge_all=True)
-    if save_pseudo_labels is not None and run.is_main:
-        write_pseudo_labels(teacher, dataset, settings, save_pseudo_labels, run.device)
-    distill_rounds(
-        dataset,
-        teacher,
-        settings,
-        run.out,
-        lambda stage, out: run.complete(stage, loop, out),
-        held_out=held_out,
-    )
+    with run.folder():
+        if save_pseudo_labels is not None and run.is_main:
+            write_pseudo_labels(teacher, dataset, settings, save_pseudo_labels, run.device)
+        distill_rounds(
+            dataset,
+            teacher,
+            settings,
+            run.out,
+            lambda stage, out: run.complete(stage, loop, out),
+            held_out=held_out,
+        )
     return 0
 
 
@@ -183,6 +184,8 @@ def tune(
     """
     from dataclasses import replace
 
+    from masqclip.data.digests import digest_model
+    from masqclip.hub import model_folder
     from masqclip.segmenter import Segmenter
     from masqclip.training.tune import TuneStage, join
 
@@ -195,16 +198,20 @@ def tune(
     if model:
         given = Segmenter.from_pretrained(model, device="cpu", cache=False)
         whole, tokenizer = given.model, given.text.tokenizer
+        sources = {"--model": digest_model(model_folder(model))}
     elif clip and proposer:
         whole, tokenizer = join(clip, proposer, settings)
-    stage = TuneStage(whole, tokenizer, dataset, settings, held_out=held_out)
-    if store_proposals is not None and not run.dry_run:
-        fill_proposals(stage, store_proposals, run.device)
-    before = None
-    if held_out is not None and not run.dry_run and run.is_main:
-        before = measured_before(stage, held_out, run.out, run.device)
-    if run.complete(stage, loop, run.out) and before is not None and held_out is not None:
-        report_tuning(before, held_out, run.out, run.device)
+        sources = {"--clip": digest_model(clip), "--proposer": digest_model(proposer)}
+    stage = TuneStage(whole, tokenizer, dataset, settings, held_out=held_out, sources=sources)
+    with run.folder():
+        run.claim(stage)
+        if store_proposals is not None and not run.dry_run:
+            fill_proposals(stage, store_proposals, run.device)
+        before = None
+        if held_out is not None and not run.dry_run and run.is_main:
+            before = measured_before(stage, held_out, run.out, run.device)
+        if run.complete(stage, loop, run.out) and before is not None and held_out is not None:
+            report_tuning(before, held_out, run.out, run.device)
     return 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -69,9 +71,34 @@ class Run:
 
         return PartialState(cpu=self.device == "cpu").is_main_process
 
+    @contextmanager
+    def folder(self) -> Iterator[None]:
+        """Have the folder of the run for oneself; of several processes the main one has it.
+
+        Raises:
+            MasqclipError: another process has it, or it cannot be written to.
+        """
+        from masqclip.data.locks import lock_folder
+
+        require("accelerate", extra="train", purpose="training")
+        with nullcontext() if self.dry_run or not self.is_main else lock_folder(self.out):
+            yield
+
+    def claim(self, stage: Stage) -> None:
+        """See that the folder is not of a run with other data or weights; before any work.
+
+        Raises:
+            MasqclipError: it is.
+        """
+        from masqclip.training.inputs import claim_inputs
+
+        if self.is_main and not self.dry_run:
+            claim_inputs(self.out, stage.inputs)
+
     def train(self, stage: Stage, loop: LoopSettings) -> int:
         """`complete` as a verb's last act: its exit code."""
-        self.complete(stage, loop, self.out)
+        with self.folder():
+            self.complete(stage, loop, self.out)
         return 0
 
     def complete(self, stage: Stage, loop: LoopSettings, out: Path) -> bool:

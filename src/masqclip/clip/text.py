@@ -4,15 +4,17 @@
   normalised (paper, section 3.3). Normalising first would give another direction.
 - Rows of a vocabulary: its categories, its distractors, and "background" last.
 - A name too long for the tower is refused: cut silently, it would be another name.
+- Threads may share an encoder. What is kept is published whole, so that reading it takes no lock;
+  what is missing is computed by one thread at a time, a chunk of strings each turn.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -78,7 +80,16 @@ class TextEncoder:
         self.context_length: int = config.max_position_embeddings
         self._cache_choice = cache
         self._cache: EmbeddingCache | None = None
-        self._vocabularies: OrderedDict[Vocabulary, Tensor] = OrderedDict()
+        self._vocabularies: Mapping[Vocabulary, Tensor] = {}
+        self._turn = threading.RLock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy takes over: all but the lock, which cannot be copied."""
+        return {name: value for name, value in self.__dict__.items() if name != "_turn"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._turn = threading.RLock()
 
     def embed_strings(self, strings: Sequence[str]) -> Tensor:
         """Projected text features, not normalised, [N, D] float32 on the CLIP's device.
@@ -88,7 +99,8 @@ class TextEncoder:
         """
         cache = self._opened_cache()
         result = self._embed(strings, cache)
-        cache.save()
+        with self._turn:
+            cache.save()
         return result
 
     def embed_vocabulary(self, vocabulary: Vocabulary) -> Tensor:
@@ -104,15 +116,18 @@ class TextEncoder:
         if kept is None:
             kept = self._embed_rows(vocabulary)
             if self._cache_choice is not False:
-                self._vocabularies[vocabulary] = kept
-                while len(self._vocabularies) > KEPT_VOCABULARIES:
-                    self._vocabularies.popitem(last=False)
+                with self._turn:
+                    newest = {**self._vocabularies, vocabulary: kept}
+                    while len(newest) > KEPT_VOCABULARIES:
+                        newest.pop(next(iter(newest)))
+                    self._vocabularies = newest
         return kept.to(self.clip.device, copy=True)
 
     def clear(self) -> None:
         """Forget all embeddings in memory: needed after the text tower's weights changed."""
-        self._vocabularies.clear()
-        self._cache = None
+        with self._turn:
+            self._vocabularies = {}
+            self._cache = None
 
     def _embed_rows(self, vocabulary: Vocabulary) -> Tensor:
         groups = [category.prompts for category in vocabulary.categories]
@@ -131,36 +146,36 @@ class TextEncoder:
             strings, rows = zip(*placed[start : start + CHUNK_STRINGS], strict=True)
             index = torch.tensor(rows, device=sums.device)
             sums.index_add_(0, index, self._embed(strings, cache))
-        cache.save()
+        with self._turn:
+            cache.save()
         # The mean's divisor vanishes in the normalisation.
         return functional.normalize(sums, dim=-1)
 
     def _opened_cache(self) -> EmbeddingCache:
-        if self._cache is not None:
-            return self._cache
-        file = None
-        if not isinstance(self._cache_choice, bool):
-            name = f"text-{self._fingerprint()}.safetensors"
-            file = Path(self._cache_choice).expanduser() / name
-        cache = EmbeddingCache(self.clip.config.projection_dim, file)
-        if self._cache_choice is not False:
-            self._cache = cache
-        return cache
+        with self._turn:
+            if self._cache is not None:
+                return self._cache
+            file = None
+            if not isinstance(self._cache_choice, bool):
+                name = f"text-{self._fingerprint()}.safetensors"
+                file = Path(self._cache_choice).expanduser() / name
+            cache = EmbeddingCache(self.clip.config.projection_dim, file)
+            if self._cache_choice is not False:
+                self._cache = cache
+            return cache
 
     def _embed(self, strings: Sequence[str], cache: EmbeddingCache) -> Tensor:
         cleaned = [clean_text(string) for string in strings]
-        missing = cache.missing(cleaned)
-        if not missing:
-            return cache.lookup(cleaned).to(self.clip.device)
-        written = dict(zip(cleaned, strings, strict=True))
-        computed = self._run_tower(missing, [written[string] for string in missing])
-        # Looked up before `add`, which may drop what is known to make room.
-        where = {string: i for i, string in enumerate(missing)}
-        known = [string for string in written if string not in where]
-        table = torch.cat([computed, cache.lookup(known)])
-        cache.add(missing, computed)
-        where |= {string: len(missing) + i for i, string in enumerate(known)}
-        return table[[where[string] for string in cleaned]].to(self.clip.device)
+        known = cache.table()
+        if missing := known.missing(cleaned):
+            written = dict(zip(cleaned, strings, strict=True))
+            with self._turn:
+                # Another thread may have computed them, or made room, since they were missed.
+                known = cache.table()
+                if missing := known.missing(cleaned):
+                    computed = self._run_tower(missing, [written[string] for string in missing])
+                    known = cache.add(missing, computed)
+        return known.lookup(cleaned).to(self.clip.device)
 
     def _run_tower(self, strings: Sequence[str], written: Sequence[str]) -> Tensor:
         """Embeddings [N, D] of cleaned strings, float32 on the CPU."""

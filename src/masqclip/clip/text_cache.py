@@ -1,31 +1,65 @@
 """A bounded table of text embeddings by string, in memory and, where asked, in one file.
 
+What is kept is one `EmbeddingTable`, which never changes: adding publishes another one in a single
+assignment. A thread that reads holds strings and rows that belong together, whatever others add.
+
 The file is ``text-<fingerprint>.safetensors``: the matrix ``embeddings`` [N, D] and, in its
-metadata, the N strings as JSON. It is written beside itself and moved into place, so readers
-always see a whole file. It is a convenience: one that cannot be read is written anew, a folder
-that cannot be written to is left alone.
+metadata, the N strings as JSON. Readers always see a whole file. It is a convenience: one that
+cannot be read is written anew, a folder that cannot be written to is left alone.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
-import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
+
+from masqclip.data.files import write_atomically
 
 # 100 MB of float32 at 768 channels. A table that would outgrow this starts afresh.
 MAX_STRINGS = 32_768
 
 
+@dataclass(frozen=True, eq=False)
+class EmbeddingTable:
+    """Strings and their embeddings; nobody changes either.
+
+    Attributes:
+        embeddings: [N, D] float32 on the CPU.
+        rows: the row of each string.
+    """
+
+    embeddings: Tensor
+    rows: dict[str, int] = field(default_factory=dict)
+
+    def missing(self, strings: Sequence[str]) -> list[str]:
+        """Those of the strings that are not in the table, each once, in order."""
+        return [string for string in dict.fromkeys(strings) if string not in self.rows]
+
+    def lookup(self, strings: Sequence[str]) -> Tensor:
+        """Embeddings [N, D] of strings that are all in the table."""
+        return self.embeddings[[self.rows[string] for string in strings]]
+
+    def joined(self, strings: Sequence[str], embeddings: Tensor) -> EmbeddingTable:
+        """A table with more strings, none of which is in this one, and their embeddings [N, D]."""
+        first = len(self.rows)
+        return EmbeddingTable(
+            torch.cat([self.embeddings, embeddings.float().cpu()]),
+            self.rows | {string: first + i for i, string in enumerate(strings)},
+        )
+
+
 class EmbeddingCache:
     """Rows of float32 embeddings on the CPU, found by string.
+
+    Any number of threads may read while one adds or saves; the `TextEncoder` has them take turns.
 
     Args:
         width: channels D of a row.
@@ -38,62 +72,60 @@ class EmbeddingCache:
     ) -> None:
         self._max_strings = max_strings
         self._file = file
-        self._rows: dict[str, int] = {}
-        self._table = torch.empty(0, width)
+        self._table = EmbeddingTable(torch.empty(0, width))
         self._unsaved = False
         if file is not None:
             self._load(file)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._table.rows)
 
-    def missing(self, strings: Sequence[str]) -> list[str]:
-        """Those of the strings that are not in the table, each once, in order."""
-        return [string for string in dict.fromkeys(strings) if string not in self._rows]
+    def table(self) -> EmbeddingTable:
+        """What is known now."""
+        return self._table
 
-    def lookup(self, strings: Sequence[str]) -> Tensor:
-        """Embeddings [N, D] of strings that are all in the table."""
-        return self._table[[self._rows[string] for string in strings]]
+    def add(self, strings: Sequence[str], embeddings: Tensor) -> EmbeddingTable:
+        """Take in strings and their embeddings [N, D]; what exceeds the bound is not kept.
 
-    def add(self, strings: Sequence[str], embeddings: Tensor) -> None:
-        """Take in new strings and their embeddings [N, D]; what exceeds the bound is not kept."""
-        if len(self) + len(strings) > self._max_strings:
-            self._rows, self._table = {}, self._table[:0]
-        strings = strings[: self._max_strings]
-        first = len(self)
-        self._rows |= {string: first + i for i, string in enumerate(strings)}
-        self._table = torch.cat([self._table, embeddings[: len(strings)].float().cpu()])
+        Returns:
+            What was known and what is new, kept or not.
+        """
+        before = self._table
+        new = [i for i, string in enumerate(strings) if string not in before.rows]
+        whole = before.joined([strings[i] for i in new], embeddings[new])
+        if len(whole.rows) <= self._max_strings:
+            self._table = whole
+        else:
+            kept = self._max_strings
+            afresh = EmbeddingTable(before.embeddings[:0])
+            self._table = afresh.joined(strings[:kept], embeddings[:kept])
         self._unsaved = True
+        return whole
 
     def save(self) -> None:
         """Write the file, if there is one and anything is new."""
         if self._file is None or not self._unsaved:
             return
         self._unsaved = False
+        table = self._table
         # A full disk or a read-only home must not fail what the embeddings were computed for.
         with contextlib.suppress(OSError, SafetensorError):
-            self._write(self._file)
-
-    def _write(self, file: Path) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=file.parent, prefix=file.stem, suffix=".tmp")
-        os.close(handle)
-        try:
-            strings = json.dumps(list(self._rows))
-            save_file({"embeddings": self._table}, name, metadata={"strings": strings})
-            os.replace(name, file)
-        except BaseException:
-            os.unlink(name)
-            raise
+            strings = json.dumps(list(table.rows))
+            content = save({"embeddings": table.embeddings}, metadata={"strings": strings})
+            write_atomically(self._file, content)
 
     def _load(self, file: Path) -> None:
+        if not file.is_file():  # opening a FIFO would wait for a writer
+            return
         try:
             with safe_open(file, "pt") as opened:
                 strings = json.loads(opened.metadata()["strings"])
                 table = opened.get_tensor("embeddings")
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError):
             return
-        whole = isinstance(strings, list) and table.shape == (len(strings), self._table.shape[1])
+        if not isinstance(strings, list) or not all(isinstance(text, str) for text in strings):
+            return
+        whole = table.shape == (len(strings), self._table.embeddings.shape[1])
         if whole and bool(table.isfinite().all()) and len(set(strings)) == len(strings):
-            self._rows = {string: i for i, string in enumerate(strings)}
-            self._table = table.float()
+            rows = {string: i for i, string in enumerate(strings)}
+            self._table = EmbeddingTable(table.float(), rows)

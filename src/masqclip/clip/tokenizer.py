@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from masqclip.clip.name_limits import check_writable, shown
 from masqclip.errors import MasqclipError
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 CONTEXT_LENGTH = 77  # of OpenAI's text towers, start and end included
+# Ten times what any tower reads: cleaning and tokenising take 150 bytes for each character.
+MAX_TEXT_CHARACTERS = 10_000
 PADDING_ID = 0  # what OpenAI pads with; the causal tower never looks past the end token
 
 _PLAIN_CHARACTERS = (
@@ -75,7 +78,18 @@ def load_tokenizer(source: str | Path | None = None) -> CLIPTokenizer:
 
 
 def clean_text(text: str) -> str:
-    """Text as OpenAI's CLIP saw it: entities resolved, single blanks, lower case."""
+    """Text as OpenAI's CLIP saw it: entities resolved, single blanks, lower case.
+
+    Raises:
+        MasqclipError: it is far longer than any tower reads, or holds what no tokenizer takes.
+    """
+    if len(text) > MAX_TEXT_CHARACTERS:
+        raise MasqclipError(
+            f"the name {shown(text)} has {len(text):,} characters, more than the limit of "
+            f"{MAX_TEXT_CHARACTERS:,}: shorten it"
+        )
+    if not text.isprintable():
+        check_writable(text, what=f"the name {shown(text)}")
     text = html.unescape(html.unescape(text)).translate(_PLAIN_CHARACTERS)
     return " ".join(text.split()).lower()
 

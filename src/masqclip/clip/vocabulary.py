@@ -18,6 +18,16 @@ from functools import cached_property
 from pathlib import Path
 
 from masqclip.clip import name_lists
+from masqclip.clip.name_limits import (
+    DEFAULT_LIMITS,
+    MAX_NAME_CHARACTERS,
+    MAX_TEMPLATES,
+    NameLimits,
+    check_writable,
+    shown,
+    take,
+    too_many,
+)
 from masqclip.data.class_lists import class_list_descriptions, read_class_list
 from masqclip.errors import MasqclipError
 
@@ -64,10 +74,16 @@ class Category:
         name = name_lists.tidy(self.name, what="a name of the vocabulary")
         given: object = self.prompts
         if isinstance(given, str):
-            raise MasqclipError(f"the prompts of {name!r} are one string: give a tuple of strings")
-        prompts = [
-            name_lists.tidy(prompt, what=f"a synonym of {name!r}") for prompt in self.prompts
-        ]
+            raise MasqclipError(
+                f"the prompts of {shown(name)} are one string: give a tuple of strings"
+            )
+        if not isinstance(given, Iterable):
+            raise MasqclipError(
+                f"the prompts of {shown(name)} are {shown(given)}: give a tuple of them"
+            )
+        what = f"a synonym of {shown(name)}"
+        # The first is the name itself as a rule.
+        prompts = [p if p is name else name_lists.tidy(p, what=what) for p in self.prompts]
         object.__setattr__(self, "name", name)
         # A synonym given twice would weigh double in the average.
         object.__setattr__(self, "prompts", tuple(dict.fromkeys(prompts)) or (name,))
@@ -95,10 +111,7 @@ class Vocabulary:
         if not self.templates:
             raise MasqclipError('no prompt template is given: use ("{}",) for bare names')
         for template in self.templates:
-            if "{}" not in template:
-                raise MasqclipError(
-                    f"the template {template!r} has no place for the name: put {{}} where it goes"
-                )
+            _check_template(template)
 
     def __len__(self) -> int:
         return len(self.categories)
@@ -121,6 +134,7 @@ class Vocabulary:
         stuff: str | Iterable[str] = (),
         distractors: str | Iterable[str] = (),
         templates: str | Iterable[str] | None = None,
+        limits: NameLimits = DEFAULT_LIMITS,
     ) -> Vocabulary:
         """Read a vocabulary in any of the ways that people write one.
 
@@ -135,20 +149,31 @@ class Vocabulary:
             stuff: names (of `value`) of regions; added to those already marked so.
             distractors: names that compete and are never reported; added to those of `value`.
             templates: strings with ``{}``, in place of those of `value`.
+            limits: how much there may be (`masqclip.clip.name_limits`); by default 100,000 names,
+                1,000 characters in each, and 8 MB of text.
 
         Raises:
             MasqclipError: whatever cannot be read as a vocabulary, with the remedy.
         """
-        vocabulary = value if isinstance(value, Vocabulary) else _read(value)
-        others = name_lists.split_names(distractors, what="the distractors")
-        templates = (templates,) if isinstance(templates, str) else templates
-        regions = name_lists.split_names(stuff, what="the stuff names")
-        return replace(
-            vocabulary,
-            categories=_mark_stuff(vocabulary, regions),
-            distractors=(*vocabulary.distractors, *others),
-            templates=vocabulary.templates if templates is None else tuple(templates),
-        )
+        vocabulary = value if isinstance(value, Vocabulary) else _read(value, limits)
+        others = name_lists.split_names(distractors, what="the distractors", limits=limits)
+        regions = name_lists.split_names(stuff, what="the stuff names", limits=limits)
+        if isinstance(templates, str):
+            templates = (templates,)
+        elif not isinstance(templates, Iterable | None):
+            raise MasqclipError(f"the templates are {shown(templates)}: give strings with {{}}")
+        if others or regions or templates is not None:
+            vocabulary = replace(
+                vocabulary,
+                categories=_mark_stuff(vocabulary, regions),
+                distractors=(*vocabulary.distractors, *others),
+                templates=vocabulary.templates
+                if templates is None
+                else tuple(take(templates, MAX_TEMPLATES, what="the templates")),
+            )
+        if vocabulary is not value:
+            _check_size(vocabulary, limits)
+        return vocabulary
 
     def subset(self, names: str | Iterable[str]) -> Vocabulary:
         """The categories of these names, in the order asked for; all else stays.
@@ -166,7 +191,7 @@ class Vocabulary:
             if name not in where:
                 words = {word: c.name for c in self.categories for word in c.prompts}
                 hint = name_lists.nearest(name, self.names, words)
-                raise MasqclipError(f"the {what} {name!r} is not in the vocabulary{hint}")
+                raise MasqclipError(f"the {what} {shown(name)} is not in the vocabulary{hint}")
         return [where[name] for name in names]
 
 
@@ -199,10 +224,10 @@ def load_builtin(name: str, *, readable_prompts: bool = False) -> Vocabulary:
     )
 
 
-def _read(value: object) -> Vocabulary:
-    if isinstance(value, str) and value.strip() in builtin_vocabularies():
+def _read(value: object, limits: NameLimits) -> Vocabulary:
+    if isinstance(value, str) and len(value) < 200 and value.strip() in builtin_vocabularies():
         return load_builtin(value.strip())
-    items = name_lists.read_items(value, builtins=tuple(builtin_vocabularies()))
+    items = name_lists.read_items(value, builtins=tuple(builtin_vocabularies()), limits=limits)
     return Vocabulary(tuple(_category(item) for item in items))
 
 
@@ -212,9 +237,45 @@ def _category(item: object) -> Category:
     if isinstance(item, name_lists.NamedItem):
         return Category(item.name, item.prompts, thing=item.thing)
     raise MasqclipError(
-        f"a vocabulary holds names, and {item!r:.60} is of type {type(item).__name__}: "
+        f"a vocabulary holds names, and {shown(item)} is of type {type(item).__name__}: "
         "give strings or Category objects"
     )
+
+
+def _check_template(template: object) -> None:
+    if not isinstance(template, str):
+        raise MasqclipError(f"the template {shown(template)} is no string: give words and {{}}")
+    check_writable(template, what="a template")
+    places = template.count("{}")
+    if not places:
+        raise MasqclipError(
+            f"the template {shown(template)} has no place for the name: put {{}} where it goes"
+        )
+    if len(template) > MAX_NAME_CHARACTERS or places > 9:
+        raise MasqclipError(
+            f"the template {shown(template)} has {len(template):,} characters and {places} places "
+            f"for the name: give at most {MAX_NAME_CHARACTERS:,} and 9"
+        )
+
+
+def _check_size(vocabulary: Vocabulary, limits: NameLimits) -> None:
+    """What reading by parts cannot see: `Category` objects, and the templates of all prompts."""
+    prompts = [prompt for category in vocabulary.categories for prompt in category.prompts]
+    if len(vocabulary) > limits.names:
+        raise too_many("the vocabulary", limits.names)
+    if len(prompts) > limits.prompts:
+        raise too_many("the synonyms of the vocabulary", limits.prompts)
+    number = len(prompts) + len(vocabulary.distractors)
+    strings = number * len(vocabulary.templates)
+    places = sum(template.count("{}") for template in vocabulary.templates)
+    characters = sum(map(len, vocabulary.templates)) * number
+    characters += places * sum(map(len, (*prompts, *vocabulary.distractors)))
+    if strings > limits.strings or characters > 100 * limits.strings:
+        raise MasqclipError(
+            f"{number:,} prompts in {len(vocabulary.templates)} templates are {strings:,} strings "
+            f"of {characters:,} characters, more than the limit of {limits.strings:,} strings of "
+            "100: give fewer names or templates"
+        )
 
 
 def _mark_stuff(vocabulary: Vocabulary, names: tuple[str, ...]) -> tuple[Category, ...]:
@@ -231,13 +292,13 @@ def _check_names(names: Sequence[str]) -> None:
         key = name.lower()
         if key == BACKGROUND:
             raise MasqclipError(
-                f"{name!r} is always part of a vocabulary: leave it out, and what it wins stays "
-                "unlabelled"
+                f"{shown(name)} is always part of a vocabulary: leave it out, and what it wins "
+                "stays unlabelled"
             )
         if key in seen:
             raise MasqclipError(
-                f"the name {name!r} is given twice: keep one of them"
+                f"the name {shown(name)} is given twice: keep one of them"
                 if name == seen[key]
-                else f"{seen[key]!r} and {name!r} are one name to CLIP: keep one of them"
+                else f"{shown(seen[key])} and {shown(name)} are one name to CLIP: keep one of them"
             )
         seen[key] = name

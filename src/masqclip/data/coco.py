@@ -18,7 +18,9 @@ Each dataset is a folder with pictures and one JSON file; the defaults are the l
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -30,12 +32,18 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from masqclip.data.annotation_files import read_coco_json
 from masqclip.data.images import read_image
 from masqclip.data.records import PackedRecords
 from masqclip.data.segmentations import segmentation_mask
 from masqclip.errors import MasqclipError
 
 Keep = Callable[[Mapping[str, Any]], bool]
+
+#: The most that the masks of one sample may take together.
+_MAX_MASK_BYTES = 4_000_000_000
+# What looking into an entry that is not as COCO writes it ends in.
+_MISFITS = (KeyError, TypeError, AttributeError, ValueError, IndexError, ArithmeticError)
 
 
 @dataclass(frozen=True)
@@ -102,7 +110,7 @@ class _CocoFolder:
                 )
                 for entry in entries
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (*_MISFITS, RecursionError) as error:
             raise MasqclipError(
                 f"{path}: an entry is not as COCO writes it ({type(error).__name__}: {error}); "
                 f"pictures need 'id' and 'file_name', annotations 'image_id', {', '.join(needed)}"
@@ -111,6 +119,22 @@ class _CocoFolder:
 
     def __len__(self) -> int:
         return len(self._records)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read a picture and its annotations; an error names the picture."""
+        entry, annotations = self._records[index]
+        try:
+            return self._sample(entry, annotations)
+        except MasqclipError:
+            raise
+        except _MISFITS as error:
+            raise MasqclipError(
+                f"the annotations of {entry['file_name']!r:.200} are not as COCO writes them "
+                f"({type(error).__name__}: {error}); mend or remove them"
+            ) from error
+
+    def _sample(self, entry: Mapping[str, Any], annotations: Sequence[Any]) -> Sample:
+        raise NotImplementedError
 
     def entry(self, index: int) -> dict[str, Any]:
         """``id``, ``file_name``, ``height`` and ``width`` of a picture; no picture is read."""
@@ -121,9 +145,25 @@ class _CocoFolder:
         return self._records[index][1]
 
     def fingerprint(self) -> str:
-        """What pictures there are and what is annotated, in a word; pixels are not read."""
-        kept = ",".join(map(str, sorted(self.categories.kept)))
-        return f"{self._records.digest()} {kept}"
+        """What pictures there are, their sizes in bytes, and what is annotated, in a word.
+
+        Pixels are not read: another picture of just as many bytes is not told.
+        """
+        kept = [self.categories.by_id[i] for i in sorted(self.categories.kept)]
+        whole = hashlib.blake2b(self._records.digest().encode(), digest_size=16)
+        whole.update(json.dumps(kept, sort_keys=True).encode())
+        for row in range(len(self)):
+            for path in self._files(row):
+                try:
+                    size = os.stat(path).st_size
+                except (OSError, ValueError):  # reading it will say why
+                    size = -1
+                whole.update(b"%d," % size)
+        return whole.hexdigest()
+
+    def _files(self, row: int) -> list[Path]:
+        """The files of one sample: its picture, and maps of its segments."""
+        return [self.image_folder / str(self.entry(row)["file_name"])]
 
     def part(self, rows: Sequence[int]) -> Self:
         """The same dataset with some of its pictures only."""
@@ -180,8 +220,11 @@ class _Categories:
         try:
             self.by_id = {category["id"]: dict(category) for category in categories}
             self.names = {i: str(category["name"]) for i, category in self.by_id.items()}
-        except (KeyError, TypeError) as error:
-            raise MasqclipError(f"{path}: a category lacks its 'id' or 'name'") from error
+            sorted(self.by_id)
+        except (KeyError, TypeError, RecursionError) as error:
+            raise MasqclipError(
+                f"{path}: a category lacks its 'id' or 'name', or its id is none"
+            ) from error
         self.kept = set(self.by_id)
 
     def keep(self, keep: Keep | None) -> None:
@@ -217,17 +260,17 @@ class CocoInstances(_CocoFolder):
         super().__init__(folder, annotations=annotations, images=images, needed=needed)
         self.categories.keep(keep)
 
-    def __getitem__(self, index: int) -> Sample:
-        entry, annotations = self._records[index]
+    def _sample(self, entry: Mapping[str, Any], annotations: Sequence[Any]) -> Sample:
         image = self._image(entry)
         height, width = image.shape[:2]
+        _check_number(len(annotations), height, width, entry)
         masks, ids = [], []
         for annotation in annotations:
             if annotation["category_id"] not in self.categories.kept or "iscrowd" in annotation:
                 continue
             try:
                 mask = segmentation_mask(annotation["segmentation"], height, width)
-            except (MasqclipError, TypeError, ValueError, KeyError) as error:
+            except MasqclipError as error:
                 raise MasqclipError(
                     f"a mask of {entry['file_name']} cannot be read ({error}); give polygons or RLE"
                 ) from error
@@ -269,8 +312,12 @@ class CocoPanoptic(_CocoFolder):
         self.mask_folder = self.folder / masks
         self.categories.keep(keep)
 
-    def __getitem__(self, index: int) -> Sample:
-        entry, annotations = self._records[index]
+    def _files(self, row: int) -> list[Path]:
+        """The picture, and the map of its segments."""
+        maps = [self.mask_folder / str(a["file_name"]) for a in self.annotations(row)]
+        return [*super()._files(row), *maps]
+
+    def _sample(self, entry: Mapping[str, Any], annotations: Sequence[Any]) -> Sample:
         image = self._image(entry)
         id_map = np.zeros(image.shape[:2], np.int64)
         segments: list[Mapping[str, Any]] = []
@@ -289,6 +336,7 @@ class CocoPanoptic(_CocoFolder):
             and not segment.get("iscrowd")
             and segment["id"] in present
         ]
+        _check_number(len(chosen), image.shape[0], image.shape[1], entry)
         segment_ids = np.array([segment["id"] for segment in chosen], np.int64)
         category_ids = [segment["category_id"] for segment in chosen]
         return Sample(
@@ -328,10 +376,9 @@ class CocoCaptions(_CocoFolder):
 
     def captions(self, index: int) -> tuple[str, ...]:
         """The captions of one picture; the picture is not read."""
-        return tuple(annotation["caption"] for annotation in self.annotations(index))
+        return tuple(str(annotation["caption"]) for annotation in self.annotations(index))
 
-    def __getitem__(self, index: int) -> Sample:
-        entry = self.entry(index)
+    def _sample(self, entry: Mapping[str, Any], annotations: Sequence[Any]) -> Sample:
         image = self._image(entry)
         return Sample(
             image=image,
@@ -339,22 +386,13 @@ class CocoCaptions(_CocoFolder):
             category_ids=np.zeros(0, np.int64),
             is_thing=np.zeros(0, bool),
             image_id=entry["id"],
-            captions=self.captions(index),
+            captions=tuple(str(annotation["caption"]) for annotation in annotations),
         )
 
 
-def read_coco_json(path: Path) -> dict[str, Any]:
-    """The content of a COCO annotation file.
-
-    Raises:
-        MasqclipError: it is missing, no JSON, or lacks ``images`` or ``annotations``.
-    """
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise MasqclipError(f"cannot read the annotations {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise MasqclipError(f"{path} is not JSON ({error}); write or download it again") from error
-    if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
-        raise MasqclipError(f"{path} is not a COCO file: it needs 'images' and 'annotations'")
-    return content
+def _check_number(count: int, height: int, width: int, entry: Mapping[str, Any]) -> None:
+    if count * height * width > _MAX_MASK_BYTES:
+        raise MasqclipError(
+            f"{entry['file_name']} has {count} annotations of {height} x {width} pixels, more than "
+            f"the limit of {_MAX_MASK_BYTES / 1e9:g} GB of masks; leave some out"
+        )

@@ -7,28 +7,35 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from masqclip.data.annotation_files import read_coco_json
 from masqclip.data.class_lists import read_class_list
-from masqclip.data.coco import read_coco_json
 from masqclip.data.datasets import Dataset, Part, Progress
 from masqclip.data.files import write_atomically
 from masqclip.data.truth import GroundTruth, coco_truth
+from masqclip.errors import MasqclipError
 
 
 def base_novel_split(sources: Sequence[Path], target: Path, report: Progress) -> None:
     """Cut an instances file to the 48 + 17 classes and to the pictures that hold any of them."""
     content = read_coco_json(sources[0])
     split = {entry.id: entry.split for entry in read_class_list("coco-base-novel").classes}
-    annotations = [entry for entry in content["annotations"] if entry["category_id"] in split]
-    used = {entry["image_id"] for entry in annotations}
-    document = {
-        "images": [entry for entry in content["images"] if entry["id"] in used],
-        "annotations": annotations,
-        "categories": [
-            {**category, "split": split[category["id"]]}
-            for category in content["categories"]
-            if category["id"] in split
-        ],
-    }
+    try:
+        annotations = [entry for entry in content["annotations"] if entry["category_id"] in split]
+        used = {entry["image_id"] for entry in annotations}
+        document = {
+            "images": [entry for entry in content["images"] if entry["id"] in used],
+            "annotations": annotations,
+            "categories": [
+                {**category, "split": split[category["id"]]}
+                for category in content["categories"]
+                if category["id"] in split
+            ],
+        }
+    except (KeyError, TypeError) as error:
+        raise MasqclipError(
+            f"{sources[0]}: an entry is not as COCO writes it ({type(error).__name__}: {error}); "
+            "download it again"
+        ) from error
     write_atomically(target, json.dumps(document).encode())
     report(1, 1)
 

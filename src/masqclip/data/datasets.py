@@ -10,6 +10,7 @@ goes on where it was, and one that is done is never done again.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,8 +19,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from masqclip.data.files import write_atomically
+from masqclip.data.files import sync_folder, write_atomically
 from masqclip.data.label_maps import png_bytes
+from masqclip.data.locks import lock_folder
 from masqclip.data.truth import GroundTruth
 from masqclip.errors import MasqclipError
 
@@ -115,6 +117,9 @@ class Dataset:
         Args:
             folder: see `root`.
             report: called with what is made, how much of it is done, and of how much.
+
+        Raises:
+            MasqclipError: another process is at it, or a part that it is made from is broken.
         """
         root = self.root(folder)
         made = []
@@ -124,7 +129,8 @@ class Dataset:
                 continue
             target = root / part.paths[-1]
             sources = [path for path in inputs if path is not None]
-            part.convert(sources, target, partial(report, part.about))
+            with lock_folder(target.parent):
+                part.convert(sources, target, partial(report, part.about))
             made.append(target)
         return made
 
@@ -180,8 +186,12 @@ def convert_labels(
     unfinished = target.with_name(f".{target.name}.unfinished")
     unfinished.mkdir(parents=True, exist_ok=True)
     for number, (stem, path) in enumerate(files.items()):
+        if Path(stem).name != stem:
+            raise MasqclipError(f"{stem!r:.100} is no name of a picture: a name has no folders")
         made = unfinished / f"{stem}.png"
         if not made.exists():
             write_atomically(made, png_bytes(convert(path)))
         report(number + 1, len(files))
-    unfinished.rename(target)
+    sync_folder(unfinished)
+    os.replace(unfinished, target)
+    sync_folder(target.parent)

@@ -7,10 +7,14 @@ changed in between, in one folder.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from masqclip.errors import MasqclipError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _DIGEST_BYTES = 16
 # What a model's numbers depend on; a card or a picture beside them may change.
@@ -46,6 +50,18 @@ def digest_model(folder: str | Path) -> str:
     root = Path(folder)
     files = sorted({path for pattern in _MODEL_FILES for path in root.glob(pattern)})
     return combine_digests(f"{path.name} {digest_file(path)}" for path in files)
+
+
+def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """The digest of tensors by name, wherever they are: of their bits, kinds and shapes."""
+    import torch
+
+    whole = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    for name, tensor in tensors.items():
+        whole.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        whole.update(flat.view(torch.uint8).numpy().data)
+    return whole.hexdigest()
 
 
 def combine_digests(digests: Iterable[str]) -> str:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 import stat
-import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,19 +26,22 @@ def write_atomically(path: str | Path, content: bytes) -> None:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    # A long name and what is added to it would be longer than names may be.
+    scratch = target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}")
+    # Not mkstemp, which is private: a result is for its readers, as far as the umask lets them.
+    # Asking for the umask would change it for every thread.
+    handle = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(scratch, 0o666 & ~umask)  # mkstemp is private; a result is for its readers
         os.replace(scratch, target)
         sync_folder(target.parent)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
+    except BaseException as error:
+        scratch.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # of a full disk the system does not say where
+            error.filename = str(target)
         raise
 
 
@@ -62,22 +65,24 @@ def remove_scratch(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def read_bounded(path: str | Path, *, max_bytes: int, what: str) -> bytes:
+def read_bounded(path: str | Path, *, max_bytes: int, what: str = "") -> bytes:
     """The bytes of a regular file, if they are not too many.
 
     Args:
         path: the file.
         max_bytes: the largest file that is read.
-        what: what it should be, for the errors: ``"the vocabulary file"``.
+        what: what it should be, for the errors: ``"the vocabulary file"``; left out, they start
+            with the path alone.
 
     Raises:
         MasqclipError: there is no such file, it may not be read, it is a folder, a pipe or a
             device, or it is too large.
     """
-    name = f"{what} {str(path)!r}"
+    name = f"{what} {str(path)!r}" if what else str(path)
     with open_regular(path, name=name) as file:
         try:
-            content = file.read(max_bytes + 1)
+            # So many bytes are set aside before one is read.
+            content = file.read(min(os.fstat(file.fileno()).st_size, max_bytes) + 1)
         except OSError as error:
             raise MasqclipError(f"{name}: cannot be read ({error.strerror or error})") from error
     if len(content) > max_bytes:
@@ -100,7 +105,7 @@ def open_regular(path: str | Path, *, name: str) -> BinaryIO:
         # Without O_NONBLOCK, opening a FIFO waits until somebody writes to it.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:
-        raise MasqclipError(f"{name}: no such file: check the path") from error
+        raise MasqclipError(f"{name}: no such file; check the path") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
         reason = getattr(error, "strerror", None) or error
         raise MasqclipError(f"{name}: cannot be opened ({reason})") from error
@@ -109,5 +114,5 @@ def open_regular(path: str | Path, *, name: str) -> BinaryIO:
         return os.fdopen(handle, "rb")
     os.close(handle)
     if stat.S_ISDIR(mode):
-        raise MasqclipError(f"{name}: a folder: give a file in it")
-    raise MasqclipError(f"{name}: not a regular file: give a file on a disk")
+        raise MasqclipError(f"{name}: a folder; give a file that is in it")
+    raise MasqclipError(f"{name}: not a regular file; give a file on a disk")

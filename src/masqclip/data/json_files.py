@@ -7,6 +7,7 @@ stands twice without a word, and lets in numbers that are none. Here all of thes
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +60,25 @@ def parse_json(text: bytes | str, *, source: str, unique: bool = True) -> Any:
         raise MasqclipError(f"{source}: no valid JSON ({error})") from error
 
 
+def null_for_nan(value: Any) -> Any:
+    """The same document with null for NaN, which JSON has not."""
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    if isinstance(value, dict):
+        return {key: null_for_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [null_for_nan(item) for item in value]
+    return value
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document = dict(pairs)
     if len(document) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice[:60]!r} stands twice in one object")
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise ValueError(f"the key {key[:60]!r} stands twice in one object")
+            seen.add(key)
     return document
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from masqclip.data.images import MAX_PIXELS
 from masqclip.errors import MasqclipError
 
 _CODE = np.array([1, 256, 65536], np.int32)
@@ -59,10 +61,14 @@ def read_segment_ids(path: Path) -> NDArray[np.int32]:
 
 
 def _read_pixels(path: Path) -> NDArray[Any]:
+    if not os.path.exists(path):
+        raise MasqclipError(f"the map {path} is missing: restore it")
+    if not os.path.isfile(path):  # a pipe would be waited for
+        raise MasqclipError(f"the map {path} is not a regular file: restore it")
     try:
         with Image.open(path) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise ValueError(f"more than {MAX_PIXELS:,} pixels")
             return np.asarray(picture)
-    except FileNotFoundError as error:
-        raise MasqclipError(f"the map {path} is missing: restore it") from error
-    except (OSError, ValueError, SyntaxError) as error:
+    except Exception as error:  # decoders raise nearly anything
         raise MasqclipError(f"the map {path} cannot be read ({error}): restore it") from error

@@ -18,6 +18,18 @@ from masqclip.errors import MasqclipError
 
 LOCK_NAME = ".masqclip.lock"
 
+# A forked child shares its parent's lock, and would hold it when the parent is killed.
+_held: set[int] = set()
+
+
+def _let_go() -> None:
+    for handle in _held:
+        os.close(handle)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
+
 
 @contextmanager
 def lock_folder(folder: str | Path) -> Iterator[None]:
@@ -38,13 +50,16 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or error
         raise MasqclipError(f"{folder}: cannot be written to ({reason})") from error
+    _held.add(handle)
     try:
         os.truncate(handle, 0)
         os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield
     finally:
-        path.unlink(missing_ok=True)  # while it is held: nobody can be in between
-        os.close(handle)
+        if handle in _held:  # not in a child
+            path.unlink(missing_ok=True)  # while it is held: nobody can be in between
+            _held.remove(handle)
+            os.close(handle)
 
 
 def _acquire(path: Path) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from masqclip.data.annotation_files import read_coco_json
 from masqclip.data.class_lists import read_class_list
-from masqclip.data.coco import CocoInstances, CocoPanoptic, Keep, read_coco_json
+from masqclip.data.coco import CocoInstances, CocoPanoptic, Keep
 from masqclip.errors import MasqclipError
 
 #: Datasets with masks to train on.

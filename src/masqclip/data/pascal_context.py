@@ -17,8 +17,11 @@ from numpy.typing import NDArray
 
 from masqclip.data.class_lists import read_class_list
 from masqclip.data.datasets import Dataset, Part, Progress, convert_labels
+from masqclip.data.files import read_bounded
 from masqclip.data.truth import GroundTruth, labelled_truth
 from masqclip.errors import MasqclipError
+
+_MAX_LIST_BYTES = 16_000_000  # the published list has 5,105 names of 11 letters
 
 
 def _dataset(name: str, labels: str, about: str, table: NDArray[Any]) -> Dataset:
@@ -36,11 +39,11 @@ def _dataset(name: str, labels: str, about: str, table: NDArray[Any]) -> Dataset
 
         try:
             return table[np.asarray(loadmat(path)["LabelMap"])]
-        except (OSError, ValueError, KeyError, IndexError) as error:
+        except Exception as error:  # the reader of foreign files raises nearly anything
             raise MasqclipError(f"{path} is no annotation of Pascal Context ({error})") from error
 
     def convert(sources: Sequence[Path], target: Path, report: Progress) -> None:
-        files = {stem: sources[0] / f"{stem}.mat" for stem in sources[1].read_text().split()}
+        files = {stem: sources[0] / f"{stem}.mat" for stem in _read_names(sources[1])}
         convert_labels(files, target, convert_number, report)
 
     def read(found: dict[str, Path]) -> GroundTruth:
@@ -51,7 +54,7 @@ def _dataset(name: str, labels: str, about: str, table: NDArray[Any]) -> Dataset
             images=found["images"],
             labels=found.get("labels"),
             values={i: entry.id for i, entry in enumerate(classes)},
-            stems=found["list"].read_text().split() if "list" in found else None,
+            stems=_read_names(found["list"]) if "list" in found else None,
         )
 
     return Dataset(
@@ -86,6 +89,14 @@ def _dataset(name: str, labels: str, about: str, table: NDArray[Any]) -> Dataset
         pictures=5105,
         read=read,
     )
+
+
+def _read_names(path: Path) -> list[str]:
+    content = read_bounded(path, max_bytes=_MAX_LIST_BYTES, what="the list of test pictures")
+    try:
+        return content.decode().split()
+    except UnicodeDecodeError as error:
+        raise MasqclipError(f"{path} is not UTF-8 text: get it again") from error
 
 
 def _table_459() -> NDArray[np.uint16]:

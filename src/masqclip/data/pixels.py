@@ -7,6 +7,7 @@ because a wrong guess here shows up much later, as masks that make no sense.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,26 +67,39 @@ def tensor_to_array(tensor: torch.Tensor, name: str) -> np.ndarray:
     return np.asarray(tensor.numpy())
 
 
-def scale_to_bytes(values: np.ndarray, name: str) -> tuple[np.ndarray, str]:
-    """Grey values deeper than 8 bit (a 16-bit PNG, a float TIFF) as uint8, and a note on how.
+def grey_scaling(
+    parts: Iterable[np.ndarray], name: str
+) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
+    """How grey values deeper than 8 bit (a 16-bit PNG, a float TIFF) become uint8, and a note.
 
     16-bit values are divided by 257. Wider integers are taken for 16-bit ones, floats for 0..1 or
     0..255, where they fit; other values are stretched from their smallest to their largest.
+
+    Args:
+        parts: of the picture's values, all together.
+        name: what to call the picture in an error.
+
+    Returns:
+        A function from a part's values to uint8 of the same shape.
+
+    Raises:
+        MasqclipError: a value is no number.
     """
-    if values.dtype.kind == "f":
-        if not np.isfinite(values).all():
+    low, high, kind = np.inf, -np.inf, ""
+    for part in parts:
+        kind = part.dtype.kind
+        if kind == "f" and not np.isfinite(part).all():
             raise MasqclipError(f"{name}: holds values that are no numbers (NaN or infinite)")
-        low, high = float(values.min()), float(values.max())
-        if low >= 0 and high <= 1:
-            return _round(values * 255.0), "values 0..1 scaled to 8 bit"
-        if low >= 0 and high <= 255:
-            return _round(values), "values rounded to 8 bit"
-    else:
-        low, high = int(values.min()), int(values.max())
-        if low >= 0 and high <= 65535:
-            return _divide_by_257(values), "16-bit values scaled to 8 bit (divided by 257)"
-    spread = (values.astype(np.float64) - low) * (255.0 / max(high - low, 1e-30))
-    return _round(spread), f"values {low:g}..{high:g} stretched to 8 bit"
+        low, high = min(low, float(part.min())), max(high, float(part.max()))
+    if kind == "f" and low >= 0 and high <= 1:
+        return lambda values: _round(values * 255.0), "values 0..1 scaled to 8 bit"
+    if kind == "f" and low >= 0 and high <= 255:
+        return _round, "values rounded to 8 bit"
+    if kind != "f" and low >= 0 and high <= 65535:
+        return _divide_by_257, "16-bit values scaled to 8 bit (divided by 257)"
+    factor = 255.0 / max(high - low, 1e-30)
+    note = f"values {low:g}..{high:g} stretched to 8 bit"
+    return lambda values: _round((values.astype(np.float64) - low) * factor), note
 
 
 def _to_bytes(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from masqclip.data.ade20k import ADE20K_150, ADE20K_847
-from masqclip.data.coco import read_coco_json
+from masqclip.data.annotation_files import read_coco_json
 from masqclip.data.coco_datasets import COCO_BASE_NOVEL, COCO_INSTANCES, COCO_PANOPTIC
 from masqclip.data.datasets import Dataset
 from masqclip.data.pascal_context import PASCAL_CONTEXT_59, PASCAL_CONTEXT_459

@@ -37,15 +37,25 @@ def decode_rle(rle: Mapping[str, Any]) -> NDArray[np.bool_]:
     Raises:
         MasqclipError: the counts are malformed or do not cover the size exactly.
     """
+    counts = rle_counts(rle)
+    values = np.arange(counts.size) % 2 == 1
+    return np.repeat(values, counts).reshape([int(side) for side in rle["size"]], order="F")
+
+
+def rle_counts(rle: Mapping[str, Any]) -> NDArray[np.int64]:
+    """The lengths of an RLE's runs, which cover its size exactly.
+
+    Raises:
+        MasqclipError: as `decode_rle`.
+    """
     height, width = (int(side) for side in rle["size"])
     counts = _run_lengths(rle["counts"])
-    total = int(counts.sum())
+    total = sum(counts.tolist()) if (counts > height * width).any() else int(counts.sum())
     if total != height * width or (counts < 0).any():
         raise MasqclipError(
             f"an RLE of {height} x {width} needs {height * width} pixels; its counts hold {total}"
         )
-    values = np.arange(counts.size) % 2 == 1
-    return np.repeat(values, counts).reshape((height, width), order="F")
+    return counts
 
 
 def _run_lengths(counts: str | bytes | Sequence[int]) -> NDArray[np.int64]:
@@ -53,7 +63,13 @@ def _run_lengths(counts: str | bytes | Sequence[int]) -> NDArray[np.int64]:
         return _decompress(counts.encode("ascii", errors="replace"))
     if isinstance(counts, bytes):
         return _decompress(counts)
-    return np.asarray(counts, dtype=np.int64)
+    try:
+        lengths = np.asarray(counts, dtype=np.int64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise MasqclipError(f"an RLE's counts are no whole numbers ({error})") from error
+    if lengths.ndim != 1:
+        raise MasqclipError("an RLE's counts are no list of whole numbers")
+    return lengths
 
 
 def _compress(counts: NDArray[np.int64]) -> str:

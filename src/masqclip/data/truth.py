@@ -8,6 +8,7 @@ the task that needs it cannot be scored. Positions are places in `GroundTruth.cl
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,8 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from masqclip.data.annotation_files import read_coco_json
 from masqclip.data.class_lists import ClassEntry
-from masqclip.data.coco import read_coco_json
+from masqclip.data.images import MAX_PIXELS
 from masqclip.data.label_maps import read_labels, read_segment_ids
 from masqclip.data.segmentations import segmentation_mask
 from masqclip.errors import MasqclipError
@@ -153,6 +155,8 @@ class GroundTruth:
     def panoptic_of(self, picture: Picture) -> tuple[NDArray[np.int32], list[dict[str, Any]]]:
         """[H,W] segment ids, 0 = void, and the segments of the classes; others become void."""
         assert self.panoptic is not None
+        if picture.id not in self.panoptic.files:
+            raise MasqclipError(f"{picture.path.name} has no panoptic annotation: add it")
         ids = read_segment_ids(self.panoptic.files[picture.id])
         every = self.panoptic.segments[picture.id]
         kept = [segment for segment in every if segment["category_id"] in self._positions]
@@ -179,7 +183,7 @@ class GroundTruth:
             shape = (picture.height, picture.width)
             for entry in self.instances_of(picture):
                 if not entry.get("iscrowd"):
-                    masks.append(segmentation_mask(entry["segmentation"], *shape))
+                    masks.append(segmentation_mask(entry.get("segmentation"), *shape))
                     positions.append(self._positions[entry["category_id"]])
         else:
             labels = self.class_map_of(picture)
@@ -198,14 +202,15 @@ def digest(*parts: str | bytes) -> str:
     """A short hash of texts, in their order."""
     whole = hashlib.sha256()
     for part in parts:
-        data = part.encode() if isinstance(part, str) else part
+        # A name of a file may hold half a character.
+        data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
         whole.update(len(data).to_bytes(8, "big") + data)
     return whole.hexdigest()[:12]
 
 
 def files_version(files: Iterable[Path]) -> str:
     """A hash of files' names and sizes: their contents are too much to read."""
-    return digest(*(f"{path.name} {path.stat().st_size}" for path in files if path.is_file()))
+    return digest(*(f"{path.name} {path.stat().st_size}" for path in files if os.path.isfile(path)))
 
 
 def labelled_truth(
@@ -279,7 +284,7 @@ def coco_truth(
     main = next(iter(contents.values()))
     try:
         pictures = tuple(
-            Picture(entry["id"], images / entry["file_name"], entry["height"], entry["width"])
+            Picture(_picture_id(entry), images / entry["file_name"], *_size(entry))
             for entry in sorted(main["images"], key=lambda entry: entry["id"])
         )
     except KeyError as error:
@@ -287,7 +292,51 @@ def coco_truth(
             f"a picture in {next(iter(contents))} has no {error}: COCO files give id, file_name, "
             "height and width of each"
         ) from error
-    truth = GroundTruth(name, tuple(classes) or coco_classes(contents.values()), pictures)
+    except TypeError as error:
+        raise MasqclipError(
+            f"a picture in {next(iter(contents))} is not as COCO writes it ({error}): COCO files "
+            "give id, file_name, height and width of each"
+        ) from error
+    try:
+        return _with_annotations(
+            GroundTruth(name, tuple(classes) or coco_classes(contents.values()), pictures),
+            contents,
+            instances=instances,
+            panoptic=panoptic,
+            panoptic_maps=panoptic_maps,
+        )
+    except (KeyError, TypeError, AttributeError, OSError, ValueError) as error:
+        raise MasqclipError(
+            f"an annotation or category in {' or '.join(map(str, contents))} is not as COCO writes "
+            f"it ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _picture_id(entry: Mapping[str, Any]) -> Any:
+    number = entry["id"]
+    # Predictions are called by it, and stay in their folder.
+    if not isinstance(number, int | str) or Path(str(number)).name != str(number):
+        raise TypeError(f"its id is {number!r:.60}")
+    return number
+
+
+def _size(entry: Mapping[str, Any]) -> tuple[int, int]:
+    height, width = entry["height"], entry["width"]
+    if type(height) is not int or type(width) is not int or min(height, width) < 0:
+        raise TypeError(f"its size is {height!r:.30} x {width!r:.30}")
+    if height * width > MAX_PIXELS:
+        raise TypeError(f"{height} x {width} pixels, more than the limit of {MAX_PIXELS:,}")
+    return height, width
+
+
+def _with_annotations(
+    truth: GroundTruth,
+    contents: Mapping[Path, Mapping[str, Any]],
+    *,
+    instances: Path | None,
+    panoptic: Path | None,
+    panoptic_maps: Path | None,
+) -> GroundTruth:
     if instances is not None:
         truth = replace(
             truth,
@@ -300,7 +349,7 @@ def coco_truth(
         files, segments = {}, {}
         for entry in contents[panoptic]["annotations"]:
             files[entry["image_id"]] = panoptic_maps / entry["file_name"]
-            segments[entry["image_id"]] = entry["segments_info"]
+            segments[entry["image_id"]] = _segments(entry["segments_info"])
         version = digest(panoptic.read_bytes(), files_version(files.values()))
         truth = replace(truth, panoptic=PanopticTruth(files, segments, version))
     return truth
@@ -326,5 +375,15 @@ def coco_classes(contents: Collection[Mapping[str, Any]]) -> tuple[ClassEntry, .
 def _by_picture(content: Mapping[str, Any]) -> dict[int, list[dict[str, Any]]]:
     found: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for annotation in content["annotations"]:
+        hash(annotation["category_id"])
         found[annotation["image_id"]].append(annotation)
     return dict(found)
+
+
+def _segments(entries: Any) -> list[dict[str, Any]]:
+    """The ``segments_info`` of a picture, where it is as COCO writes it."""
+    for entry in entries:
+        hash(entry["category_id"])
+        if type(entry["id"]) is not int:
+            raise TypeError(f"the id of a segment is {entry['id']!r:.30}")
+    return list(entries)

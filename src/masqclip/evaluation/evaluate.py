@@ -12,12 +12,15 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from masqclip.clip.vocabulary import Category, Vocabulary
-from masqclip.data.truth import TASKS, GroundTruth, Picture, digest
+from masqclip.data.digests import digest_tensors
+from masqclip.data.locks import lock_folder
+from masqclip.data.truth import TASKS, GroundTruth, Picture, digest, files_version
 from masqclip.errors import MasqclipError
 from masqclip.evaluation.predictions import PredictionFolder
 from masqclip.evaluation.processes import Processes
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
 
 #: What can be measured: tasks, and one half of the model at a time.
 ORACLES = ("masks", "classes")
+# What an entry that is not as COCO writes it ends in.
+_MISFITS = (KeyError, TypeError, AttributeError, ValueError, IndexError, ArithmeticError)
 #: Called with the phase ("predicting", "scoring"), the number of pictures done, and of how many.
 Progress = Callable[[str, int, int], None]
 
@@ -61,7 +66,7 @@ def evaluate(
 
     Raises:
         MasqclipError: the dataset has no annotations for a task, a picture or an annotation cannot
-            be read, or the folder holds predictions of another kind.
+            be read, the folder holds predictions of another kind, or another process fills it.
     """
     words = words or dataset_vocabulary(truth)
     if folder is None:
@@ -83,14 +88,16 @@ def evaluate(
     processes = processes or Processes()
     predictions = PredictionFolder(Path(folder))
     model = {"name": segmenter.name, "version": _model_version(segmenter)}
-    predictions.claim(make_manifest(model, truth, words, resolved, tasks))
-    predictor = Predictor(segmenter, truth, words, resolved, tasks, predictions)
-    with seen_at(segmenter, resolved):
-        share = _share(truth, processes)
-        for done, picture in enumerate(share, start=1):
-            predictor.predict(picture)
-            if report is not None:
-                report("predicting", done, len(share))
+    # The first process holds the folder for all of them.
+    with lock_folder(folder) if processes.first else nullcontext():
+        predictions.claim(make_manifest(model, truth, words, resolved, tasks))
+        predictor = Predictor(segmenter, truth, words, resolved, tasks, predictions)
+        with seen_at(segmenter, resolved):
+            share = _share(truth, processes)
+            for done, picture in enumerate(share, start=1):
+                predictor.predict(picture)
+                if report is not None:
+                    report("predicting", done, len(share))
     return score(predictions, truth, tasks, processes=processes, report=report)
 
 
@@ -122,7 +129,13 @@ def score(
     for task in tasks:
         if task not in manifest["tasks"]:
             raise MasqclipError(f"{predictions.path} holds no predictions for {task!r}")
-        made_by = Protocol(**manifest["tasks"][task]["protocol"])
+        try:
+            made_by = Protocol(**manifest["tasks"][task]["protocol"])
+        except TypeError as error:
+            raise MasqclipError(
+                f"{predictions.path} says nothing of the protocol that masqclip knows ({error}): "
+                "predict again"
+            ) from error
         hashes[task] = fingerprint(task, truth, words, made_by)
     processes = processes or Processes()
     scorers = {task: make_scorer(task, truth) for task in tasks}
@@ -135,7 +148,16 @@ def score(
                     f"{predictions.path} lacks the {task} prediction of picture {picture.id}: "
                     "predict again, and what is there is kept"
                 )
-            quality[task][picture.id] = scorer.add(predictions, picture)
+            try:
+                quality[task][picture.id] = scorer.add(predictions, picture)
+            except MasqclipError:
+                raise
+            except _MISFITS as error:
+                raise MasqclipError(
+                    f"the {task} prediction or annotation of {picture.path.name} cannot be used "
+                    f"({type(error).__name__}: {error}): mend the one, or delete the other and "
+                    "predict again"
+                ) from error
         if report is not None:
             report("scoring", done, len(share))
     metrics = {task: scorer.metric for task, scorer in scorers.items()}
@@ -185,6 +207,7 @@ def make_manifest(
         "dataset": truth.name,
         "split": truth.split,
         "pictures": len(truth.pictures),
+        "images": files_version(picture.path for picture in truth.pictures),
         "vocabulary": {
             "categories": [[c.name, list(c.prompts), c.thing] for c in words.categories],
             "distractors": list(words.distractors),
@@ -228,9 +251,5 @@ def _words_of(manifest: Mapping[str, Any], truth: GroundTruth) -> Vocabulary:
 
 
 def _model_version(segmenter: Segmenter) -> str:
-    """A hash that tells models of one name apart: of the sum of each parameter."""
-    sums = (
-        f"{name} {tuple(value.shape)} {value.cpu().double().sum().item():.6e}"
-        for name, value in segmenter.model.state_dict().items()
-    )
-    return digest(*sums)
+    """A hash that tells models of one name apart: of every parameter's bits."""
+    return digest(digest_tensors(segmenter.model.state_dict()))

@@ -23,11 +23,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from masqclip.data.files import write_atomically
+from masqclip.data.json_files import read_json
 from masqclip.data.label_maps import ids_to_rgb, png_bytes, read_labels, read_segment_ids
 from masqclip.errors import MasqclipError
 from masqclip.export.panoptic import semantic_png
 
 Segments = list[dict[str, Any]]
+
+_MAX_BYTES = 1_000_000_000  # of one picture's predictions
+# What looking into a document of another shape ends in.
+_MISFITS = (KeyError, TypeError, AttributeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -43,12 +48,14 @@ class PredictionFolder:
             MasqclipError: there is none, or it is broken.
         """
         file = self.path / "manifest.json"
+        if not file.exists():
+            raise MasqclipError(f"{self.path} holds no predictions: {file} is missing")
         try:
-            return dict(json.loads(file.read_bytes()))
-        except FileNotFoundError as error:
-            raise MasqclipError(f"{self.path} holds no predictions: {file} is missing") from error
-        except (OSError, ValueError) as error:
+            found = read_json(file, what="the manifest", max_bytes=_MAX_BYTES)
+            _check_manifest(found)
+        except (MasqclipError, *_MISFITS) as error:
             raise MasqclipError(f"{file} cannot be read ({error}): predict again") from error
+        return dict(found)
 
     def claim(self, manifest: dict[str, Any]) -> None:
         """Say in the folder what it holds; what it held of other tasks stays.
@@ -59,8 +66,8 @@ class PredictionFolder:
         tasks = dict(manifest["tasks"])
         if (self.path / "manifest.json").exists():
             before = self.manifest()
-            for key in ("model", "dataset", "split", "vocabulary"):
-                if before[key] != manifest[key]:
+            for key in ("model", "dataset", "split", "vocabulary", "images"):
+                if before.get(key) != manifest[key]:
                     raise MasqclipError(
                         f"{self.path} holds predictions with another {key}: "
                         "choose another folder, or delete it"
@@ -85,7 +92,8 @@ class PredictionFolder:
 
     def read_records(self, task: str, picture: int) -> list[dict[str, Any]]:
         """What `write_records` wrote."""
-        return list(self._read(self._file(task, picture, "json")))
+        file = self._file(task, picture, "json")
+        return _list_of_objects(file, self._read(file))
 
     def write_semantic(self, picture: int, classes: NDArray[Any], num_classes: int) -> None:
         """A class map [H,W]; -1 = unlabelled."""
@@ -107,15 +115,38 @@ class PredictionFolder:
     def read_panoptic(self, picture: int) -> tuple[NDArray[np.int32], Segments]:
         """What `write_panoptic` wrote."""
         name = self._file("panoptic", picture, "png")
-        return read_segment_ids(name), self._read(name.with_suffix(".json"))["segments_info"]
+        file = name.with_suffix(".json")
+        document = self._read(file)
+        segments = document.get("segments_info") if isinstance(document, dict) else None
+        return read_segment_ids(name), _list_of_objects(file, segments)
 
     def _file(self, task: str, picture: int, suffix: str) -> Path:
         return self.path / task / f"{picture}.{suffix}"
 
     def _read(self, file: Path) -> Any:
         try:
-            return json.loads(file.read_bytes())
-        except (OSError, ValueError) as error:
+            return read_json(file, what="the prediction", max_bytes=_MAX_BYTES)
+        except MasqclipError as error:
             raise MasqclipError(
                 f"the prediction {file} cannot be read ({error}): delete it and predict again"
             ) from error
+
+
+def _list_of_objects(file: Path, found: Any) -> list[dict[str, Any]]:
+    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+        raise MasqclipError(
+            f"the prediction {file} cannot be read (no list of objects): delete it and "
+            "predict again"
+        )
+    return found
+
+
+def _check_manifest(found: Any) -> None:
+    """See that a manifest holds what is asked of it, or raise one of `_MISFITS`."""
+    for made in found["tasks"].values():
+        _ = made["hash"], dict(made["protocol"])
+    _ = dict(found["model"])["name"], found["dataset"] + found["split"], found["pictures"] + 0
+    saved = found["vocabulary"]
+    _ = list(saved["distractors"]), list(saved["templates"])
+    for name, prompts, _thing in saved["categories"]:
+        _ = name + "", list(prompts)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from masqclip import __version__
+from masqclip.data.json_files import null_for_nan, read_json
 from masqclip.errors import MasqclipError
 from masqclip.evaluation.protocol import PAPER, VERSION
 
@@ -51,7 +52,7 @@ class Report:
         document = asdict(self)
         del document["quality"]
         document = {"masqclip": __version__, "protocol_version": VERSION, **document}
-        return (json.dumps(_finite(document), indent=1) + "\n").encode()
+        return (json.dumps(null_for_nan(document), indent=1) + "\n").encode()
 
     def to_csv(self) -> bytes:
         """One row a class."""
@@ -67,7 +68,7 @@ class Report:
                 [entry["id"], entry["name"], entry["thing"], entry["split"] or ""]
                 + ["" if math.isnan(value) else f"{value:.6f}" for value in figures]
             )
-        return text.getvalue().encode()
+        return text.getvalue().encode("utf-8", "replace")  # a name may hold half a character
 
 
 @dataclass(frozen=True)
@@ -92,12 +93,20 @@ def read_column(path: Path) -> Column:
     """
     file = path / "report.json" if path.is_dir() else path
     try:
-        document = json.loads(file.read_bytes())
+        document = read_json(file, what="the report")
         title = file.parent.name if file.name == "report.json" else file.stem
-        return Column(title, document["hashes"], document["figures"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        hashes, figures = dict(document["hashes"]), dict(document["figures"])
+        if not all(
+            value is None or isinstance(value, int | float)
+            for named in figures.values()
+            for value in named.values()
+        ):
+            raise TypeError("a figure is no number")
+        return Column(title, hashes, figures)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = str(error) if isinstance(error, MasqclipError) else type(error).__name__
         raise MasqclipError(
-            f"{file} is no report of masqclip evaluate ({type(error).__name__}): give its folder"
+            f"{file} is no report of masqclip evaluate ({reason}): give its folder"
         ) from error
 
 
@@ -141,14 +150,3 @@ def to_markdown(columns: Sequence[Column]) -> str:
     if any(cell.endswith("*") for row in rows for cell in row):
         lines += ["", "\\* measured by another protocol: not comparable."]
     return "\n".join(lines) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    """The same with null for NaN, which JSON has not."""
-    if isinstance(value, float) and math.isnan(value):
-        return None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return value

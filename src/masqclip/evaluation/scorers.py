@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from masqclip.data.rle import decode_rle
+from masqclip.data.segmentations import check_segmentation
 from masqclip.data.truth import GroundTruth, Picture
 from masqclip.errors import MasqclipError
 from masqclip.evaluation.groups import all_groups, split_groups
@@ -55,7 +56,15 @@ class _Instance:
     def add(self, predictions: PredictionFolder, picture: Picture) -> float:
         image = {"id": picture.id, "height": picture.height, "width": picture.width}
         results = predictions.read_records("instance", picture.id)
-        return self.metric.update(image, self.truth.instances_of(picture), results)
+        annotations = self.truth.instances_of(picture)
+        for entry in annotations:  # what counts them is native code and does not look
+            try:
+                check_segmentation(entry.get("segmentation"), picture.height, picture.width)
+            except MasqclipError as error:
+                raise MasqclipError(
+                    f"an annotation of {picture.path.name} cannot be used: {error}"
+                ) from error
+        return self.metric.update(image, annotations, results)
 
     def figures(self) -> dict[str, float]:
         return self.metric.results(split_groups([self.truth.classes[i] for i in self.things]))

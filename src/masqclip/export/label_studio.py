@@ -14,6 +14,7 @@ writes it; Label Studio reads the alpha byte of each pixel. In bits, the most si
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 from xml.sax.saxutils import quoteattr
@@ -21,12 +22,16 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 from numpy.typing import NDArray
 
+from masqclip.errors import MasqclipError
 from masqclip.export.polygons import mask_polygons
 
 RegionKind = Literal["brush", "polygon"]
 #: What the tags of the labelling interface are called: the labels, and the picture.
 FROM_NAME, TO_NAME = "label", "image"
 
+# What XML 1.0 has no way of writing; and what a reader would take for blanks.
+_NOT_XML = re.compile(r"[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_ESCAPED = {"\t": "&#9;", "\n": "&#10;", "\r": "&#13;"}
 _WORD_BITS = 8
 _COUNT_BITS = np.array([4, 8, 12, 16])
 _LONGEST_RUN = 1 << 16
@@ -111,11 +116,20 @@ def labeling_config(colours: Mapping[str, tuple[int, int, int]], kind: RegionKin
     Args:
         colours: the names, in order, and the colour (sRGB, 0..255) that each is shown in.
         kind: ``brush`` or ``polygon``.
+
+    Raises:
+        MasqclipError: a name holds a character that XML cannot.
     """
+    for name in colours:
+        if odd := _NOT_XML.search(name):
+            raise MasqclipError(
+                f"the name {name!r:.80} holds {odd[0]!r}, which Label Studio's XML cannot: leave "
+                "it out"
+            )
     tag = f"{kind.capitalize()}Labels"
     labels = [
-        f'    <Label value={quoteattr(name)} background="#{red:02x}{green:02x}{blue:02x}"/>'
-        for name, (red, green, blue) in colours.items()
+        f'    <Label value={quoteattr(name, _ESCAPED)} background="#{bytes(colour).hex()}"/>'
+        for name, colour in colours.items()
     ]
     lines = [
         "<View>",

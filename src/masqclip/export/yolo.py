@@ -9,11 +9,13 @@ the outermost pixels, as OpenCV's contours do, and the drawn mask is the mask.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from masqclip.errors import MasqclipError
 from masqclip.export.polygons import TOLERANCE, mask_polygons
 
 
@@ -56,7 +58,22 @@ def data_yaml(names: Sequence[str], *, train: str, val: str) -> str:
         names: of the classes, in the order of their numbers.
         train: the folder of pictures to train on.
         val: the folder of pictures to validate on.
+
+    Raises:
+        MasqclipError: a name holds half a character (a lone surrogate), which no file can.
     """
-    # A JSON string is a YAML string, whatever the name holds.
-    lines = [f"  {i}: {json.dumps(name, ensure_ascii=False)}" for i, name in enumerate(names)]
+    lines = [f"  {i}: {_yaml_string(name)}" for i, name in enumerate(names)]
     return "\n".join([f"train: {train}", f"val: {val}", "names:", *lines, ""])
+
+
+def _yaml_string(text: str) -> str:
+    """A text in quotes. A JSON string is one of YAML, but for what YAML wants escaped."""
+    if half := re.search("[\ud800-\udfff]", text):
+        raise MasqclipError(
+            f"the name {text!r:.80} holds half a character, {half[0]!r}: leave it out"
+        )
+    return re.sub(
+        "[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]",
+        lambda found: f"\\u{ord(found[0]):04x}",
+        json.dumps(text, ensure_ascii=False),
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +14,10 @@ from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.files import remove_scratch, write_atomically
 from masqclip.data.images import LoadedImage, find_images, read_image
 from masqclip.data.label_maps import png_bytes
+from masqclip.data.locks import lock_folder
 from masqclip.errors import MasqclipError
-from masqclip.labelling.formats import Format, FormatSettings, dataset_writer
-from masqclip.labelling.journal import Journal
+from masqclip.labelling.formats import DatasetWriter, Format, FormatSettings, dataset_writer
+from masqclip.labelling.journal import Journal, PictureFile
 from masqclip.render.sheet import contact_sheet
 from masqclip.result import Segmentation, Task
 
@@ -88,13 +89,15 @@ def label_folder(
     batch_size: int = 1,
     settings: FormatSettings | None = None,
     about: Mapping[str, Any] | None = None,
+    weights: Callable[[], str] | None = None,
     report: Callable[[int, str], None] | None = None,
 ) -> LabelledFolder:
     """Label pictures of a folder and write them as a dataset.
 
     Every picture's result goes to a journal in `out` as soon as it is there. After a kill, the same
     call does what is missing and leaves the same files as one run would. Pictures that cannot be
-    read are listed in ``failed.json`` and tried again by the next call.
+    read or drawn, whatever the reason, are listed in ``failed.json`` and tried again by the next
+    call.
 
     Args:
         folder: where the pictures are.
@@ -108,11 +111,13 @@ def label_folder(
         batch_size: pictures at a time.
         settings: of the format.
         about: what else results depend on, such as the model's name.
+        weights: gives the digest of the model's weights (`digest_model`), so that others under the
+            same name are refused.
         report: called with the number of pictures done, and what the last ones hold.
 
     Raises:
-        MasqclipError: no picture can be read, `out` holds something else, or the format needs
-            another task.
+        MasqclipError: no picture can be read, `out` holds something else, another process is at
+            work in it, the format needs another task, or it cannot hold a name.
     """
     settings, task = settings or FormatSettings(), task or default_task(kind)
     if kind == "panoptic" and task != "panoptic":
@@ -126,8 +131,7 @@ def label_folder(
         **asdict(settings),
         **(about or {}),
     }
-    journal = Journal(out, basis)
-    remove_scratch(out)
+    # It refuses names that the format cannot hold: before anything is written.
     writer = dataset_writer(
         kind, folder=folder, out=out, names=names, words=words, settings=settings
     )
@@ -138,27 +142,54 @@ def label_folder(
         segmenter = segmenter or load()
         return segmenter.stream(images, words, task, batch_size=batch_size, min_score=min_score)
 
-    done = LabelledFolder()
+    with lock_folder(out):
+        journal = Journal(out, basis, weights)
+        remove_scratch(out)
+        done = LabelledFolder()
+        results = _results(folder, names, journal, batch_size, segment, done.failed)
+        thumbnails = _write_pictures(folder, names, writer, results, done, report)
+        _write_failed(out / "failed.json", done.failed)
+        if not done.pictures:
+            first = next(iter(done.failed.values()))
+            raise MasqclipError(
+                f"none of the {len(names)} pictures can be read; the first: {first}"
+            )
+        done.dataset = writer.finish()
+        if thumbnails:
+            done.sheet = out / "contact-sheet.png"
+            captions = [_printable(name) for name in thumbnails]
+            sheet = contact_sheet(list(thumbnails.values()), captions, cell=_SHEET_CELL)
+            write_atomically(done.sheet, png_bytes(sheet))
+    return done
+
+
+def _write_pictures(
+    folder: Path,
+    names: Sequence[str],
+    writer: DatasetWriter,
+    results: Iterable[tuple[str, Segmentation]],
+    done: LabelledFolder,
+    report: Callable[[int, str], None] | None,
+) -> dict[str, Image.Image]:
+    """Hand every result to the writer and count it; returns the pictures of the contact sheet."""
     shown = _evenly(names, SHEET_PICTURES)
     thumbnails: dict[str, Image.Image] = {}
-    for name, result in _results(folder, names, journal, batch_size, segment, done.failed):
-        writer.add(name, result)
+    for name, result in results:
+        try:
+            if name in shown:
+                thumbnails[name] = _thumbnail(read_image(folder / name), result)
+            writer.add(name, result)
+        except OSError:  # of the disk that is written to, not of the picture
+            raise
+        except Exception as error:
+            thumbnails.pop(name, None)
+            done.failed[name] = _reason(folder / name, error)
+            continue
         done.pictures += 1
         done.segments += len(result)
-        if name in shown:
-            thumbnails[name] = _thumbnail(read_image(folder / name), result)
         if report is not None:
             report(done.pictures + len(done.failed), f"{name}: {result.summary()}")
-    _write_failed(out / "failed.json", done.failed)
-    if not done.pictures:
-        first = next(iter(done.failed.values()))
-        raise MasqclipError(f"none of the {len(names)} pictures can be read; the first: {first}")
-    done.dataset = writer.finish()
-    if thumbnails:
-        done.sheet = out / "contact-sheet.png"
-        sheet = contact_sheet(list(thumbnails.values()), list(thumbnails), cell=_SHEET_CELL)
-        write_atomically(done.sheet, png_bytes(sheet))
-    return done
+    return thumbnails
 
 
 def _results(
@@ -175,31 +206,65 @@ def _results(
     cannot differ.
     """
     for first in range(0, len(names), batch_size):
-        batch = {name: _file_size(folder / name) for name in names[first : first + batch_size]}
-        missing = {name for name, size in batch.items() if journal.find(name, size) is None}
-        if missing:
+        batch = names[first : first + batch_size]
+        known = {name: journal.find(name, folder / name) for name in batch}
+        if None in known.values():
             # All of the batch: who is in it may change the last bit of a score.
             loaded: dict[str, LoadedImage] = {}
+            files: dict[str, PictureFile] = {}
             for name in batch:
                 try:
+                    if known[name] is None:  # before it is read: what changes then, is done again
+                        files[name] = PictureFile.of(folder / name)
                     loaded[name] = read_image(folder / name)
-                except MasqclipError as error:
-                    failed[name] = str(error)
-            found = segment(list(loaded.values())) if loaded else iter(())
-            for name, result in zip(loaded, found, strict=True):
-                if name in missing:
-                    journal.add(name, batch[name], result.to_json())
-        for name, size in batch.items():
-            record = journal.find(name, size)
+                except Exception as error:
+                    if known[name] is None:
+                        failed[name] = _reason(folder / name, error)
+            for name, result in _segmented(folder, loaded, segment, failed):
+                if known[name] is None:
+                    known[name] = journal.add(name, files[name], result.to_json())
+                    failed.pop(name, None)
+        for name, record in known.items():
             if record is not None:
                 yield name, Segmentation.from_json(record)
 
 
-def _file_size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:  # gone since it was listed, which reading it will say
-        return -1
+def _segmented(
+    folder: Path,
+    loaded: Mapping[str, LoadedImage],
+    segment: Callable[[Sequence[LoadedImage]], Iterator[Segmentation]],
+    failed: dict[str, str],
+) -> Iterator[tuple[str, Segmentation]]:
+    """The results of pictures; where they fail together, each is tried alone."""
+    if not loaded:
+        return
+    results = segment(list(loaded.values()))  # loads the model, whose errors are no picture's
+    left = dict(loaded)
+    for name in loaded:
+        try:
+            result = next(results)
+        except Exception as error:
+            if len(loaded) == 1:
+                failed[name] = _reason(folder / name, error)
+            break
+        del left[name]
+        yield name, result
+    if left and len(loaded) > 1:
+        for name, image in left.items():
+            yield from _segmented(folder, {name: image}, segment, failed)
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Why a picture could not be labelled, in one line that names it."""
+    if isinstance(error, MasqclipError):
+        return str(error)
+    said = " ".join(str(error).split())
+    return f"{path}: cannot be labelled ({type(error).__name__}{': ' if said else ''}{said:.300})"
+
+
+def _printable(name: str) -> str:
+    """A file's name as it can be drawn: it may hold anything."""
+    return "".join(c if c.isprintable() else "?" for c in name)
 
 
 def _evenly(names: Sequence[str], most: int) -> frozenset[str]:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 Format = Literal["coco", "yolo", "label-studio", "panoptic"]
 Images = Literal["copy", "link"]
 
+_LONGEST_STEM = 230  # bytes
+
 
 @dataclass(frozen=True)
 class FormatSettings:
@@ -109,7 +111,7 @@ def flat_stems(names: Sequence[str]) -> dict[str, str]:
     stems: dict[str, str] = {}
     taken: set[str] = set()
     for name in names:
-        stem = unique = "-".join(Path(name).with_suffix("").parts)
+        stem = unique = _shortened("-".join(Path(name).with_suffix("").parts))
         number = 1
         while unique.casefold() in taken:
             number += 1
@@ -117,6 +119,15 @@ def flat_stems(names: Sequence[str]) -> dict[str, str]:
         taken.add(unique.casefold())
         stems[name] = unique
     return stems
+
+
+def _shortened(stem: str) -> str:
+    """A stem that leaves room for a suffix in the 255 bytes that the name of a file may have."""
+    content = os.fsencode(stem)
+    if len(content) <= _LONGEST_STEM:
+        return stem
+    digest = hashlib.sha256(content).hexdigest()[:16]
+    return f"{content[: _LONGEST_STEM - 17].decode('utf-8', 'ignore')}-{digest}"
 
 
 class _CocoImages:
@@ -158,8 +169,10 @@ class CocoWriter:
 
     def add(self, name: str, result: Segmentation) -> None:
         """See `DatasetWriter`."""
-        number = self._images.add(name, result)
-        for entry in result.to_coco(number, self._images.category_ids):
+        # Nothing of a picture that fails is left.
+        entries = result.to_coco(len(self._images.entries) + 1, self._images.category_ids)
+        self._images.add(name, result)
+        for entry in entries:
             self._annotations.append({"id": len(self._annotations) + 1, **entry, "iscrowd": 0})
 
     def finish(self) -> Path:
@@ -178,9 +191,9 @@ class PanopticWriter:
     def add(self, name: str, result: Segmentation) -> None:
         """See `DatasetWriter`."""
         file = f"{self._stems[name]}.png"
+        info = result.segments_info(self._images.category_ids)
         write_atomically(self._out / "panoptic" / file, result.panoptic_png())
         number = self._images.add(name, result)
-        info = result.segments_info(self._images.category_ids)
         self._annotations.append({"image_id": number, "file_name": file, "segments_info": info})
 
     def finish(self) -> Path:
@@ -203,12 +216,14 @@ class YoloWriter:
         self._link = settings.images == "link"
         self._stems = flat_stems(names)
         self._validation = _validation_names(names, settings.validation)
+        self._yaml()  # a name that it cannot hold is told before the work
 
     def add(self, name: str, result: Segmentation) -> None:
         """See `DatasetWriter`."""
         part, other = "train", "val"
         if name in self._validation:
             part, other = other, part
+        text = "".join(f"{line}\n" for line in result.to_yolo())
         stem, source = self._stems[name], self._folder / name
         file, text_file = f"{stem}{source.suffix.lower()}", f"{stem}.txt"
         # A folder that has grown is parted anew.
@@ -219,17 +234,19 @@ class YoloWriter:
             picture.parent.mkdir(parents=True, exist_ok=True)
             picture.unlink(missing_ok=True)
             picture.symlink_to(source.resolve())
-        elif not picture.exists() or picture.stat().st_size != source.stat().st_size:
-            write_atomically(picture, source.read_bytes())
-        text = "".join(f"{line}\n" for line in result.to_yolo())
+        elif not _is_copy(picture, source):
+            _copy(source, picture)
         write_atomically(self._out / "labels" / part / text_file, text.encode())
 
     def finish(self) -> Path:
         """See `DatasetWriter`."""
-        val = "images/val" if self._validation else "images/train"
         path = self._out / "data.yaml"
-        write_atomically(path, data_yaml(self._words.names, train="images/train", val=val).encode())
+        write_atomically(path, self._yaml().encode())
         return path
+
+    def _yaml(self) -> str:
+        val = "images/val" if self._validation else "images/train"
+        return data_yaml(self._words.names, train="images/train", val=val)
 
 
 @dataclass
@@ -241,6 +258,9 @@ class LabelStudioWriter:
     words: Vocabulary
     settings: FormatSettings
     _tasks: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._config()  # a name that it cannot hold is told before the work
 
     def add(self, name: str, result: Segmentation) -> None:
         """See `DatasetWriter`."""
@@ -258,12 +278,32 @@ class LabelStudioWriter:
 
     def finish(self) -> Path:
         """See `DatasetWriter`."""
-        colours = {name: name_colour(name) for name in self.words.names}
-        config = labeling_config(colours, self.settings.regions)
-        write_atomically(self.out / "config.xml", config.encode())
+        write_atomically(self.out / "config.xml", self._config().encode())
         path = self.out / "tasks.json"
         write_atomically(path, json.dumps(self._tasks).encode())
         return path
+
+    def _config(self) -> str:
+        colours = {name: name_colour(name) for name in self.words.names}
+        return labeling_config(colours, self.settings.regions)
+
+
+def _is_copy(copy: Path, source: Path) -> bool:
+    """Whether a copy is that of the file as it is now: a copy has the time of its original."""
+    if not copy.exists():
+        return False
+    ours, theirs = copy.stat(), source.stat()
+    return (ours.st_size, ours.st_mtime_ns) == (theirs.st_size, theirs.st_mtime_ns)
+
+
+def _copy(source: Path, copy: Path) -> None:
+    try:
+        times = source.stat()
+        content = source.read_bytes()
+    except OSError as error:
+        raise MasqclipError(f"{source}: cannot be read ({error.strerror or error})") from error
+    write_atomically(copy, content)
+    os.utime(copy, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def _quoted(path: str) -> str:

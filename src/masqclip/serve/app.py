@@ -14,9 +14,10 @@ from starlette.middleware.cors import CORSMiddleware
 from masqclip import __version__
 from masqclip.segmenter import Segmenter
 from masqclip.serve import label_studio, problems, routes, x_anylabeling
+from masqclip.serve.bodies import BodyLimit
 from masqclip.serve.engine import Engine
 from masqclip.serve.metrics import Metrics
-from masqclip.serve.security import BodyLimit, Observer, TokenCheck
+from masqclip.serve.security import Observer, OriginCheck, TokenCheck
 from masqclip.serve.settings import ServeSettings
 
 _STATIC = Path(__file__).parent / "static"
@@ -71,7 +72,7 @@ def create_app(segmenter: Segmenter, settings: ServeSettings | None = None) -> F
         return FileResponse(_STATIC / "index.html")
 
     # The last one added is the first that a request meets.
-    app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes)
+    app.add_middleware(BodyLimit, settings=settings)
     if settings.token:
         app.add_middleware(TokenCheck, token=settings.token)
     if settings.cors_origins:
@@ -81,5 +82,6 @@ def create_app(segmenter: Segmenter, settings: ServeSettings | None = None) -> F
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "Content-Type"],
         )
+    app.add_middleware(OriginCheck, hosts=settings.allowed_hosts, origins=settings.cors_origins)
     app.add_middleware(Observer, metrics=metrics)
     return app

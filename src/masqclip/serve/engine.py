@@ -1,9 +1,9 @@
 """The model behind the service: pictures in, encoded in batches, named one by one.
 
-Three kinds of work, each where it does not stand in another's way: reading picture files (a small
-pool; Pillow lets go of the interpreter), encoding (one thread, micro-batched) and naming with all
-that follows it up to the answer's bytes (one thread). With two cores, one encodes while the other
-reads, names and writes.
+Three kinds of work, each where it does not stand in another's way: reading picture files (in
+processes, which are ended when a file asks for too much), encoding (one thread, micro-batched) and
+naming with all that follows it up to the answer's bytes (one thread). With two cores, one encodes
+while the other reads, names and writes.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
 import numpy as np
 
 from masqclip.clip.vocabulary import Vocabulary
+from masqclip.data.image_readers import ImageReaders
+from masqclip.data.image_structure import check_structure
 from masqclip.data.images import LoadedImage, read_image
 from masqclip.encoding import EncodedImage
 from masqclip.result import Segmentation, Task
@@ -28,10 +31,22 @@ from masqclip.segmenter import Segmenter
 from masqclip.serve.batcher import Batcher
 from masqclip.serve.metrics import Metrics
 from masqclip.serve.problems import Problem
+from masqclip.serve.schemas import SegmentRequest
 from masqclip.serve.settings import ServeSettings
-from masqclip.serve.store import ImageStore, image_id
+from masqclip.serve.store import ImageStore
 
 T = TypeVar("T")
+
+#: Pictures of formats that may take long to decode that may wait for it.
+MAX_SLOW_READS = 8
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A picture's file, and the picture itself where it had to be decoded apart."""
+
+    data: bytes
+    image: LoadedImage | None = None
 
 
 class Engine:
@@ -51,23 +66,32 @@ class Engine:
             max_batch=settings.batch_size,
             on_batch=metrics.batch_size.observe,
         )
-        self._readers = ThreadPoolExecutor(
-            min(4, os.cpu_count() or 1), thread_name_prefix="masqclip-read"
-        )
+        number = max(2, min(4, os.cpu_count() or 1))
+        self._readers = ThreadPoolExecutor(number, thread_name_prefix="masqclip-read")
+        self._decoders = ImageReaders(number, seconds=settings.read_seconds)
+        # Formats whose work cannot be foreseen wait for one another, and for nobody else.
+        self._slow_reader = ThreadPoolExecutor(1, thread_name_prefix="masqclip-slow")
+        self._slow_decoder = ImageReaders(1, seconds=settings.read_seconds, niceness=10)
+        self._slow_reads = 0
+        self._parser = ThreadPoolExecutor(1, thread_name_prefix="masqclip-words")
         self._namer = ThreadPoolExecutor(1, thread_name_prefix="masqclip-name")
         self._pending = 0
-        self._seconds_each = 0.1  # between two answers under load: a running mean
+        # Of the model alone, between two answers under load: running means.
+        self._encode_seconds, self._name_seconds = 0.08, 0.02
 
     async def warm_up(self) -> None:
         """Run everything once: the first call of a process costs more than those that follow."""
         pixels = np.zeros((64, 64, 3), np.uint8)
         encoded = await self._batcher.submit(read_image(pixels))
+        await asyncio.get_running_loop().run_in_executor(self._readers, self._decoders.start)
         await self.name(encoded, Vocabulary.parse(["a"]), "panoptic", None, lambda result: None)
 
     async def close(self) -> None:
-        """End the threads."""
+        """End the threads, and the processes at once."""
+        self._decoders.close()
+        self._slow_decoder.close()
         await self._batcher.close()
-        for pool in (self._readers, self._namer):
+        for pool in (self._readers, self._slow_reader, self._parser, self._namer):
             pool.shutdown(wait=False, cancel_futures=True)
 
     @asynccontextmanager
@@ -77,7 +101,7 @@ class Engine:
         Raises:
             Problem: 429 where as many are waiting as may; 504 when the time is over.
         """
-        wait = self._pending * self._seconds_each
+        wait = self._pending * (self._encode_seconds + self._name_seconds)
         # A slow machine takes in less, so that it can answer what it has within the time it gets
         # at its end; one request is always taken.
         if self._pending >= self.settings.max_requests or wait > self.settings.max_wait:
@@ -89,7 +113,15 @@ class Engine:
             )
         self._pending += 1
         self.metrics.pending.set(self._pending)
-        started, ahead = time.monotonic(), self._pending
+        try:
+            async with self._deadline():
+                yield
+        finally:
+            self._pending -= 1
+            self.metrics.pending.set(self._pending)
+
+    @asynccontextmanager
+    async def _deadline(self) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(self.settings.deadline):
                 yield
@@ -99,31 +131,70 @@ class Engine:
                 f"not done within {self.settings.deadline:g} s: try again later, or give a "
                 "smaller picture",
             ) from error
-        finally:
-            self._pending -= 1
-            self.metrics.pending.set(self._pending)
-            each = (time.monotonic() - started) / ahead
-            self._seconds_each += 0.1 * (each - self._seconds_each)
 
-    async def encode(self, data: bytes) -> EncodedImage:
+    async def open(self, data: bytes) -> Upload:
+        """A picture's file, looked at before it is let in.
+
+        What a picture in an ordinary format costs is known from its size, and it is decoded when
+        its turn has come. Others are decoded here, one at a time, by a process of low priority.
+
+        Raises:
+            MasqclipError: the file was built to take long; or it is of another format, and no
+                picture, or too large a one.
+            Problem: 429 where many of the others are waiting; 504 when the time is over.
+        """
+        loop = asyncio.get_running_loop()
+        if await loop.run_in_executor(self._parser, check_structure, data, "<bytes>"):
+            return Upload(data)
+        if self._slow_reads >= MAX_SLOW_READS:
+            raise Problem(
+                429,
+                "many pictures wait to be decoded: try again in a moment, or send JPEG or PNG",
+                {"Retry-After": "2"},
+            )
+        self._slow_reads += 1
+        try:
+            async with self._deadline():
+                read = partial(self._read, data, self._slow_decoder)
+                return Upload(data, await loop.run_in_executor(self._slow_reader, read))
+        finally:
+            self._slow_reads -= 1
+
+    def _read(self, data: bytes, decoders: ImageReaders) -> LoadedImage:
+        return read_image(data, max_pixels=self.settings.max_pixels, isolated=decoders)
+
+    async def encode(self, upload: Upload) -> EncodedImage:
         """A picture's file, encoded.
 
         Raises:
             MasqclipError: the bytes are no picture, or too large a one.
         """
-        read = partial(read_image, data, max_pixels=self.settings.max_pixels)
-        loop = asyncio.get_running_loop()
-        return await self._batcher.submit(await loop.run_in_executor(self._readers, read))
+        image = upload.image
+        if image is None:
+            read = partial(self._read, upload.data, self._decoders)
+            image = await asyncio.get_running_loop().run_in_executor(self._readers, read)
+        started, ahead = time.monotonic(), max(1, self._pending)
+        encoded = await self._batcher.submit(image)
+        each = (time.monotonic() - started) / ahead
+        self._encode_seconds += 0.1 * (each - self._encode_seconds)
+        return encoded
 
-    async def keep(self, data: bytes) -> tuple[str, EncodedImage]:
-        """A picture's file, encoded and kept under an identifier; a known one is not done again."""
-        key = image_id(data)
-        encoded = self.store.get(key)
-        if encoded is None:
-            encoded = await self.encode(data)
-            self.store.put(key, encoded)
-            self._count_store()
-        return key, encoded
+    async def read_words(self, wish: SegmentRequest) -> Vocabulary:
+        """The vocabulary of a request, read beside the event loop.
+
+        Raises:
+            MasqclipError: it cannot be used.
+            Problem: 422, more names than the service takes.
+        """
+        read = partial(wish.words, self.settings.max_names)
+        return await asyncio.get_running_loop().run_in_executor(self._parser, read)
+
+    async def keep(self, upload: Upload) -> tuple[str, EncodedImage]:
+        """A file, encoded and kept under a new identifier; a known one is not encoded again."""
+        encoded = self.store.find(upload.data) or await self.encode(upload)
+        identifier = self.store.put(upload.data, encoded)
+        self._count_store()
+        return identifier, encoded
 
     def stored(self, key: str) -> EncodedImage:
         """A picture that was uploaded.
@@ -159,7 +230,11 @@ class Engine:
         def run() -> T:
             return finish(self.segmenter(encoded, words, task, min_score=min_score))
 
-        return await asyncio.get_running_loop().run_in_executor(self._namer, run)
+        started, ahead = time.monotonic(), max(1, self._pending)
+        result = await asyncio.get_running_loop().run_in_executor(self._namer, run)
+        each = (time.monotonic() - started) / ahead
+        self._name_seconds += 0.1 * (each - self._name_seconds)
+        return result
 
     def _count_store(self) -> None:
         self.metrics.stored_images.set(len(self.store))

@@ -7,6 +7,7 @@ Studio that the operator named; no other address is fetched, whatever a task say
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ from xml.etree import ElementTree
 import httpx
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
 
 from masqclip.export.label_studio import RegionKind, mask_regions
 from masqclip.result import Segmentation
@@ -24,9 +26,12 @@ from masqclip.serve.engine import Engine
 from masqclip.serve.problems import Problem
 from masqclip.serve.schemas import SegmentRequest
 from masqclip.serve.settings import ServeSettings
-from masqclip.serve.uploads import from_data_uri
+from masqclip.serve.uploads import MAX_FIELD_CHARACTERS, BoundedRoute, from_data_uri
 
-router = APIRouter(tags=["annotation tools"])
+router = APIRouter(tags=["annotation tools"], route_class=BoundedRoute)
+
+#: Of one request; a tool that has more asks again.
+MAX_TASKS = 1000
 
 _KINDS: dict[str, RegionKind] = {"BrushLabels": "brush", "PolygonLabels": "polygon"}
 
@@ -40,8 +45,10 @@ class Task(BaseModel):
 class PredictRequest(BaseModel):
     """Tasks to label."""
 
-    tasks: list[Task]
-    label_config: Annotated[str, Field(description="The labelling interface, XML.")]
+    tasks: Annotated[list[Task], Field(max_length=MAX_TASKS)]
+    label_config: Annotated[
+        str, Field(max_length=MAX_FIELD_CHARACTERS, description="The labelling interface, XML.")
+    ]
 
 
 @dataclass(frozen=True)
@@ -71,15 +78,15 @@ async def setup(wish: dict[str, Any], request: Request) -> dict[str, str]:
 async def predict(wish: PredictRequest, request: Request) -> Response:
     """Label Studio: a prediction for each task."""
     engine: Engine = request.app.state.engine
-    control = read_control(wish.label_config)
-    words = SegmentRequest(vocabulary=list(control.labels)).words(engine.settings.max_names)
+    control = await run_in_threadpool(read_control, wish.label_config)
+    words = await engine.read_words(SegmentRequest(vocabulary=list(control.labels)))
     version = engine.segmenter.name
     finish = partial(_prediction, control=control, version=version)
     results = []
-    async with engine.admitted():
-        for task in wish.tasks:
-            data = await _picture(task.data.get(control.key), engine.settings)
-            _, encoded = await engine.keep(data)
+    for task in wish.tasks:
+        upload = await engine.open(await _picture(task.data.get(control.key), engine.settings))
+        async with engine.admitted():
+            _, encoded = await engine.keep(upload)
             results.append(await engine.name(encoded, words, "panoptic", None, finish))
     body = '{"results":[' + ",".join(results) + '],"model_version":' + json.dumps(version) + "}"
     return Response(body, media_type="application/json")
@@ -112,7 +119,7 @@ async def _picture(address: Any, settings: ServeSettings) -> bytes:
     if not isinstance(address, str) or not address:
         raise Problem(422, "tasks: a task has no picture under the name that the interface gives")
     if address.startswith("data:"):
-        return from_data_uri(address)
+        return await run_in_threadpool(from_data_uri, address)
     home = settings.label_studio_url
     if not home:
         raise Problem(
@@ -120,8 +127,12 @@ async def _picture(address: Any, settings: ServeSettings) -> bytes:
             "tasks: pictures are not fetched: start the service with --label-studio-url, or give "
             "data: addresses",
         )
-    target = urljoin(home.rstrip("/") + "/", address)
-    if urlsplit(target)[:2] != urlsplit(home)[:2]:
+    try:
+        target = urljoin(home.rstrip("/") + "/", address)
+        inside = urlsplit(target)[:2] == urlsplit(home)[:2]
+    except ValueError:  # brackets that are no IPv6 address, and the like
+        inside = False
+    if not inside:
         raise Problem(422, "tasks: a picture lies outside the Label Studio of --label-studio-url")
     return await _fetch(target, settings)
 
@@ -132,6 +143,7 @@ async def _fetch(address: str, settings: ServeSettings) -> bytes:
     chunks, size = [], 0
     try:
         async with (
+            asyncio.timeout(settings.deadline),
             httpx.AsyncClient(headers=headers, timeout=settings.deadline) as client,
             client.stream("GET", address) as answer,
         ):
@@ -142,8 +154,9 @@ async def _fetch(address: str, settings: ServeSettings) -> bytes:
                 size += len(chunk)
                 if size > settings.max_upload_bytes:
                     raise Problem(413, "tasks: a picture is larger than this service takes")
-    except httpx.HTTPError as error:
-        raise Problem(422, f"tasks: Label Studio cannot be reached ({error})") from error
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, TimeoutError) as error:
+        reason = str(error) or type(error).__name__
+        raise Problem(422, f"tasks: Label Studio cannot be reached ({reason})") from error
     return b"".join(chunks)
 
 

@@ -1,18 +1,20 @@
 """Errors as JSON problems (RFC 9457): every answer that is no success has this one shape.
 
 A `MasqclipError` of the library is a problem of the request (422) unless the code that called it
-knows better. What nobody expected is told without its traceback (500), which the server logs.
+knows better. What nobody expected is told without its traceback (500), which the server logs
+(`security.Observer`).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from masqclip.errors import MasqclipError
@@ -32,7 +34,7 @@ class Problem(HTTPException):
     def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(status, detail, dict(headers or {}))
 
-    def response(self) -> JSONResponse:
+    def response(self) -> Response:
         """The problem as an answer."""
         document = {
             "type": "about:blank",
@@ -40,18 +42,23 @@ class Problem(HTTPException):
             "status": self.status_code,
             "detail": self.detail,
         }
-        return JSONResponse(
-            document, self.status_code, headers=dict(self.headers or {}), media_type=MEDIA_TYPE
+        # In ASCII: what is repeated of a request may hold what UTF-8 has no bytes for.
+        return Response(
+            json.dumps(document),
+            self.status_code,
+            headers=dict(self.headers or {}),
+            media_type=MEDIA_TYPE,
         )
 
 
 def install(app: FastAPI) -> None:
     """Let an app answer every error with a problem."""
 
-    async def problem(request: Request, error: Exception) -> JSONResponse:
+    async def problem(request: Request, error: Exception) -> Response:
         return _as_problem(error).response()
 
-    for kind in (MasqclipError, RequestValidationError, HTTPException, Exception):
+    # What nobody expected is answered by `security.Observer`, with the headers of all answers.
+    for kind in (MasqclipError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, problem)
 
 
@@ -62,9 +69,8 @@ def _as_problem(error: Exception) -> Problem:
         return Problem(422, str(error))
     if isinstance(error, RequestValidationError):
         return Problem(422, "; ".join(_told(entry) for entry in error.errors()))
-    if isinstance(error, HTTPException):
-        return Problem(error.status_code, str(error.detail), error.headers)
-    return Problem(500, "the service failed on this request; its log says more")
+    assert isinstance(error, HTTPException)
+    return Problem(error.status_code, str(error.detail), error.headers)
 
 
 def _told(entry: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.responses import JSONResponse
 
-from masqclip.clip.vocabulary import builtin_vocabularies, load_builtin
+from masqclip.clip.vocabulary import Vocabulary, builtin_vocabularies, load_builtin
 from masqclip.encoding import EncodedImage
 from masqclip.serve import x_anylabeling
 from masqclip.serve.answers import PNG, PNG_HELP, wanted
@@ -28,11 +28,12 @@ from masqclip.serve.schemas import (
 from masqclip.serve.uploads import (
     SEGMENT_FORM,
     UPLOAD_BODY,
+    BoundedRoute,
     read_segment_form,
     read_upload,
 )
 
-router = APIRouter()
+router = APIRouter(route_class=BoundedRoute)
 state = APIRouter(tags=["state"])
 
 
@@ -70,8 +71,10 @@ _SEGMENT_ANSWERS: dict[int | str, dict[str, Any]] = {
 )
 async def upload_image(request: Request, engine: TheEngine) -> ImageInfo:
     """Encode a picture once and keep it, for any number of questions about it."""
+    # At the sender's pace, before any room is taken.
+    upload = await engine.open(await read_upload(request))
     async with engine.admitted():
-        key, encoded = await engine.keep(await read_upload(request))
+        key, encoded = await engine.keep(upload)
     return _info(key, encoded)
 
 
@@ -111,10 +114,11 @@ async def segment_image(
 )
 async def segment_once(request: Request, engine: TheEngine, accept: Accept = "*/*") -> Response:
     """Find what names describe in a picture that is sent along; nothing of it is kept."""
+    data, wish = await read_segment_form(request)
+    words = await engine.read_words(wish)  # a bad vocabulary costs no encoding
+    upload = await engine.open(data)
     async with engine.admitted():
-        data, wish = await read_segment_form(request)
-        wish.words(engine.settings.max_names)  # a bad vocabulary costs no encoding
-        return await _answer(engine, await engine.encode(data), wish, accept)
+        return await _answer(engine, await engine.encode(upload), wish, words, accept)
 
 
 @router.get("/v1/models", tags=["models"], responses=problems(401))
@@ -193,14 +197,14 @@ def _info(key: str, encoded: EncodedImage) -> ImageInfo:
 async def _segment(
     engine: Engine, encoded: EncodedImage, wish: SegmentRequest, accept: str
 ) -> Response:
+    words = await engine.read_words(wish)
     async with engine.admitted():
-        return await _answer(engine, encoded, wish, accept)
+        return await _answer(engine, encoded, wish, words, accept)
 
 
 async def _answer(
-    engine: Engine, encoded: EncodedImage, wish: SegmentRequest, accept: str
+    engine: Engine, encoded: EncodedImage, wish: SegmentRequest, words: Vocabulary, accept: str
 ) -> Response:
     media_type, finish = wanted(accept, wish.task)
-    words = wish.words(engine.settings.max_names)
     body = await engine.name(encoded, words, wish.task, wish.min_score, finish)
     return Response(body, media_type=media_type)

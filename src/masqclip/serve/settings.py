@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from masqclip.data.images import MAX_PIXELS
 from masqclip.errors import MasqclipError
 
 
@@ -17,12 +16,21 @@ class ServeSettings:
         max_wait: seconds of work that may be waiting, as measured lately; likewise 429.
         batch_size: pictures that go through the model together at most; 1 = no micro-batching.
         deadline: seconds after which a request that is not done is answered 504.
-        max_upload_bytes: the largest request body; 413 beyond it.
+        max_upload_bytes: the largest request body with a picture; 413 beyond it.
+        max_text_bytes: the largest request body without one; likewise 413.
+        buffer_bytes: bodies of all requests together that are not answered yet; beyond it the
+            largest unfinished one is given up (429).
+        min_rate: bytes a second at which a body must come; 408 below it.
+        max_connections: connections at a time; beyond it the one that has waited the longest
+            without asking anything is closed.
         max_pixels: the largest picture.
+        read_seconds: processor time in which a picture must be decoded; 422 beyond it.
         max_names: names of one request, distractors included.
         store_bytes: memory for encoded pictures, of which the least recently used leave first.
         token: what clients must send; empty = nothing.
         cors_origins: pages of other origins that browsers may let in.
+        allowed_hosts: names that the service is known by, beside addresses in figures and
+            localhost; ``*`` = any.
         label_studio_url: the Label Studio whose pictures are fetched; empty = none are.
         label_studio_token: what is sent to it.
     """
@@ -32,16 +40,25 @@ class ServeSettings:
     batch_size: int = 8
     deadline: float = 30.0
     max_upload_bytes: int = 32_000_000
-    max_pixels: int = MAX_PIXELS
+    max_text_bytes: int = 1_000_000
+    buffer_bytes: int = 96_000_000
+    min_rate: int = 16_000
+    max_connections: int = 512
+    max_pixels: int = 25_000_000
+    read_seconds: int = 4
     max_names: int = 2000
     store_bytes: int = 512_000_000
     token: str = ""
     cors_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
     label_studio_url: str = ""
     label_studio_token: str = ""
 
     def __post_init__(self) -> None:
-        counts = ("max_requests", "batch_size", "max_upload_bytes", "max_pixels", "max_names")
+        counts = (
+            "max_requests", "batch_size", "max_upload_bytes", "max_text_bytes", "buffer_bytes",
+            "min_rate", "max_connections", "max_pixels", "read_seconds", "max_names",
+        )  # fmt: skip
         for name in counts:
             if getattr(self, name) < 1:
                 flag = name.replace("_", "-")

@@ -1,24 +1,37 @@
 """Pictures that come in requests: as the body itself, or as a part of a form. Memory only.
 
 Starlette spools large parts of a form to a temporary file; nothing of a user's may touch the disk,
-so forms are read here, with room in memory for all that the bound on bodies lets in.
+so forms are read here, with room in memory for all that the bound on bodies lets in. What takes
+time in proportion to a body (forms, JSON, base64, names) is done beside the event loop: a request
+of millions of entries must not silence the others.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
+import json
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
 
 from fastapi import Request
+from fastapi.responses import Response
+from fastapi.routing import APIRoute
 from pydantic import ValidationError
-from starlette.datastructures import UploadFile
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from masqclip.serve.problems import Problem
 from masqclip.serve.schemas import NAMES_HELP, SegmentRequest
 
 IMAGE_FIELD = "image"
+#: Commas, colons and brackets of a JSON body; two thousand names with synonyms have far fewer.
+MAX_ENTRIES = 100_000
+#: Of all fields of a form together, the picture apart.
+MAX_FIELD_CHARACTERS = 1_000_000
+_PIECE_BYTES = 1 << 20
 
 _BINARY = {"type": "string", "format": "binary", "contentMediaType": "image/*"}
 _FIELDS: dict[str, Any] = {
@@ -57,6 +70,31 @@ class _MemoryParser(MultiPartParser):
     spool_max_size = 1 << 62
 
 
+class BoundedRoute(APIRoute):
+    """A route whose JSON is parsed beside the event loop, if it has no more entries than that."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """As FastAPI asks for it."""
+        handler = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            return await handler(_BoundedRequest(request.scope, request.receive))
+
+        return handle
+
+
+class _BoundedRequest(Request):
+    async def json(self) -> Any:
+        body = await self.body()
+        # Strings may be long, a picture in base64 for one. It is entries that cost.
+        if sum(map(body.count, (b",", b":", b"[", b"{"))) > MAX_ENTRIES:
+            raise Problem(422, f"the body has more than {MAX_ENTRIES:,} entries: send fewer names")
+        try:
+            return await run_in_threadpool(json.loads, body)
+        except RecursionError:
+            raise Problem(422, "the body is nested too deeply") from None
+
+
 async def read_upload(request: Request) -> bytes:
     """The picture's file of a request: its body, or the form's part ``image``."""
     if _is_form(request):
@@ -74,6 +112,8 @@ async def read_segment_form(request: Request) -> tuple[bytes, SegmentRequest]:
     if not _is_form(request):
         raise Problem(415, "send a form (multipart/form-data) with 'image' and 'vocabulary'")
     data, fields = await _read_form(request)
+    if sum(map(len, fields.values())) > MAX_FIELD_CHARACTERS:
+        raise Problem(422, f"the form holds more than {MAX_FIELD_CHARACTERS:,} letters of names")
     try:
         return data, SegmentRequest.model_validate(fields)
     except ValidationError as error:
@@ -101,10 +141,19 @@ def _is_form(request: Request) -> bool:
 
 
 async def _read_form(request: Request) -> tuple[bytes, dict[str, str]]:
-    try:
+    return await run_in_threadpool(_parse_form, request.headers, await request.body())
+
+
+def _parse_form(headers: Headers, body: bytes) -> tuple[bytes, dict[str, str]]:
+    async def parse() -> tuple[FormData, bytes]:
         # A part of a form without a file name is a field; 1 MB of names is enough.
-        parser = _MemoryParser(request.headers, request.stream(), max_files=1, max_fields=20)
+        parser = _MemoryParser(headers, _pieces(body), max_files=1, max_fields=20)
         form = await parser.parse()
+        picture = form.get(IMAGE_FIELD)
+        return form, await picture.read() if isinstance(picture, UploadFile) else b""
+
+    try:
+        form, content = asyncio.run(parse())
     except (MultiPartException, KeyError, ValueError) as error:
         raise Problem(400, f"the form cannot be read: {error}") from error
     picture = form.get(IMAGE_FIELD)
@@ -115,4 +164,9 @@ async def _read_form(request: Request) -> tuple[bytes, dict[str, str]]:
         for name, value in form.multi_items()
         if name != IMAGE_FIELD and isinstance(value, str)
     }
-    return await picture.read(), fields
+    return content, fields
+
+
+async def _pieces(body: bytes) -> AsyncGenerator[bytes, None]:
+    for at in range(0, len(body), _PIECE_BYTES):
+        yield body[at : at + _PIECE_BYTES]

@@ -16,15 +16,16 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
 
 from masqclip.export.polygons import TOLERANCE, mask_polygons, simplify_ring
 from masqclip.result import Segmentation, Task
 from masqclip.serve.engine import Engine
 from masqclip.serve.problems import Problem
 from masqclip.serve.schemas import SegmentRequest
-from masqclip.serve.uploads import from_data_uri
+from masqclip.serve.uploads import MAX_FIELD_CHARACTERS, BoundedRoute, from_data_uri
 
-router = APIRouter(tags=["annotation tools"])
+router = APIRouter(tags=["annotation tools"], route_class=BoundedRoute)
 
 _MIN_SCORE = 0.3
 _TASKS = {"instance": "Things", "panoptic": "Things and regions", "semantic": "Regions by name"}
@@ -44,7 +45,9 @@ _WIDGETS: dict[str, Any] = {
 class PredictParams(BaseModel):
     """What the tool sends of its controls; what is not used here is let pass."""
 
-    text_prompt: Annotated[str, Field(description="Names between dots or commas.")] = ""
+    text_prompt: Annotated[
+        str, Field(max_length=MAX_FIELD_CHARACTERS, description="Names between dots or commas.")
+    ] = ""
     conf_threshold: Annotated[float, Field(ge=0, le=1)] = _MIN_SCORE
     epsilon_factor: Annotated[
         float, Field(ge=0, le=1, description="Tolerance of contours, as a share of their length.")
@@ -89,9 +92,10 @@ async def predict(wish: PredictRequest, request: Request) -> Response:
     names = wish.params.text_prompt.replace(".", ",").strip(" ,")
     if not names:
         raise Problem(422, "params.text_prompt: type the names to look for, 'rocket, tulip'")
-    words = SegmentRequest(vocabulary=names).words(engine.settings.max_names)
+    words = await engine.read_words(SegmentRequest(vocabulary=names))
+    upload = await engine.open(await run_in_threadpool(from_data_uri, wish.image))
     async with engine.admitted():
-        _, encoded = await engine.keep(from_data_uri(wish.image))
+        _, encoded = await engine.keep(upload)
         finish = partial(_answer, epsilon=wish.params.epsilon_factor)
         task, least = wish.params.current_task, wish.params.conf_threshold
         body = await engine.name(encoded, words, task, least, finish)

@@ -1,7 +1,8 @@
 """Checkpoints of a run: whole files, the newest few, and the weights that evaluated best.
 
 - A checkpoint is written to a temporary name and then takes its place, so a kill at any moment
-  leaves the ones before.
+  leaves the ones before. It ends with a digest (`checkpoint_files.py`), so a damaged one is told.
+- It fits the stage, the settings and the inputs (data, weights) that it was trained with only.
 - Parameters and AdamW's state are stored whole and by name, whatever DDP or FSDP made of them: a
   run may go on with another number of processes.
 - The schedule, the data and all random numbers follow from the step, so a checkpoint has no other
@@ -14,7 +15,6 @@ A run's folder holds ``checkpoints/step-*.pt``, ``checkpoints/best.pt``, and bes
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,6 +31,8 @@ from torch.distributed.checkpoint.state_dict import (
 
 from masqclip.data.files import write_atomically
 from masqclip.errors import MasqclipError
+from masqclip.training.checkpoint_files import read_checkpoint, write_checkpoint
+from masqclip.training.inputs import check_inputs
 from masqclip.training.recipes import write_recipe
 from masqclip.training.settings import LoopSettings
 from masqclip.training.stage import Stage
@@ -43,6 +45,7 @@ FREE_SETTINGS = (
     "save_every", "keep_last", "eval_every", "log_every", "max_minutes", "workers", "accumulate",
 )  # fmt: skip
 
+_KEYS = ("stage", "settings", "step", "seconds", "model", "optimizer")
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
@@ -86,7 +89,7 @@ class Checkpoints:
         }
         if self.accelerator.scaler is not None:
             state["scaler"] = self.accelerator.scaler.state_dict()
-        _write(self.folder / f"step-{at.step:08d}.pt", state)
+        write_checkpoint(self.folder / f"step-{at.step:08d}.pt", state)
         for path in self._all()[: -self.settings.keep_last]:
             path.unlink()
         summary = {
@@ -101,24 +104,34 @@ class Checkpoints:
         """Load the newest checkpoint, if there is one; write down the recipe.
 
         Raises:
-            MasqclipError: it cannot be read, or belongs to another stage or to other settings.
+            MasqclipError: it cannot be read, or belongs to another stage, to other settings, data
+                or weights.
         """
         found = self._all()
         position = Position()
         if found:
-            state = self._read(found[-1])
+            state = read_checkpoint(found[-1])
             self._check(found[-1], state)
-            set_state_dict(
-                model,
-                optimizer,
-                model_state_dict=state["model"],
-                optim_state_dict=state["optimizer"],
-                options=StateDictOptions(full_state_dict=True),
-            )
+            try:
+                set_state_dict(
+                    model,
+                    optimizer,
+                    model_state_dict=state["model"],
+                    optim_state_dict=state["optimizer"],
+                    options=StateDictOptions(full_state_dict=True),
+                )
+            except (RuntimeError, KeyError, ValueError) as error:
+                reason = str(error).strip().splitlines()[:1]
+                raise MasqclipError(
+                    f"the weights in {found[-1]} do not fit this model ({' '.join(reason):.200}); "
+                    "choose another --out"
+                ) from error
             if self.accelerator.scaler is not None and "scaler" in state:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
             position = Position(state["step"], state["seconds"])
         if self.accelerator.is_main_process:
+            for left in self.folder.glob("*.partial"):  # by a kill
+                left.unlink(missing_ok=True)
             recipe = write_recipe(self.stage.name, self.stage.settings, self.settings)
             write_atomically(self.run / "recipe.toml", recipe.encode())
         return position
@@ -132,48 +145,47 @@ class Checkpoints:
         parameters = get_model_state_dict(model, options=_WHOLE)
         if self.accelerator.is_main_process:
             best = {"step": step, "figure": name, "value": value, "model": parameters}
-            _write(self.best_path, best)
+            write_checkpoint(self.best_path, best)
 
     def best(self) -> dict[str, Any] | None:
         """What `keep_best` kept: ``step``, ``figure``, ``value`` and the parameters, ``model``."""
-        return self._read(self.best_path) if self.best_path.exists() else None
+        if not self.best_path.exists():
+            return None
+        best = read_checkpoint(self.best_path)
+        if not {"step", "figure", "value", "model"} <= best.keys():
+            raise MasqclipError(f"{self.best_path} holds no best weights; delete it to go on")
+        return best
 
     def _all(self) -> list[Path]:
         return sorted(self.folder.glob("step-*.pt"))
 
     def _settings(self) -> dict[str, Any]:
-        return {"stage": asdict(self.stage.settings), "loop": asdict(self.settings)}
-
-    def _read(self, path: Path) -> dict[str, Any]:
-        try:
-            return torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise MasqclipError(
-                f"the checkpoint {path} cannot be read ({type(error).__name__}); delete it to go "
-                "on from the one before, or from the start"
-            ) from error
+        return {
+            "stage": asdict(self.stage.settings),
+            "loop": asdict(self.settings),
+            "inputs": dict(self.stage.inputs),
+        }
 
     def _check(self, path: Path, state: Mapping[str, Any]) -> None:
+        lacking = [key for key in _KEYS if key not in state]
+        if lacking or not {"stage", "loop", "inputs"} <= set(state["settings"]):
+            raise MasqclipError(
+                f"{path} is no checkpoint of this masqclip (it lacks "
+                f"{', '.join(lacking) or 'settings'}); delete it to go on from the one before, or "
+                "from the start"
+            )
         if state["stage"] != self.stage.name:
             raise MasqclipError(
                 f"{path} is a checkpoint of the stage {state['stage']!r}, not {self.stage.name!r}; "
                 "choose another --out"
             )
-        for table, settings in self._settings().items():
-            for name, value in settings.items():
+        settings = self._settings()
+        check_inputs(path, state["settings"]["inputs"], settings.pop("inputs"))
+        for table, values in settings.items():
+            for name, value in values.items():
                 was = state["settings"][table].get(name)
                 if name not in FREE_SETTINGS and was != value:
                     raise MasqclipError(
                         f"{path} was trained with {name} = {was!r}, now it is {value!r}; keep the "
                         "setting to go on, or choose another --out"
                     )
-
-
-def _write(path: Path, state: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(".partial")
-    with scratch.open("wb") as file:
-        torch.save(dict(state), file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(scratch, path)

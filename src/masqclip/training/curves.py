@@ -17,6 +17,7 @@ def write_curves(folder: Path) -> None:
     for line in read_log(folder / "log.jsonl"):
         step = line.pop("step")
         for name, value in line.items():
-            series[name].append((step, value))
+            if isinstance(value, int | float):  # null stands for what is no number
+                series[name].append((step, value))
     if series:
         write_atomically(folder / "curves.png", png_bytes(draw_curves(series)))

@@ -15,12 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from masqclip.data.digests import digest_model
 from masqclip.data.open_coco import CocoMasks
 from masqclip.decoding.instance import InstanceResult, decode_instance
 from masqclip.decoding.masks import MaskLogits, ResizedMasks
@@ -58,8 +60,13 @@ class DistillStage(TeacherStage):
         frozen = load_teacher(teacher)
         super().__init__(dataset, frozen.config, settings, held_out=held_out)
         self.module.load_state_dict(frozen.state_dict())
-        self.teacher = frozen
+        self.teacher, self._source = frozen, teacher
         self.thresholds = (settings.score_threshold, settings.dice_threshold)
+
+    @cached_property
+    def inputs(self) -> dict[str, str]:
+        """The data, and the teacher."""
+        return super().inputs | {"--teacher": digest_model(self._source)}
 
     @property
     def network(self) -> nn.Module:

@@ -7,12 +7,14 @@ whole model find and name what is there (proposals, object score and all).
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from masqclip.data.class_lists import ClassEntry
 from masqclip.data.coco import CocoInstances
 from masqclip.data.files import write_atomically
+from masqclip.data.json_files import null_for_nan
 from masqclip.data.open_coco import CocoMasks
 from masqclip.data.truth import GroundTruth, InstanceTruth, PanopticTruth, Picture
 from masqclip.errors import MasqclipError
@@ -99,10 +101,10 @@ def write_report(
     """
     rows = [f"| {pictures} held-out pictures | before | after |", "| --- | ---: | ---: |"]
     rows += [
-        f"| {name}: {FIGURES[name]} | {100 * before[name]:.1f} | {100 * value:.1f} |"
+        f"| {name}: {FIGURES[name]} | {100 * before.get(name, math.nan):.1f} | {100 * value:.1f} |"
         for name, value in after.items()
     ]
-    content = {"pictures": pictures, "before": dict(before), "after": dict(after)}
+    content = null_for_nan({"pictures": pictures, "before": dict(before), "after": dict(after)})
     write_atomically(folder / "held-out.json", json.dumps(content, indent=1).encode())
     table = "\n".join(rows)
     write_atomically(folder / "held-out.md", f"{table}\n".encode())

@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import math
 import resource
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,11 +29,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from masqclip.data.files import write_atomically
+from masqclip.data.locks import lock_folder
 from masqclip.errors import MasqclipError, require
 from masqclip.training.checkpoints import Checkpoints, Position
 from masqclip.training.curves import write_curves
 from masqclip.training.distributed import synchronise_batch_norm
+from masqclip.training.inputs import claim_inputs
+from masqclip.training.saving import save_result
 from masqclip.training.settings import LoopSettings
+from masqclip.training.signals import leave_signals_to_parent, stop_signals
 from masqclip.training.stage import Counts, Share, Stage, to_device
 from masqclip.training.trackers import Tracker, open_trackers
 
@@ -106,11 +110,15 @@ class Trainer:
             num_workers=settings.workers,
             prefetch_factor=4 if settings.workers else None,
             pin_memory=self.accelerator.device.type == "cuda",
-            worker_init_fn=_leave_signals_to_parent,
+            worker_init_fn=leave_signals_to_parent,
         )
         parts = iter(loader)
         for _ in range(first, settings.steps):
-            yield [next(parts) for _ in range(settings.accumulate)]
+            taken = [next(parts) for _ in range(settings.accumulate)]
+            for part in taken:
+                if isinstance(part, MasqclipError):
+                    raise part
+            yield taken
 
     def step(self, step: int, parts: Sequence[Any]) -> dict[str, float]:
         """Take one step. Returns the losses of the whole batch.
@@ -206,20 +214,35 @@ def train(
         the run earlier, with a checkpoint that the next call goes on from.
 
     Raises:
-        MasqclipError: the checkpoint belongs to another stage or to other settings, or a loss is
-            no longer a number.
+        MasqclipError: the checkpoint is damaged, or belongs to another stage, other settings, data
+            or weights; another process trains in the folder; or a loss is no longer a number.
     """
     folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(stage, settings, device)
+    # In a folder of its own: who prepares the run may hold the run's.
+    held = lock_folder(folder / "checkpoints")
+    with held if trainer.accelerator.is_main_process else nullcontext():
+        return _run(trainer, folder, report, track)
+
+
+def _run(
+    trainer: Trainer,
+    folder: Path,
+    report: Callable[[Progress], None] | None,
+    track: Sequence[str],
+) -> bool:
+    """`train` of a trainer that has the folder to itself."""
+    stage, settings = trainer.stage, trainer.settings
     main = trainer.accelerator.is_main_process
+    if main:
+        claim_inputs(folder, stage.inputs)
     checkpoints = Checkpoints(folder, stage, settings, trainer.accelerator)
     begin = checkpoints.resume(trainer.model, trainer.optimizer.optimizer)
     config = asdict(stage.settings) | {"loop": asdict(settings)}
     trackers = open_trackers(folder, begin.step, track, config) if main else []
     started = time.monotonic()
     step = begin.step
-    with _stop_signals() as stopped:
+    with stop_signals() as stopped:
         for parts in trainer.batches(step):
             values = trainer.step(step, parts)
             step += 1
@@ -236,6 +259,8 @@ def train(
             stop = trainer.agree(bool(stopped) or out_of_time) or finished
             if stop or step % settings.save_every == 0:
                 at = Position(step, now.seconds)
+                for tracker in trackers:  # what a checkpoint stands for is never lost after it
+                    tracker.flush()
                 checkpoints.save(trainer.model, trainer.optimizer.optimizer, at)
                 if main:
                     write_curves(folder)
@@ -276,16 +301,15 @@ def _save_result(trainer: Trainer, checkpoints: Checkpoints, folder: Path) -> No
     with trainer.whole() as module:
         if not trainer.accelerator.is_main_process:
             return
-        trainer.stage.save(folder)
+        save_result(trainer.stage, folder)
         if best is not None:
             prefix = f"{_Losses.TRAINED}."
             module.load_state_dict(
                 {name.removeprefix(prefix): value for name, value in best["model"].items()}
             )
-            (folder / "best").mkdir(exist_ok=True)
-            trainer.stage.save(folder / "best")
+            save_result(trainer.stage, folder / "best")
             about = {name: best[name] for name in ("step", "figure", "value")}
-            (folder / "best" / "best.json").write_text(json.dumps(about))
+            write_atomically(folder / "best" / "best.json", json.dumps(about).encode())
 
 
 def _progress(
@@ -344,7 +368,11 @@ class _Parts(Dataset[Any]):
         share = Share(
             number * self.processes + self.process, self.settings.accumulate * self.processes
         )
-        return self.stage.batch(self.first + step, share)
+        try:
+            return self.stage.batch(self.first + step, share)
+        except MasqclipError as error:
+            # Handed over, not raised: a DataLoader makes a page of a worker's error.
+            return error
 
 
 def _accelerator(precision: str, device: str | None) -> Accelerator:
@@ -363,33 +391,3 @@ def _accelerator(precision: str, device: str | None) -> Accelerator:
     if plugin is not None and plugin.fsdp_version != 2:
         raise MasqclipError("FSDP: set fsdp_version: 2 (accelerate launch --fsdp_version 2)")
     return accelerator
-
-
-def _leave_signals_to_parent(worker: int) -> None:
-    """Schedulers and terminals signal the whole process group; a worker that died of it would
-    break off the checkpoint that its parent is writing. Workers end when the parent does.
-    """
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """Collect SIGTERM and SIGINT in a list instead of dying; a second one is obeyed at once."""
-    caught: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        caught.append(number)
-        if len(caught) > 1:
-            raise KeyboardInterrupt
-
-    try:
-        before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    except ValueError:  # not the main thread: the caller deals with signals
-        yield caught
-        return
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

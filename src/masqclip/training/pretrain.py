@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from masqclip.clip.loading import load_clip
 from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.data.coco import CocoCaptions
+from masqclip.data.digests import combine_digests, digest_model
 from masqclip.errors import MasqclipError
 from masqclip.training.distributed import gather_rows
 from masqclip.training.sampling import SkippedPictures, step_indices
@@ -68,7 +70,7 @@ class PretrainStage(Stage):
         *,
         start: str | Path | None = None,
     ) -> None:
-        self.settings = settings
+        self.settings, self._start = settings, start
         self.datasets = [CocoCaptions(folder) for folder in folders]
         if not self.datasets or any(len(dataset) == 0 for dataset in self.datasets):
             raise MasqclipError("pretraining needs folders with captioned pictures; one is empty")
@@ -95,6 +97,12 @@ class PretrainStage(Stage):
         """How many pictures and captions there are."""
         captions = sum(len(dataset.all_captions()) for dataset in self.datasets)
         return {"pictures": sum(map(len, self.datasets)), "captions": captions}
+
+    @cached_property
+    def inputs(self) -> dict[str, str]:
+        """The data, and the CLIP that training goes on from."""
+        found = {"--data": combine_digests(dataset.fingerprint() for dataset in self.datasets)}
+        return found | ({} if self._start is None else {"--start": digest_model(self._start)})
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Matrices decay; gains, biases and embeddings do not."""

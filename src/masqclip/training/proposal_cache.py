@@ -10,7 +10,6 @@ Shapes: V = 1 or 2 variants (as it is, mirrored), Q proposals, P patches.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from masqclip.data.digests import digest_tensors
 from masqclip.data.files import write_atomically
 from masqclip.errors import MasqclipError
 from masqclip.training.stage import to_device
@@ -103,18 +103,25 @@ class ProposalCache:
         """The stored ``visible`` [B,Q,P] bool and ``targets`` [B,Q] of (row, mirrored) pairs.
 
         Raises:
-            MasqclipError: a picture is not stored: it could not be read when the others were.
+            MasqclipError: a picture is not stored: it could not be read when the others were. Or
+                what is stored is damaged.
         """
         visible, targets = [], []
         for row, mirrored in pictures:
             if not self._path(row).is_file():
                 raise MasqclipError(f"{self.folder} lacks picture {row}: start again, to store it")
-            with np.load(self._path(row)) as stored:
-                bits = np.unpackbits(
-                    stored["visible"][int(mirrored)], axis=-1, count=int(stored["patches"])
-                )
-                visible.append(torch.from_numpy(bits.astype(bool)))
-                targets.append(torch.from_numpy(stored["targets"][int(mirrored)]))
+            try:
+                with np.load(self._path(row)) as stored:
+                    bits = np.unpackbits(
+                        stored["visible"][int(mirrored)], axis=-1, count=int(stored["patches"])
+                    )
+                    visible.append(torch.from_numpy(bits.astype(bool)))
+                    targets.append(torch.from_numpy(stored["targets"][int(mirrored)]))
+            except Exception as error:  # of an archive, an array, or what is in neither
+                raise MasqclipError(
+                    f"the proposals {self._path(row)} are damaged ({type(error).__name__}): delete "
+                    "that file and start again, to store them anew"
+                ) from error
         return {"visible": torch.stack(visible), "targets": torch.stack(targets)}
 
     def _path(self, row: int) -> Path:
@@ -124,13 +131,9 @@ class ProposalCache:
 def _key(stage: TuneStage) -> str:
     """A line that changes with anything the stored proposals follow from."""
     settings = {name: v for name, v in asdict(stage.settings).items() if name not in _FREE}
-    weights = hashlib.sha256()
-    for name, tensor in stage.model.proposer.state_dict().items():
-        weights.update(name.encode())
-        weights.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
     clip = stage.model.clip.config.vision_config
     parts = {
-        "proposer": weights.hexdigest(),
+        "proposer": digest_tensors(stage.model.proposer.state_dict()),
         "dataset": stage.dataset.fingerprint(),
         "settings": settings,
         "clip": [clip.image_size, clip.patch_size, stage.model.config.clip_input],

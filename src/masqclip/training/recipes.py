@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import difflib
 import json
-import tomllib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from masqclip.data.files import read_bounded
+from masqclip.data.toml_files import parse_toml
 from masqclip.errors import MasqclipError
 from masqclip.training.settings import (
     DistillSettings,
@@ -29,6 +31,7 @@ from masqclip.training.settings import (
     TuneSettings,
 )
 
+_MAX_RECIPE_BYTES = 1_000_000
 SHIPPED = Path(__file__).parent.parent / "recipes"
 STAGES: dict[str, type[Any]] = {
     "pretrain": PretrainSettings,
@@ -55,21 +58,24 @@ def load_recipe(
     path = SHIPPED / f"{recipe}.toml"
     if not path.is_file():
         path = Path(recipe)
-    try:
-        tables = tomllib.loads(path.read_text())
-    except OSError as error:
+    if not os.path.exists(path) or os.path.isdir(path):
         shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.toml")))
         raise MasqclipError(
             f"there is no recipe {str(recipe)!r}; shipped are {shipped}, or give a TOML file"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise MasqclipError(f"the recipe {path} is not TOML: {error}") from error
+        )
+    content = read_bounded(path, max_bytes=_MAX_RECIPE_BYTES, what="the recipe")
+    tables = parse_toml(content, source=f"the recipe {path}")
+    if not isinstance(tables.get(stage, {}), dict):
+        raise MasqclipError(f"the recipe {path.stem} holds no table [{stage}]: it needs one")
     if stage not in tables:
         raise MasqclipError(
             f"the recipe {path.stem} has no stage {stage!r}; it has {_list(tables)}"
         )
     own = dict(tables[stage])
-    loop = dict(own.pop("loop", {}))
+    loop = own.pop("loop", {})
+    if not isinstance(loop, dict):
+        raise MasqclipError(f"the recipe {path.stem} holds no table [{stage}.loop]: it needs one")
+    loop = dict(loop)
     for override in overrides:
         key, value = _parse(override)
         if key.startswith("loop."):
@@ -129,8 +135,8 @@ def _parse(override: str) -> tuple[str, Any]:
     if not sign or not key.strip():
         raise MasqclipError(f"--set {override}: write it as key=value")
     try:
-        return key.strip(), tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return key.strip(), parse_toml(f"value = {text}", source="the value")["value"]
+    except MasqclipError:
         return key.strip(), text.strip()
 
 

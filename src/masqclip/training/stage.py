@@ -82,6 +82,11 @@ class Stage(ABC):
         return {}
 
     @property
+    def inputs(self) -> Mapping[str, str]:
+        """What it trains on and starts from: each option's name, and a digest of the content."""
+        return {}
+
+    @property
     def remarks(self) -> str:
         """What to say at the end of a run, such as which pictures were skipped; mostly nothing."""
         return ""

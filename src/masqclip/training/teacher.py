@@ -10,6 +10,7 @@ and Dice losses, at every decoder layer.
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Mask2FormerConfig
 
+from masqclip.data.digests import digest_tensors
 from masqclip.data.open_coco import CocoMasks
 from masqclip.data.transforms import normalise
 from masqclip.errors import MasqclipError
@@ -25,6 +27,7 @@ from masqclip.hub import quiet_transformers
 from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.training.criterion import CriterionSettings, mask_counts, mask_losses
 from masqclip.training.framing import augment, stack, tensors
+from masqclip.training.inputs import dataset_inputs
 from masqclip.training.sampling import SkippedPictures, picture_seed, read_samples, step_indices
 from masqclip.training.settings import TeacherSettings
 from masqclip.training.sheets import write_proposal_sheet
@@ -72,14 +75,24 @@ class TeacherStage(Stage):
         self.module: Mask2FormerProposer = Mask2FormerProposer(
             config, freeze_batch_norm=settings.freeze_batch_norm
         )
+        self._backbone: str | None = None
         if settings.backbone:
             with quiet_transformers():
                 self.module.load_backbone(settings.backbone)
+            self._backbone = digest_tensors(self.module.backbone.state_dict())
 
     @property
     def data(self) -> dict[str, int]:
         """How many pictures there are."""
         return {"pictures": len(self.dataset)}
+
+    @cached_property
+    def inputs(self) -> dict[str, str]:
+        """The data; the backbone, if there is one."""
+        found = dataset_inputs(self.dataset, self.held_out)
+        if self._backbone is not None:
+            found["backbone"] = self._backbone
+        return found
 
     @property
     def remarks(self) -> str:

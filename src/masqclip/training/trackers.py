@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from masqclip.data.files import write_atomically
+from masqclip.data.json_files import null_for_nan, parse_json
 from masqclip.errors import MasqclipError, require
 
 #: Trackers that are asked for by name.
@@ -26,6 +28,9 @@ class Tracker(Protocol):
 
     def picture(self, step: int, name: str, path: Path) -> None:
         """Show a picture file."""
+
+    def flush(self) -> None:
+        """A checkpoint follows: what was logged must outlive the machine as it does."""
 
     def close(self) -> None:
         """The run is over, or pauses."""
@@ -44,15 +49,19 @@ class JsonLines:
         if path.exists():
             kept = [line for line in read_log(path) if line["step"] <= first]
             write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
-        self._file = path.open("a")
+        self._file = path.open("a", encoding="utf-8")
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
-        """Write a line and hand it to the system."""
-        self._file.write(json.dumps({"step": step, **figures}) + "\n")
+        """Write a line and hand it to the system; null stands for NaN."""
+        self._file.write(json.dumps(null_for_nan({"step": step, **figures})) + "\n")
         self._file.flush()
 
     def picture(self, step: int, name: str, path: Path) -> None:
         """Pictures are files already."""
+
+    def flush(self) -> None:
+        """Wait for the disk."""
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file."""
@@ -83,8 +92,12 @@ class TensorBoard:
             pixels = np.asarray(picture.convert("RGB"))
         self._writer.add_image(name, pixels, step, dataformats="HWC")
 
-    def close(self) -> None:
+    def flush(self) -> None:
         """Write what is left."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Write what is left, for good."""
         self._writer.close()
 
 
@@ -116,6 +129,9 @@ class Service:
         """Send the picture."""
         self._service.log({name: self._service.Image(str(path))}, step=step)
 
+    def flush(self) -> None:
+        """The service keeps what it was sent."""
+
     def close(self) -> None:
         """Send what is left."""
         self._service.finish()
@@ -146,5 +162,16 @@ def open_trackers(
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
-    """The whole lines of a ``log.jsonl``; a kill may have left half a line at its end."""
-    return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+    """The whole lines of a ``log.jsonl``; a kill may have left half a line at its end.
+
+    Raises:
+        MasqclipError: a line is damaged.
+    """
+    content = path.read_bytes()
+    lines = []
+    for number, text in enumerate(content[: content.rfind(b"\n") + 1].splitlines(), start=1):
+        line = parse_json(text, source=f"{path}, line {number}: delete that line")
+        if not isinstance(line, dict) or not isinstance(line.get("step"), int):
+            raise MasqclipError(f"{path}, line {number}: no figures of a step: delete that line")
+        lines.append(line)
+    return lines

@@ -17,7 +17,9 @@ size, R text rows (classes, background).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +46,7 @@ from masqclip.model import MasQClipModel
 from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.segmenter import Segmenter
 from masqclip.training.framing import Frame, augment, draw_mirror, stack, tensors
+from masqclip.training.inputs import dataset_inputs
 from masqclip.training.naming import NOTHING, assign_labels, tuning_loss
 from masqclip.training.sampling import SkippedPictures, picture_seed, read_samples, step_indices
 from masqclip.training.settings import TuneSettings
@@ -69,6 +72,8 @@ class TuneStage(Stage):
         dataset: pictures with masks and categories; the categories' names are the words.
         settings: how.
         held_out: pictures to evaluate on, of the same categories.
+        sources: digests of what the model was made of, by the names of their options; a run goes on
+            with the same only.
 
     Raises:
         MasqclipError: the dataset holds no picture or keeps no category.
@@ -84,6 +89,7 @@ class TuneStage(Stage):
         settings: TuneSettings | None = None,
         *,
         held_out: CocoMasks | None = None,
+        sources: Mapping[str, str] | None = None,
     ) -> None:
         if len(dataset) == 0 or not dataset.categories.kept:
             raise MasqclipError(f"{dataset.folder} has no picture, or no category, to tune on")
@@ -98,6 +104,7 @@ class TuneStage(Stage):
         self._row = {category: i for i, category in enumerate(sorted(dataset.categories.kept))}
         self.module: MaskQueries = model.queries.requires_grad_(True)
         self.cache: ProposalCache | None = None
+        self._sources = dict(sources or {})
 
     @property
     def network(self) -> nn.Module:
@@ -108,6 +115,11 @@ class TuneStage(Stage):
     def data(self) -> dict[str, int]:
         """How many pictures and words there are."""
         return {"pictures": len(self.dataset), "words": len(self._row)}
+
+    @cached_property
+    def inputs(self) -> dict[str, str]:
+        """The data, and what the model was made of."""
+        return dataset_inputs(self.dataset, self.held_out) | self._sources
 
     @property
     def background(self) -> int:

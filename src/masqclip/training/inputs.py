@@ -1,0 +1,65 @@
+"""What a run trains on and starts from, told by digests, so that nothing is mixed on going on.
+
+A run's folder holds them from its first moment, in ``inputs.json``; and so does every checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from masqclip.data.files import write_atomically
+from masqclip.data.json_files import read_json
+from masqclip.errors import MasqclipError
+
+if TYPE_CHECKING:
+    from masqclip.data.open_coco import CocoMasks
+
+FILE_NAME = "inputs.json"
+
+
+def dataset_inputs(dataset: CocoMasks, held_out: CocoMasks | None) -> dict[str, str]:
+    """The data of a stage, by the names of its options."""
+    found = {"--data": dataset.fingerprint()}
+    if held_out is not None:
+        found["--held-out"] = held_out.fingerprint()
+    return found
+
+
+def claim_inputs(folder: Path, inputs: Mapping[str, str]) -> None:
+    """Write down a run's inputs in its folder; refuse a folder of a run with others.
+
+    Args:
+        folder: of the run.
+        inputs: what each input is called, and its digest.
+
+    Raises:
+        MasqclipError: it is a run with other inputs, or nothing says with which.
+    """
+    path = folder / FILE_NAME
+    if path.exists():
+        check_inputs(path, read_json(path, what="the run's inputs"), inputs)
+        return
+    if any((folder / "checkpoints").glob("step-*.pt")):
+        raise MasqclipError(
+            f"{folder} holds a run, but no {FILE_NAME} that says what it was trained on: choose "
+            "another --out"
+        )
+    write_atomically(path, (json.dumps(dict(inputs), indent=1) + "\n").encode())
+
+
+def check_inputs(path: Path, before: object, now: Mapping[str, str]) -> None:
+    """Compare the inputs that a file states with those of now.
+
+    Raises:
+        MasqclipError: they differ; the line says which.
+    """
+    known = before if isinstance(before, dict) else {}
+    differing = [name for name in (*now, *known) if known.get(name) != now.get(name)]
+    if differing:
+        raise MasqclipError(
+            f"{path} is of a run with other content of {', '.join(dict.fromkeys(differing))}; give "
+            "the same to go on, or choose another --out"
+        )

@@ -89,10 +89,11 @@ def test_a_whole_shard_is_committed_and_the_same_again(uri: str) -> None:
             folder.write_part("shards", 0, part, records(2 * part, 2 * part + 2))
         assert folder.missing() == [0, 1, 2]
         entry = folder.commit(0, 2, folder.read()[0])
-        assert (entry["images"], entry["errors"]) == (4, 1)
+        assert (entry.images, entry.errors) == (4, 1)
         assert folder.missing() == [1, 2]
         content = folder.store.read("shards/00000000.parquet")
-        assert entry["files"] == {"shards/00000000.parquet": hashlib.sha256(content).hexdigest()}
+        assert entry.sizes == {"shards/00000000.parquet": len(content)}
+        assert entry.files == {"shards/00000000.parquet": hashlib.sha256(content).hexdigest()}
         found.append((content, folder.store.read("_manifest/00000000.json")))
         assert not folder.store.exists("_work/00000000")
     assert found[0] == found[1]
@@ -136,7 +137,7 @@ def test_the_time_left_is_at_the_pace_of_the_last_commits(
         folder.write_part("shards", shard, 0, records(0, 4))
         folder.commit(shard, 1, folder.read()[0])
     times = iter([1000.0, 9000.0, 9020.0])  # the first is of a run long before
-    monkeypatch.setattr("masqclip.batch.shards._modified", lambda entry: next(times))
+    monkeypatch.setattr("masqclip.batch.shards.modified", lambda entry: next(times))
     assert folder.status().seconds_left == pytest.approx(20.0)
 
 

@@ -14,7 +14,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,3 +152,23 @@ def started(code: str) -> subprocess.Popen[bytes]:
     paths = [str(Path(__file__).parents[1] / "cli"), str(Path(__file__).parent), *sys.path]
     environment: dict[str, Any] = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     return subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE)
+
+
+def main_of(cases: Mapping[str, Case], prepare: Callable[[str], Callable[[Path], Any]]) -> int:
+    """Run the cases whose names hold the first word of the command line; how many failed."""
+    part = " ".join(sys.argv[1:])
+    failures = 0
+    chosen = {name: case for name, case in cases.items() if part in name}
+    for name, case in chosen.items():
+        begun = time.monotonic()
+        with tempfile.TemporaryDirectory() as scratch:
+            try:
+                with prepare(name)(Path(scratch)):
+                    case.run()
+                end = "ok"
+            except Exception:
+                failures += 1
+                end = f"FAILED\n{traceback.format_exc(limit=-4)}"
+        print(f"{name} ({time.monotonic() - begun:.1f} s): {end}", flush=True)
+    print(f"{len(chosen)} cases, {failures} failed")
+    return failures

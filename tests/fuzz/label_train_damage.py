@@ -8,16 +8,14 @@ prints a line a case, and how many there are.
 from __future__ import annotations
 
 import sys
-import tempfile
-import time
-import traceback
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import label_damage
 import train_damage
 import tune_damage
-from damage import Case
+from damage import Case, main_of
 
 #: Every case, by the name that tests and people know it by.
 CASES: dict[str, Case] = {
@@ -37,24 +35,5 @@ def prepared(name: str, scratch: Path) -> AbstractContextManager[object]:
     return job.prepared(scratch)
 
 
-def main(part: str = "") -> int:
-    """Run the cases whose names hold a part; returns how many failed."""
-    failures = 0
-    chosen = {name: case for name, case in CASES.items() if part in name}
-    for name, case in chosen.items():
-        begun = time.monotonic()
-        with tempfile.TemporaryDirectory() as scratch:
-            try:
-                with prepared(name, Path(scratch)):
-                    case.run()
-                end = "ok"
-            except Exception:
-                failures += 1
-                end = f"FAILED\n{traceback.format_exc(limit=-4)}"
-        print(f"{name} ({time.monotonic() - begun:.1f} s): {end}", flush=True)
-    print(f"{len(chosen)} cases, {failures} failed")
-    return failures
-
-
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:2]) > 0)
+    sys.exit(main_of(CASES, lambda name: partial(prepared, name)))

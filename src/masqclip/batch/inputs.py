@@ -267,10 +267,8 @@ def _members(tar: Item) -> Iterator[Item]:
                 key = shorten(name) or f"{tar.key}#{member.start}"
                 error = None
                 if member.problem is not None:
-                    error = f"{name and shorten(name) or tar.key}: {member.problem}"
-                yield Item(
-                    key, tar.file, member.start, member.size, tar.bytes, tar.version, error
-                )
+                    error = f"{(name and shorten(name)) or tar.key}: {member.problem}"
+                yield Item(key, tar.file, member.start, member.size, tar.bytes, tar.version, error)
         except OSError as error:
             raise MasqclipError(f"{tar.key}: cannot be read ({error})") from error
 

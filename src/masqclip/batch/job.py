@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from masqclip.batch.locks import lock_job
+from masqclip.batch.manifest import Entry
 from masqclip.batch.shards import JobFolder, JobSettings, Status
 from masqclip.batch.worker import PART, Encoder, EncoderAndNamer, Namer, read_shard
 from masqclip.errors import MasqclipError, require
@@ -71,6 +73,13 @@ def run_job(
     Raises:
         MasqclipError: there is no such cluster, or results cannot be written.
     """
+    with lock_job(folder.store):
+        return _run_locked(folder, machines, report)
+
+
+def _run_locked(
+    folder: JobFolder, machines: Machines | None, report: Callable[[int, str], None]
+) -> Status:
     missing = folder.missing()
     if missing:
         settings, shards, _ = folder.read()
@@ -185,7 +194,7 @@ class Committer:
     def __init__(self, folder: JobFolder, settings: JobSettings) -> None:
         self.folder, self.settings = folder, settings
 
-    def commit(self, shard: int, parts: int) -> dict[str, Any]:
+    def commit(self, shard: int, parts: int) -> Entry:
         """See `JobFolder.commit`."""
         return self.folder.commit(shard, parts, self.settings)
 
@@ -220,11 +229,11 @@ def _round(
         if commits:
             waiting = len(commits) > COMMITS_AT_A_TIME
             ready, commits = ray.wait(commits, timeout=None if waiting else 0)
-            yield from (entry["errors"] for entry in _results(ready))
-    yield from (entry["errors"] for entry in _results(commits))
+            yield from (entry.errors for entry in _results(ready))
+    yield from (entry.errors for entry in _results(commits))
 
 
-def _results(references: list[Any]) -> list[dict[str, Any]]:
+def _results(references: list[Any]) -> list[Entry]:
     import ray
 
     try:

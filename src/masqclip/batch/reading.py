@@ -172,4 +172,5 @@ def _remote(address: str, listings: dict[str, Any]) -> Listed:
         except FileNotFoundError:
             found = []
         listings[parent] = {entry["name"]: Listed.of_entry(entry) for entry in found}
-    return listings[parent].get(path, Listed())  # type: ignore[no-any-return]
+    found_there: dict[str, Listed] = listings[parent]
+    return found_there.get(path, Listed())

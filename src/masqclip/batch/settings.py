@@ -122,5 +122,5 @@ def _fits(name: str, value: Any) -> bool:
     if isinstance(value, list):
         return _FITS[name] == (list,) and all(isinstance(entry, str) for entry in value)
     if name in ("shard_size", "memory", "max_file"):
-        return isinstance(value, _FITS[name]) and value > 0
+        return isinstance(value, int | float) and isinstance(value, _FITS[name]) and value > 0
     return isinstance(value, _FITS[name])

@@ -10,16 +10,14 @@
     _work/                        parts of unfinished shards; swept away when a run starts
 
 The plan is made once, so a shard is the same pictures in the same order in every run; whatever
-of it is not in the manifest is done again, and gives the same bytes.
+of it is not in the manifest, or is not what the manifest says, is done again, and gives the same
+bytes. Each of these files is told by a digest, so that damage is noticed.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
 from itertools import islice
 from typing import Any
 
@@ -27,70 +25,32 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from masqclip.batch.embeddings import EMBEDDINGS
-from masqclip.batch.inputs import ITEMS, Item, Kind
+from masqclip.batch.items import ITEMS, Item, items_table, table_items
+from masqclip.batch.manifest import (
+    MANIFEST,
+    RESULTS,
+    Entry,
+    entry_name,
+    find_damage,
+    modified,
+    numbered,
+    read_entries,
+)
+from masqclip.batch.reading import find_change
 from masqclip.batch.records import RECORDS, coco_document, write_parquet
+from masqclip.batch.sealed import seal, unseal
+from masqclip.batch.settings import JobSettings
 from masqclip.batch.storage import WORK, Store
-from masqclip.clip.vocabulary import Category, Vocabulary
+from masqclip.batch.tables import damage_told
 from masqclip.errors import MasqclipError
-from masqclip.result import Task
+
+__all__ = ["JobFolder", "JobSettings", "Status"]
 
 SHARDS_PER_FILE = 1000
+_FAILED = "_failed"
+_MAX_JOB_BYTES = 64_000_000
 PACE_SECONDS = 600.0  # how far back the pace is taken from
 SCHEMAS = {"shards": RECORDS, "embeddings": EMBEDDINGS}
-
-
-@dataclass(frozen=True)
-class JobSettings:
-    """What a job was asked for: all that its bytes depend on.
-
-    Attributes:
-        inputs: as given.
-        kind: of the inputs.
-        column: of Parquet inputs.
-        model: a name or folder.
-        dtype: of the computation; None = the device's own.
-        vocabulary: what to look for; None = embeddings only.
-        task: instance, semantic or panoptic.
-        min_score: what scores less is left out; None = the default.
-        format: of the shards, parquet or coco.
-        overlay: draw the masks.
-        save_embeddings: keep the encoded pictures.
-        shard_size: pictures a shard.
-        memory: gigabytes that a batch may take; it decides how many pictures go together.
-    """
-
-    inputs: tuple[str, ...]
-    kind: Kind
-    model: str
-    vocabulary: Vocabulary | None
-    column: str | None = None
-    dtype: str | None = None
-    task: Task = "panoptic"
-    min_score: float | None = None
-    format: str = "parquet"
-    overlay: bool = False
-    save_embeddings: bool = False
-    shard_size: int = 256
-    memory: float = 1.0
-
-    def to_json(self) -> dict[str, Any]:
-        """As `from_json` reads it."""
-        return json.loads(json.dumps(asdict(self)))  # tuples become lists, as they would on disk
-
-    @classmethod
-    def from_json(cls, document: dict[str, Any]) -> JobSettings:
-        """The settings that `to_json` gave."""
-        words = document["vocabulary"]
-        if words is not None:
-            words = Vocabulary(
-                categories=tuple(
-                    Category(entry["name"], tuple(entry["prompts"]), entry["thing"])
-                    for entry in words["categories"]
-                ),
-                distractors=tuple(words["distractors"]),
-                templates=tuple(words["templates"]),
-            )
-        return cls(**(document | {"inputs": tuple(document["inputs"]), "vocabulary": words}))
 
 
 @dataclass(frozen=True)
@@ -103,6 +63,7 @@ class Status:
         images_done: pictures in them, bad ones included.
         errors: pictures that could not be read.
         failed: shards that were given up, and why.
+        damaged: shards that were done and whose files are not what was written, and why.
         seconds_left: at the pace of the last minutes of work; None before there is one.
     """
 
@@ -112,6 +73,7 @@ class Status:
     images_done: int
     errors: int
     failed: dict[int, str]
+    damaged: dict[int, str]
     seconds_left: float | None
 
     @property
@@ -138,18 +100,15 @@ class JobFolder:
         size = 1 if settings.kind == "embeddings" else settings.shard_size
         shards = images = 0
         while block := list(islice(rest, size * SHARDS_PER_FILE)):
-            rows = [vars(item) for item in block]
-            tables = [
-                pa.Table.from_pylist(rows[at : at + size], schema=ITEMS)
-                for at in range(0, len(rows), size)
-            ]
+            tables = [items_table(block[at : at + size]) for at in range(0, len(block), size)]
             with self.store.writing(f"_plan/{shards // SHARDS_PER_FILE:05d}.parquet") as file:
                 write_parquet(file, ITEMS, tables)
-            shards, images = shards + len(tables), images + len(rows)
-        if settings.kind == "embeddings":
-            images = sum(_num_rows(self.items(shard)[0].file) for shard in range(shards))
+            # Kept embeddings are listed by their shards, with the pictures in each.
+            kept = settings.kind == "embeddings"
+            images += sum(max(0, item.size) for item in block) if kept else len(block)
+            shards += len(tables)
         document = {"shards": shards, "images": images, "settings": settings.to_json()}
-        self.store.write("job.json", _json(document))
+        self.store.write("job.json", seal(document))
 
     def is_planned(self) -> bool:
         """Whether there is a job here."""
@@ -163,12 +122,19 @@ class JobFolder:
         """
         if not self.is_planned():
             raise MasqclipError(f"{self.store.uri}: there is no batch job in this folder")
-        document = json.loads(self.store.read("job.json"))
-        return (
-            JobSettings.from_json(document["settings"]),
-            document["shards"],
-            document["images"],
-        )
+        source = self.store.address("job.json")
+        try:
+            document = unseal(self.store.read("job.json", _MAX_JOB_BYTES), source=source)
+            counts = [document.get(name) for name in ("shards", "images")]
+            if not all(type(count) is int and count >= 0 for count in counts):
+                raise MasqclipError(f"{source}: damaged (its counts are {counts})")
+            settings = JobSettings.from_json(document.get("settings", {}))
+        except MasqclipError as error:
+            told = str(error) if str(error).startswith(source) else f"{source}: {error}"
+            raise MasqclipError(
+                f"{told}; put the file back, or name another folder to begin anew"
+            ) from error
+        return settings, document["shards"], document["images"]
 
     def check(self, settings: JobSettings) -> None:
         """Refuse to go on with a job that was asked for something else.
@@ -179,17 +145,52 @@ class JobFolder:
         there = self.read()[0].to_json()
         asked = settings.to_json()
         other = [f.name for f in fields(settings) if there.get(f.name) != asked[f.name]]
+        if other == ["weights"]:
+            raise MasqclipError(
+                f"--out {self.store.uri} holds a job of other weights under the same name "
+                f"({settings.model}): its results and new ones would be of two models; name "
+                "another folder"
+            )
         if other:
             raise MasqclipError(
                 f"--out {self.store.uri} holds a job with another {', '.join(other)}: repeat its "
                 "options to go on with it, or name another folder"
             )
 
+    def check_pictures(self, missing: Iterable[int]) -> None:
+        """Refuse to go on with pictures that are not those that were planned.
+
+        Pictures of shards that are done may be gone, but not be others.
+
+        Raises:
+            MasqclipError: with the first that has changed.
+        """
+        listings: dict[str, Any] = {}
+        waiting = set(missing)
+        for shard in range(self.read()[1]):
+            items = self.items(shard)
+            if change := find_change(items, done=shard not in waiting, listings=listings):
+                raise MasqclipError(
+                    f"{change}: results of old and new pictures would be mixed; put it back, or "
+                    "name another folder for the results"
+                )
+
     def items(self, shard: int) -> list[Item]:
-        """The pictures of a shard."""
-        with self.store.open(f"_plan/{shard // SHARDS_PER_FILE:05d}.parquet") as file:
-            rows = pq.ParquetFile(file).read_row_group(shard % SHARDS_PER_FILE)
-        return [Item(**row) for row in rows.to_pylist()]
+        """The pictures of a shard.
+
+        Raises:
+            MasqclipError: the plan is damaged.
+        """
+        name = f"_plan/{shard // SHARDS_PER_FILE:05d}.parquet"
+        source = self.store.address(name)
+        try:
+            with damage_told(source), self.store.open(name) as file:
+                table = pq.ParquetFile(file).read_row_group(shard % SHARDS_PER_FILE)
+                return table_items(table)
+        except (MasqclipError, TypeError) as error:
+            raise MasqclipError(
+                f"{error}: the plan of this job is lost; name another folder to begin anew"
+            ) from error
 
     # Parts, and putting them together
 
@@ -207,12 +208,12 @@ class JobFolder:
             with self.store.open(_part(kind, shard, part)) as file:
                 yield pq.read_table(file, schema=SCHEMAS[kind])
 
-    def commit(self, shard: int, parts: int, settings: JobSettings) -> dict[str, Any]:
+    def commit(self, shard: int, parts: int, settings: JobSettings) -> Entry:
         """Put a shard's parts together, each kind one file, and enter it in the manifest."""
         kinds = ["embeddings"] if settings.save_embeddings else []
         if settings.vocabulary is not None:
             kinds.append("shards")
-        entry: dict[str, Any] = {"shard": shard, "files": {}}
+        names: list[str] = []
         for kind in kinds:
             name = f"{kind}/{shard:08d}.parquet"
             if kind == "shards" and settings.format == "coco" and settings.vocabulary:
@@ -223,18 +224,22 @@ class JobFolder:
             else:
                 with self.store.writing(name) as file:
                     write_parquet(file, SCHEMAS[kind], self._parts(kind, shard, parts))
-            with self.store.open(name) as file:
-                entry["files"][name] = hashlib.file_digest(file, "sha256").hexdigest()
+            names.append(name)
+        if settings.overlay:
+            folder = f"overlays/{shard:08d}"
+            names += [f"{folder}/{file}" for file in sorted(self.store.files(folder))]
         columns = [table.select(["error"]) for table in self._parts(kinds[-1], shard, parts)]
         errors = pa.concat_tables(columns).column("error")
-        entry |= {"images": len(errors), "errors": len(errors) - errors.null_count}
-        self.store.write(f"_manifest/{shard:08d}.json", _json(entry))
+        sizes = {name: self.store.size(name) for name in names}
+        digests = {name: self.store.digest(name) for name in names}
+        entry = Entry(shard, len(errors), len(errors) - errors.null_count, digests, sizes)
+        self.store.write(entry_name(shard), entry.to_bytes())
         self.store.delete(f"{WORK}/{shard:08d}")
         return entry
 
     def give_up(self, shard: int, reason: str) -> None:
         """Set a shard aside."""
-        self.store.write(f"_failed/{shard:08d}.json", _json({"shard": shard, "reason": reason}))
+        self.store.write(f"{_FAILED}/{shard:08d}.json", seal({"reason": reason}))
         self.store.delete(f"{WORK}/{shard:08d}")
 
     # Attempts: counted on disk, because what fails may take its process with it
@@ -256,32 +261,64 @@ class JobFolder:
 
     # How far it is
 
-    def done(self) -> set[int]:
-        """The shards in the manifest."""
-        return {int(name.partition(".")[0]) for name in self.store.files("_manifest")}
+    def entries(self) -> dict[int, Entry | str]:
+        """What the manifest says of each shard in it; in place of a damaged entry, why."""
+        return read_entries(self.store, numbered(self.store.files(MANIFEST)))
+
+    def damage(self, entries: Mapping[int, Entry | str], *, verify: bool = False) -> dict[int, str]:
+        """The finished shards whose files are not what the manifest says, and why.
+
+        Args:
+            entries: of the manifest.
+            verify: compare digests too, not only sizes: all results are read.
+        """
+        return find_damage(self.store, entries, verify=verify)
+
+    def repair(self, *, verify: bool = False) -> dict[int, str]:
+        """Forget finished shards that are damaged, so that they are done again; returns why."""
+        damage = self.damage(self.entries(), verify=verify)
+        for shard in damage:
+            self.store.delete(entry_name(shard))
+            for folder in RESULTS:
+                self.store.delete(f"{folder}/{shard:08d}")
+        return damage
 
     def failed(self) -> dict[int, str]:
         """The shards that were given up, and why."""
-        entries = [json.loads(self.store.read(f"_failed/{n}")) for n in self.store.files("_failed")]
-        return {entry["shard"]: entry["reason"] for entry in entries}
+        found = {}
+        for shard, name in numbered(self.store.files(_FAILED)).items():
+            source = self.store.address(f"{_FAILED}/{name}")
+            try:
+                document = unseal(self.store.read(f"{_FAILED}/{name}"), source=source)
+                found[shard] = str(document.get("reason", "it does not say why"))
+            except MasqclipError:
+                found[shard] = "why is not known: its note is damaged"
+        return found
 
     def retry(self) -> None:
         """Let the shards that were given up be tried again."""
-        self.store.delete("_failed")
+        self.store.delete(_FAILED)
 
     def missing(self) -> list[int]:
         """The shards that are neither done nor given up, in order."""
-        settled = self.done() | self.failed().keys()
+        settled = numbered(self.store.files(MANIFEST)).keys() | self.failed().keys()
         return [shard for shard in range(self.read()[1]) if shard not in settled]
 
-    def status(self) -> Status:
-        """How far the job is."""
+    def status(self, *, verify: bool = False) -> Status:
+        """How far the job is.
+
+        Args:
+            verify: see `damage`.
+        """
         _, shards, images = self.read()
-        files = self.store.files("_manifest")
-        entries = {name: json.loads(self.store.read(f"_manifest/{name}")) for name in files}
-        images_done = sum(entry["images"] for entry in entries.values())
+        files = self.store.files(MANIFEST)
+        names = {n: name for n, name in numbered(files).items() if n < shards}
+        entries = read_entries(self.store, names)
+        damaged = self.damage(entries, verify=verify)
+        done = {n: e for n, e in entries.items() if n not in damaged and isinstance(e, Entry)}
+        images_done = sum(entry.images for entry in done.values())
         failed = self.failed()
-        times = sorted((_modified(files[name]), entries[name]["images"]) for name in files)
+        times = sorted((modified(files[names[n]]), entry.images) for n, entry in done.items())
         recent = [entry for entry in times if entry[0] >= times[-1][0] - PACE_SECONDS]
         left = None
         if len(recent) > 1 and (span := recent[-1][0] - recent[0][0]) > 0:
@@ -290,35 +327,14 @@ class JobFolder:
         return Status(
             shards=shards,
             images=images,
-            done=len(entries),
+            done=len(done),
             images_done=images_done,
-            errors=sum(entry["errors"] for entry in entries.values()),
+            errors=sum(entry.errors for entry in done.values()),
             failed=failed,
-            seconds_left=0.0 if len(entries) + len(failed) == shards else left,
+            damaged=damaged,
+            seconds_left=0.0 if len(done) + len(failed) == shards else left,
         )
 
 
 def _part(kind: str, shard: int, part: int) -> str:
     return f"{WORK}/{shard:08d}/{kind}.{part:05d}"
-
-
-def _num_rows(address: str) -> int:
-    folder, _, name = address.rpartition("/")
-    with Store(folder).open(name) as file:
-        return int(pq.ParquetFile(file).metadata.num_rows)
-
-
-def _json(document: dict[str, Any]) -> bytes:
-    return (json.dumps(document, indent=1) + "\n").encode()
-
-
-def _modified(entry: dict[str, Any]) -> float:
-    """When a file was last written, in seconds; file systems call it differently."""
-    for name in ("mtime", "created", "LastModified", "last_modified", "updated"):
-        if (value := entry.get(name)) is not None:
-            if isinstance(value, datetime):
-                return value.timestamp()
-            if isinstance(value, str):
-                return datetime.fromisoformat(value).timestamp()
-            return float(value)
-    return 0.0

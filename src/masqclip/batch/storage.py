@@ -41,6 +41,11 @@ def _writing_told(where: str) -> Iterator[None]:
         ) from error
 
 
+def digest_of(file: Any) -> str:
+    """SHA-256 of an open file's bytes, from where it stands."""
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 class Store:
     """Named files below one folder.
 
@@ -82,10 +87,15 @@ class Store:
             raise MasqclipError(f"{self.address(name)}: more than {max_bytes:,} bytes: damaged")
         return content
 
+    def size(self, name: str) -> int:
+        """Bytes of a file."""
+        self.filesystem.invalidate_cache()
+        return int(self.filesystem.size(self.path(name)))
+
     def digest(self, name: str) -> str:
         """SHA-256 of a file's bytes."""
         with self.open(name) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            return digest_of(file)
 
     def write(self, name: str, content: bytes, *, durable: bool = True) -> None:
         """Write a file: afterwards it is the old one or the new one, whole."""

@@ -16,10 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from masqclip.batch import embeddings as encoded_tables
+from masqclip.batch.addresses import open_file
 from masqclip.batch.inputs import read_items
 from masqclip.batch.records import RECORDS, error_record, result_record
 from masqclip.batch.shards import JobFolder, JobSettings
-from masqclip.batch.storage import open_filesystem
+from masqclip.batch.storage import digest_of
+from masqclip.batch.tables import damage_told
 from masqclip.data.images import LoadedImage, read_image
 from masqclip.errors import MasqclipError, is_out_of_memory
 
@@ -141,7 +143,8 @@ def _mark_last(tables: Iterator[pa.Table]) -> Iterator[tuple[pa.Table, bool]]:
 def _decoded_tables(folder: JobFolder, shard: int, settings: JobSettings) -> Iterator[pa.Table]:
     rows: list[dict[str, Any]] = []
     size = 0
-    for key, content in read_items(settings.kind, folder.items(shard), settings.column):
+    items = folder.items(shard)
+    for key, content in read_items(settings.kind, items, settings.column, settings.max_bytes):
         row = _picture_row(key, content)
         rows.append(row)
         size += len(row.get("pixels") or b"")
@@ -159,6 +162,8 @@ def _picture_row(key: str, content: bytes | MasqclipError) -> dict[str, Any]:
         image = read_image(content)
     except MasqclipError as error:
         return error_record(key, str(error).replace("<bytes>", key, 1))
+    except Exception as error:  # whatever a picture is, it is a row
+        return error_record(key, f"{key}: {_reason('cannot be read', error)}")
     return {
         "key": key,
         "height": image.height,
@@ -170,8 +175,12 @@ def _picture_row(key: str, content: bytes | MasqclipError) -> dict[str, Any]:
 
 def _kept_tables(folder: JobFolder, shard: int, settings: JobSettings) -> Iterator[pa.Table]:
     (item,) = folder.items(shard)
-    filesystem, path = open_filesystem(item.file)
-    with filesystem.open(path, "rb") as file:
+    if item.error is not None:
+        raise MasqclipError(item.error)
+    with open_file(item.file, name=item.key) as file, damage_told(item.key):
+        if item.digest and digest_of(file) != item.digest:
+            raise MasqclipError(f"{item.key}: these embeddings are not those that were kept")
+        file.seek(0)
         table = pq.ParquetFile(file)
         for group in range(table.num_row_groups):
             yield table.read_row_group(group)

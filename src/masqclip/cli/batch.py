@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 from rich.text import Text
 
-from masqclip.cli.console import Steps, one_line, out_console
+from masqclip.cli.console import Steps, one_line, out_console, print_error
 from masqclip.errors import MasqclipError, require
 
 if TYPE_CHECKING:
@@ -74,11 +75,14 @@ def batch(
     column: Annotated[str | None, Parameter(metavar="NAME")] = None,
     shard_size: Annotated[int, Parameter(metavar="N")] = 256,
     memory: Annotated[float, Parameter(metavar="GB")] = 1.0,
+    max_file: Annotated[float, Parameter(metavar="MB")] = 256.0,
+    allow_scheme: Annotated[list[str] | None, Parameter(metavar="NAME", show_default=False)] = None,
     workers: Annotated[int | None, Parameter(metavar="N")] = None,
     device: Annotated[str | None, Parameter(metavar="NAME")] = None,
     dtype: Literal["float32", "bfloat16", "float16"] | None = None,
     ray_address: Annotated[str | None, Parameter(metavar="ADDRESS")] = None,
     status: Annotated[bool, Parameter(show_default=False)] = False,
+    verify: Annotated[bool, Parameter(show_default=False)] = False,
     retry_failed: Annotated[bool, Parameter(show_default=False)] = False,
     quiet: Annotated[bool, Parameter(alias="-q", show_default=False)] = False,
 ) -> int:
@@ -106,21 +110,26 @@ def batch(
         shard_size: Pictures a shard: what one output file holds.
         memory: Gigabytes that a batch may take in a worker; it decides how many pictures go
             through the model together.
+        max_file: Megabytes; a picture with a larger file is a row with an error.
+        allow_scheme: Follow addresses of this scheme too, such as https, in lists and tables; else
+            only files, s3, gs, az, abfs and hdfs. Repeat it for several.
         workers: Models that encode at a time; one a GPU, or without GPUs one a core, unless given.
         device: cpu or cuda; the default is a GPU for each worker where there are GPUs.
         dtype: The precision to compute in; the default suits the device.
         ray_address: A Ray cluster to run on: auto, or HOST:PORT of its head.
         status: Say what is done, failed and left, and the time left; do nothing.
+        verify: Compare the bytes of all results with their digests, not only their sizes; what is
+            damaged is done again, or with --status only said.
         retry_failed: Try the shards again that were set aside.
         quiet: Print errors only.
     """
     require("pyarrow", extra="batch", purpose="masqclip batch")
-    _check_numbers(min_score, shard_size, memory, workers)
+    _check_numbers(min_score, shard_size, memory, max_file, workers)
     from masqclip.batch.shards import JobFolder
 
     folder = JobFolder(out)
     if status:
-        _print_status(folder.status(), out)
+        _print_status(folder.status(verify=verify), out)
         return 0
     there = folder.read()[0] if folder.is_planned() or not inputs else None
     if inputs:
@@ -138,8 +147,12 @@ def batch(
             save_embeddings=save_embeddings,
             shard_size=shard_size,
             memory=memory,
+            max_file=max_file,
+            schemes=tuple(allow_scheme or ()),
         )
         _plan(folder, settings, planned=there is not None)
+    if there is not None:
+        _check_inputs(folder, there, verify=verify)
     if retry_failed:
         folder.retry()
     from masqclip.batch.job import Machines, run_job
@@ -155,7 +168,7 @@ def batch(
 
 
 def _check_numbers(
-    min_score: float | None, shard_size: int, memory: float, workers: int | None
+    min_score: float | None, shard_size: int, memory: float, max_file: float, workers: int | None
 ) -> None:
     if min_score is not None and not 0 <= min_score <= 1:
         raise MasqclipError(f"--min-score {min_score:g}: give a number from 0 to 1")
@@ -163,6 +176,8 @@ def _check_numbers(
         raise MasqclipError(f"--shard-size {shard_size}: give 1 or more")
     if memory <= 0:
         raise MasqclipError(f"--memory {memory:g}: give gigabytes, more than 0")
+    if max_file <= 0:
+        raise MasqclipError(f"--max-file {max_file:g}: give megabytes, more than 0")
     if workers is not None and workers < 1:
         raise MasqclipError(f"--workers {workers}: give 1 or more")
 
@@ -189,8 +204,11 @@ def _settings(
     """What is asked for; the kind of the inputs, and what they know themselves, filled in."""
     from masqclip.batch.inputs import list_items
     from masqclip.batch.shards import JobFolder, JobSettings
+    from masqclip.data.digests import digest_model
+    from masqclip.hub import model_folder
 
-    kind = there.kind if there else list_items(inputs, options["column"])[0]
+    schemes = options["schemes"]
+    kind = there.kind if there else list_items(inputs, options["column"], schemes)[0]
     if kind == "embeddings":
         made = JobFolder(inputs[0]).read()[0]
         if model not in (None, made.model):
@@ -203,7 +221,33 @@ def _settings(
                 "--save-embeddings to the job that reads the pictures"
             )
         model, options["dtype"] = made.model, made.dtype
-    return JobSettings(inputs=inputs, kind=kind, model=model or DEFAULT_MODEL, **options)
+    model = model or DEFAULT_MODEL
+    weights: str | None = digest_model(model_folder(model))
+    if kind == "embeddings" and made.weights not in (None, weights):
+        raise MasqclipError(
+            f"{inputs[0]}: these embeddings were made by other weights under the same name "
+            f"({model}); give the folder of those weights"
+        )
+    if there is not None and there.weights is None:  # planned by a version that did not ask
+        weights = None
+    return JobSettings(inputs=inputs, kind=kind, model=model, weights=weights, **options)
+
+
+def _check_inputs(folder: JobFolder, there: JobSettings, *, verify: bool) -> None:
+    """See, before a job goes on, that all is what it was: weights, pictures, and results."""
+    from masqclip.batch.locks import lock_job
+    from masqclip.data.digests import digest_model
+    from masqclip.hub import model_folder
+
+    with lock_job(folder.store):
+        if there.weights is not None:
+            now = digest_model(model_folder(there.model))
+            folder.check(replace(there, weights=now))
+        damage = folder.repair(verify=verify)
+        for shard, reason in list(damage.items())[:SHOWN_FAILURES]:
+            print_error(f"shard {shard} is done again: {reason}", kind="warning: ")
+        if missing := folder.missing():
+            folder.check_pictures(missing)
 
 
 def _plan(folder: JobFolder, settings: JobSettings, *, planned: bool) -> None:
@@ -211,9 +255,11 @@ def _plan(folder: JobFolder, settings: JobSettings, *, planned: bool) -> None:
         folder.check(settings)
         return
     from masqclip.batch.inputs import list_items
+    from masqclip.batch.locks import lock_job
 
-    _, items = list_items(settings.inputs, settings.column)
-    folder.plan(settings, items)
+    _, items = list_items(settings.inputs, settings.column, settings.schemes)
+    with lock_job(folder.store):
+        folder.plan(settings, items)
 
 
 def _print_status(status: Status, out: str) -> None:
@@ -224,25 +270,30 @@ def _print_status(status: Status, out: str) -> None:
         f"done    {status.done:,} of {status.shards:,} shards: {status.images_done:,} of "
         f"{status.images:,} pictures{bad}",
         f"failed  {len(status.failed):,}",
+        *(
+            [f"damaged {len(status.damaged):,}: the same command does them again"]
+            if status.damaged
+            else []
+        ),
         f"left    {status.left:,}",
     ]
     if status.left:
         words = "not known yet" if time is None else f"about {timedelta(seconds=round(time))}"
         lines.append(f"time    {words}, at the pace of the last minutes of work")
-    for line in [*lines, *_named(status)]:
+    for line in [*lines, *_named(status.failed), *_named(status.damaged)]:
         console.print(Text(line), soft_wrap=True)
     console.print(Text(one_line(f"in      {out}")), soft_wrap=True)
 
 
-def _named(status: Status) -> list[str]:
-    shown = list(status.failed.items())[:SHOWN_FAILURES]
-    more = len(status.failed) - len(shown)
+def _named(shards: dict[int, str]) -> list[str]:
+    shown = list(shards.items())[:SHOWN_FAILURES]
+    more = len(shards) - len(shown)
     lines = [f"  shard {shard}: {one_line(reason)}" for shard, reason in shown]
     return lines + ([f"  and {more} more"] if more else [])
 
 
 def _failures(status: Status, out: str) -> str:
-    reasons = "; ".join(line.strip() for line in _named(status))
+    reasons = "; ".join(line.strip() for line in _named(status.failed))
     return (
         f"{len(status.failed)} of {status.shards} shards failed three times and were set aside "
         f"({reasons}); the others are in {out}; --retry-failed tries them again"

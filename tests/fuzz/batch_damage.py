@@ -1,0 +1,445 @@
+"""`masqclip batch`, disturbed: each case ends in equal bytes or in one line.
+
+    python tests/fuzz/batch_damage.py [PART OF A NAME]
+
+The stages run in this process, without Ray, so they are quick; tests/batch has a job on Ray.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from damage import (
+    Cases,
+    copy,
+    cut,
+    failing_writes,
+    flip,
+    main_of,
+    refuse,
+    run,
+    small_disk,
+    started,
+    succeed,
+    tree,
+)
+from PIL import Image
+
+from masqclip import Segmenter
+from masqclip.batch import job, worker
+from masqclip.data.locks import lock_folder
+
+CASES = Cases()
+BATCH = ["batch", "photos", "-v", "car, tulip, stuff: sand", "-o", "out", "--shard-size", "2", "-q"]
+KEPT = [*BATCH, "--save-embeddings"]
+SHARD = Path("out/shards/00000001.parquet")
+ENTRY = Path("out/_manifest/00000001.json")
+_MINI = Path(worker.__file__).parents[1] / "models" / "masqclip-mini"
+
+
+@cache
+def _segmenter(model: str) -> Segmenter:
+    return Segmenter.from_pretrained(model, device="cpu")
+
+
+def _round(folder: Any, settings: Any, shards: list[int], pools: Any) -> Iterator[int]:
+    """`job._round` without Ray: one shard after another, here."""
+    segmenter = _segmenter(settings.model)
+    stages = [] if settings.kind == "embeddings" else [
+        worker.Encoder(folder, settings, "cpu", 1, segmenter)
+    ]  # fmt: skip
+    if settings.vocabulary is not None:
+        stages.append(worker.Namer(folder, settings, "cpu", 1, segmenter))
+    for shard in shards:
+        parts, failure = 0, None
+        for row in worker.read_shard(
+            pa.table({"shard": [shard]}), folder=folder, settings=settings
+        ):
+            for stage in stages:
+                row = stage(row)
+            failure = failure or row["failure"][0].as_py()
+            parts += 1
+        if failure:
+            folder.give_up(shard, failure)
+            yield 0
+        else:
+            yield folder.commit(shard, parts, settings).errors
+
+
+@contextlib.contextmanager
+def prepared(scratch: Path) -> Iterator[None]:
+    """A folder to stand in with seven pictures, one broken, and their job in ``out``."""
+    here = Path.cwd()
+    os.chdir(scratch)
+    pools = contextlib.nullcontext(None)
+    with (
+        mock.patch.object(job, "_round", _round),
+        mock.patch.object(job, "connected", return_value=pools),
+    ):
+        Path("photos").mkdir()
+        for seed in range(6):
+            blocks = np.random.default_rng(seed).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+            image = Image.fromarray(blocks).resize((48, 32), Image.Resampling.NEAREST)
+            image.save(f"photos/p{seed}.bmp")
+        Path("photos/p6.bmp").write_bytes(b"BM")
+        try:
+            yield
+        finally:
+            os.chdir(here)
+
+
+def finished(words: list[str] = BATCH) -> dict[str, bytes]:
+    """The job, done; its files."""
+    succeed(words)
+    return tree("out")
+
+
+def interrupted(stop_after: int) -> None:
+    """A job of which so many shards were done when its process was killed."""
+
+    def some(folder: Any, settings: Any, shards: list[int], pools: Any) -> Iterator[int]:
+        yield from _round(folder, settings, shards[:stop_after], pools)
+        folder.store.write("_work/00000009/shards.00000", b"half a shard")
+        raise KeyboardInterrupt
+
+    with mock.patch.object(job, "_round", some):
+        assert run(BATCH)[0] == 130
+
+
+def same_again(damage: Callable[[], object], words: list[str] = BATCH, *options: str) -> None:
+    """Damage a finished job; the same command mends it, and says what it mended."""
+    before = finished(words)
+    damage()
+    code, said = run([*words, *options])
+    assert code == 0, said
+    assert tree("out") == before
+    assert "is done again" in said
+
+
+# Killed
+
+
+@CASES.add("killed after the first shard")
+def _() -> None:
+    interrupted(1)
+    shutil.move("out", "first")
+    before = finished()
+    shutil.rmtree("out")
+    shutil.move("first", "out")
+    succeed(BATCH)
+    assert tree("out") == before
+
+
+@CASES.add("killed before its plan was whole")
+def _() -> None:
+    before = finished()
+    for path in (*Path("out").glob("shards/*"), *Path("out").glob("_manifest/*")):
+        path.unlink()
+    Path("out/job.json").unlink()
+    succeed(BATCH)
+    assert tree("out") == before
+
+
+@CASES.add("killed between a shard and its entry")
+def _() -> None:
+    before = finished()
+    ENTRY.unlink()
+    SHARD.write_bytes(b"older")
+    succeed(BATCH)
+    assert tree("out") == before
+
+
+# Results damaged
+
+
+@CASES.add("a shard deleted")
+def _() -> None:
+    same_again(SHARD.unlink)
+
+
+@CASES.add("a shard cut short")
+def _() -> None:
+    same_again(lambda: cut(SHARD))
+
+
+@CASES.add("a shard replaced by another")
+def _() -> None:
+    same_again(lambda: shutil.copy("out/shards/00000003.parquet", SHARD))
+
+
+@CASES.add("a bit of a shard turned, found by --verify")
+def _() -> None:
+    same_again(lambda: flip(SHARD), BATCH, "--verify")
+
+
+@CASES.add("a bit of the embeddings turned, found by --verify")
+def _() -> None:
+    same_again(lambda: flip("out/embeddings/00000000.parquet"), KEPT, "--verify")
+
+
+@CASES.add("all shards deleted")
+def _() -> None:
+    same_again(lambda: shutil.rmtree("out/shards"))
+
+
+@CASES.add("an entry of the manifest with a bit turned")
+def _() -> None:
+    same_again(lambda: flip(ENTRY, 0.3))
+
+
+@CASES.add("an entry of the manifest cut short")
+def _() -> None:
+    same_again(lambda: cut(ENTRY))
+
+
+@CASES.add("an entry of the manifest that is nested deeply")
+def _() -> None:
+    same_again(lambda: ENTRY.write_text("[" * 100_000))
+
+
+@CASES.add("an entry of the manifest of another shard")
+def _() -> None:
+    same_again(lambda: shutil.copy("out/_manifest/00000000.json", ENTRY))
+
+
+@CASES.add("a shard COCO file cut short")
+def _() -> None:
+    same_again(lambda: cut("out/shards/00000000.json"), [*BATCH, "--format", "coco"])
+
+
+@CASES.add("an overlay deleted")
+def _() -> None:
+    def delete() -> None:
+        next(Path("out/overlays").rglob("*.png")).unlink()
+
+    same_again(delete, [*BATCH, "--overlay"])
+
+
+@CASES.add("status of a damaged job says so")
+def _() -> None:
+    finished()
+    SHARD.unlink()
+    import io
+
+    told = io.StringIO()
+    with contextlib.redirect_stdout(told):
+        from masqclip.cli.main import main
+
+        assert main(["batch", "-o", "out", "--status"]) == 0
+    assert "3 of 4 shards" in told.getvalue()
+    assert "damaged 1" in told.getvalue()
+
+
+# The job's own files damaged
+
+
+@CASES.add("job.json with a bit turned")
+def _() -> None:
+    finished()
+    flip("out/job.json", 0.4)
+    refuse(BATCH, "job.json")
+
+
+@CASES.add("job.json cut short")
+def _() -> None:
+    finished()
+    cut("out/job.json")
+    refuse(BATCH, "job.json", "another folder")
+
+
+@CASES.add("job.json empty, without the inputs repeated")
+def _() -> None:
+    finished()
+    Path("out/job.json").write_bytes(b"")
+    refuse(["batch", "-o", "out"], "job.json")
+
+
+@CASES.add("job.json of a later version")
+def _() -> None:
+    finished()
+    document = json.loads(Path("out/job.json").read_text())
+    document["settings"]["magic"] = 1
+    del document["digest"]
+    Path("out/job.json").write_text(json.dumps(document))
+    refuse(BATCH, "job.json", "magic")
+
+
+@CASES.add("the plan deleted")
+def _() -> None:
+    interrupted(1)
+    shutil.rmtree("out/_plan")
+    refuse(BATCH, "_plan", "another folder")
+
+
+@CASES.add("the plan with bits turned")
+def _() -> None:
+    interrupted(1)
+    for place in (0.1, 0.3, 0.5, 0.99):
+        flip("out/_plan/00000.parquet", place)
+    refuse(BATCH, "_plan")
+
+
+@CASES.add("the note of a shard set aside damaged")
+def _() -> None:
+    finished()
+    Path("out/_failed").mkdir()
+    Path("out/_failed/00000002.json").write_bytes(b"\xff")
+    refuse(BATCH, "set aside")
+    succeed([*BATCH, "--retry-failed"])
+
+
+# Changed
+
+
+@CASES.add("other weights under the same name")
+def _() -> None:
+    copy(_MINI, "model")
+    words = [*BATCH, "-m", "./model"]
+    finished(words)
+    flip("model/model.safetensors", 0.7)
+    ENTRY.unlink()
+    refuse(words, "other weights", "another folder")
+
+
+@CASES.add("a picture changed that is not done")
+def _() -> None:
+    interrupted(1)
+    picture = Path("photos/p4.bmp")
+    picture.write_bytes(picture.read_bytes() + b"x")
+    refuse(BATCH, "p4.bmp", "changed since the job was planned")
+
+
+@CASES.add("a picture changed at the same size")
+def _() -> None:
+    interrupted(1)
+    status = os.stat("photos/p4.bmp")
+    flip("photos/p4.bmp", 0.9)
+    os.utime("photos/p4.bmp", ns=(status.st_atime_ns, status.st_mtime_ns + 10**9))
+    refuse(BATCH, "p4.bmp", "changed since the job was planned")
+
+
+@CASES.add("a picture gone that is not done")
+def _() -> None:
+    interrupted(1)
+    Path("photos/p4.bmp").unlink()
+    refuse(BATCH, "p4.bmp", "gone since the job was planned")
+
+
+@CASES.add("a picture gone that is done")
+def _() -> None:
+    before = finished()
+    Path("photos/p0.bmp").unlink()
+    succeed(BATCH)
+    assert tree("out") == before
+
+
+@CASES.add("other names")
+def _() -> None:
+    finished()
+    refuse(["batch", "photos", "-v", "car", "-o", "out", "--shard-size", "2"], "vocabulary")
+
+
+@CASES.add("embeddings changed since they were kept")
+def _() -> None:
+    finished(KEPT)
+    flip("out/embeddings/00000000.parquet")
+    words = ["batch", "out", "-v", "bicycle", "-o", "more", "-q"]
+    refuse(words, "set aside", "not those that were kept")
+
+
+@CASES.add("embeddings deleted since they were kept")
+def _() -> None:
+    finished(KEPT)
+    Path("out/embeddings/00000000.parquet").unlink()
+    refuse(["batch", "out", "-v", "bicycle", "-o", "more", "-q"], "is missing", "repairs it")
+
+
+@CASES.add("a strange file among the embeddings")
+def _() -> None:
+    finished(KEPT)
+    shutil.copy("out/embeddings/00000000.parquet", "out/embeddings/99999999.parquet")
+    succeed(["batch", "out", "-v", "bicycle", "-o", "more", "-q"])
+    rows = sum(pq.read_metadata(p).num_rows for p in Path("more/shards").glob("*.parquet"))
+    assert rows == 7
+
+
+# Two at once, full, read-only
+
+
+@CASES.add("two runs at once")
+def _() -> None:
+    finished()
+    with lock_folder("out"):
+        code = "from masqclip.cli.main import main; import sys; sys.exit(main(sys.argv[1:]))"
+        other = started(f"import sys; sys.argv[1:] = {BATCH!r}\n{code}")
+        assert other.wait(60) == 2
+        refuse(BATCH, f"process {os.getpid()}", "at work")
+
+
+@CASES.add("a killed run's lock")
+def _() -> None:
+    before = finished()
+    Path("out/.masqclip.lock").write_text("process 1 on somewhere")
+    succeed(BATCH)
+    assert tree("out") == before
+
+
+@CASES.add("a full disk at a shard")
+def _() -> None:
+    before = finished()
+    shutil.rmtree("out")
+    fsync = os.fsync
+    written: list[int] = []
+
+    def full(handle: int) -> None:
+        written.append(handle)
+        if len(written) > 6:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(handle)
+
+    with mock.patch("os.fsync", full):
+        code, said = run(BATCH)
+    assert code == 2, said
+    assert "Traceback" not in said
+    succeed([*BATCH, "--retry-failed"])
+    assert tree("out") == before
+
+
+@CASES.add("a full disk at the plan")
+def _() -> None:
+    with failing_writes("", errno.ENOSPC):
+        refuse(BATCH, "No space left")
+    succeed(BATCH)
+
+
+@CASES.add("a disk that is too small", slow=True)
+def _() -> None:
+    with small_disk(Path("disk"), 0.03) as there:
+        if there:
+            words = [word if word != "out" else "disk/out" for word in BATCH]
+            code, said = run(words)
+            assert code == 2, said
+            assert "Traceback" not in said
+
+
+@CASES.add("a file where the folder should be")
+def _() -> None:
+    Path("out").write_text("a file")
+    refuse(BATCH)
+
+
+if __name__ == "__main__":
+    sys.exit(main_of({f"batch: {case.name}": case for case in CASES}, lambda name: prepared))

@@ -1,0 +1,16 @@
+"""The quick cases of damage to batch jobs; `batch_damage.py` runs all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from batch_damage import CASES, prepared
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if not case.slow], ids=lambda case: case.name
+)
+def test_equal_bytes_or_one_line(case: object, tmp_path: Path) -> None:
+    with prepared(tmp_path):
+        case.run()  # type: ignore[attr-defined]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -126,14 +125,18 @@ class LabelLayout:
         limit = max(_WIDEST * self.size[0], 6.0 * self.height) - 2 * self._pad[0]
         limit = min(limit, self.size[0] - 2 * self._pad[0])
         for tail in (f" {score}" if score else "", ""):
-            # Lengths that are too wide come last, so that the longest of the others is found.
-            length = bisect_right(
-                range(1, len(name) + 1),
-                False,
-                key=lambda n, tail=tail: self.font.getlength(_cut(name, n) + tail) > limit,
-            )
-            if length:
-                return _cut(name, length) + tail
+            if self.font.getlength(name + tail) <= limit:
+                return name + tail
+            # What is longer is wider, so that the longest that fits is found by halving.
+            least, most = 0, len(name) - 1
+            while least < most:
+                length = (least + most + 1) // 2
+                if self.font.getlength(_cut(name, length) + tail) <= limit:
+                    least = length
+                else:
+                    most = length - 1
+            if least:
+                return _cut(name, least) + tail
         return ""
 
     def _centres(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from masqclip.data.bit_masks import BitMask, mask_box
 from masqclip.data.files import write_atomically
 from masqclip.data.label_maps import ids_to_rgb, png_bytes
 from masqclip.data.rle import decode_rle, encode_rle
@@ -41,7 +42,8 @@ class Segment:
         class_id: the name's place in the vocabulary.
         score: 0..1.
         thing: a countable thing, or a region of stuff.
-        mask: [H,W] bool.
+        mask: [H,W] bool. Where a picture's masks would take much memory they are kept as bits; each
+            look then makes an array anew, which cannot be written to.
     """
 
     id: int
@@ -51,14 +53,29 @@ class Segment:
     thing: bool
     mask: np.ndarray = field(repr=False)
 
+    @classmethod
+    def packed(
+        cls, id: int, name: str, class_id: int, score: float, thing: bool, bits: BitMask
+    ) -> Segment:
+        """A segment that keeps its mask as bits."""
+        segment = cls.__new__(cls)
+        fields = {"id": id, "name": name, "class_id": class_id, "score": score, "thing": thing}
+        known = {"box": bits.box if bits.area else (0, 0, 0, 0), "area": bits.area}
+        segment.__dict__.update(fields, _bits=bits, **known)
+        return segment
+
+    if not TYPE_CHECKING:  # where every name would be an attribute
+
+        def __getattr__(self, name: str) -> np.ndarray:
+            """The mask of a packed segment, which has none of its own."""
+            if name == "mask" and "_bits" in self.__dict__:
+                return self.__dict__["_bits"].unpack()
+            raise AttributeError(f"a Segment has no {name!r}")
+
     @cached_property
     def box(self) -> tuple[int, int, int, int]:
         """x0, y0, x1, y1 in pixels, ends exclusive; zeros for an empty mask."""
-        columns = np.flatnonzero(self.mask.any(axis=0))
-        rows = np.flatnonzero(self.mask.any(axis=1))
-        if len(rows) == 0:
-            return (0, 0, 0, 0)
-        return (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+        return mask_box(self.mask)
 
     @cached_property
     def area(self) -> int:

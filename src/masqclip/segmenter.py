@@ -239,10 +239,11 @@ class Segmenter:
         """
         words = self._words(vocabulary, stuff, distractors)
         source = find_images([images]) if isinstance(images, str | Path) else images
+        rows = self._text(words)  # before any picture: names may be too long for the tower
         least = least_object_score(task, min_score)
         for batch in read_ahead(source, batch_size):
             for encoded in encode_pictures(self.model, batch, min_object_score=least):
-                yield self._decode(encoded, words, task, min_score)
+                yield self._decode(encoded, words, rows, task, min_score)
 
     def encode(self, image: Any, *, min_object_score: float = 0.0) -> Any:
         """Run the proposer and CLIP over a picture, for any number of calls that follow.
@@ -315,13 +316,17 @@ class Segmenter:
 
     @torch.inference_mode()
     def _decode(
-        self, encoded: EncodedImage, words: Vocabulary, task: Task, min_score: float | None
+        self,
+        encoded: EncodedImage,
+        words: Vocabulary,
+        rows: Tensor,
+        task: Task,
+        min_score: float | None,
     ) -> Segmentation:
         """Name an encoded picture's masks and turn them into a result."""
         least = MIN_SCORE if min_score is None else min_score
         if not 0 <= least <= 1:
             raise MasqclipError(f"min_score is {least}; it is a probability, 0 to 1")
-        rows = self._text(words)
         classes = self.model.classify(encoded.mask_embeddings[None], rows, len(words))[0]
         log_probs = object_log_scores(encoded.object_logits).unsqueeze(-1) + classes
         segments = find_segments(

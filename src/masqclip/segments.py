@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
+import torch
+from scipy import ndimage
 from torch import Tensor
 
 from masqclip.clip.vocabulary import Vocabulary
-from masqclip.decoding.instance import decode_instance
+from masqclip.data.bit_masks import BitMask
+from masqclip.decoding.instance import decode_instance, instance_mask
 from masqclip.decoding.panoptic import decode_panoptic
 from masqclip.decoding.semantic import decode_semantic
 from masqclip.encoding import EncodedImage
 from masqclip.errors import MasqclipError
 from masqclip.result import Segment, Task
+
+#: Masks of one picture that take more memory than this are kept as bits, an eighth of it.
+MAX_MASK_BYTES = 1 << 28
+_BAND = 1 << 20
 
 
 def find_segments(
@@ -48,25 +57,21 @@ def find_segments(
 def _instances(
     encoded: EncodedImage, log_probs: Tensor, words: Vocabulary, least: float
 ) -> tuple[Segment, ...]:
-    found = decode_instance(encoded.masks, log_probs, min_score=least, stuff_ids=words.stuff_ids)
-    masks = found.unique_masks.cpu().numpy()
+    source = encoded.masks
+    large = _too_large(source.shape[0], source.output_size)
+    found = decode_instance(
+        source, log_probs, min_score=least, stuff_ids=words.stuff_ids, keep_masks=not large
+    )
+    masks: list[np.ndarray] | list[BitMask]
+    if large:
+        masks = [_bits(instance_mask(source, query)) for query in found.unique_queries.tolist()]
+    else:
+        masks = list(found.unique_masks.cpu().numpy())
+    indices = found.mask_index.tolist()
+    pairs = zip(found.class_ids.tolist(), found.scores.tolist(), indices, strict=True)
     return tuple(
-        Segment(
-            id=n + 1,
-            name=words.names[label],
-            class_id=label,
-            score=score,
-            thing=True,
-            mask=masks[index],
-        )
-        for n, (label, score, index) in enumerate(
-            zip(
-                found.class_ids.tolist(),
-                found.scores.tolist(),
-                found.mask_index.tolist(),
-                strict=True,
-            )
-        )
+        _segment(n, words.names[label], label, score, True, masks[index])
+        for n, (label, score, index) in enumerate(pairs, start=1)
     )
 
 
@@ -74,21 +79,17 @@ def _semantic(
     encoded: EncodedImage, log_probs: Tensor, words: Vocabulary, least: float
 ) -> tuple[Segment, ...]:
     found = decode_semantic(encoded.masks, log_probs, min_score=least)
-    classes, scores = found.class_map.cpu().numpy(), found.scores.cpu().numpy()
-    present = [int(label) for label in np.unique(classes) if label >= 0]
+    scores = found.scores.cpu().numpy()
+    places = found.class_map.to(torch.int32).add_(1).cpu().numpy()  # 0 = unlabelled
+    del found  # the classes of 50 megapixels in int64 are 400 MB
+    present = [place for place in _values(places, len(words)) if place > 0]
     segments = []
-    for n, label in enumerate(present):
-        mask = classes == label
-        segments.append(
-            Segment(
-                id=n + 1,
-                name=words.names[label],
-                class_id=label,
-                score=float(min(1.0, scores[mask].mean())),
-                thing=label not in words.stuff_ids,
-                mask=mask,
-            )
-        )
+    for n, (place, mask) in enumerate(zip(present, _masks_of(places, present), strict=True)):
+        label = place - 1
+        whole = mask.unpack() if isinstance(mask, BitMask) else mask
+        score = float(min(1.0, scores[whole].mean()))
+        thing = label not in words.stuff_ids
+        segments.append(_segment(n + 1, words.names[label], label, score, thing, mask))
     return tuple(segments)
 
 
@@ -107,14 +108,47 @@ def _panoptic(
         overlap_threshold=overlap_threshold,
     )
     ids = found.segment_map.cpu().numpy()
+    masks = _masks_of(ids, [segment.id for segment in found.segments])
     return tuple(
-        Segment(
-            id=segment.id,
-            name=words.names[segment.class_id],
-            class_id=segment.class_id,
-            score=segment.score,
-            thing=segment.thing,
-            mask=ids == segment.id,
-        )
-        for segment in found.segments
+        _segment(s.id, words.names[s.class_id], s.class_id, s.score, s.thing, mask)
+        for s, mask in zip(found.segments, masks, strict=True)
     )
+
+
+def _too_large(number: int, size: tuple[int, ...]) -> bool:
+    """Whether this many masks of (H, W) are to be kept as bits."""
+    return number * size[0] * size[1] > MAX_MASK_BYTES
+
+
+def _bits(mask: Tensor) -> BitMask:
+    height, width = mask.shape
+    return BitMask.pack(mask.cpu().numpy(), shape=(height, width))
+
+
+def _segment(
+    id: int, name: str, class_id: int, score: float, thing: bool, mask: np.ndarray | BitMask
+) -> Segment:
+    make = Segment.packed if isinstance(mask, BitMask) else Segment
+    return make(id, name, class_id, score, thing, mask)  # type: ignore[arg-type]
+
+
+def _values(labels: np.ndarray, highest: int) -> list[int]:
+    """The values, 0 to `highest`, that stand in a map [H,W], in order."""
+    step = max(1, _BAND // labels.shape[1])  # counting makes int64 of what it counts
+    counts = np.zeros(highest + 1, np.int64)
+    for start in range(0, len(labels), step):
+        counts += np.bincount(labels[start : start + step].ravel(), minlength=highest + 1)
+    return np.flatnonzero(counts).tolist()
+
+
+def _masks_of(labels: np.ndarray, values: Sequence[int]) -> Iterator[np.ndarray | BitMask]:
+    """The masks of values above 0 in a map [H,W] int32, each of which stands there."""
+    height, width = labels.shape
+    if not _too_large(len(values), labels.shape):
+        yield from (labels == value for value in values)
+        return
+    boxes = ndimage.find_objects(labels, max(values))
+    for value in values:
+        rows, columns = boxes[value - 1]
+        part = labels[rows, columns] == value
+        yield BitMask.pack(part, shape=(height, width), at=(columns.start, rows.start))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from masqclip.errors import MasqclipError
+from masqclip.render import overlay
 from masqclip.render.labels import ELLIPSIS, LabelLayout, interior_points
 from masqclip.render.overlay import draw_overlay
 from masqclip.render.palette import ink_on, instance_colour, name_colour
@@ -188,3 +189,53 @@ def test_mistakes_are_named(
 ) -> None:
     with pytest.raises(MasqclipError, match=said):
         draw_overlay(picture, [Drawn(mask)], opacity=opacity)
+
+
+@pytest.mark.parametrize("size", [(1, 30_000), (30_000, 1), (3, 9_000), (1, 1), (40, 20_000)])
+def test_slender_pictures_are_drawn(size: tuple[int, int]) -> None:
+    """Letters and lines in proportion to one side would not fit the other, or any memory."""
+    mask = np.zeros(size, bool)
+    mask[:, : size[1] // 2 + 1] = True
+    segments = [Drawn(mask, "sky", thing=False), Drawn(mask, "a long name " * 80)]
+    assert LabelLayout(size[::-1]).height < 130
+    drawn = draw_overlay(grey(*size), segments)
+    assert drawn.width * drawn.height <= 384 * 384 * 50
+    assert not (np.asarray(drawn) == 128).all()
+
+
+def test_letters_stop_growing() -> None:
+    heights = [LabelLayout((edge, edge)).height for edge in (500, 8_000, 50_000, 50_000_000)]
+    assert heights[0] < heights[1] == heights[2] == heights[3]
+
+
+def test_tiles_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = np.random.default_rng(0)
+    picture = chance.integers(0, 255, (500, 700, 3), dtype=np.uint8)
+    rows, columns = np.ogrid[:500, :700]
+    segments = [
+        Drawn(np.hypot(rows - y, columns - x) < r, f"name {i}", thing=i > 0)
+        for i, (x, y, r) in enumerate([(300, 200, 180), (350, 250, 160), (690, 490, 90)])
+    ]
+    whole = np.asarray(draw_overlay(picture, segments))
+    monkeypatch.setattr(overlay, "TILE", 61)
+    assert (np.asarray(draw_overlay(picture, segments)) == whole).all()
+
+
+def test_a_mask_thinner_than_the_search_has_a_place_for_its_label() -> None:
+    mask = np.zeros((4000, 4000), bool)
+    mask[1003] = True
+    ((x, y), *_) = interior_points(mask, (0, 0, 4000, 4000), 3)
+    assert abs(y - 1003) < 30
+    assert 0 < x < 4000
+
+
+def test_a_name_of_any_length_is_cut_where_it_was() -> None:
+    layout = LabelLayout((600, 600))
+    mask = np.ones((50, 50), bool)
+    for name in ("cat", "a rather long name of a thing", "W" * 1000, "il " * 300):
+        label = layout.place(name, "0.50", (9, 9, 9), mask, (0, 0, 50, 50))
+        assert label is not None
+        limit = label.box[2] - label.box[0]
+        if label.text.endswith(f"{ELLIPSIS} 0.50"):
+            longer = name[: len(label.text) - len(f"{ELLIPSIS} 0.50") + 1] + f"{ELLIPSIS} 0.50"
+            assert layout.font.getlength(longer) > limit - 2 * layout._pad[0]

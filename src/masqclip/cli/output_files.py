@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -14,6 +15,14 @@ from masqclip.errors import MasqclipError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+
+# What no later file will fare better with.
+_FOR_ALL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+
+
+class UnwritableError(MasqclipError):
+    """No result can be written: the disk is full, or the folder may not be written to."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +42,9 @@ def plan_files(paths: Sequence[Path], folder: Path, task: str) -> list[OutputFil
     # Names that differ in letter case only are one file on some file systems.
     taken = {_key(path) for path in paths}
     planned = []
+    numbers: dict[str, int] = {}
     for path in paths:
-        number = 1
+        number = numbers.get(path.stem.casefold(), 1)
         while True:
             stem = path.stem if number == 1 else f"{path.stem}-{number}"
             files = OutputFiles(folder / f"{stem}.{task}.png", folder / f"{stem}.{task}.json")
@@ -42,6 +52,7 @@ def plan_files(paths: Sequence[Path], folder: Path, task: str) -> list[OutputFil
             if not keys & taken:
                 break
             number += 1
+        numbers[path.stem.casefold()] = number
         taken |= keys
         planned.append(files)
     return planned
@@ -81,7 +92,8 @@ def _write(path: Path, content: bytes) -> None:
     try:
         write_atomically(path, content)
     except OSError as error:
-        raise MasqclipError(f"{path}: cannot be written ({error.strerror or error})") from error
+        kind = UnwritableError if error.errno in _FOR_ALL else MasqclipError
+        raise kind(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def _key(path: Path) -> str:

@@ -6,11 +6,10 @@ import json as json_module
 import os
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -19,10 +18,18 @@ from cyclopts import App, Parameter
 from masqclip.cli.console import Steps, found_table, one_line, out_console, print_error
 from masqclip.cli.output_files import (
     OutputFiles,
+    UnwritableError,
     check_folder,
     plan_files,
     write_document,
     write_picture,
+)
+from masqclip.cli.pictures import (
+    MAX_WAITING_PIXELS,
+    explained,
+    pixels_of,
+    read_batches,
+    segment_each,
 )
 from masqclip.errors import MasqclipError
 
@@ -64,24 +71,37 @@ masks (COCO run lengths), names, scores and boxes. Earlier results of the same n
 **Exit code**
 
 0 when every picture is segmented; 2 when something is wrong with an option or a picture. One bad
-picture among many is named, and the others are still segmented.""",
+picture among many is named, whatever is wrong with it, and the others are still segmented; a full
+disk or a folder that may not be written to ends the run.""",
 )
 
 
 @dataclass
 class _Failures:
-    """Pictures that could not be read, and telling of them."""
+    """Pictures that could not be read or segmented, and telling of them; one alone is raised."""
 
     steps: Steps
     json: bool
+    total: int
     names: list[str] = field(default_factory=list)
+    read: bool = True  # so far all of them failed in reading
 
-    def add(self, source: str, error: MasqclipError) -> None:
+    def add(self, source: str, cause: Exception, *, read: bool = False) -> None:
+        """Tell of a picture that failed, and count it.
+
+        Raises:
+            MasqclipError: it is the only one.
+        """
+        error = explained(source, cause)
+        if self.total == 1:
+            raise error from cause
         self.names.append(source)
+        self.read &= read
         with self.steps.paused():
             print_error(str(error))
             if self.json:
                 _print_json({"source": source, "error": str(error)})
+        self.steps.advance()
 
 
 @dataclass(frozen=True)
@@ -164,16 +184,19 @@ def segment(
     # Each picture's own table or JSON line is what a log shows of the progress.
     hidden = quiet or total == 1
     with Steps("pictures", total=total, hidden=hidden, lines=False) as steps:
-        failures = _Failures(steps, json)
+        failures = _Failures(steps, json, total)
         for source, error in missing.items():
-            if total == 1:
-                raise error
-            failures.add(source, error)
-            steps.advance()
+            failures.add(source, error, read=True)
         files = dict(zip(paths, plan_files(paths, out, task), strict=True))
 
         def tell(written: _Written) -> None:
-            document = written.document.result()
+            try:
+                document = written.document.result()
+            except UnwritableError:
+                raise
+            except Exception as error:
+                failures.add(str(written.path), error)
+                return
             with steps.paused():
                 if json:
                     _print_json(document)
@@ -181,28 +204,39 @@ def segment(
                     _print_found(written.path, written.result, written.notes)
             steps.advance()
 
+        def ask(pictures: Iterable[LoadedImage]) -> Iterable[Segmentation]:
+            assert segmenter is not None
+            return segmenter.stream(
+                pictures, words, task, batch_size=batch_size, min_score=min_score
+            )
+
         # Drawing and writing go on beside the model's work on the next pictures.
         with ThreadPoolExecutor(1, thread_name_prefix="write") as writer:
             waiting: deque[_Written] = deque()
-            for batch in _read_batches(paths, batch_size, None if total == 1 else failures):
+            unread = partial(_refuse, failures)
+            for batch in read_batches(paths, batch_size, unread):
                 if segmenter is None:
                     segmenter = _load_segmenter(model, parts, device, dtype)
                     if compile:
                         segmenter.compile()
-                results = segmenter.stream(
-                    batch.values(), words, task, batch_size=batch_size, min_score=min_score
-                )
-                for path, result in zip(batch, results, strict=True):
+                for path, result in segment_each(batch, ask):
+                    if isinstance(result, Exception):
+                        failures.add(str(path), result)
+                        continue
                     notes = tuple(dict.fromkeys((*batch[path].notes, *result.notes)))
                     write = partial(_write, files[path], path, result, notes)
                     future = writer.submit(write, model=model, overlay=overlay)
                     waiting.append(_Written(path, result, notes, future))
-                    while waiting and (waiting[0].document.done() or len(waiting) > 2 * batch_size):
+                    del result
+                    most = max(1, MAX_WAITING_PIXELS // max(1, pixels_of([batch[path]])))
+                    while waiting and (
+                        waiting[0].document.done() or len(waiting) > min(2 * batch_size, most)
+                    ):
                         tell(waiting.popleft())
             while waiting:
                 tell(waiting.popleft())
     if failures.names:
-        raise MasqclipError(_summary(failures.names, total, out))
+        raise MasqclipError(_summary(failures, out))
     if not json and not quiet:
         _print_written(list(files.values()), out, overlay)
     return 0
@@ -243,36 +277,8 @@ def _hint_at_commas(source: str, error: MasqclipError) -> MasqclipError:
     return MasqclipError(f"{error} (if it is a name: -v 'cat, {source}', between commas)")
 
 
-def _read_batches(
-    paths: Sequence[Path], size: int, failures: _Failures | None
-) -> Iterator[dict[Path, LoadedImage]]:
-    """Pictures in batches; a bad one goes to `failures`, or is raised where that is None."""
-    batch: dict[Path, LoadedImage] = {}
-    for path, picture in _read_ahead(paths, 2 * size):
-        try:
-            batch[path] = picture.result()
-        except MasqclipError as error:
-            if failures is None:
-                raise
-            failures.add(str(path), error)
-            failures.steps.advance()
-        if len(batch) == size:
-            yield batch
-            batch = {}
-    if batch:
-        yield batch
-
-
-def _read_ahead(paths: Sequence[Path], ahead: int) -> Iterator[tuple[Path, Future[LoadedImage]]]:
-    """Every path with its picture, which a thread reads before it is asked for."""
-    from masqclip.data.images import read_image
-
-    with ThreadPoolExecutor(1, thread_name_prefix="read") as reader:
-        todo = iter(paths)
-        started = deque((path, reader.submit(read_image, path)) for path in islice(todo, ahead))
-        while started:
-            yield started.popleft()
-            started.extend((path, reader.submit(read_image, path)) for path in islice(todo, 1))
+def _refuse(failures: _Failures, path: Path, error: Exception) -> None:
+    failures.add(str(path), error, read=True)
 
 
 def _parts(
@@ -350,7 +356,9 @@ def _print_written(files: list[OutputFiles], out: Path, overlay: bool) -> None:
     out_console().print(one_line(line), markup=False, soft_wrap=True)
 
 
-def _summary(failed: list[str], total: int, out: Path) -> str:
+def _summary(failures: _Failures, out: Path) -> str:
+    failed, total = failures.names, failures.total
     shown = ", ".join(failed[:5]) + (", ..." if len(failed) > 5 else "")
     rest = f"; the other {total - len(failed)} in {out}" if len(failed) < total else ""
-    return f"{len(failed)} of {total} pictures could not be read: {shown}{rest}"
+    what = "read" if failures.read else "segmented"
+    return f"{len(failed)} of {total} pictures could not be {what}: {shown}{rest}"

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from masqclip.errors import MasqclipError
 
+_PIECE = 1 << 20  # pixels that are turned at a time: no more than a processor's cache holds
 _MAX_GROUPS = 13  # 5-bit groups of a 64-bit number
 
 
@@ -22,13 +23,46 @@ def encode_rle(mask: NDArray[Any]) -> dict[str, Any]:
     """Compress a mask [H, W] (true or non-zero inside) to ``{"size": [H, W], "counts": str}``."""
     if mask.ndim != 2:
         raise MasqclipError(f"a mask has axes (height, width); this one has shape {mask.shape}")
-    flat = np.asarray(mask, dtype=bool).ravel(order="F")
-    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    edges = np.concatenate([[0], changes, [flat.size]]) if flat.size else np.zeros(2, np.int64)
-    counts = np.diff(edges)
-    if flat.size and flat[0]:
-        counts = np.concatenate([[0], counts])
-    return {"size": [int(mask.shape[0]), int(mask.shape[1])], "counts": _compress(counts)}
+    mask = np.asarray(mask, dtype=bool)
+    height, width = mask.shape
+    changes = _changes(mask)
+    # Runs begin with zeros: with none of them where the first pixel is inside.
+    counts = np.diff(np.concatenate([[0], changes, [mask.size]]))
+    if len(changes) and changes[-1] == mask.size:
+        counts = counts[:-1]
+    return {"size": [height, width], "counts": _compress(counts)}
+
+
+def _changes(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Where, column by column, a mask turns from 0 to 1 and back; the end counts as 0.
+
+    Only its box is read, and in pieces: most masks are small in their picture.
+    """
+    height = mask.shape[0]
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    if len(rows) == 0:
+        return np.zeros(0, np.int64)
+    top, bottom = int(rows[0]), int(rows[-1]) + 1
+    # A row of zeros below ends every column's last run; where the box is as high as the picture
+    # runs go on from one column to the next.
+    gap = int(bottom - top < height)
+    step = max(1, _PIECE // (bottom - top))
+    end, tall = int(columns[-1]) + 1, bottom - top + gap
+    found, inside = [], False
+    for left in range(int(columns[0]), end, step):
+        piece = mask[top:bottom, left : min(left + step, end)].T
+        line = np.zeros(1 + len(piece) * tall, bool)
+        line[0] = inside
+        line[1:].reshape(-1, tall)[:, : bottom - top] = piece
+        place = np.flatnonzero(line[1:] != line[:-1])
+        if tall < height:
+            place += place // tall * (height - tall)
+        place += left * height + top
+        found.append(place)
+        inside = bool(line[-1])
+    if inside:
+        found.append(np.array([end * height]))
+    return np.concatenate(found)
 
 
 def decode_rle(rle: Mapping[str, Any]) -> NDArray[np.bool_]:

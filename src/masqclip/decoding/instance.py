@@ -32,6 +32,7 @@ class InstanceResult:
     scores: Tensor  # [N] float32 in 0..1
     class_ids: Tensor  # [N] int64
     query_ids: Tensor  # [N] int64, the proposals that the masks come from
+    unique_queries: Tensor  # [U] int64, those of `unique_masks`
 
     @property
     def masks(self) -> Tensor:
@@ -46,6 +47,7 @@ def decode_instance(
     top_k: int = 100,
     min_score: float = 0.0,
     stuff_ids: Collection[int] = frozenset(),
+    keep_masks: bool = True,
 ) -> InstanceResult:
     """Pick the best (proposal, class) pairs.
 
@@ -55,6 +57,8 @@ def decode_instance(
         top_k: how many pairs to consider, as published *before* the two filters that follow.
         min_score: an instance of a lower score is left out.
         stuff_ids: classes that have no instances; they are left out.
+        keep_masks: false leaves ``unique_masks`` empty, [U, 0, 0]: `instance_mask` makes them one
+            by one, where all together would be too large.
     """
     source = as_source(mask_logits)
     num_classes = log_probs.shape[1]
@@ -68,13 +72,14 @@ def decode_instance(
     probs, pairs = probs[possible], pairs[possible]
 
     query_ids, mask_index = (pairs // num_classes).unique(return_inverse=True)
-    masks, mask_scores = _binarise(source.select(query_ids))
+    masks, mask_scores = _binarise(source.select(query_ids), keep=keep_masks)
     scores = probs * mask_scores[mask_index]
     order = scores.argsort(descending=True, stable=True)
     order = order[(scores[order] >= min_score) & (scores[order] > 0)]
     used, mask_index = mask_index[order].unique(return_inverse=True)
     return InstanceResult(
         unique_masks=masks if len(used) == len(masks) else masks[used],
+        unique_queries=query_ids[used],
         mask_index=mask_index,
         scores=scores[order],
         class_ids=pairs[order] % num_classes,
@@ -82,16 +87,29 @@ def decode_instance(
     )
 
 
-def _binarise(source: MaskSource) -> tuple[Tensor, Tensor]:
+def instance_mask(mask_logits: MaskLogits, query: int) -> Tensor:
+    """The mask [H, W] bool of one proposal."""
+    source = as_source(mask_logits)
+    source = source.select(torch.tensor([query], device=source.device))
+    _, height, width = source.shape
+    mask = torch.empty((height, width), dtype=torch.bool, device=source.device)
+    for start, stop in row_chunks(height, width):
+        mask[start:stop] = source.rows(start, stop)[0] > 0
+    return mask
+
+
+def _binarise(source: MaskSource, *, keep: bool) -> tuple[Tensor, Tensor]:
     """Return masks [Q, H, W] bool and the mean mask probability [Q] inside each, 0 if empty."""
     queries, height, width = source.shape
-    masks = torch.empty((queries, height, width), dtype=torch.bool, device=source.device)
+    size = (height, width) if keep else (0, 0)
+    masks = torch.empty((queries, *size), dtype=torch.bool, device=source.device)
     area = torch.zeros(queries, dtype=torch.float64, device=source.device)
     inside = torch.zeros_like(area)
     for start, stop in row_chunks(height, queries * width):
         logits = source.rows(start, stop)
         band = logits > 0
-        masks[:, start:stop] = band
+        if keep:
+            masks[:, start:stop] = band
         area += band.sum(dim=(1, 2))
         inside += (logits.sigmoid() * band).sum(dim=(1, 2))
     return masks, (inside / area.clamp(min=1)).float()

@@ -107,7 +107,11 @@ def _contest(mask_probs: Tensor, votes: Tensor) -> tuple[Tensor, Tensor]:
     span = min(TILE_COLUMNS, width)
     # The last tile ends with the picture and may repeat columns of the one before.
     lefts = [*range(0, width - span, span), width - span]
-    tiles = torch.stack([mask_probs[:, :, left : left + span] for left in lefts]).flatten(2)
+    whole = len(lefts) - 1
+    tiles = mask_probs.new_empty(len(lefts), len(mask_probs), rows, span)
+    tiles[:whole] = mask_probs[..., : whole * span].unflatten(2, (whole, span)).permute(2, 0, 1, 3)
+    tiles[whole] = mask_probs[..., lefts[-1] :]
+    tiles = tiles.flatten(2)
     # Sums in another order may differ in the last bits; a bound must not fall short of a score.
     bounds = (tiles.amax(dim=-1) @ votes) * (1 + 1e-5)  # [T, K]
     favourites = votes.argmax(dim=1).unique()

@@ -22,11 +22,22 @@ _WIDEST = 0.45
 _SEARCH_EDGE = 160
 # A label that would hide more of its segment than this stands beside it instead.
 _HIDES_TOO_MUCH = 0.3
+# How much longer than wide a canvas is, and how long, that letters still grow with.
+_SLENDER, _LARGEST = 8, 8000
 # Steps, of half a label each way, to try around the best place, the nearest first.
 _LATTICE = sorted(
     ((across, down) for across in range(-4, 5) for down in range(-10, 11)),
     key=lambda at: (at[0] * at[0] + at[1] * at[1], at),
 )
+
+
+def scale_edge(size: tuple[int, int]) -> int:
+    """The side, in pixels, that lettering and lines are in proportion to.
+
+    The longer side of a canvas, but of a narrow one no more than a few times the shorter: letters
+    and lines for 30,000 pixels would not fit into ten.
+    """
+    return min(max(size), _SLENDER * min(size), _LARGEST)
 
 
 @dataclass(frozen=True)
@@ -47,7 +58,7 @@ class LabelLayout:
 
     def __init__(self, size: tuple[int, int]) -> None:
         self.size = size
-        edge = max(size)
+        edge = scale_edge(size)
         self.font: Font = ImageFont.load_default(round(8 + 0.011 * edge))
         # Height by letters that reach highest and lowest, so that all boxes are equally high.
         _, top, _, bottom = self.font.getbbox("Alpgjy")
@@ -114,10 +125,18 @@ class LabelLayout:
         limit = max(_WIDEST * self.size[0], 6.0 * self.height) - 2 * self._pad[0]
         limit = min(limit, self.size[0] - 2 * self._pad[0])
         for tail in (f" {score}" if score else "", ""):
-            for length in range(len(name), 0, -1):
-                short = name if length == len(name) else name[:length].rstrip() + ELLIPSIS
-                if self.font.getlength(short + tail) <= limit:
-                    return short + tail
+            if self.font.getlength(name + tail) <= limit:
+                return name + tail
+            # What is longer is wider, so that the longest that fits is found by halving.
+            least, most = 0, len(name) - 1
+            while least < most:
+                length = (least + most + 1) // 2
+                if self.font.getlength(_cut(name, length) + tail) <= limit:
+                    least = length
+                else:
+                    most = length - 1
+            if least:
+                return _cut(name, least) + tail
         return ""
 
     def _centres(
@@ -173,7 +192,7 @@ def interior_points(
     stride = -(-max(mask.shape) // _SEARCH_EDGE)
     small = mask[::stride, ::stride]
     if not small.any():
-        small, stride = mask, 1
+        small = _shrunk(mask, stride)  # thinner than the stride
     if not small.any():
         return []
     # The frame counts as a border too: a label in a corner is further from it than its mask.
@@ -192,6 +211,19 @@ def interior_points(
         points.append((x, y))
         depth[(rows - row) ** 2 + (columns - column) ** 2 <= max(reach, 2.0) ** 2] = 0
     return points
+
+
+def _shrunk(mask: NDArray[np.bool_], stride: int) -> NDArray[np.bool_]:
+    """A mask a stride smaller, true where anything is in a block of stride x stride pixels."""
+    rows = np.arange(0, mask.shape[0], stride)
+    columns = np.arange(0, mask.shape[1], stride)
+    by_row = np.logical_or.reduceat(mask, rows, axis=0)
+    return np.logical_or.reduceat(by_row, columns, axis=1)
+
+
+def _cut(name: str, length: int) -> str:
+    """The beginning of a name, with an ellipsis unless it is all of it."""
+    return name if length == len(name) else name[:length].rstrip() + ELLIPSIS
 
 
 def _shared(a: Rectangle, b: Rectangle, gap: int) -> int:

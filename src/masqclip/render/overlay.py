@@ -1,13 +1,14 @@
 """Masks drawn over the picture they belong to.
 
-Everything is done with 8-bit masks inside the box of one segment at a time, so that a picture of
-50 megapixels with a hundred segments needs little more memory than the picture itself.
+Everything is done with 8-bit masks inside the box of one segment at a time, and there in tiles, so
+that a picture of 50 megapixels with a hundred segments needs little more memory than the picture
+itself, and time for those tiles only in which there is something of a segment.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Protocol
 
@@ -16,11 +17,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageFilter
 
 from masqclip.errors import MasqclipError
-from masqclip.render.labels import LabelLayout, Rectangle
+from masqclip.render.labels import LabelLayout, Rectangle, scale_edge
 from masqclip.render.palette import Colour, instance_colour, mix
 
 # Pictures smaller than this along their long edge are enlarged by a whole number first.
 SMALL_EDGE = 384
+# Pixels a side of what is drawn at once.
+TILE = 1024
 # Stuff is tinted with this share of the opacity of things.
 _STUFF_SHARE = 0.6
 _BLACK: Colour = (12, 12, 16)
@@ -82,7 +85,7 @@ def draw_overlay(
     Raises:
         MasqclipError: the picture, the opacity or the size of a mask is not as said above.
     """
-    _check(image, segments, opacity)
+    _check(image, opacity)
     height, width = image.shape[:2]
     factor = -(-SMALL_EDGE // max(height, width))
     canvas = Image.fromarray(np.ascontiguousarray(image))
@@ -99,7 +102,7 @@ def draw_overlay(
     return canvas
 
 
-def _check(image: NDArray[np.uint8], segments: Sequence[DrawnSegment], opacity: float) -> None:
+def _check(image: NDArray[np.uint8], opacity: float) -> None:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise MasqclipError(
             f"cannot draw on an array of shape {tuple(image.shape)} and type {image.dtype}: "
@@ -107,12 +110,17 @@ def _check(image: NDArray[np.uint8], segments: Sequence[DrawnSegment], opacity: 
         )
     if not 0 <= opacity <= 1:
         raise MasqclipError(f"opacity is {opacity}: give a number from 0 to 1")
-    for segment in segments:
-        if segment.mask.shape != image.shape[:2]:
-            raise MasqclipError(
-                f"the mask of {segment.name!r} has the shape {tuple(segment.mask.shape)}, the "
-                f"picture {tuple(image.shape[:2])}: give both at the same size"
-            )
+
+
+def _mask_of(segment: DrawnSegment, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The mask of a segment, which may be made at every look, for a picture of (width, height)."""
+    mask = segment.mask
+    if mask.shape != size[::-1]:
+        raise MasqclipError(
+            f"the mask of {segment.name!r} has the shape {tuple(mask.shape)}, the picture "
+            f"{size[::-1]}: give both at the same size"
+        )
+    return mask
 
 
 def segment_colours(segments: Sequence[DrawnSegment]) -> list[Colour]:
@@ -139,30 +147,82 @@ def _box_of(segment: DrawnSegment, size: tuple[int, int], margin: int = 0) -> Re
 def _draw_mask(
     canvas: Image.Image, segment: DrawnSegment, colour: Colour, *, factor: int, opacity: float
 ) -> None:
-    line = max(1.0, max(canvas.size) / 420)
+    size = (canvas.width // factor, canvas.height // factor)
+    mask = _mask_of(segment, size)
+    line = max(1.0, scale_edge(canvas.size) / 420)
     margin = int(np.ceil(3 * line / factor)) + 1
-    rows, columns = segment.mask.shape
-    x0, y0, x1, y1 = _box_of(segment, (columns, rows), margin)
-    if x1 <= x0 or y1 <= y0:
-        return
-    crop = segment.mask[y0:y1, x0:x1]
-    area = Image.fromarray(crop.astype(np.uint8) * np.uint8(255))
-    if factor > 1:
-        size = (area.width * factor, area.height * factor)
-        # Bicubic and a steep ramp about one half: smooth outlines instead of stairs.
-        area = area.resize(size, Image.Resampling.BICUBIC).point(_ramp(96, 160))
-    at = (x0 * factor, y0 * factor)
-    if not segment.thing:
-        pale = mix(colour, _WHITE, 0.12)
-        canvas.paste(pale, at, _scaled(area, opacity * _STUFF_SHARE))
-        return
-    canvas.paste(colour, at, _scaled(area, opacity))
+    box = _box_of(segment, size, margin)
+    for tile in _tiles(box):
+        # Around a tile as much as the blur reaches, so that no tile shows in the picture.
+        outer = _grown(tile, margin + 8, box)
+        crop = mask[outer[1] : outer[3], outer[0] : outer[2]]
+        if not crop.any():
+            continue
+        area = Image.fromarray(crop.astype(np.uint8) * np.uint8(255))
+        if factor > 1:
+            larger = (area.width * factor, area.height * factor)
+            # Bicubic and a steep ramp about one half: smooth outlines instead of stairs.
+            area = area.resize(larger, Image.Resampling.BICUBIC).point(_ramp(96, 160))
+        at = (tile[0] * factor, tile[1] * factor)
+        x, y = (tile[0] - outer[0]) * factor, (tile[1] - outer[1]) * factor
+        inner = (x, y, x + (tile[2] - tile[0]) * factor, y + (tile[3] - tile[1]) * factor)
+        border = segment.thing and not crop.all()
+        _tint(canvas, area, inner, at, segment.thing, colour, opacity)
+        if border:
+            _draw_border(canvas, area, inner, at, line, colour)
+
+
+def _tint(
+    canvas: Image.Image,
+    area: Image.Image,
+    inner: Rectangle,
+    at: tuple[int, int],
+    thing: bool,
+    colour: Colour,
+    opacity: float,
+) -> None:
+    """Lay a colour over the part `inner` of an area, which lies at `at` on the canvas."""
+    own = area.crop(inner)
+    if thing:
+        canvas.paste(colour, at, _scaled(own, opacity))
+    else:
+        canvas.paste(mix(colour, _WHITE, 0.12), at, _scaled(own, opacity * _STUFF_SHARE))
+
+
+def _draw_border(
+    canvas: Image.Image,
+    area: Image.Image,
+    inner: Rectangle,
+    at: tuple[int, int],
+    line: float,
+    colour: Colour,
+) -> None:
+    """Draw the contour of an area, dark outside and light inside; arguments as in `_tint`."""
     # A blurred mask tells how far a pixel is from the border: near one half, on it.
-    soft = area.filter(ImageFilter.GaussianBlur(line))
-    outside = ImageChops.multiply(ImageChops.invert(area), soft.point(_ramp(10, 110)))
+    soft = area.filter(ImageFilter.GaussianBlur(line)).crop(inner)
+    own = area.crop(inner)
+    outside = ImageChops.multiply(ImageChops.invert(own), soft.point(_ramp(10, 110)))
     canvas.paste(_BLACK, at, _scaled(outside, 0.75))
-    inside = ImageChops.multiply(area, soft.point(_ramp(250, 215)))
+    inside = ImageChops.multiply(own, soft.point(_ramp(250, 215)))
     canvas.paste(mix(colour, _WHITE, 0.6), at, inside)
+
+
+def _tiles(box: Rectangle) -> Iterator[Rectangle]:
+    """Parts of a box, none of them larger than `TILE` each way."""
+    x0, y0, x1, y1 = box
+    for top in range(y0, y1, TILE):
+        for left in range(x0, x1, TILE):
+            yield left, top, min(left + TILE, x1), min(top + TILE, y1)
+
+
+def _grown(tile: Rectangle, margin: int, box: Rectangle) -> Rectangle:
+    """A tile with a margin, within its box."""
+    return (
+        max(tile[0] - margin, box[0]),
+        max(tile[1] - margin, box[1]),
+        min(tile[2] + margin, box[2]),
+        min(tile[3] + margin, box[3]),
+    )
 
 
 @cache
@@ -186,8 +246,8 @@ def _draw_labels(
     placed = []
     # Small things have few places, large stuff has many: the last drawn choose first.
     for segment, colour in reversed(coloured):
-        rows, columns = segment.mask.shape
-        x0, y0, x1, y1 = _box_of(segment, (columns, rows))
+        size = (canvas.width // factor, canvas.height // factor)
+        x0, y0, x1, y1 = _box_of(segment, size)
         if x1 <= x0 or y1 <= y0:
             continue
         label = layout.place(

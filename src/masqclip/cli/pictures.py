@@ -1,0 +1,120 @@
+"""The pictures of a command line, one bad one among them harmless, read ahead in bounded memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from masqclip.errors import MasqclipError, is_out_of_memory
+
+if TYPE_CHECKING:
+    from masqclip.data.images import LoadedImage
+    from masqclip.result import Segmentation
+
+#: Pixels of pictures, and of results, that wait for their turn; three bytes each and more.
+MAX_WAITING_PIXELS = 64_000_000
+
+Ask = Callable[[Iterable["LoadedImage"]], Iterable["Segmentation"]]
+"""Segments pictures, in their order."""
+
+
+def explained(source: str, error: Exception) -> MasqclipError:
+    """What went wrong with one picture, in one line that names it."""
+    said = " ".join(str(error).split())
+    if is_out_of_memory(error):
+        said = "out of memory: give smaller pictures, --batch-size 1, or --device cpu"
+    elif not isinstance(error, MasqclipError):
+        said = f"cannot be segmented ({type(error).__name__}: {said[:200]})"
+    return MasqclipError(said if source in said else f"{source}: {said}")
+
+
+def read_batches(
+    paths: Sequence[Path], size: int, refuse: Callable[[Path, Exception], None]
+) -> Iterator[dict[Path, LoadedImage]]:
+    """Pictures in batches, fewer where they are large.
+
+    Args:
+        paths: of the pictures.
+        size: pictures in a batch, at most.
+        refuse: takes what cannot be read, and why; it may raise.
+    """
+    batch: dict[Path, LoadedImage] = {}
+    for path, future in _read_ahead(paths, 2 * size):
+        try:
+            batch[path] = future.result()
+        except Exception as error:
+            refuse(path, error)
+        if len(batch) == size or pixels_of(batch.values()) > MAX_WAITING_PIXELS // 2:
+            yield batch
+            batch = {}
+    if batch:
+        yield batch
+
+
+def pixels_of(pictures: Iterable[LoadedImage]) -> int:
+    """Pixels of pictures together."""
+    return sum(picture.height * picture.width for picture in pictures)
+
+
+def _read_ahead(paths: Sequence[Path], ahead: int) -> Iterator[tuple[Path, Future[LoadedImage]]]:
+    """Every path with its picture, which a thread reads before it is asked for.
+
+    As many are read ahead as are small: the next one only once those that wait, and another one
+    as large as the largest so far, are no more than may wait.
+    """
+    from masqclip.data.images import read_image
+
+    largest = 1
+    with ThreadPoolExecutor(1, thread_name_prefix="read") as reader:
+        todo = iter(paths)
+        started: deque[tuple[Path, Future[LoadedImage]]] = deque()
+        while True:
+            room = min(ahead, max(1, MAX_WAITING_PIXELS // largest))
+            while len(started) < room and (path := next(todo, None)) is not None:
+                started.append((path, reader.submit(read_image, path)))
+                if len(started) > 1 and largest == 1:
+                    break  # until it is known how large they are
+            if not started:
+                return
+            path, future = started.popleft()
+            if future.exception() is None:
+                largest = max(largest, pixels_of([future.result()]))
+            yield path, future
+            del future
+
+
+def segment_each(
+    batch: dict[Path, LoadedImage], ask: Ask
+) -> Iterator[tuple[Path, Segmentation | Exception]]:
+    """The result of each picture of a batch, or what went wrong with it.
+
+    A batch in which something went wrong is asked about again from there, picture by picture.
+
+    Raises:
+        MasqclipError: it is the names that cannot be used, not a picture.
+    """
+    left = list(batch)
+    failure: Exception | None = None
+    results = iter(ask(batch.values()))
+    while left and failure is None:
+        try:
+            result = next(results)
+        except Exception as error:
+            failure = error
+        else:
+            yield left.pop(0), result
+    if isinstance(failure, MasqclipError):
+        list(ask(()))  # the names alone
+    for path in left:
+        outcome: Segmentation | Exception
+        if failure is not None and len(batch) == 1:
+            outcome = failure
+        else:
+            try:
+                outcome = next(iter(ask([batch[path]])))
+            except Exception as error:
+                outcome = error
+        yield path, outcome

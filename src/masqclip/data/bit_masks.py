@@ -1,0 +1,61 @@
+"""Masks a bit a pixel and no larger than their box: for the many masks of one large picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Box = tuple[int, int, int, int]
+
+
+def mask_box(mask: NDArray[np.bool_]) -> Box:
+    """The box of a mask [H, W]: x0, y0, x1, y1 in pixels, ends exclusive; zeros if it is empty."""
+    columns = np.flatnonzero(mask.any(axis=0))
+    rows = np.flatnonzero(mask.any(axis=1))
+    if len(rows) == 0:
+        return (0, 0, 0, 0)
+    return (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+
+
+@dataclass(frozen=True, eq=False)
+class BitMask:
+    """A mask as the bits of its box.
+
+    Attributes:
+        shape: (H, W) of the picture.
+        box: x0, y0, x1, y1; all that is inside lies in it.
+        bits: [y1 - y0, bytes of a row] uint8.
+        area: pixels inside.
+    """
+
+    shape: tuple[int, int]
+    box: Box
+    bits: NDArray[np.uint8]
+    area: int
+
+    @classmethod
+    def pack(
+        cls, part: NDArray[np.bool_], *, shape: tuple[int, int], at: tuple[int, int] = (0, 0)
+    ) -> BitMask:
+        """Pack a mask.
+
+        Args:
+            part: [h, w] bool, all of the mask or the part of it that is not empty.
+            shape: (H, W) of the whole.
+            at: (x, y) of the part in the whole.
+        """
+        x0, y0, x1, y1 = mask_box(part)
+        crop = part[y0:y1, x0:x1]
+        box = (at[0] + x0, at[1] + y0, at[0] + x1, at[1] + y1)
+        return cls(shape, box, np.packbits(crop, axis=1), int(np.count_nonzero(crop)))
+
+    def unpack(self) -> NDArray[np.bool_]:
+        """The mask [H, W], which may not be written to: it is made anew at every call."""
+        mask = np.zeros(self.shape, bool)
+        x0, y0, x1, y1 = self.box
+        if self.area:
+            mask[y0:y1, x0:x1] = np.unpackbits(self.bits, axis=1, count=x1 - x0).view(bool)
+        mask.flags.writeable = False
+        return mask

@@ -117,14 +117,12 @@ def inputs(target: Target, seed: int, number: int) -> Iterator[tuple[str, Writer
     """A name for each run, and what writes its input below a folder and gives the words."""
     out = ["--out", "out"]
     if target in ("pictures", "bombs"):
-        import pictures
+        import picture_files
 
-        made = (
-            pictures.cases(seed, number) if target == "pictures" else pictures.bombs(seed, number)
-        )
+        make = picture_files.cases if target == "pictures" else picture_files.bombs
         together = 10 if target == "pictures" else 1
         batch: list[tuple[str, bytes]] = []
-        for entry in made:
+        for entry in make(seed, number):
             batch.append(entry)
             if len(batch) == together:
                 yield batch[0][0], _pictures(batch, out)

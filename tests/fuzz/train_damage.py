@@ -336,4 +336,12 @@ def _worker() -> None:
     for path in Path("scenes/images").iterdir():
         cut(path, 0.3)
     words = [word.replace("workers=0", "workers=1") for word in DISTILL]
-    assert "Traceback" not in refuse(words, "more than a tenth of the 12 pictures")
+    code = f"import sys; from masqclip.cli.main import main; sys.exit(main({words!r}))"
+    process = started(code)
+    try:  # it ends, and its worker too
+        said = process.communicate(timeout=120)[1].decode()
+    finally:
+        process.kill()
+    assert process.returncode == 2, said
+    assert said.startswith("masqclip: error: more than a tenth of the 12 pictures"), said
+    assert said.count("\n") == 1

@@ -19,8 +19,8 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,7 +101,7 @@ class Trainer:
         )
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
 
-    def batches(self, first: int) -> Iterator[list[Any]]:
+    def batches(self, first: int) -> Generator[list[Any], None, None]:
         """For each step from `first` on, this process's micro-batches."""
         settings = self.settings
         loader = DataLoader(
@@ -113,12 +113,16 @@ class Trainer:
             worker_init_fn=leave_signals_to_parent,
         )
         parts = iter(loader)
-        for _ in range(first, settings.steps):
-            taken = [next(parts) for _ in range(settings.accumulate)]
-            for part in taken:
-                if isinstance(part, MasqclipError):
-                    raise part
-            yield taken
+        try:
+            for _ in range(first, settings.steps):
+                taken = [next(parts) for _ in range(settings.accumulate)]
+                for part in taken:
+                    if isinstance(part, MasqclipError):
+                        raise part
+                yield taken
+        finally:
+            # Workers end with this, and the process waits for them; an error would keep it.
+            del parts
 
     def step(self, step: int, parts: Sequence[Any]) -> dict[str, float]:
         """Take one step. Returns the losses of the whole batch.
@@ -242,8 +246,8 @@ def _run(
     trackers = open_trackers(folder, begin.step, track, config) if main else []
     started = time.monotonic()
     step = begin.step
-    with stop_signals() as stopped:
-        for parts in trainer.batches(step):
+    with stop_signals() as stopped, closing(trainer.batches(step)) as batches:
+        for parts in batches:
             values = trainer.step(step, parts)
             step += 1
             now = _progress(stage, settings, begin, step, values, time.monotonic() - started)

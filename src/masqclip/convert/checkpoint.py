@@ -24,7 +24,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             could read; or a number in it is NaN or infinite.
     """
     source = f"the checkpoint {str(path)!r}"
-    loaded, _ = read_tensor_file(path)
+    loaded = read_tensor_file(path)
     for wrapper in _WRAPPERS:
         if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
             loaded = loaded[wrapper]

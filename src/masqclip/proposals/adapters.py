@@ -71,11 +71,14 @@ def picture_settings(folder: Path) -> dict[str, Any]:
     if isinstance(size, int):  # older files: the shorter side, and the longest beside it
         size = {"shortest_edge": size, "longest_edge": told.get("max_size", size)}
     if isinstance(size, dict) and (longest := size.get("longest_edge") or size.get("height")):
-        settings["longest_edge"] = int(longest)
-        settings["shortest_edge"] = int(size.get("shortest_edge") or longest)
+        settings["longest_edge"] = longest
+        settings["shortest_edge"] = size.get("shortest_edge") or longest
     for name, key in (("pixel_mean", "image_mean"), ("pixel_std", "image_std")):
         if isinstance(told.get(key), list):
-            settings[name] = tuple(255 * value for value in told[key])
+            # What is no number is refused with the rest of the settings (`MasQClipConfig`).
+            settings[name] = tuple(
+                255 * value if isinstance(value, (int, float)) else value for value in told[key]
+            )
     return settings
 
 

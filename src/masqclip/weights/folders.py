@@ -90,7 +90,7 @@ def read_folder(folder: Path, *, pickled: bool = True) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = {}
         for file in files:
             path = inside(folder, file)
-            loaded, _ = read_tensor_file(path)
+            loaded = read_tensor_file(path)
             tensors |= named_tensors(loaded, source=f"the file {str(path)!r}")
         return tensors
     kinds = f"{_SAFETENSORS} or {_PICKLED}" if pickled else _SAFETENSORS

@@ -8,10 +8,11 @@ from __future__ import annotations
 import mmap
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,12 +24,13 @@ from masqclip.weights.torch_files import TorchFile
 #: Names of tensors in one file: the largest models have some thousand.
 MAX_TENSORS = 60_000
 _LONGEST_NAME = 400
+_PLAIN = "plain tensors"
 # A triangle of minus infinity, which old files carry along: it is computed, not learned.
 _INFINITE = ("attn_mask",)
 
 
-def read_tensor_file(path: str | Path) -> tuple[Any, dict[str, str]]:
-    """What a file of weights holds, and its metadata.
+def read_tensor_file(path: str | Path) -> Any:
+    """What a file of weights holds.
 
     Args:
         path: ``.safetensors``; any other is told by its first bytes: torch's archives and older
@@ -36,39 +38,59 @@ def read_tensor_file(path: str | Path) -> tuple[Any, dict[str, str]]:
 
     Returns:
         A dictionary of tensors, perhaps with dictionaries in it, or something else that is of no
-        use; and a safetensors file's metadata. Numbers are mapped from the file, and private.
+        use. Numbers are mapped from the file, and private to the process.
 
     Raises:
         MasqclipError: there is no such regular file, it is damaged, or it holds anything that
             only running it could read.
     """
-    file = Path(path)
+    if Path(path).suffix == ".safetensors":
+        return read_safetensors(path, what="the checkpoint file", form=_PLAIN)[0]
+    with _regular_file(path, what="the checkpoint file", form=_PLAIN) as opened:
+        content = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY)
+        return TorchFile(content).load()
+
+
+def read_safetensors(
+    path: str | Path, *, what: str, form: str = "safetensors"
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file, mapped from it, and its metadata.
+
+    Args:
+        path: the file.
+        what: what it should be, for the errors: ``"the checkpoint"``.
+        form: what its content should be, for the errors.
+
+    Raises:
+        MasqclipError: as for `read_tensor_file`.
+    """
+    with _regular_file(path, what=what, form=form), safe_open(path, "pt") as opened:
+        names = opened.keys()
+        if len(names) > MAX_TENSORS:
+            raise UnpicklingError(f"it names more than {MAX_TENSORS:,} tensors")
+        return {name: opened.get_tensor(name) for name in names}, opened.metadata() or {}
+
+
+@contextmanager
+def _regular_file(path: str | Path, *, what: str, form: str) -> Iterator[BinaryIO]:
+    """A file to read tensors from; what is wrong with it, also in the block, is one line."""
+    name = f"{what} {str(path)!r}"
     try:
-        with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
+        # Without O_NONBLOCK, opening a FIFO waits until somebody writes to it.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
             about = os.fstat(opened.fileno())
             if not stat.S_ISREG(about.st_mode):
                 raise UnpicklingError("it is not a regular file")
             if about.st_size == 0:
                 raise UnpicklingError("it is empty")
-            if file.suffix == ".safetensors":
-                return _read_safetensors(file)
-            content = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY)
-        return TorchFile(content).load(), {}
+            yield opened
     except FileNotFoundError as error:
-        raise MasqclipError(f"there is no checkpoint file {str(path)!r}: check the path") from error
+        raise MasqclipError(
+            f"there is no {what.removeprefix('the ')} {str(path)!r}: check the path"
+        ) from error
     except (OSError, UnpicklingError, SafetensorError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error_line(error)
-        raise MasqclipError(
-            f"the checkpoint {str(path)!r} cannot be read as plain tensors: {reason}"
-        ) from error
-
-
-def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    with safe_open(file, "pt") as opened:
-        names = opened.keys()
-        if len(names) > MAX_TENSORS:
-            raise UnpicklingError(f"it names more than {MAX_TENSORS:,} tensors")
-        return {name: opened.get_tensor(name) for name in names}, opened.metadata() or {}
+        raise MasqclipError(f"{name} cannot be read as {form}: {reason}") from error
 
 
 def named_tensors(loaded: Any, *, source: str) -> dict[str, Tensor]:

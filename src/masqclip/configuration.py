@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from transformers import CLIPConfig, PretrainedConfig
 
 from masqclip.errors import MasqclipError
+
+# What a setting may be: beyond, no picture of any size goes through a model, or its scores are none.
+_BOUNDS: dict[str, tuple[float, float, type]] = {
+    "shortest_edge": (1, 16_384, int),
+    "longest_edge": (1, 16_384, int),
+    "size_divisor": (1, 1_024, int),
+    "logit_scale": (1e-6, 10_000, float),
+    "object_threshold": (0, 1, float),
+    "overlap_threshold": (0, 1, float),
+}
+_LARGEST_CHANNEL = 1e6
 
 
 class MasQClipConfig(PretrainedConfig):
@@ -51,6 +63,24 @@ class MasQClipConfig(PretrainedConfig):
         overlap_threshold: float = 0.3,
         **kwargs: Any,
     ) -> None:
+        _check_numbers(
+            shortest_edge=shortest_edge,
+            longest_edge=longest_edge,
+            size_divisor=size_divisor,
+            logit_scale=logit_scale,
+            object_threshold=object_threshold,
+            overlap_threshold=overlap_threshold,
+        )
+        for name, channels in (
+            ("pixel_mean", pixel_mean),
+            ("pixel_std", pixel_std),
+            ("clip_mean", clip_mean),
+            ("clip_std", clip_std),
+        ):
+            _check_channels(name, channels)
+        for name, described in (("clip_config", clip_config), ("proposer_config", proposer_config)):
+            if described is not None and not isinstance(described, dict):
+                raise MasqclipError(f"{name} is a {type(described).__name__}; it is a dictionary")
         if query_start not in ("clip", "random"):
             raise MasqclipError(f"query_start is {query_start!r}; it is 'clip' or 'random'")
         if clip_input not in ("stretch", "aspect"):
@@ -71,3 +101,29 @@ class MasQClipConfig(PretrainedConfig):
         self.object_threshold = object_threshold
         self.overlap_threshold = overlap_threshold
         super().__init__(**kwargs)
+
+
+def _check_numbers(**settings: Any) -> None:
+    for name, value in settings.items():
+        least, most, kind = _BOUNDS[name]
+        right = isinstance(value, int if kind is int else (int, float))
+        if isinstance(value, bool) or not right or not least <= value <= most:
+            number = "a whole number" if kind is int else "a number"
+            raise MasqclipError(
+                f"{name} is {str(value)[:40]}; it is {number} from {least:g} to {most:g}"
+            )
+
+
+def _check_channels(name: str, channels: Any) -> None:
+    """Three numbers, none of them a divisor of zero."""
+    least = 1e-6 if name.endswith("std") else -_LARGEST_CHANNEL
+    if (
+        not isinstance(channels, (list, tuple))
+        or len(channels) != 3
+        or not all(isinstance(n, (int, float)) and math.isfinite(n) for n in channels)
+        or not all(least <= n <= _LARGEST_CHANNEL for n in channels)
+    ):
+        raise MasqclipError(
+            f"{name} is {str(channels)[:60]}; it is three numbers, for red, green and blue"
+            + (", above zero" if least > 0 else "")
+        )

@@ -92,14 +92,25 @@ def find_weights(name_or_path: str | Path, *, what: str) -> Path:
     return _download(repository, what=what)
 
 
-def _download(repository: str, *, what: str) -> Path:
+def find_tokenizer(repository: str) -> Path:
+    """The folder of a Hub repository's small files, downloaded first if need be.
+
+    Raises:
+        MasqclipError: it is not here and cannot be downloaded.
+    """
+    return _download(repository, what="tokenizer", weights=False)
+
+
+def _download(repository: str, *, what: str, weights: bool = True) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        for weights in _WEIGHTS:
-            folder = Path(snapshot_download(repository, allow_patterns=[*_FILES, weights]))
-            if any(folder.glob(weights)):
+        if not weights:
+            return Path(snapshot_download(repository, allow_patterns=[*_FILES]))
+        for pattern in _WEIGHTS:
+            folder = Path(snapshot_download(repository, allow_patterns=[*_FILES, pattern]))
+            if any(folder.glob(pattern)):
                 return folder
     except (OSError, HfHubHTTPError, LocalEntryNotFoundError, ValueError) as error:
         raise MasqclipError(

@@ -40,9 +40,12 @@ from masqclip.decoding.panoptic import decode_panoptic
 from masqclip.decoding.semantic import decode_semantic, semantic_scores
 from masqclip.errors import MasqclipError
 from masqclip.export.coco import masks_to_rle
+from masqclip.hub import find_weights
 from masqclip.proposals.adapters import build_proposer
 from masqclip.proposals.base import Proposals, object_log_scores
 from masqclip.proposals.segmenters import SegmenterProposer
+from masqclip.weights.configs import build_config
+from masqclip.weights.folders import load_model
 
 
 @dataclass
@@ -100,7 +103,8 @@ class MasQClipModel(PreTrainedModel):
 
     def __init__(self, config: MasQClipConfig) -> None:
         super().__init__(config)
-        self.clip = CLIPModel(CLIPConfig(**config.clip_config))
+        clip_config = build_config(CLIPConfig, config.clip_config, source="the model's clip_config")
+        self.clip = CLIPModel(clip_config)
         self.proposer = build_proposer(config.proposer_type, config.proposer_config)
         self.queries = MaskQueries(self.clip.vision_model)
         self.queries.start(self.clip.vision_model, config.query_start)  # type: ignore[arg-type]
@@ -109,6 +113,36 @@ class MasQClipModel(PreTrainedModel):
 
     def _init_weights(self, module: Any) -> None:
         """The parts initialise themselves; nothing is left to do here."""
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        name_or_path: str | Path | None,
+        *,
+        dtype: torch.dtype = torch.float32,
+        output_loading_info: bool = False,
+        **parts: Any,
+    ) -> Any:
+        """Load a model from a folder or the Hub; nothing in a folder is trusted.
+
+        Args:
+            name_or_path: a folder, or the Hub's owner/name.
+            dtype: of the parameters.
+            output_loading_info: return what the folder lacks as well, ``{"missing_keys": set}``.
+            parts: of transformers' `from_pretrained`, where `name_or_path` is None.
+
+        Raises:
+            MasqclipError: there is none, a file of it is damaged, or it is another model.
+        """
+        if name_or_path is None:
+            return super().from_pretrained(
+                None, dtype=dtype, output_loading_info=output_loading_info, **parts
+            )
+        if parts:
+            raise MasqclipError(f"a folder's model is loaded without the option {min(parts)!r}")
+        folder = find_weights(name_or_path, what="model")
+        model, missing = load_model(cls, folder, dtype=dtype, pickled=False)
+        return (model, {"missing_keys": missing}) if output_loading_info else model
 
     @classmethod
     def from_parts(

@@ -8,6 +8,7 @@ from transformers import CLIPTokenizer
 
 from masqclip.clip.loading import load_clip
 from masqclip.clip.tokenizer import load_tokenizer
+from masqclip.clip.tokenizer_files import has_tokenizer
 from masqclip.hub import find_weights
 from masqclip.model import MasQClipModel
 from masqclip.proposals.adapters import load_proposer, picture_settings
@@ -23,8 +24,7 @@ def join_parts(
     """
     clip_folder = find_weights(clip, what="CLIP")
     proposer_folder = find_weights(proposer, what="proposer")
-    has_tokenizer = any((clip_folder / n).is_file() for n in ("tokenizer.json", "vocab.json"))
-    tokenizer = load_tokenizer(clip_folder if has_tokenizer else None)
+    tokenizer = load_tokenizer(clip_folder if has_tokenizer(clip_folder) else None)
     model = MasQClipModel.from_parts(
         load_clip(clip_folder), load_proposer(proposer_folder), **picture_settings(proposer_folder)
     )

@@ -33,7 +33,7 @@ from masqclip.encoding import (
     read_picture,
 )
 from masqclip.errors import MasqclipError
-from masqclip.hub import model_folder, quiet_transformers
+from masqclip.hub import model_folder
 from masqclip.model import MasQClipModel
 from masqclip.parts import join_parts
 from masqclip.proposals.base import object_log_scores
@@ -112,26 +112,18 @@ class Segmenter:
         where = choose_device(device)
         source = model_folder(name_or_path)
         try:
-            with quiet_transformers():
-                model, report = MasQClipModel.from_pretrained(
-                    str(source),
-                    dtype=choose_dtype(dtype, where),
-                    use_safetensors=True,
-                    output_loading_info=True,
-                )
-            if missing := sorted(report["missing_keys"]):
-                raise MasqclipError(
-                    f"the model {str(name_or_path)!r} is incomplete: it has no {missing[0]!r}"
-                )
+            model, report = MasQClipModel.from_pretrained(
+                source, dtype=choose_dtype(dtype, where), output_loading_info=True
+            )
             tokenizer = load_tokenizer(source)
-        except MasqclipError:
-            raise
-        except Exception as error:
-            reason = str(error).strip().splitlines()
+        except MasqclipError as error:
             raise MasqclipError(
-                f"the model {str(name_or_path)!r} cannot be loaded: "
-                f"{reason[0] if reason else type(error).__name__}"
+                f"the model {str(name_or_path)!r} cannot be loaded: {error}"
             ) from error
+        if missing := report["missing_keys"]:
+            raise MasqclipError(
+                f"the model {str(name_or_path)!r} is incomplete: it has no {min(missing)!r}"
+            )
         return cls(
             model.to(device=where, dtype=choose_dtype(dtype, where)),
             tokenizer,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from transformers import CLIPModel
 
 from masqclip.errors import MasqclipError
-from masqclip.hub import find_weights, quiet_transformers
+from masqclip.hub import find_weights
+from masqclip.weights.folders import load_model
 
 
 def load_clip(name_or_path: str | Path) -> CLIPModel:
@@ -22,17 +22,11 @@ def load_clip(name_or_path: str | Path) -> CLIPModel:
     """
     folder = find_weights(name_or_path, what="CLIP")
     try:
-        with quiet_transformers():
-            clip, report = CLIPModel.from_pretrained(
-                str(folder), dtype=torch.float32, output_loading_info=True
-            )
-    except Exception as error:  # whatever is wrong with files that somebody gave
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        clip, missing = load_model(CLIPModel, folder)
+    except MasqclipError as error:
+        raise MasqclipError(f"no CLIP can be loaded from {str(name_or_path)!r}: {error}") from error
+    if missing:
         raise MasqclipError(
-            f"no CLIP can be loaded from {str(name_or_path)!r}: {reason}"
-        ) from error
-    if missing := sorted(report["missing_keys"]):
-        raise MasqclipError(
-            f"no CLIP can be loaded from {str(name_or_path)!r}: there is no tensor {missing[0]!r}"
+            f"no CLIP can be loaded from {str(name_or_path)!r}: there is no tensor {min(missing)!r}"
         )
     return clip

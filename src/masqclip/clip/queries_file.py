@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save
 
 from masqclip.clip.masked_vision import MaskQueries
 from masqclip.data.files import write_atomically
+from masqclip.data.json_files import parse_json
 from masqclip.errors import MasqclipError
+from masqclip.weights.tensor_files import named_tensors, read_safetensors, require_finite
 
 _FORMAT = "masqclip-queries"
 _CLASS_POSITION = "class_position"
@@ -56,25 +57,29 @@ def load_queries(path: str | Path, queries: MaskQueries, vision: Any) -> None:
     Raises:
         MasqclipError: there is no such file, it is no add-on, or it belongs to another CLIP.
     """
-    if not Path(path).is_file():
-        raise MasqclipError(f"there is no file of queries {str(path)!r}: check the path")
-    try:
-        with safe_open(path, "pt") as file:
-            about = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except Exception as error:  # whatever is wrong with a file that somebody gave
-        raise MasqclipError(f"{str(path)!r} cannot be read as safetensors: {error}") from error
+    loaded, about = read_safetensors(path, what="the file of queries")
     if about.get("format") != _FORMAT:
         raise MasqclipError(
             f"{str(path)!r} holds no queries of masqclip (save_queries writes them)"
         )
-    sizes, expected = json.loads(about["clip"]), _sizes(vision)
+    source = f"the file of queries {str(path)!r}"
+    tensors = named_tensors(loaded, source=source)
+    sizes, expected = parse_json(about.get("clip", ""), source=source), _sizes(vision)
+    if not isinstance(sizes, dict) or sizes.keys() != expected.keys():
+        raise MasqclipError(f"{source} does not say which CLIP it fits")
     if sizes != expected:
         raise MasqclipError(
             f"the queries {str(path)!r} fit a CLIP of {_words(sizes)}; this one has "
             f"{_words(expected)}"
         )
-    if about["digest"] != digest(vision):
+    wanted = {name: tensor.shape for name, tensor in queries.state_dict().items()}
+    wanted[_CLASS_POSITION] = vision.embeddings.position_embedding.weight[0].shape
+    for name in sorted(wanted.keys() | tensors.keys()):
+        given = tensors.get(name)
+        if given is None or given.shape != wanted.get(name) or not given.is_floating_point():
+            raise MasqclipError(f"{source} is damaged: its {name!r} is not that of such queries")
+    require_finite(tensors, source=source)
+    if about.get("digest") != digest(vision):
         raise MasqclipError(
             f"the queries {str(path)!r} were tuned on another CLIP of the same sizes: its frozen "
             "numbers differ from this one's"

@@ -21,7 +21,9 @@ import torch
 from torch import Tensor
 
 from masqclip.clip.name_limits import check_writable, shown
+from masqclip.clip.tokenizer_files import has_tokenizer, read_tables
 from masqclip.errors import MasqclipError
+from masqclip.hub import find_tokenizer
 
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
@@ -60,17 +62,25 @@ def load_tokenizer(source: str | Path | None = None) -> CLIPTokenizer:
             vocab=_openai_vocabulary(merges), merges=merges, model_max_length=CONTEXT_LENGTH
         )
     folder = Path(source)
-    if folder.is_dir():
-        if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.json")):
-            raise MasqclipError(
-                f"the folder {str(source)!r} holds no tokenizer: it needs tokenizer.json, or "
-                "vocab.json and merges.txt"
-            )
-    elif isinstance(source, Path) or not re.fullmatch(r"[\w][\w.-]*/[\w.-]+", source):
-        raise MasqclipError(f"there is no tokenizer folder {str(source)!r}: check the path")
+    if not folder.is_dir():
+        if isinstance(source, Path) or not re.fullmatch(r"[\w][\w.-]*/[\w.-]+", source):
+            raise MasqclipError(f"there is no tokenizer folder {str(source)!r}: check the path")
+        folder = find_tokenizer(source)
+    if not has_tokenizer(folder):
+        raise MasqclipError(
+            f"the folder {str(source)!r} holds no tokenizer: it needs tokenizer.json, or "
+            "vocab.json and merges.txt"
+        )
+    names = {"bos_token": START, "eos_token": END, "unk_token": END}
     try:
-        return CLIPTokenizer.from_pretrained(str(source))
-    except Exception as error:  # transformers and tokenizers raise bare Exceptions for bad files
+        tables = read_tables(folder, special=names, context_length=CONTEXT_LENGTH)
+        return CLIPTokenizer(
+            vocab=tables.vocabulary,
+            merges=tables.merges,
+            model_max_length=tables.context_length,
+            **tables.special,
+        )
+    except Exception as error:  # tokenizers raises bare Exceptions for tables that do not fit
         cause = str(error).strip().split("\n")[0]
         raise MasqclipError(
             f"the tokenizer of {str(source)!r} cannot be loaded: {cause}"

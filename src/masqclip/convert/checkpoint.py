@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
 
-import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
-from masqclip.convert.pickles import is_torchscript, read_arrays, read_torchscript
-from masqclip.errors import MasqclipError
+from masqclip.weights.tensor_files import named_tensors, read_tensor_file, require_finite
 
 # What training programs wrap the weights in: detectron2, Lightning and many others.
 _WRAPPERS = ("model", "state_dict")
@@ -22,56 +16,20 @@ _PARALLEL = "module."  # what torch's data parallelism puts before every name
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """The named tensors of a ``.safetensors``, ``.pth``, ``.pkl`` or TorchScript file.
 
-    ``.pth`` files are read with `weights_only`, the last two by `pickles.py`. A dict that holds
-    the weights under ``model`` or ``state_dict`` is unwrapped; optimizer and scheduler states
-    beside them are dropped, and so is what is not a tensor.
+    A dict that holds the weights under ``model`` or ``state_dict`` is unwrapped; optimizer and
+    scheduler states beside them are dropped, and so is what is not a tensor.
 
     Raises:
         MasqclipError: the file is missing, broken, or holds anything that only an unsafe load
-            could read.
+            could read; or a number in it is NaN or infinite.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise MasqclipError(f"there is no checkpoint file {str(path)!r}: check the path")
-    try:
-        loaded = _load(file)
-    except Exception as error:  # bytes that are no checkpoint make the readers fail in any way
-        raise MasqclipError(
-            f"the checkpoint {str(path)!r} cannot be read as plain tensors: {_reason(error)}"
-        ) from error
+    source = f"the checkpoint {str(path)!r}"
+    loaded = read_tensor_file(path)
     for wrapper in _WRAPPERS:
         if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
             loaded = loaded[wrapper]
-    tensors = (
-        {name: tensor for name, tensor in loaded.items() if isinstance(tensor, Tensor)}
-        if isinstance(loaded, dict)
-        else {}
-    )
-    if not tensors:
-        raise MasqclipError(f"the checkpoint {str(path)!r} holds no named tensors")
+    tensors = named_tensors(loaded, source=source)
     if all(name.startswith(_PARALLEL) for name in tensors):
         tensors = {name.removeprefix(_PARALLEL): tensor for name, tensor in tensors.items()}
+    require_finite(tensors, source=source)
     return tensors
-
-
-def _reason(error: Exception) -> str:
-    """What is wrong with a file. torch's own words recommend to run the file's code."""
-    lines = str(error).strip().split("\n")
-    if isinstance(error, UnpicklingError) and "weights_only" in lines[0]:
-        wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
-        return (
-            f"it wants to run {wanted[1]}, which no weights need"
-            if wanted
-            else "it is no PyTorch file, or it is damaged"
-        )
-    return lines[0] or type(error).__name__
-
-
-def _load(file: Path) -> Any:
-    if file.suffix == ".safetensors":
-        return load_file(file)
-    if file.suffix == ".pkl":
-        return read_arrays(file)
-    if is_torchscript(file):
-        return read_torchscript(file)
-    return torch.load(file, map_location="cpu", weights_only=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import os
 from pathlib import Path
 from typing import Any
 
+from masqclip.data.json_files import read_json
 from masqclip.errors import MasqclipError
-from masqclip.hub import find_weights, quiet_transformers
+from masqclip.hub import find_weights
 from masqclip.proposals.eomt import EomtProposer
 from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.proposals.sam import SamProposer
@@ -16,6 +17,8 @@ from masqclip.proposals.segmenters import (
     OneFormerProposer,
     SegmenterProposer,
 )
+from masqclip.weights.configs import build_config
+from masqclip.weights.folders import inside
 
 #: By transformers' model type, which is also a model's `proposer_type`.
 ADAPTERS: dict[str, type[SegmenterProposer]] = {
@@ -34,8 +37,13 @@ def build_proposer(proposer_type: str, config: dict[str, Any]) -> SegmenterPropo
         MasqclipError: there is no such type.
     """
     adapter = _adapter(proposer_type)
-    with quiet_transformers():
-        return adapter(adapter.config_class(**config))
+    described = build_config(
+        adapter.config_class,
+        config,
+        source="the model's proposer_config",
+        extra=adapter.own_settings,
+    )
+    return adapter(described)
 
 
 def load_proposer(name_or_path: str | Path) -> SegmenterProposer:
@@ -63,11 +71,14 @@ def picture_settings(folder: Path) -> dict[str, Any]:
     if isinstance(size, int):  # older files: the shorter side, and the longest beside it
         size = {"shortest_edge": size, "longest_edge": told.get("max_size", size)}
     if isinstance(size, dict) and (longest := size.get("longest_edge") or size.get("height")):
-        settings["longest_edge"] = int(longest)
-        settings["shortest_edge"] = int(size.get("shortest_edge") or longest)
+        settings["longest_edge"] = longest
+        settings["shortest_edge"] = size.get("shortest_edge") or longest
     for name, key in (("pixel_mean", "image_mean"), ("pixel_std", "image_std")):
         if isinstance(told.get(key), list):
-            settings[name] = tuple(255 * value for value in told[key])
+            # What is no number is refused with the rest of the settings (`MasQClipConfig`).
+            settings[name] = tuple(
+                255 * value if isinstance(value, (int, float)) else value for value in told[key]
+            )
     return settings
 
 
@@ -81,11 +92,7 @@ def _adapter(proposer_type: str) -> type[SegmenterProposer]:
 
 
 def _document(folder: Path, name: str) -> dict[str, Any]:
-    file = folder / name
-    if not file.is_file():
+    if not os.path.lexists(folder / name):
         return {}
-    try:
-        document = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
-        raise MasqclipError(f"{str(file)!r} is no JSON: {error}") from error
+    document = read_json(inside(folder, name), what="the file")
     return document if isinstance(document, dict) else {}

@@ -16,21 +16,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import (
-    AutoBackbone,
     Mask2FormerConfig,
     Mask2FormerForUniversalSegmentation,
     PreTrainedModel,
+    ResNetBackbone,
     ResNetConfig,
 )
 
 from masqclip.errors import MasqclipError
-from masqclip.hub import quiet_transformers
+from masqclip.hub import find_weights, quiet_transformers
 from masqclip.proposals.base import Proposals
 from masqclip.proposals.deformable import use_levelwise_attention
 from masqclip.proposals.mask2former_inference import fold_batch_norms, propose
 from masqclip.proposals.segmenters import SegmenterProposer, object_logits
+from masqclip.weights.folders import load_model
+from masqclip.weights.tensor_files import error_line
 
 
 class Mask2FormerProposer(SegmenterProposer):
@@ -88,13 +91,15 @@ class Mask2FormerProposer(SegmenterProposer):
         Raises:
             MasqclipError: there is no ResNet of this size.
         """
+        folder = find_weights(name_or_path, what="backbone")
         try:
-            source = AutoBackbone.from_pretrained(str(name_or_path))
+            source, missing = load_model(ResNetBackbone, folder)
+            if missing:
+                raise MasqclipError(f"there is no tensor {min(missing)!r}")
             self.backbone.load_state_dict(source.state_dict())
-        except (OSError, ValueError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0]
+        except (MasqclipError, RuntimeError) as error:
             raise MasqclipError(
-                f"the backbone cannot start from {str(name_or_path)!r}: {reason}"
+                f"the backbone cannot start from {str(name_or_path)!r}: {error_line(error)}"
             ) from error
 
     def train(self, mode: bool = True) -> Mask2FormerProposer:
@@ -108,10 +113,14 @@ class Mask2FormerProposer(SegmenterProposer):
 
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str | Path, *, freeze_batch_norm: bool = False, **options: Any
+        cls,
+        name_or_path: str | Path,
+        *,
+        dtype: torch.dtype = torch.float32,
+        freeze_batch_norm: bool = False,
     ) -> Mask2FormerProposer:
         """Load a Mask2Former of any number of classes; see `SegmenterProposer`."""
-        proposer = super().from_pretrained(name_or_path, **options)
+        proposer = super().from_pretrained(name_or_path, dtype=dtype)
         proposer.freeze_batch_norm = freeze_batch_norm
         return proposer
 

@@ -37,6 +37,7 @@ class SamProposer(SegmenterProposer):
 
     config_class = SamConfig
     segmenter_class = SamModel
+    own_settings = tuple(_SETTINGS)
 
     def adopt(self, segmenter: PreTrainedModel) -> None:
         """See `SegmenterProposer`; settings that the configuration lacks are the published ones."""

@@ -27,6 +27,7 @@ from transformers import (
 from masqclip.errors import MasqclipError
 from masqclip.hub import find_weights, quiet_transformers
 from masqclip.proposals.base import Proposals
+from masqclip.weights.folders import load_model
 
 # What no mask depends on, and files that were written by earlier versions lack: Swin's last norm,
 # which a backbone does not read, the loss's weights, and how many batches a norm has seen.
@@ -42,6 +43,8 @@ class SegmenterProposer(nn.Module):
 
     config_class: ClassVar[Any]
     segmenter_class: ClassVar[Any]
+    #: Settings in the configuration that the proposer reads and transformers' class does not know.
+    own_settings: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__()
@@ -76,12 +79,14 @@ class SegmenterProposer(nn.Module):
         self.segmenter.save_pretrained(folder)
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | Path, **options: Any) -> Self:
+    def from_pretrained(
+        cls, name_or_path: str | Path, *, dtype: torch.dtype = torch.float32
+    ) -> Self:
         """Load a model of this kind, of any number of classes, from a folder or the Hub.
 
         Args:
             name_or_path: a folder, a name of the registry, or the Hub's owner/name.
-            options: of transformers' `from_pretrained`.
+            dtype: of the parameters.
 
         Raises:
             MasqclipError: the model there is another one, or nothing is there.
@@ -89,17 +94,14 @@ class SegmenterProposer(nn.Module):
         kind = cls.segmenter_class.__name__
         folder = find_weights(name_or_path, what="proposer")
         try:
-            with quiet_transformers():
-                config = cls.config_class.from_pretrained(str(folder))
-                segmenter, report = cls.segmenter_class.from_pretrained(
-                    str(folder), config=config, output_loading_info=True, **options
-                )
-        except Exception as error:  # whatever is wrong with files that somebody gave
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            segmenter, lacking = load_model(
+                cls.segmenter_class, folder, dtype=dtype, extra=cls.own_settings
+            )
+        except MasqclipError as error:
             raise MasqclipError(
-                f"no {kind} can be loaded from {str(name_or_path)!r}: {reason}"
+                f"no {kind} can be loaded from {str(name_or_path)!r}: {error}"
             ) from error
-        if missing := sorted(key for key in report["missing_keys"] if not _UNREAD.search(key)):
+        if missing := sorted(key for key in lacking if not _UNREAD.search(key)):
             raise MasqclipError(
                 f"no {kind} can be loaded from {str(name_or_path)!r}: there is no tensor "
                 f"{missing[0]!r}"

@@ -1,0 +1,170 @@
+"""A model out of a folder: transformers' architectures, with files that only we read.
+
+Nothing in a folder is a name of anything elsewhere: no code, no kernel, no other repository, no
+path out of the folder. The configuration is taken for sizes (`configs.py`) and compared with the
+weights before anything of its size is made.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from masqclip.data.json_files import read_json
+from masqclip.errors import MasqclipError, is_out_of_memory
+from masqclip.hub import quiet_transformers
+from masqclip.weights.configs import num_layers, read_config
+from masqclip.weights.tensor_files import (
+    error_line,
+    named_tensors,
+    read_tensor_file,
+    require_finite,
+)
+
+_SAFETENSORS = "model.safetensors"
+_PICKLED = "pytorch_model.bin"
+_MAX_SHARDS = 1_000
+# Parameters that a folder may lack (tied ones, a loss's weights) and tables that are computed from
+# sizes: a model takes no more than this beside what its weights hold.
+_TIMES = 2
+_SLACK = 32_000_000
+
+
+def load_model(
+    model_class: Any,
+    folder: Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    pickled: bool = True,
+    extra: Collection[str] = (),
+) -> tuple[Any, set[str]]:
+    """Load a model of transformers' in evaluation mode, and say what its folder lacks of it.
+
+    Args:
+        model_class: its class, which has a `config_class`.
+        folder: with ``config.json`` and ``model.safetensors``, in one file or in shards.
+        dtype: of the parameters.
+        pickled: read ``pytorch_model.bin`` where there are no safetensors.
+        extra: settings in ``config.json`` that the model's own class does not know.
+
+    Returns:
+        The model, and the names of parameters that are not in the folder, which are random.
+
+    Raises:
+        MasqclipError: a file is missing, damaged, or leads out of the folder; the configuration is
+            not that of the weights; or a weight is no number.
+    """
+    inside(folder, "config.json")
+    config = read_config(folder, model_class.config_class, extra=extra)
+    source = f"the folder {str(folder)!r}"
+    tensors = read_folder(folder, pickled=pickled)
+    _check_size(model_class, config, tensors, source)
+    require_finite(tensors, source=source)
+    try:
+        with quiet_transformers():
+            model, report = model_class.from_pretrained(
+                None, config=config, state_dict=tensors, dtype=dtype, output_loading_info=True
+            )
+    except Exception as error:  # whatever is wrong with files that somebody gave
+        raise _refusal(error, source) from error
+    model.config.name_or_path = ""
+    return model, set(report["missing_keys"])
+
+
+def read_folder(folder: Path, *, pickled: bool = True) -> dict[str, Tensor]:
+    """The tensors of a folder, mapped from its files. Arguments and errors as in `load_model`."""
+    for name in (_SAFETENSORS, _PICKLED) if pickled else (_SAFETENSORS,):
+        index = f"{name}.index.json"
+        if os.path.lexists(folder / name):
+            files = [name]
+        elif os.path.lexists(folder / index):
+            files = _shards(inside(folder, index), Path(name).suffix)
+        else:
+            continue
+        tensors: dict[str, Tensor] = {}
+        for file in files:
+            path = inside(folder, file)
+            loaded = read_tensor_file(path)
+            tensors |= named_tensors(loaded, source=f"the file {str(path)!r}")
+        return tensors
+    kinds = f"{_SAFETENSORS} or {_PICKLED}" if pickled else _SAFETENSORS
+    raise MasqclipError(f"the folder {str(folder)!r} holds no weights: it needs {kinds}")
+
+
+def inside(folder: Path, name: str) -> Path:
+    """A regular file of a folder.
+
+    Links that lead out of it are followed into the hub's own cache only, which is made of them.
+
+    Raises:
+        MasqclipError: it is not there, is no regular file, or lies elsewhere.
+    """
+    path = folder / name
+    try:
+        real, home = path.resolve(strict=True), folder.resolve()
+        regular = stat.S_ISREG(real.stat().st_mode)
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of links
+        raise MasqclipError(f"there is no file {str(path)!r}: the folder is not whole") from error
+    cached = home.parent.name == "snapshots" and real.is_relative_to(home.parent.parent / "blobs")
+    if not real.is_relative_to(home) and not cached:
+        raise MasqclipError(f"{str(path)!r} is a link out of its folder: put the file itself there")
+    if not regular:
+        raise MasqclipError(f"{str(path)!r} is no regular file: put the file itself there")
+    return path
+
+
+def _shards(index: Path, suffix: str) -> list[str]:
+    """The files that an index names, each in the index's own folder."""
+    document = read_json(index, what="the index of weights")
+    table = document.get("weight_map") if isinstance(document, dict) else None
+    names = sorted({str(name) for name in table.values()}) if isinstance(table, dict) else []
+    if not 0 < len(names) <= _MAX_SHARDS:
+        raise MasqclipError(f"the index of weights {str(index)!r} names no files")
+    for name in names:
+        if Path(name).name != name or Path(name).suffix != suffix:
+            raise MasqclipError(
+                f"the index of weights {str(index)!r} names {name[:80]!r}: it must be a "
+                f"{suffix} file of the same folder"
+            )
+    return names
+
+
+def _check_size(model_class: Any, config: Any, tensors: dict[str, Tensor], source: str) -> None:
+    """Refuse a configuration of another model, or of one that is far larger than the weights."""
+    if (layers := num_layers(config)) > len(tensors):
+        raise MasqclipError(
+            f"{source}: config.json describes {layers} layers, and the weights are only "
+            f"{len(tensors)} tensors"
+        )
+    try:
+        with quiet_transformers(), torch.device("meta"):
+            model = model_class(config)
+    except Exception as error:
+        raise _refusal(error, source) from error
+    wanted = 0
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        wanted += tensor.numel()
+        given = tensors.get(name)
+        if given is not None and given.shape != tensor.shape:
+            raise MasqclipError(
+                f"{source}: the tensor {name!r} is {tuple(given.shape)}, and config.json asks for "
+                f"{tuple(tensor.shape)}"
+            )
+    held = sum(tensor.numel() for tensor in tensors.values())
+    if wanted > _TIMES * held + _SLACK:
+        raise MasqclipError(
+            f"{source}: config.json describes a model of {wanted:,} numbers, and the weights are "
+            f"{held:,}"
+        )
+
+
+def _refusal(error: Exception, source: str) -> Exception:
+    if isinstance(error, MasqclipError) or is_out_of_memory(error):
+        return error
+    return MasqclipError(f"{source} holds no such model: {error_line(error)}")

@@ -9,7 +9,7 @@ from transformers import CLIPConfig, PretrainedConfig
 
 from masqclip.errors import MasqclipError
 
-# What a setting may be: beyond, no picture of any size goes through a model, or its scores are none.
+# What a setting may be: beyond, no picture goes through a model, or its scores are none.
 _BOUNDS: dict[str, tuple[float, float, type]] = {
     "shortest_edge": (1, 16_384, int),
     "longest_edge": (1, 16_384, int),

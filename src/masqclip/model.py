@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,54 +34,17 @@ from masqclip.clip.masked_vision import (
 from masqclip.clip.queries_file import load_queries, save_queries
 from masqclip.configuration import MasQClipConfig
 from masqclip.decoding.instance import decode_instance
-from masqclip.decoding.masks import resize_masks
 from masqclip.decoding.panoptic import decode_panoptic
 from masqclip.decoding.semantic import decode_semantic, semantic_scores
 from masqclip.errors import MasqclipError
 from masqclip.export.coco import masks_to_rle
 from masqclip.hub import find_weights
+from masqclip.model_output import MasQClipOutput
 from masqclip.proposals.adapters import build_proposer
-from masqclip.proposals.base import Proposals, object_log_scores
+from masqclip.proposals.base import Proposals
 from masqclip.proposals.segmenters import SegmenterProposer
 from masqclip.weights.configs import build_config
 from masqclip.weights.folders import load_model
-
-
-@dataclass
-class MasQClipOutput:
-    """What the model says of a batch of frames.
-
-    Attributes:
-        mask_logits: [B,Q,h,w], over the padded frame.
-        object_logits: [B,Q,2], (object, no object).
-        mask_embeddings: [B,Q,E], not normalised.
-        class_log_probs: [B,Q,K], of each name given that there is an object; None without words.
-        frame_size: (H, W) of the padded frame.
-        image_sizes: (height, width) of each picture inside its frame.
-    """
-
-    mask_logits: Tensor
-    object_logits: Tensor
-    mask_embeddings: Tensor
-    class_log_probs: Tensor | None
-    frame_size: tuple[int, int]
-    image_sizes: list[tuple[int, int]]
-
-    @property
-    def log_probs(self) -> Tensor:
-        """[B,Q,K]: log object score + log class probability (MasQCLIP, eq. 6)."""
-        if self.class_log_probs is None:
-            raise MasqclipError("these outputs have no classes: pass text_embeddings to the model")
-        return object_log_scores(self.object_logits).unsqueeze(-1) + self.class_log_probs
-
-    def masks(self, index: int, size: tuple[int, int] | None) -> Tensor:
-        """[Q,H',W'] mask logits of one picture, its padding cut off, at `size` or its own."""
-        return resize_masks(
-            self.mask_logits[index],
-            padded_size=self.frame_size,
-            image_size=self.image_sizes[index],
-            output_size=size or self.image_sizes[index],
-        )
 
 
 def _described(config: Any) -> dict[str, Any]:
@@ -115,7 +77,7 @@ class MasQClipModel(PreTrainedModel):
         """The parts initialise themselves; nothing is left to do here."""
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]
+    def from_pretrained(
         cls,
         name_or_path: str | Path | None,
         *,

@@ -13,15 +13,11 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
-import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
+from batch_job import BATCH, ENTRY, KEPT, MINI, SHARD, finished, interrupted, prepared, same_again
 from damage import (
     Cases,
     copy,
@@ -36,97 +32,10 @@ from damage import (
     succeed,
     tree,
 )
-from PIL import Image
 
-from masqclip import Segmenter
-from masqclip.batch import job, worker
 from masqclip.data.locks import lock_folder
 
 CASES = Cases()
-BATCH = ["batch", "photos", "-v", "car, tulip, stuff: sand", "-o", "out", "--shard-size", "2", "-q"]
-KEPT = [*BATCH, "--save-embeddings"]
-SHARD = Path("out/shards/00000001.parquet")
-ENTRY = Path("out/_manifest/00000001.json")
-_MINI = Path(worker.__file__).parents[1] / "models" / "masqclip-mini"
-
-
-@cache
-def _segmenter(model: str) -> Segmenter:
-    return Segmenter.from_pretrained(model, device="cpu")
-
-
-def _round(folder: Any, settings: Any, shards: list[int], pools: Any) -> Iterator[int]:
-    """`job._round` without Ray: one shard after another, here."""
-    segmenter = _segmenter(settings.model)
-    stages = [] if settings.kind == "embeddings" else [
-        worker.Encoder(folder, settings, "cpu", 1, segmenter)
-    ]  # fmt: skip
-    if settings.vocabulary is not None:
-        stages.append(worker.Namer(folder, settings, "cpu", 1, segmenter))
-    for shard in shards:
-        parts, failure = 0, None
-        for row in worker.read_shard(
-            pa.table({"shard": [shard]}), folder=folder, settings=settings
-        ):
-            for stage in stages:
-                row = stage(row)
-            failure = failure or row["failure"][0].as_py()
-            parts += 1
-        if failure:
-            folder.give_up(shard, failure)
-            yield 0
-        else:
-            yield folder.commit(shard, parts, settings).errors
-
-
-@contextlib.contextmanager
-def prepared(scratch: Path) -> Iterator[None]:
-    """A folder to stand in with seven pictures, one broken, and their job in ``out``."""
-    here = Path.cwd()
-    os.chdir(scratch)
-    pools = contextlib.nullcontext(None)
-    with (
-        mock.patch.object(job, "_round", _round),
-        mock.patch.object(job, "connected", return_value=pools),
-    ):
-        Path("photos").mkdir()
-        for seed in range(6):
-            blocks = np.random.default_rng(seed).integers(0, 256, (4, 6, 3), dtype=np.uint8)
-            image = Image.fromarray(blocks).resize((48, 32), Image.Resampling.NEAREST)
-            image.save(f"photos/p{seed}.bmp")
-        Path("photos/p6.bmp").write_bytes(b"BM")
-        try:
-            yield
-        finally:
-            os.chdir(here)
-
-
-def finished(words: list[str] = BATCH) -> dict[str, bytes]:
-    """The job, done; its files."""
-    succeed(words)
-    return tree("out")
-
-
-def interrupted(stop_after: int) -> None:
-    """A job of which so many shards were done when its process was killed."""
-
-    def some(folder: Any, settings: Any, shards: list[int], pools: Any) -> Iterator[int]:
-        yield from _round(folder, settings, shards[:stop_after], pools)
-        folder.store.write("_work/00000009/shards.00000", b"half a shard")
-        raise KeyboardInterrupt
-
-    with mock.patch.object(job, "_round", some):
-        assert run(BATCH)[0] == 130
-
-
-def same_again(damage: Callable[[], object], words: list[str] = BATCH, *options: str) -> None:
-    """Damage a finished job; the same command mends it, and says what it mended."""
-    before = finished(words)
-    damage()
-    code, said = run([*words, *options])
-    assert code == 0, said
-    assert tree("out") == before
-    assert "is done again" in said
 
 
 # Killed
@@ -306,7 +215,7 @@ def _() -> None:
 
 @CASES.add("other weights under the same name")
 def _() -> None:
-    copy(_MINI, "model")
+    copy(MINI, "model")
     words = [*BATCH, "-m", "./model"]
     finished(words)
     flip("model/model.safetensors", 0.7)

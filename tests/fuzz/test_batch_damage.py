@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from batch_damage import CASES, prepared
+from batch_damage import CASES
+from batch_job import prepared
 
 
 @pytest.mark.parametrize(

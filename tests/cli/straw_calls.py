@@ -1,0 +1,89 @@
+"""A segmenter of straw for `masqclip segment`: finds every name; says what it was asked."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from masqclip.cli.main import main
+
+
+@dataclass(frozen=True)
+class Segment:
+    name: str
+    score: float
+    area: int = 6
+    box: tuple[int, int, int, int] = (0, 0, 3, 2)
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    image: np.ndarray
+    task: str
+    segments: tuple[Segment, ...]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"task": self.task, "segments": [{"name": s.name} for s in self.segments]}
+
+    def plot(self) -> Image.Image:
+        return Image.fromarray(self.image)
+
+
+class Calls:
+    """What the model of straw was asked, and what it should do at a picture."""
+
+    loaded: list[dict[str, Any]]
+    batches: list[list[str]]
+    options: list[dict[str, Any]]
+    at_picture: Callable[[str], None]
+
+    def __init__(self) -> None:
+        self.loaded, self.batches, self.options = [], [], []
+        self.at_picture = lambda source: None
+
+
+def straw_module(seen: Calls) -> types.ModuleType:
+    """Stands in for `masqclip.segmenter`."""
+
+    class Segmenter:
+        @classmethod
+        def from_pretrained(cls, name: str, **options: Any) -> Segmenter:
+            seen.loaded.append({"name": name, **options})
+            return cls()
+
+        def stream(
+            self, images: Iterable[Any], vocabulary: Any, task: str, **options: Any
+        ) -> Iterator[Segmentation]:
+            images = list(images)
+            seen.batches.append([Path(image.source).name for image in images])
+            seen.options.append({"vocabulary": vocabulary, "task": task, **options})
+            for image in images:
+                seen.at_picture(Path(image.source).name)
+                found = tuple(Segment(name, 0.9) for name in vocabulary.names)
+                yield Segmentation(image.pixels, task, found, image.notes)
+
+    module = types.ModuleType("masqclip.segmenter")
+    module.Segmenter = Segmenter  # type: ignore[attr-defined]
+    return module
+
+
+def picture(path: str, size: tuple[int, int] = (12, 8)) -> Path:
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, "teal").save(target)
+    return target
+
+
+def written(folder: str = "masqclip-out") -> list[str]:
+    return sorted(path.name for path in Path(folder).iterdir()) if Path(folder).exists() else []
+
+
+def run(*words: str) -> int:
+    return main(["segment", *words])

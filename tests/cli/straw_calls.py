@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import types
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from masqclip.cli.main import main
@@ -49,7 +51,7 @@ class Calls:
         self.at_picture = lambda source: None
 
 
-def straw_module(seen: Calls) -> types.ModuleType:
+def _straw_module(seen: Calls) -> types.ModuleType:
     """Stands in for `masqclip.segmenter`."""
 
     class Segmenter:
@@ -72,6 +74,16 @@ def straw_module(seen: Calls) -> types.ModuleType:
     module = types.ModuleType("masqclip.segmenter")
     module.Segmenter = Segmenter  # type: ignore[attr-defined]
     return module
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
+    """The segmenter is one of straw, and the folder an empty one."""
+    seen = Calls()
+    monkeypatch.setitem(sys.modules, "masqclip.segmenter", _straw_module(seen))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    return seen
 
 
 def picture(path: str, size: tuple[int, int] = (12, 8)) -> Path:

@@ -11,6 +11,8 @@ from straw_calls import Calls, picture, run, written
 
 from masqclip.errors import MasqclipError
 
+pytest_plugins = ("straw_calls",)  # the fixture `calls`
+
 
 def test_one_picture(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
     picture("cat.png")

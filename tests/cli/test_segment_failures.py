@@ -14,6 +14,8 @@ from straw_calls import Calls, Segmentation, picture, run, written
 
 from masqclip.errors import MasqclipError
 
+pytest_plugins = ("straw_calls",)  # the fixture `calls`
+
 
 def fail_at(calls: Calls, name: str, error: Exception) -> None:
     def fail(source: str) -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from segmenting import Calls, picture, run, written
+from straw_calls import Calls, picture, run, written
 
 from masqclip.errors import MasqclipError
+
+pytest_plugins = ("straw_calls",)  # the fixture `calls`
 
 
 def test_one_picture(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
@@ -227,3 +229,62 @@ def test_a_mistake_that_the_model_finds(calls: Calls, capsys: pytest.CaptureFixt
     assert run("a.png", "-v", "cat") == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert written() == []
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "masqclip: interrupted"),
+        (MemoryError(), 2, "out of memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 2, "out of memory"),
+    ],
+)
+def test_what_stops_it_leaves_complete_files_only(
+    calls: Calls, capsys: pytest.CaptureFixture[str], error: BaseException, code: int, said: str
+) -> None:
+    def stop(name: str) -> None:
+        if name == "b.png":
+            raise error
+
+    calls.at_picture = stop
+    picture("a.png")
+    picture("b.png")
+    assert run("a.png", "b.png", "-v", "cat", "-q") == code
+    assert said in capsys.readouterr().err
+    assert written() == ["a.panoptic.json", "a.panoptic.png"]
+
+
+def test_a_stop_while_writing_leaves_no_half_file(
+    calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    def stop(*paths: object) -> None:
+        raise KeyboardInterrupt
+
+    picture("a.png")
+    monkeypatch.setattr(os, "replace", stop)
+    assert run("a.png", "-v", "cat", "-q") == 130
+    assert written() == []
+
+
+def test_a_disk_that_is_full(
+    calls: Calls, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import os
+
+    def full(*paths: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    picture("a.png")
+    monkeypatch.setattr(os, "replace", full)
+    assert run("a.png", "-v", "cat", "-q") == 2
+    assert "cannot be written (No space left on device)" in capsys.readouterr().err
+
+
+def test_awkward_file_names(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
+    picture("[bold] a\nb.png")
+    assert run("[bold] a\nb.png", "-v", "cat") == 0
+    assert "[bold] a b.png" in capsys.readouterr().out
+    assert run("[red]\nc", "-v", "cat") == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1

@@ -1,17 +1,20 @@
-"""`masqclip segment` with a model of straw: pictures, disks and people that stop it."""
+"""`masqclip segment` where something goes wrong with one picture, and where with all of them."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from segmenting import Calls, Segmentation, picture, run, written
+from straw_calls import Calls, Segmentation, picture, run, written
 
 from masqclip.errors import MasqclipError
+
+pytest_plugins = ("straw_calls",)  # the fixture `calls`
 
 
 def fail_at(calls: Calls, name: str, error: Exception) -> None:
@@ -95,8 +98,6 @@ def test_a_reader_that_breaks(
 def test_what_no_picture_can_be_written_for_ends_it(
     calls: Calls, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int
 ) -> None:
-    import os
-
     def full(*paths: object) -> None:
         raise OSError(code, os.strerror(code))
 
@@ -136,62 +137,3 @@ def test_large_pictures_are_not_read_far_ahead(
     assert run("photos", "-v", "cat", "-q") == 0
     assert sum(map(len, calls.batches)) == 7
     assert max(map(len, calls.batches)) == 2
-
-
-@pytest.mark.parametrize(
-    ("error", "code", "said"),
-    [
-        (KeyboardInterrupt(), 130, "masqclip: interrupted"),
-        (MemoryError(), 2, "out of memory"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 2, "out of memory"),
-    ],
-)
-def test_what_stops_it_leaves_complete_files_only(
-    calls: Calls, capsys: pytest.CaptureFixture[str], error: BaseException, code: int, said: str
-) -> None:
-    def stop(name: str) -> None:
-        if name == "b.png":
-            raise error
-
-    calls.at_picture = stop
-    picture("a.png")
-    picture("b.png")
-    assert run("a.png", "b.png", "-v", "cat", "-q") == code
-    assert said in capsys.readouterr().err
-    assert written() == ["a.panoptic.json", "a.panoptic.png"]
-
-
-def test_a_stop_while_writing_leaves_no_half_file(
-    calls: Calls, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import os
-
-    def stop(*paths: object) -> None:
-        raise KeyboardInterrupt
-
-    picture("a.png")
-    monkeypatch.setattr(os, "replace", stop)
-    assert run("a.png", "-v", "cat", "-q") == 130
-    assert written() == []
-
-
-def test_a_disk_that_is_full(
-    calls: Calls, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    import os
-
-    def full(*paths: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    picture("a.png")
-    monkeypatch.setattr(os, "replace", full)
-    assert run("a.png", "-v", "cat", "-q") == 2
-    assert "cannot be written (No space left on device)" in capsys.readouterr().err
-
-
-def test_awkward_file_names(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
-    picture("[bold] a\nb.png")
-    assert run("[bold] a\nb.png", "-v", "cat") == 0
-    assert "[bold] a b.png" in capsys.readouterr().out
-    assert run("[red]\nc", "-v", "cat") == 2
-    assert len(capsys.readouterr().err.splitlines()) == 1

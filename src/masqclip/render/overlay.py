@@ -182,7 +182,7 @@ def _tint(
     opacity: float,
 ) -> None:
     """Lay a colour over the part `inner` of an area, which lies at `at` on the canvas."""
-    own = area.crop(inner)
+    own = _part(area, inner)
     if thing:
         canvas.paste(colour, at, _scaled(own, opacity))
     else:
@@ -199,12 +199,16 @@ def _draw_border(
 ) -> None:
     """Draw the contour of an area, dark outside and light inside; arguments as in `_tint`."""
     # A blurred mask tells how far a pixel is from the border: near one half, on it.
-    soft = area.filter(ImageFilter.GaussianBlur(line)).crop(inner)
-    own = area.crop(inner)
+    soft = _part(area.filter(ImageFilter.GaussianBlur(line)), inner)
+    own = _part(area, inner)
     outside = ImageChops.multiply(ImageChops.invert(own), soft.point(_ramp(10, 110)))
     canvas.paste(_BLACK, at, _scaled(outside, 0.75))
     inside = ImageChops.multiply(own, soft.point(_ramp(250, 215)))
     canvas.paste(mix(colour, _WHITE, 0.6), at, inside)
+
+
+def _part(area: Image.Image, inner: Rectangle) -> Image.Image:
+    return area if inner == (0, 0, *area.size) else area.crop(inner)
 
 
 def _tiles(box: Rectangle) -> Iterator[Rectangle]:

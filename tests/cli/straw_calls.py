@@ -1,4 +1,4 @@
-"""A model of straw for `masqclip segment`: what it was asked, and what it does at a picture."""
+"""A segmenter of straw for `masqclip segment`: finds every name; says what it was asked."""
 
 from __future__ import annotations
 
@@ -51,9 +51,8 @@ class Calls:
         self.at_picture = lambda source: None
 
 
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
-    seen = Calls()
+def _straw_module(seen: Calls) -> types.ModuleType:
+    """Stands in for `masqclip.segmenter`."""
 
     class Segmenter:
         @classmethod
@@ -74,7 +73,14 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
 
     module = types.ModuleType("masqclip.segmenter")
     module.Segmenter = Segmenter  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "masqclip.segmenter", module)
+    return module
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
+    """The segmenter is one of straw, and the folder an empty one."""
+    seen = Calls()
+    monkeypatch.setitem(sys.modules, "masqclip.segmenter", _straw_module(seen))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
     return seen

@@ -42,7 +42,7 @@ print("read", read_in, "refused", refused)
 """
 
 
-@pytest.mark.parametrize(("target", "number"), [("checkpoints", 84), ("folders", 63)])
+@pytest.mark.parametrize(("target", "number"), [("checkpoints", 36), ("folders", 36)])
 def test_what_is_hostile_is_read_or_refused_in_a_line(
     target: str, number: int, tmp_path: Path
 ) -> None:

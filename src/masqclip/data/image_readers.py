@@ -101,8 +101,11 @@ class ImageReaders:
         """End all processes at once, whatever they do; files in them are refused."""
         self._closed = True
         with self._lock:
-            readers, self._all, self._idle = self._all, set(), []
-        for reader in readers:
+            idle, busy = self._idle, self._all - set(self._idle)
+            self._all, self._idle = set(), []
+        for reader in busy:
+            reader.kill()  # its thread sees that, and closes the pipes that it waits for
+        for reader in idle:
             reader.end()
 
     def _take(self) -> _Reader:
@@ -165,8 +168,11 @@ class _Reader:
     def alive(self) -> bool:
         return self._popen.poll() is None
 
-    def end(self) -> None:
+    def kill(self) -> None:
         self._popen.kill()
+
+    def end(self) -> None:
+        self.kill()
         self._popen.wait()
         for pipe in (self._popen.stdin, self._popen.stdout):
             if pipe is not None:

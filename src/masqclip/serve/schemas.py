@@ -6,11 +6,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from masqclip.clip.name_limits import NameLimits
 from masqclip.clip.vocabulary import Vocabulary, builtin_vocabularies
 from masqclip.result import Task
 from masqclip.serve.problems import Problem
 
 Names = str | list[str] | dict[str, list[str]]
+
+#: Letters of the names of a request.
+MAX_TEXT = 1_000_000
 
 NAMES_HELP = (
     "What to look for: names between commas, one name a line with synonyms after commas, the name "
@@ -66,7 +70,11 @@ class SegmentRequest(BaseModel):
             known = value.strip() in builtin_vocabularies()
             # A list is never taken for a path, as a string may be.
             value = value.strip() if known else value.split(",")
-        words = Vocabulary.parse(value, stuff=self.stuff, distractors=self.distractors)
+        # Lower than the library's: what is left may still be written at length.
+        limits = NameLimits(text_bytes=MAX_TEXT, names=max_names, prompts=max_names)
+        words = Vocabulary.parse(
+            value, stuff=self.stuff, distractors=self.distractors, limits=limits
+        )
         prompts = sum(len(category.prompts) for category in words.categories)
         if prompts + len(words.distractors) > max_names:
             raise Problem(

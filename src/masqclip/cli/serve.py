@@ -55,7 +55,7 @@ def serve(
     max_pixels: int = 25_000_000,
     max_connections: int = 512,
     buffer_mb: float = 96.0,
-    store_mb: float = 512.0,
+    store_mb: float = 384.0,
     label_studio_url: Annotated[str, Parameter(metavar="URL", show_default=False)] = "",
     label_studio_token: Annotated[
         str, Parameter(env_var="LABEL_STUDIO_API_KEY", show_default=False)

@@ -23,7 +23,7 @@ import numpy as np
 
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.image_readers import ImageReaders
-from masqclip.data.image_structure import check_structure
+from masqclip.data.image_structure import check_structure, header_size
 from masqclip.data.images import LoadedImage, read_image
 from masqclip.encoding import EncodedImage
 from masqclip.result import Segmentation, Task
@@ -37,8 +37,10 @@ from masqclip.serve.store import ImageStore
 
 T = TypeVar("T")
 
-#: Pictures of formats that may take long to decode that may wait for it.
+#: Pictures that may take long to decode that may wait for it.
 MAX_SLOW_READS = 8
+#: Which they are, beside those of formats whose cost cannot be foreseen.
+SLOW_PIXELS, SLOW_BYTES = 12_500_000, 8_000_000
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,8 @@ class Engine:
         """A picture's file, looked at before it is let in.
 
         What a picture in an ordinary format costs is known from its size, and it is decoded when
-        its turn has come. Others are decoded here, one at a time, by a process of low priority.
+        its turn has come. Others, and very large ones, are decoded here, one at a time, by a
+        process of low priority.
 
         Raises:
             MasqclipError: the file was built to take long; or it is of another format, and no
@@ -144,7 +147,9 @@ class Engine:
             Problem: 429 where many of the others are waiting; 504 when the time is over.
         """
         loop = asyncio.get_running_loop()
-        if await loop.run_in_executor(self._parser, check_structure, data, "<bytes>"):
+        size = header_size(data)
+        large = len(data) > SLOW_BYTES or (size is not None and size[0] * size[1] > SLOW_PIXELS)
+        if await loop.run_in_executor(self._parser, check_structure, data, "<bytes>") and not large:
             return Upload(data)
         if self._slow_reads >= MAX_SLOW_READS:
             raise Problem(

@@ -43,7 +43,7 @@ GONE = "masqclip.gone"
 #: What cannot be read is refused at this pace, by its bytes: a refusal costs its sender as long as
 #: it costs the service, and one connection cannot keep it busy.
 REFUSED_BYTES_A_SECOND = 8_000_000
-MAX_HELD_SECONDS = 2.0
+MIN_HELD_SECONDS, MAX_HELD_SECONDS = 0.1, 2.0
 CLIENT_CLOSED = 499  # for the log and the metrics: nobody is there to be answered
 
 
@@ -168,7 +168,8 @@ class Observer:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 if status in (400, 422):  # nobody who sends such bytes for ever is in a hurry
-                    await asyncio.sleep(min(MAX_HELD_SECONDS, received / REFUSED_BYTES_A_SECOND))
+                    held = MIN_HELD_SECONDS + received / REFUSED_BYTES_A_SECOND
+                    await asyncio.sleep(min(MAX_HELD_SECONDS, held))
                 MutableHeaders(scope=message).update(SECURITY_HEADERS)
             sent += len(message.get("body", b""))
             await send(message)

@@ -47,7 +47,7 @@ class ServeSettings:
     max_pixels: int = 25_000_000
     read_seconds: int = 4
     max_names: int = 2000
-    store_bytes: int = 512_000_000
+    store_bytes: int = 384_000_000
     token: str = ""
     cors_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()

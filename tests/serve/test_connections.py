@@ -54,7 +54,7 @@ def test_a_thousand_connections_drive_out_their_own(
     with opened(server.url, 400, said):
         started = time.monotonic()
         assert httpx.get(f"{server.url}/healthz", timeout=10).status_code == 200
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 5
         answer = httpx.post(f"{server.url}/v1/images", files={"image": beach}, timeout=30)
         assert answer.status_code == 201
         assert len(list(Path(f"/proc/{server.process.pid}/fd").iterdir())) < 260

@@ -22,27 +22,20 @@ from masqclip.serve.security import SECURITY_HEADERS
 #: Seconds in which the head of a request must be there, and in which an answer must be taken.
 HEAD_SECONDS = 10.0
 WRITE_SECONDS = 30.0
-#: Connections that may wait to be accepted, and are accepted in one go, before any can be closed.
-#: Where fewer may wait, a burst of others lets an honest one try again only after a second.
-BACKLOG = 512
+#: Connections that are accepted in one go, before any can be closed.
+BACKLOG = 64
 # Descriptors for everything else: files, pipes to readers, the listening socket.
 _RESERVED = 128
 
 
-def affordable_connections(wanted: int) -> tuple[int, int]:
-    """How many connections this process can have, and how many may wait to be accepted.
-
-    The process first gets the descriptors that it may get.
-    """
+def affordable_connections(wanted: int) -> int:
+    """How many connections this process can have, which first gets the descriptors it may get."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     enough = wanted + BACKLOG + _RESERVED
     if soft != resource.RLIM_INFINITY and soft < enough:
         soft = enough if hard == resource.RLIM_INFINITY else min(enough, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    if soft == resource.RLIM_INFINITY:
-        return wanted, BACKLOG
-    backlog = min(BACKLOG, max(16, soft // 8))
-    return max(8, min(wanted, soft - backlog - _RESERVED)), backlog
+    return max(8, min(wanted, soft - BACKLOG - _RESERVED)) if soft > 0 else wanted
 
 
 class BoundedProtocol(H11Protocol):

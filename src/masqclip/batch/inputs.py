@@ -23,7 +23,7 @@ from masqclip.batch.addresses import (
 )
 from masqclip.batch.folders import Found, search_local, search_remote
 from masqclip.batch.items import Item, Listed
-from masqclip.batch.kept import EMBEDDINGS, kept_items
+from masqclip.batch.kept import EMBEDDINGS, is_kept, kept_items
 from masqclip.batch.reading import Kind, read_items
 from masqclip.batch.tables import InputFile, find_column, open_table, table_paths, table_rows
 from masqclip.batch.tars import tar_members
@@ -112,7 +112,7 @@ def _expand(source: str, schemes: Sequence[str]) -> tuple[str, list[Item]]:
 
 
 def _folder(source: str, filesystem: Any, path: str) -> tuple[str, list[Item]]:
-    if filesystem.exists(f"{path}/job.json") and filesystem.isdir(f"{path}/{EMBEDDINGS}"):
+    if is_kept(source, filesystem, path):
         return EMBEDDINGS, kept_items(source)
     local = local_path(source) is not None
     below = search_local(path) if local else search_remote(filesystem, path)

@@ -19,10 +19,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from masqclip.batch.locks import lock_job
 from masqclip.batch.manifest import Entry
+from masqclip.batch.parts import PART
 from masqclip.batch.shards import JobFolder, JobSettings, Status
-from masqclip.batch.worker import PART, Encoder, EncoderAndNamer, Namer, read_shard
+from masqclip.batch.storage import StorageError
+from masqclip.batch.worker import Encoder, EncoderAndNamer, Namer, read_shard
 from masqclip.errors import MasqclipError, require
 
 SHARDS_PER_ROUND = 4096
@@ -63,7 +64,7 @@ def run_job(
     """Do the shards of a planned job that are missing.
 
     Args:
-        folder: of the job.
+        folder: of the job; the caller holds it (`lock_job`).
         machines: where it runs.
         report: is told after each shard how many are settled, and of how many bad pictures.
 
@@ -73,13 +74,6 @@ def run_job(
     Raises:
         MasqclipError: there is no such cluster, or results cannot be written.
     """
-    with lock_job(folder.store):
-        return _run_locked(folder, machines, report)
-
-
-def _run_locked(
-    folder: JobFolder, machines: Machines | None, report: Callable[[int, str], None]
-) -> Status:
     missing = folder.missing()
     if missing:
         settings, shards, _ = folder.read()
@@ -239,6 +233,8 @@ def _results(references: list[Any]) -> list[Entry]:
     try:
         return ray.get(references)
     except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, MasqclipError):
+            raise MasqclipError(str(error.cause)) from error
         raise MasqclipError(f"a shard cannot be written ({error.cause})") from error
 
 
@@ -287,7 +283,8 @@ def _rows(dataset: Any) -> Iterator[dict[str, Any]]:
             yield from batch.select(columns).to_pylist()
     except ray.exceptions.RayError as error:
         # A model that cannot be loaded, or a name that it cannot read: every worker says the same.
-        told = re.findall(rf"{MasqclipError.__name__}: (.*)", str(error))
+        kinds = f"(?:{MasqclipError.__name__}|{StorageError.__name__})"
+        told = re.findall(rf"{kinds}: (.*)", str(error))
         if not told:
             raise
         raise MasqclipError(told[-1].strip()) from error

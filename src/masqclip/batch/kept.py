@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from masqclip.batch.items import DIGEST, Item
-from masqclip.batch.manifest import Entry
+from masqclip.batch.manifest import MANIFEST, Entry
 from masqclip.batch.shards import JobFolder
 from masqclip.errors import MasqclipError
 
 EMBEDDINGS = "embeddings"
+
+
+def is_kept(source: str, filesystem: Any, path: str) -> bool:
+    """Whether a folder is that of a job that saves embeddings, though they may be gone."""
+    if not filesystem.exists(f"{path}/job.json"):
+        return False
+    if filesystem.isdir(f"{path}/{EMBEDDINGS}"):
+        return True
+    return filesystem.isdir(f"{path}/{MANIFEST}") and JobFolder(source).read()[0].save_embeddings
 
 
 def kept_items(source: str) -> list[Item]:

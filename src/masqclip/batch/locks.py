@@ -31,7 +31,8 @@ def lock_job(store: Store) -> Iterator[None]:
     """Hold a job's folder for the block.
 
     Raises:
-        MasqclipError: another run holds it; the line names that one.
+        MasqclipError: another run holds it; the line names that one. After the block: another
+            took it over, because this one stood still for too long.
     """
     if store.is_local:
         with lock_folder(store.root):
@@ -41,15 +42,18 @@ def lock_job(store: Store) -> Iterator[None]:
     _refuse_other(store, token)
     _write(store, token)
     _refuse_other(store, token)
-    ended = threading.Event()
-    renewing = threading.Thread(target=_renew, args=(store, token, ended), daemon=True)
+    ended, lost = threading.Event(), threading.Event()
+    renewing = threading.Thread(target=_renew, args=(store, token, ended, lost), daemon=True)
     renewing.start()
     try:
         yield
     finally:
         ended.set()
         renewing.join()
-        store.delete(NOTE)
+        if _read(store).get("token") == token:
+            store.delete(NOTE)
+    if lost.is_set():
+        raise MasqclipError(f"{store.uri}: another run took this folder over meanwhile")
 
 
 def _refuse_other(store: Store, token: str) -> None:
@@ -76,6 +80,12 @@ def _write(store: Store, token: str) -> None:
     store.write(NOTE, json.dumps(note).encode())
 
 
-def _renew(store: Store, token: str, ended: threading.Event) -> None:
+def _renew(store: Store, token: str, ended: threading.Event, lost: threading.Event) -> None:
     while not ended.wait(RENEW_SECONDS):
-        _write(store, token)
+        try:
+            if _read(store).get("token") not in (None, token):
+                lost.set()
+                return
+            _write(store, token)
+        except Exception:  # the store hiccups; the next time is soon enough
+            continue

@@ -58,7 +58,9 @@ def result_record(key: str, result: Segmentation) -> dict[str, Any]:
 
 def error_record(key: str, error: str) -> dict[str, Any]:
     """The row of a picture that could not be read."""
-    return {"key": key, "error": error, "notes": [], "segments": []}
+    # An error of the system may name a file whose name is no text.
+    text = error.encode("utf-8", "backslashreplace").decode()
+    return {"key": key, "error": text, "notes": [], "segments": []}
 
 
 def write_parquet(file: BinaryIO, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:

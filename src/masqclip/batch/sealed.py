@@ -17,15 +17,24 @@ def seal(document: dict[str, Any]) -> bytes:
     return (json.dumps(document | {_SEAL: _digest(document)}, indent=1) + "\n").encode()
 
 
-def unseal(content: bytes, *, source: str) -> dict[str, Any]:
+def unseal(content: bytes, *, source: str, version: int = 1) -> dict[str, Any]:
     """The document in a file.
 
+    Args:
+        content: of the file.
+        source: what it is called in errors.
+        version: the newest that is understood.
+
     Raises:
-        MasqclipError: it is damaged. Files of a version without digests are taken as they are.
+        MasqclipError: it is damaged, or of a later masqclip. Files of before there were digests
+            are taken as they are.
     """
     document = parse_json(content, source=source)
     if not isinstance(document, dict):
         raise MasqclipError(f"{source}: damaged (no JSON object)")
+    found = document.get("version", 1)
+    if isinstance(found, int) and found > version:
+        raise MasqclipError(f"{source}: written by a later masqclip (version {found}): update it")
     if _SEAL in document and document.pop(_SEAL) != _digest(document):
         raise MasqclipError(f"{source}: damaged (its digest is another)")
     return document

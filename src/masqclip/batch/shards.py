@@ -17,7 +17,9 @@ bytes. Each of these files is told by a digest, so that damage is noticed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import fields
 from itertools import islice
 from typing import Any
 
@@ -36,50 +38,25 @@ from masqclip.batch.manifest import (
     numbered,
     read_entries,
 )
-from masqclip.batch.reading import find_change
+from masqclip.batch.reading import FETCH_THREADS, find_change
 from masqclip.batch.records import RECORDS, coco_document, write_parquet
 from masqclip.batch.sealed import seal, unseal
 from masqclip.batch.settings import JobSettings
+from masqclip.batch.status import Status
 from masqclip.batch.storage import WORK, Store
-from masqclip.batch.tables import damage_told
+from masqclip.batch.tables import open_table
 from masqclip.errors import MasqclipError
 
 __all__ = ["JobFolder", "JobSettings", "Status"]
 
+VERSION = 2  # of job.json and the plan; 1 had no digests
 SHARDS_PER_FILE = 1000
 _FAILED = "_failed"
+_SHARDS_AHEAD = 64  # whose pictures are compared at a time
+_ANEW = "put the file back, or name another folder to begin anew"
 _MAX_JOB_BYTES = 64_000_000
 PACE_SECONDS = 600.0  # how far back the pace is taken from
 SCHEMAS = {"shards": RECORDS, "embeddings": EMBEDDINGS}
-
-
-@dataclass(frozen=True)
-class Status:
-    """How far a job is.
-
-    Attributes:
-        shards, images: of the whole job.
-        done: shards that are done.
-        images_done: pictures in them, bad ones included.
-        errors: pictures that could not be read.
-        failed: shards that were given up, and why.
-        damaged: shards that were done and whose files are not what was written, and why.
-        seconds_left: at the pace of the last minutes of work; None before there is one.
-    """
-
-    shards: int
-    images: int
-    done: int
-    images_done: int
-    errors: int
-    failed: dict[int, str]
-    damaged: dict[int, str]
-    seconds_left: float | None
-
-    @property
-    def left(self) -> int:
-        """Shards that wait to be done."""
-        return self.shards - self.done - len(self.failed)
 
 
 class JobFolder:
@@ -87,28 +64,44 @@ class JobFolder:
 
     Args:
         uri: a local path, or an address such as ``s3://bucket/folder``.
+        accept_changes: read pictures as they are now, though they are not as they were planned.
     """
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, *, accept_changes: bool = False) -> None:
         self.store = Store(uri)
+        self.accept_changes = accept_changes
 
     # What was asked
 
     def plan(self, settings: JobSettings, items: Iterable[Item]) -> None:
-        """Cut the items into shards and write the job down; `job.json` comes last."""
+        """Cut the items into shards and write the job down; `job.json` comes last.
+
+        Raises:
+            MasqclipError: there is nothing to do, or results of another job are in the way.
+        """
+        if any(self.store.files(folder) for folder in (MANIFEST, _FAILED)):
+            raise MasqclipError(
+                f"{self.store.uri}: results of a job whose job.json is gone: {_ANEW}"
+            )
+        self.store.delete("_plan")
         rest = iter(items)
         size = 1 if settings.kind == "embeddings" else settings.shard_size
         shards = images = 0
+        plan: dict[str, str] = {}
         while block := list(islice(rest, size * SHARDS_PER_FILE)):
             tables = [items_table(block[at : at + size]) for at in range(0, len(block), size)]
-            with self.store.writing(f"_plan/{shards // SHARDS_PER_FILE:05d}.parquet") as file:
+            name = _plan_name(shards)
+            with self.store.writing(name) as file:
                 write_parquet(file, ITEMS, tables)
+            plan[name] = self.store.digest(name)
             # Kept embeddings are listed by their shards, with the pictures in each.
             kept = settings.kind == "embeddings"
             images += sum(max(0, item.size) for item in block) if kept else len(block)
             shards += len(tables)
-        document = {"shards": shards, "images": images, "settings": settings.to_json()}
-        self.store.write("job.json", seal(document))
+        if not shards:
+            raise MasqclipError(f"{', '.join(settings.inputs)[:1000]}: no picture in it")
+        document = {"version": VERSION, "shards": shards, "images": images, "plan": plan}
+        self.store.write("job.json", seal(document | {"settings": settings.to_json()}))
 
     def is_planned(self) -> bool:
         """Whether there is a job here."""
@@ -118,23 +111,47 @@ class JobFolder:
         """The settings, the number of shards and the number of pictures.
 
         Raises:
-            MasqclipError: there is no job here.
+            MasqclipError: there is no job here, or its file is damaged.
         """
+        settings, document = self._read()
+        return settings, document["shards"], document["images"]
+
+    def _read(self) -> tuple[JobSettings, dict[str, Any]]:
         if not self.is_planned():
             raise MasqclipError(f"{self.store.uri}: there is no batch job in this folder")
         source = self.store.address("job.json")
         try:
-            document = unseal(self.store.read("job.json", _MAX_JOB_BYTES), source=source)
+            content = self.store.read("job.json", _MAX_JOB_BYTES)
+            document = {"plan": {}} | unseal(content, source=source, version=VERSION)
             counts = [document.get(name) for name in ("shards", "images")]
             if not all(type(count) is int and count >= 0 for count in counts):
                 raise MasqclipError(f"{source}: damaged (its counts are {counts})")
+            if not isinstance(document["plan"], dict):
+                raise MasqclipError(f"{source}: damaged (it does not name the plan's files)")
             settings = JobSettings.from_json(document.get("settings", {}))
         except MasqclipError as error:
             told = str(error) if str(error).startswith(source) else f"{source}: {error}"
-            raise MasqclipError(
-                f"{told}; put the file back, or name another folder to begin anew"
-            ) from error
-        return settings, document["shards"], document["images"]
+            raise MasqclipError(f"{told}; {_ANEW}") from error
+        return settings, document
+
+    def check_plan(self) -> None:
+        """Compare the plan's files with what was written.
+
+        Raises:
+            MasqclipError: one is missing or damaged.
+        """
+        _, document = self._read()
+        if not document["plan"]:  # of a version that wrote no digests
+            return
+        for first in range(0, document["shards"], SHARDS_PER_FILE):
+            name = _plan_name(first)
+            source = self.store.address(name)
+            try:
+                right = self.store.digest(name) == document["plan"].get(name)
+            except (MasqclipError, OSError) as error:
+                raise MasqclipError(f"{error}: the plan of this job: {_ANEW}") from error
+            if not right:
+                raise MasqclipError(f"{source}: damaged, the plan of this job: {_ANEW}")
 
     def check(self, settings: JobSettings) -> None:
         """Refuse to go on with a job that was asked for something else.
@@ -167,13 +184,28 @@ class JobFolder:
         """
         listings: dict[str, Any] = {}
         waiting = set(missing)
-        for shard in range(self.read()[1]):
-            items = self.items(shard)
-            if change := find_change(items, done=shard not in waiting, listings=listings):
-                raise MasqclipError(
-                    f"{change}: results of old and new pictures would be mixed; put it back, or "
-                    "name another folder for the results"
-                )
+
+        def change_in(shard: int, items: list[Item]) -> str | None:
+            return find_change(items, done=shard not in waiting, listings=listings)
+
+        rest = enumerate(self._all_items())
+        with ThreadPoolExecutor(FETCH_THREADS) as pool:
+            while ahead := list(islice(rest, _SHARDS_AHEAD)):
+                changes = pool.map(change_in, *zip(*ahead, strict=True))
+                if change := next(filter(None, changes), None):
+                    raise MasqclipError(
+                        f"{change}: results of old and new pictures would be mixed; put it back, "
+                        "name another folder for the results, or take the pictures as they are "
+                        "now with --accept-changes"
+                    )
+
+    def _all_items(self) -> Iterator[list[Item]]:
+        """The pictures of each shard in turn."""
+        shards = self.read()[1]
+        for first in range(0, shards, SHARDS_PER_FILE):
+            with self._plan(first) as plan:
+                for shard in range(first, min(shards, first + SHARDS_PER_FILE)):
+                    yield table_items(plan.read_row_group(shard - first))
 
     def items(self, shard: int) -> list[Item]:
         """The pictures of a shard.
@@ -181,16 +213,17 @@ class JobFolder:
         Raises:
             MasqclipError: the plan is damaged.
         """
-        name = f"_plan/{shard // SHARDS_PER_FILE:05d}.parquet"
-        source = self.store.address(name)
+        with self._plan(shard) as plan:
+            return table_items(plan.read_row_group(shard % SHARDS_PER_FILE))
+
+    @contextmanager
+    def _plan(self, shard: int) -> Iterator[pq.ParquetFile]:
+        source = self.store.address(_plan_name(shard))
         try:
-            with damage_told(source), self.store.open(name) as file:
-                table = pq.ParquetFile(file).read_row_group(shard % SHARDS_PER_FILE)
-                return table_items(table)
+            with open_table(source, name=source) as plan:
+                yield plan
         except (MasqclipError, TypeError) as error:
-            raise MasqclipError(
-                f"{error}: the plan of this job is lost; name another folder to begin anew"
-            ) from error
+            raise MasqclipError(f"{error}: the plan of this job: {_ANEW}") from error
 
     # Parts, and putting them together
 
@@ -200,7 +233,7 @@ class JobFolder:
 
     def write_part(self, kind: str, shard: int, part: int, table: pa.Table) -> None:
         """Keep a part of a shard's results (`SCHEMAS` says of which kinds) until it is whole."""
-        with self.store.writing(_part(kind, shard, part)) as file:
+        with self.store.writing(_part(kind, shard, part), durable=False) as file:
             write_parquet(file, SCHEMAS[kind], [table.select(SCHEMAS[kind].names)])
 
     def _parts(self, kind: str, shard: int, parts: int) -> Iterator[pa.Table]:
@@ -227,7 +260,9 @@ class JobFolder:
             names.append(name)
         if settings.overlay:
             folder = f"overlays/{shard:08d}"
-            names += [f"{folder}/{file}" for file in sorted(self.store.files(folder))]
+            overlays = [f"{folder}/{file}" for file in sorted(self.store.files(folder))]
+            self.store.sync(overlays)
+            names += overlays
         columns = [table.select(["error"]) for table in self._parts(kinds[-1], shard, parts)]
         errors = pa.concat_tables(columns).column("error")
         sizes = {name: self.store.size(name) for name in names}
@@ -334,6 +369,10 @@ class JobFolder:
             damaged=damaged,
             seconds_left=0.0 if len(done) + len(failed) == shards else left,
         )
+
+
+def _plan_name(shard: int) -> str:
+    return f"_plan/{shard // SHARDS_PER_FILE:05d}.parquet"
 
 
 def _part(kind: str, shard: int, part: int) -> str:

@@ -12,7 +12,7 @@ import hashlib
 import io
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
 
@@ -135,6 +135,19 @@ class Store:
                 with contextlib.suppress(Exception):  # on a full disk, it is room for others
                     self.filesystem.rm(scratch)
                 raise
+
+    def sync(self, names: Iterable[str]) -> None:
+        """Bring files that were written without `durable` to the disk, where it is a local one."""
+        if not self.is_local:
+            return
+        folders = set()
+        for name in names:
+            path = self.path(name)
+            folders.add(os.path.dirname(path))
+            with _writing_told(self.address(name)), open(path, "rb") as file:
+                os.fsync(file.fileno())
+        for folder in folders:
+            sync_folder(folder)
 
     def touch(self, name: str) -> None:
         """Make an empty file."""

@@ -7,8 +7,8 @@ fails three times, by an exception or by taking its process with it, says so to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,28 +18,20 @@ import pyarrow.parquet as pq
 from masqclip.batch import embeddings as encoded_tables
 from masqclip.batch.addresses import open_file
 from masqclip.batch.inputs import read_items
+from masqclip.batch.parts import TRIES, Part, attempt, reason_of
 from masqclip.batch.records import RECORDS, error_record, result_record
 from masqclip.batch.shards import JobFolder, JobSettings
 from masqclip.batch.storage import digest_of
 from masqclip.batch.tables import damage_told
+from masqclip.data.digests import digest_model
 from masqclip.data.images import LoadedImage, read_image
 from masqclip.errors import MasqclipError, is_out_of_memory
+from masqclip.hub import model_folder
 
-TRIES = 3
 PART_IMAGES = 32
 PART_BYTES = 64 << 20  # of pixels; together they bound what a stage holds at a time
 FLOATS_PER_PIXEL = 600  # of a frame, at the proposer's widest: measured, with a margin
 
-#: A part between two stages.
-PART = pa.schema(
-    [
-        ("shard", pa.int64()),
-        ("part", pa.int32()),
-        ("last", pa.bool_()),  # of its shard
-        ("failure", pa.string()),  # why the shard is to be given up; null while all is well
-        ("payload", pa.large_binary()),  # a table as an Arrow stream; null when it is written
-    ]
-)
 PICTURES = pa.schema(
     [
         ("key", pa.string()),
@@ -50,62 +42,6 @@ PICTURES = pa.schema(
         ("pixels", pa.large_binary()),  # [H,W,3] uint8 RGB
     ]
 )
-
-
-@dataclass(frozen=True)
-class Part:
-    """A row of `PART`, its payload as a table."""
-
-    shard: int
-    part: int
-    last: bool
-    table: pa.Table | None = None
-    failure: str | None = None
-
-    @classmethod
-    def from_row(cls, row: pa.Table) -> Part:
-        """The part in a table of one row; its payload is not copied."""
-        payload = row["payload"][0].as_buffer()
-        return cls(
-            shard=row["shard"][0].as_py(),
-            part=row["part"][0].as_py(),
-            last=row["last"][0].as_py(),
-            failure=row["failure"][0].as_py(),
-            table=None if payload is None else pa.ipc.open_stream(payload).read_all(),
-        )
-
-    def to_row(self) -> pa.Table:
-        """As Ray Data carries it on."""
-        payload = pa.nulls(1, pa.large_binary())
-        if self.table is not None:
-            sink = pa.BufferOutputStream()
-            with pa.ipc.new_stream(sink, self.table.schema) as writer:
-                writer.write_table(self.table)
-            content = sink.getvalue()
-            ends = pa.py_buffer(np.array([0, len(content)], np.int64))
-            payload = pa.Array.from_buffers(pa.large_binary(), 1, [None, ends, content])
-        columns = [[self.shard], [self.part], [self.last], [self.failure], payload]
-        return pa.table(columns, schema=PART)
-
-
-def attempt(folder: JobFolder, stage: str, shard: int, part: int, work: Callable[[], Part]) -> Part:
-    """Do a stage's work on a part, again if it fails; after `TRIES` times, say that it failed."""
-    reason = f"{stage} ended its process"
-    for number in range(folder.attempts(shard, part, stage), TRIES):
-        folder.begin_attempt(shard, part, stage, number)
-        try:
-            done = work()
-        except Exception as error:
-            reason = _reason(stage, error)
-        else:
-            folder.end_attempts(shard, part, stage)
-            return done
-    return Part(shard, part, last=True, failure=f"{reason}, {TRIES} times (part {part})")
-
-
-def _reason(stage: str, error: Exception) -> str:
-    """An error in one line."""
-    return f"{stage}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 # Reading
@@ -124,7 +60,7 @@ def read_shard(row: pa.Table, *, folder: JobFolder, settings: JobSettings) -> It
                     yield Part(shard, n, last, table).to_row()
                     sent += 1
         except Exception as error:
-            reason = _reason("read", error)
+            reason = reason_of("read", error)
         else:
             folder.end_attempts(shard, 0, "read")
             return
@@ -144,7 +80,9 @@ def _decoded_tables(folder: JobFolder, shard: int, settings: JobSettings) -> Ite
     rows: list[dict[str, Any]] = []
     size = 0
     items = folder.items(shard)
-    for key, content in read_items(settings.kind, items, settings.column, settings.max_bytes):
+    for key, content in read_items(
+        settings.kind, items, settings.column, settings.max_bytes, not folder.accept_changes
+    ):
         row = _picture_row(key, content)
         rows.append(row)
         size += len(row.get("pixels") or b"")
@@ -163,7 +101,7 @@ def _picture_row(key: str, content: bytes | MasqclipError) -> dict[str, Any]:
     except MasqclipError as error:
         return error_record(key, str(error).replace("<bytes>", key, 1))
     except Exception as error:  # whatever a picture is, it is a row
-        return error_record(key, f"{key}: {_reason('cannot be read', error)}")
+        return error_record(key, f"{key}: {reason_of('cannot be read', error)}")
     return {
         "key": key,
         "height": image.height,
@@ -222,6 +160,18 @@ class Stage:
             self.folder, self.title, part.shard, part.part, lambda: self._work(part, table)
         ).to_row()
 
+    def _too_large(self, key: str, error: Exception) -> MasqclipError:
+        """The error of a picture that memory did not suffice for, if it is the picture's fault.
+
+        Raises:
+            MemoryError: memory does not even suffice for a small picture: nothing can be done.
+        """
+        try:
+            self.segmenter.encode([np.zeros((32, 32, 3), np.uint8)])
+        except (MemoryError, RuntimeError):
+            raise MemoryError(str(error)) from error
+        return MasqclipError(f"{key}: too large for this machine's memory; make it smaller first")
+
     def _work(self, part: Part, table: pa.Table) -> Part:
         """The part as the next stage takes it, from its table."""
         raise NotImplementedError
@@ -240,9 +190,11 @@ class Encoder(Stage):
         rows: dict[int, dict[str, Any]] = {}
         for batch in self._batches(table, readable):
             for i, encoded in zip(batch, self._encode_batch(table, batch), strict=True):
-                rows[i] = encoded_tables.encoded_row(
-                    table["key"][i].as_py(), encoded, pixels=self.settings.overlay
-                )
+                key = table["key"][i].as_py()
+                if isinstance(encoded, MasqclipError):
+                    rows[i] = error_record(key, str(encoded))
+                    continue
+                rows[i] = encoded_tables.encoded_row(key, encoded, pixels=self.settings.overlay)
         for i in set(range(len(table))) - rows.keys():
             rows[i] = error_record(table["key"][i].as_py(), table["error"][i].as_py())
         schema = (
@@ -286,8 +238,10 @@ class Encoder(Stage):
         try:
             return self.segmenter.encode(images, min_object_score=self._least())
         except (MemoryError, RuntimeError) as error:
-            if len(batch) == 1 or not is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
+            if len(batch) == 1:
+                return [self._too_large(images[0].source, error)]
         half = len(batch) // 2
         return self._encode_batch(table, batch[:half]) + self._encode_batch(table, batch[half:])
 
@@ -338,12 +292,15 @@ class Namer(Stage):
                 rows.append(error_record(key, error))
                 continue
             encoded = encoded_tables.encoded_image(table, i, self.segmenter.device)
-            result = self.segmenter(
-                encoded,
-                settings.vocabulary,
-                settings.task,
-                min_score=settings.min_score,
-            )
+            try:
+                result = self.segmenter(
+                    encoded, settings.vocabulary, settings.task, min_score=settings.min_score
+                )
+            except (MemoryError, RuntimeError) as problem:
+                if not is_out_of_memory(problem):
+                    raise
+                rows.append(error_record(key, str(self._too_large(key, problem))))
+                continue
             rows.append(result_record(key, result))
             if settings.overlay:
                 self._draw(part, i, result)
@@ -355,7 +312,7 @@ class Namer(Stage):
         from masqclip.data.label_maps import png_bytes
 
         name = f"overlays/{part.shard:08d}/{part.part:05d}-{index:05d}.png"
-        self.folder.store.write(name, png_bytes(result.plot()))
+        self.folder.store.write(name, png_bytes(result.plot()), durable=False)
 
 
 class EncoderAndNamer:
@@ -380,6 +337,11 @@ def load_segmenter(settings: JobSettings, device: str | None) -> Any:
     from masqclip.devices import choose_device, choose_dtype
     from masqclip.segmenter import Segmenter
 
+    if settings.weights not in (None, digest_model(model_folder(settings.model))):
+        raise MasqclipError(
+            f"the model {settings.model!r} has other files on this machine than where the job was "
+            "planned: copy them, or name another folder for --out"
+        )
     chosen = choose_device(device)
     return Segmenter.from_pretrained(
         settings.model, device=chosen, dtype=choose_dtype(settings.dtype, chosen)

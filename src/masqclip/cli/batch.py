@@ -13,6 +13,9 @@ from masqclip.cli.console import Steps, one_line, out_console, print_error
 from masqclip.errors import MasqclipError, require
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from masqclip.batch.items import Item
     from masqclip.batch.shards import JobFolder, JobSettings, Status
 
 Task = Literal["instance", "semantic", "panoptic"]
@@ -83,6 +86,7 @@ def batch(
     ray_address: Annotated[str | None, Parameter(metavar="ADDRESS")] = None,
     status: Annotated[bool, Parameter(show_default=False)] = False,
     verify: Annotated[bool, Parameter(show_default=False)] = False,
+    accept_changes: Annotated[bool, Parameter(show_default=False)] = False,
     retry_failed: Annotated[bool, Parameter(show_default=False)] = False,
     quiet: Annotated[bool, Parameter(alias="-q", show_default=False)] = False,
 ) -> int:
@@ -120,6 +124,8 @@ def batch(
         status: Say what is done, failed and left, and the time left; do nothing.
         verify: Compare the bytes of all results with their digests, not only their sizes; what is
             damaged is done again, or with --status only said.
+        accept_changes: Go on although pictures changed since the job was planned; those that are
+            not done are read as they are now.
         retry_failed: Try the shards again that were set aside.
         quiet: Print errors only.
     """
@@ -127,13 +133,13 @@ def batch(
     _check_numbers(min_score, shard_size, memory, max_file, workers)
     from masqclip.batch.shards import JobFolder
 
-    folder = JobFolder(out)
+    folder = JobFolder(out, accept_changes=accept_changes)
     if status:
         _print_status(folder.status(verify=verify), out)
         return 0
     there = folder.read()[0] if folder.is_planned() or not inputs else None
     if inputs:
-        settings = _settings(
+        settings, items = _settings(
             inputs,
             there,
             vocabulary=_words(vocabulary, stuff, not_, template, save_embeddings),
@@ -150,16 +156,21 @@ def batch(
             max_file=max_file,
             schemes=tuple(allow_scheme or ()),
         )
-        _plan(folder, settings, planned=there is not None)
-    if there is not None:
-        _check_inputs(folder, there, verify=verify)
-    if retry_failed:
-        folder.retry()
     from masqclip.batch.job import Machines, run_job
+    from masqclip.batch.locks import lock_job
 
     machines = Machines(ray_address, workers, device)
-    with Steps("shards", total=folder.read()[1], hidden=quiet) as steps:
-        end = run_job(folder, machines, steps.show)
+    with lock_job(folder.store):
+        if inputs and folder.is_planned():
+            folder.check(settings)
+        elif inputs:
+            folder.plan(settings, items)
+        if there is not None:
+            _check(folder, there, verify=verify)
+        if retry_failed:
+            folder.retry()
+        with Steps("shards", total=folder.read()[1], hidden=quiet) as steps:
+            end = run_job(folder, machines, steps.show)
     if end.failed:
         raise MasqclipError(_failures(end, out))
     if not quiet:
@@ -200,15 +211,18 @@ def _words(
 
 def _settings(
     inputs: tuple[str, ...], there: JobSettings | None, *, model: str | None, **options: Any
-) -> JobSettings:
-    """What is asked for; the kind of the inputs, and what they know themselves, filled in."""
+) -> tuple[JobSettings, Iterator[Item]]:
+    """What is asked for, with what the inputs know themselves; and its pictures, to be planned."""
     from masqclip.batch.inputs import list_items
     from masqclip.batch.shards import JobFolder, JobSettings
     from masqclip.data.digests import digest_model
     from masqclip.hub import model_folder
 
-    schemes = options["schemes"]
-    kind = there.kind if there else list_items(inputs, options["column"], schemes)[0]
+    items: Iterator[Item] = iter(())
+    if there is not None:
+        kind = there.kind
+    else:
+        kind, items = list_items(inputs, options["column"], options["schemes"])
     if kind == "embeddings":
         made = JobFolder(inputs[0]).read()[0]
         if model not in (None, made.model):
@@ -230,36 +244,24 @@ def _settings(
         )
     if there is not None and there.weights is None:  # planned by a version that did not ask
         weights = None
-    return JobSettings(inputs=inputs, kind=kind, model=model, weights=weights, **options)
+    return JobSettings(inputs=inputs, kind=kind, model=model, weights=weights, **options), items
 
 
-def _check_inputs(folder: JobFolder, there: JobSettings, *, verify: bool) -> None:
-    """See, before a job goes on, that all is what it was: weights, pictures, and results."""
-    from masqclip.batch.locks import lock_job
+def _check(folder: JobFolder, there: JobSettings, *, verify: bool) -> None:
+    """See, before a job goes on, that all is what it was: weights, plan, pictures, and results."""
     from masqclip.data.digests import digest_model
     from masqclip.hub import model_folder
 
-    with lock_job(folder.store):
-        if there.weights is not None:
-            now = digest_model(model_folder(there.model))
-            folder.check(replace(there, weights=now))
-        damage = folder.repair(verify=verify)
-        for shard, reason in list(damage.items())[:SHOWN_FAILURES]:
-            print_error(f"shard {shard} is done again: {reason}", kind="warning: ")
-        if missing := folder.missing():
-            folder.check_pictures(missing)
-
-
-def _plan(folder: JobFolder, settings: JobSettings, *, planned: bool) -> None:
-    if planned:
-        folder.check(settings)
-        return
-    from masqclip.batch.inputs import list_items
-    from masqclip.batch.locks import lock_job
-
-    _, items = list_items(settings.inputs, settings.column, settings.schemes)
-    with lock_job(folder.store):
-        folder.plan(settings, items)
+    if there.weights is not None:
+        folder.check(replace(there, weights=digest_model(model_folder(there.model))))
+    folder.check_plan()
+    damage = folder.repair(verify=verify)
+    for shard, reason in list(damage.items())[:SHOWN_FAILURES]:
+        print_error(f"shard {shard} is done again: {reason}", kind="warning: ")
+    if len(damage) > SHOWN_FAILURES:
+        print_error(f"and {len(damage) - SHOWN_FAILURES} more shards", kind="warning: ")
+    if (missing := folder.missing()) and not folder.accept_changes:
+        folder.check_pictures(missing)
 
 
 def _print_status(status: Status, out: str) -> None:

@@ -12,6 +12,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 from unittest import mock
@@ -33,6 +34,8 @@ from damage import (
     tree,
 )
 
+from masqclip.batch.shards import JobFolder
+from masqclip.batch.storage import StorageError
 from masqclip.data.locks import lock_folder
 
 CASES = Cases()
@@ -58,6 +61,18 @@ def _() -> None:
     for path in (*Path("out").glob("shards/*"), *Path("out").glob("_manifest/*")):
         path.unlink()
     Path("out/job.json").unlink()
+    succeed(BATCH)
+    assert tree("out") == before
+
+
+@CASES.add("killed by SIGKILL at a commit", slow=True)
+def _() -> None:
+    before = finished()
+    shutil.rmtree("out")
+    for at in ("_manifest/00000000.json", "shards/00000002.parquet"):
+        other = started(f"from batch_job import killed_at; killed_at({at!r})")
+        assert other.wait(120) == -signal.SIGKILL
+        assert not Path("out", at).exists()
     succeed(BATCH)
     assert tree("out") == before
 
@@ -186,6 +201,33 @@ def _() -> None:
     refuse(BATCH, "job.json", "magic")
 
 
+@CASES.add("job.json of a later masqclip")
+def _() -> None:
+    finished()
+    document = json.loads(Path("out/job.json").read_text())
+    Path("out/job.json").write_text(json.dumps(document | {"version": 99}))
+    refuse(BATCH, "job.json", "later masqclip", "99")
+
+
+@CASES.add("job.json deleted, the results still there")
+def _() -> None:
+    finished()
+    Path("out/job.json").unlink()
+    refuse([*BATCH, "-t", "semantic"], "job.json is gone", "another folder")
+
+
+@CASES.add("one bit of the plan turned, anywhere")
+def _() -> None:
+    interrupted(1)
+    plan = Path("out/_plan/00000.parquet")
+    whole = plan.read_bytes()
+    for place in (0.01, 0.2, 0.35, 0.6, 0.8, 0.97):
+        flip(plan, place, bit=3)
+        refuse(BATCH, "_plan", "damaged", "another folder")
+        plan.write_bytes(whole)
+    succeed(BATCH)
+
+
 @CASES.add("the plan deleted")
 def _() -> None:
     interrupted(1)
@@ -247,6 +289,16 @@ def _() -> None:
     refuse(BATCH, "p4.bmp", "gone since the job was planned")
 
 
+@CASES.add("a picture changed, and accepted")
+def _() -> None:
+    interrupted(1)
+    Path("photos/p4.bmp").unlink()
+    Path("photos/p5.bmp").write_bytes(Path("photos/p3.bmp").read_bytes())
+    succeed([*BATCH, "--accept-changes"])
+    rows = pq.read_table("out/shards").to_pylist()
+    assert [row["error"] is None for row in rows] == [True] * 4 + [False, True, False]
+
+
 @CASES.add("a picture gone that is done")
 def _() -> None:
     before = finished()
@@ -274,6 +326,20 @@ def _() -> None:
     finished(KEPT)
     Path("out/embeddings/00000000.parquet").unlink()
     refuse(["batch", "out", "-v", "bicycle", "-o", "more", "-q"], "is missing", "repairs it")
+
+
+@CASES.add("all embeddings deleted since they were kept")
+def _() -> None:
+    finished(KEPT)
+    shutil.rmtree("out/embeddings")
+    refuse(["batch", "out", "-v", "bicycle", "-o", "more", "-q"], "is missing", "repairs it")
+
+
+@CASES.add("embeddings of a job that is not done")
+def _() -> None:
+    finished(KEPT)
+    ENTRY.unlink()
+    refuse(["batch", "out", "-v", "bicycle", "-o", "more", "-q"], "not done", "to its end")
 
 
 @CASES.add("a strange file among the embeddings")
@@ -323,8 +389,25 @@ def _() -> None:
         code, said = run(BATCH)
     assert code == 2, said
     assert "Traceback" not in said
-    succeed([*BATCH, "--retry-failed"])
+    succeed(BATCH)  # no shard was set aside: it was not their fault
     assert tree("out") == before
+
+
+@CASES.add("a full disk while parts are written")
+def _() -> None:
+    before = finished()
+    shutil.rmtree("out")
+    with mock.patch.object(JobFolder, "write_part", side_effect=StorageError("x: no room")):
+        refuse(BATCH, "no room")
+    succeed(BATCH)
+    assert tree("out") == before
+
+
+@CASES.add("a read-only disk")
+def _() -> None:
+    with failing_writes("", errno.EROFS):
+        refuse(BATCH, "Read-only")
+    succeed(BATCH)
 
 
 @CASES.add("a full disk at the plan")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -59,15 +60,22 @@ def _round(folder: Any, settings: Any, shards: list[int], pools: Any) -> Iterato
 
 
 @contextlib.contextmanager
-def prepared(scratch: Path) -> Iterator[None]:
-    """A folder to stand in with seven pictures, one broken, and their job in ``out``."""
-    here = Path.cwd()
-    os.chdir(scratch)
+def without_ray() -> Iterator[None]:
+    """Let jobs run in this process."""
     pools = contextlib.nullcontext(None)
     with (
         mock.patch.object(job, "_round", _round),
         mock.patch.object(job, "connected", return_value=pools),
     ):
+        yield
+
+
+@contextlib.contextmanager
+def prepared(scratch: Path) -> Iterator[None]:
+    """A folder to stand in with seven pictures, one broken, and their job in ``out``."""
+    here = Path.cwd()
+    os.chdir(scratch)
+    with without_ray():
         Path("photos").mkdir()
         for seed in range(6):
             blocks = np.random.default_rng(seed).integers(0, 256, (4, 6, 3), dtype=np.uint8)
@@ -96,6 +104,19 @@ def interrupted(stop_after: int) -> None:
 
     with mock.patch.object(job, "_round", some):
         assert run(BATCH)[0] == 130
+
+
+def killed_at(name: str) -> None:
+    """Do the job, and end this process by SIGKILL as soon as a file is to take its name."""
+    replace = os.replace
+
+    def kill(source: str, target: str) -> None:
+        if str(target).endswith(name):
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(source, target)
+
+    with without_ray(), mock.patch("os.replace", kill):
+        run(BATCH)
 
 
 def same_again(damage: Callable[[], object], words: list[str] = BATCH, *options: str) -> None:

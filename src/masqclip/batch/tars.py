@@ -20,7 +20,9 @@ from masqclip.errors import MasqclipError
 
 BLOCK = 512
 _MAX_EXTENSION = 1 << 20  # bytes of a long name or of a pax header
-_SCAN = 256 * BLOCK  # read at a time where headers are looked for
+_SCAN = 2048 * BLOCK  # read at a time where headers are looked for
+_ZEROS = bytes(_SCAN)
+_MAX_ZEROS = 1 << 30  # between two members; a file without end has more
 _PACKERS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd",
             b"PK\x03\x04": "zip"}  # fmt: skip
 _KINDS = {b"1": "a hard link", b"2": "a symbolic link", b"3": "a device", b"4": "a device",
@@ -70,7 +72,11 @@ def tar_members(file: BinaryIO) -> Iterator[Member]:
     while at < end:
         block = _read(file, at, BLOCK)
         if not block.strip(b"\0"):
-            at, ended = _skip_zeros(file, at, end), True
+            begun, ended = at, True
+            at = _skip_zeros(file, at, min(end, begun + _MAX_ZEROS))
+            if at < end and at - begun >= _MAX_ZEROS:
+                yield Member("", at, end - at, f"nothing but zeros from byte {begun:,} on")
+                return
             continue
         header = parse_header(block)
         if header is None:
@@ -136,7 +142,7 @@ def _skip_zeros(file: BinaryIO, at: int, end: int) -> int:
     """Where the next block is that holds anything, or the end."""
     while at < end:
         chunk = _read(file, at, _SCAN)
-        if rest := chunk.lstrip(b"\0"):
+        if chunk != _ZEROS and (rest := chunk.lstrip(b"\0")):
             return at + (len(chunk) - len(rest)) // BLOCK * BLOCK
         at += len(chunk) or _SCAN
     return end

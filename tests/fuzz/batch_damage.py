@@ -17,11 +17,10 @@ import sys
 from pathlib import Path
 from unittest import mock
 
-import pyarrow.parquet as pq
-from batch_job import BATCH, ENTRY, KEPT, MINI, SHARD, finished, interrupted, prepared, same_again
+from batch_changes import CASES as CHANGES
+from batch_job import BATCH, ENTRY, KEPT, SHARD, finished, interrupted, prepared, same_again
 from damage import (
     Cases,
-    copy,
     cut,
     failing_writes,
     flip,
@@ -38,7 +37,7 @@ from masqclip.batch.shards import JobFolder
 from masqclip.batch.storage import StorageError
 from masqclip.data.locks import lock_folder
 
-CASES = Cases()
+CASES = Cases(CHANGES)
 
 
 # Killed
@@ -250,105 +249,6 @@ def _() -> None:
     Path("out/_failed/00000002.json").write_bytes(b"\xff")
     refuse(BATCH, "set aside")
     succeed([*BATCH, "--retry-failed"])
-
-
-# Changed
-
-
-@CASES.add("other weights under the same name")
-def _() -> None:
-    copy(MINI, "model")
-    words = [*BATCH, "-m", "./model"]
-    finished(words)
-    flip("model/model.safetensors", 0.7)
-    ENTRY.unlink()
-    refuse(words, "other weights", "another folder")
-
-
-@CASES.add("a picture changed that is not done")
-def _() -> None:
-    interrupted(1)
-    picture = Path("photos/p4.bmp")
-    picture.write_bytes(picture.read_bytes() + b"x")
-    refuse(BATCH, "p4.bmp", "changed since the job was planned")
-
-
-@CASES.add("a picture changed at the same size")
-def _() -> None:
-    interrupted(1)
-    status = os.stat("photos/p4.bmp")
-    flip("photos/p4.bmp", 0.9)
-    os.utime("photos/p4.bmp", ns=(status.st_atime_ns, status.st_mtime_ns + 10**9))
-    refuse(BATCH, "p4.bmp", "changed since the job was planned")
-
-
-@CASES.add("a picture gone that is not done")
-def _() -> None:
-    interrupted(1)
-    Path("photos/p4.bmp").unlink()
-    refuse(BATCH, "p4.bmp", "gone since the job was planned")
-
-
-@CASES.add("a picture changed, and accepted")
-def _() -> None:
-    interrupted(1)
-    Path("photos/p4.bmp").unlink()
-    Path("photos/p5.bmp").write_bytes(Path("photos/p3.bmp").read_bytes())
-    succeed([*BATCH, "--accept-changes"])
-    rows = pq.read_table("out/shards").to_pylist()
-    assert [row["error"] is None for row in rows] == [True] * 4 + [False, True, False]
-
-
-@CASES.add("a picture gone that is done")
-def _() -> None:
-    before = finished()
-    Path("photos/p0.bmp").unlink()
-    succeed(BATCH)
-    assert tree("out") == before
-
-
-@CASES.add("other names")
-def _() -> None:
-    finished()
-    refuse(["batch", "photos", "-v", "car", "-o", "out", "--shard-size", "2"], "vocabulary")
-
-
-@CASES.add("embeddings changed since they were kept")
-def _() -> None:
-    finished(KEPT)
-    flip("out/embeddings/00000000.parquet")
-    words = ["batch", "out", "-v", "bicycle", "-o", "more", "-q"]
-    refuse(words, "set aside", "not those that were kept")
-
-
-@CASES.add("embeddings deleted since they were kept")
-def _() -> None:
-    finished(KEPT)
-    Path("out/embeddings/00000000.parquet").unlink()
-    refuse(["batch", "out", "-v", "bicycle", "-o", "more", "-q"], "is missing", "repairs it")
-
-
-@CASES.add("all embeddings deleted since they were kept")
-def _() -> None:
-    finished(KEPT)
-    shutil.rmtree("out/embeddings")
-    refuse(["batch", "out", "-v", "bicycle", "-o", "more", "-q"], "is missing", "repairs it")
-
-
-@CASES.add("embeddings of a job that is not done")
-def _() -> None:
-    finished(KEPT)
-    ENTRY.unlink()
-    refuse(["batch", "out", "-v", "bicycle", "-o", "more", "-q"], "not done", "to its end")
-
-
-@CASES.add("a strange file among the embeddings")
-def _() -> None:
-    finished(KEPT)
-    shutil.copy("out/embeddings/00000000.parquet", "out/embeddings/99999999.parquet")
-    succeed(["batch", "out", "-v", "bicycle", "-o", "more", "-q"])
-    rows = sum(pq.read_metadata(p).num_rows for p in Path("more/shards").glob("*.parquet"))
-    assert rows == 7
 
 
 # Two at once, full, read-only

@@ -93,9 +93,9 @@ def read_tables(
         if token not in vocabulary:
             raise MasqclipError(f"the tokenizer {str(file)!r} has no {name} {token!r}")
     length = settings.get("model_max_length")
-    if not (type(length) is int and 0 < length <= _LONGEST_CONTEXT):
-        length = context_length
-    return TokenizerTables(vocabulary, pairs, names, int(length))
+    if isinstance(length, int) and 0 < length <= _LONGEST_CONTEXT:
+        context_length = length
+    return TokenizerTables(vocabulary, pairs, names, context_length)
 
 
 def _settings(folder: Path) -> dict[str, Any]:

@@ -12,7 +12,13 @@ from typing import Any
 
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import CLIPConfig, PretrainedConfig
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    Mask2FormerForUniversalSegmentation,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from masqclip.clip.loading import load_clip
 from masqclip.clip.tokenizer import load_tokenizer
@@ -30,7 +36,10 @@ from masqclip.convert.openai_clip import (
 )
 from masqclip.convert.openai_clip import huggingface_clip, openai_clip_to_transformers
 from masqclip.convert.rules import StateDict, in_float32
-from masqclip.errors import MasqclipError
+from masqclip.errors import MasqclipError, is_out_of_memory
+from masqclip.model import MasQClipModel
+from masqclip.weights.folders import check_fits
+from masqclip.weights.tensor_files import error_line
 
 # What begins a name in each kind of checkpoint. A MasQCLIP holds a Mask2Former too.
 _KINDS = {
@@ -61,6 +70,7 @@ class Conversion:
     Attributes:
         found: what it is, in a few lines.
         result: what the folder holds, and how to use it.
+        model_class: what loads the folder.
         config: the folder's configuration.
         weights: its tensors.
         dropped: names that were left out -> why.
@@ -69,7 +79,8 @@ class Conversion:
 
     found: list[str]
     result: str
-    config: PretrainedConfig
+    model_class: type[PreTrainedModel]
+    config: PreTrainedConfig
     weights: StateDict
     dropped: dict[str, str] = field(default_factory=dict)
     with_tokenizer: bool = False
@@ -101,7 +112,12 @@ def convert_file(
     conversion = convert_state_dict(
         read_state_dict(checkpoint), name=str(checkpoint), clip=clip, options=options
     )
-    write_folder(conversion, folder)
+    try:
+        write_folder(conversion, folder)
+    except OSError as error:
+        raise MasqclipError(
+            f"{str(out)!r} cannot be written to ({error.strerror or error})"
+        ) from error
     return conversion
 
 
@@ -113,12 +129,27 @@ def convert_state_dict(
     options: ClipOptions | None = None,
 ) -> Conversion:
     """Recognise a checkpoint by its names and convert it. Arguments as in `convert_file`."""
+    try:
+        conversion = _recognise(state_dict, name, clip, options or ClipOptions())
+    except (TypeError, ValueError, IndexError, KeyError, ArithmeticError, RuntimeError) as error:
+        if isinstance(error, MasqclipError) or is_out_of_memory(error):
+            raise
+        raise MasqclipError(
+            f"{name!r} is damaged: a tensor has another shape than its name says "
+            f"({error_line(error)})"
+        ) from error
+    check_fits(conversion.model_class, conversion.config, conversion.weights, source=repr(name))
+    return conversion
+
+
+def _recognise(
+    state_dict: Mapping[str, Tensor], name: str, clip: str | Path | None, options: ClipOptions
+) -> Conversion:
     kinds = [
         kind
         for kind, prefixes in _KINDS.items()
         if any(tensor.startswith(prefixes) for tensor in state_dict)
     ]
-    options = options or ClipOptions()
     if kinds in (["MasQCLIP", "Mask2Former"], ["MasQCLIP"]):
         return _masqclip(state_dict, clip, options)
     if len(kinds) > 1:
@@ -187,6 +218,7 @@ def _masqclip(
     return Conversion(
         found=found,
         result="a whole model: masqclip segment --model FOLDER",
+        model_class=MasQClipModel,
         config=config,
         weights=weights,
         dropped=_dropped(state_dict),
@@ -201,6 +233,7 @@ def _mask2former(state_dict: Mapping[str, Tensor]) -> Conversion:
     return Conversion(
         found=[f"a Mask2Former of detectron2, {what}", _describe_mask2former(config.to_dict())],
         result="a proposer: masqclip segment --clip CLIP --proposer FOLDER",
+        model_class=Mask2FormerForUniversalSegmentation,
         config=config,
         weights=in_float32(weights),
         dropped=_dropped(state_dict),
@@ -221,6 +254,7 @@ def _clip(state_dict: Mapping[str, Tensor], options: ClipOptions, huggingface: b
             "gelu)",
         ],
         result="a CLIP: masqclip segment --clip FOLDER --proposer PROPOSER",
+        model_class=CLIPModel,
         config=config,
         weights=in_float32(weights),
         dropped=_dropped(state_dict),

@@ -21,6 +21,7 @@ from masqclip.errors import MasqclipError
 
 _WHAT = "a ResNet of detectron2"
 _STAGES = 4
+_LARGEST_SCALE = 16  # of the output: what is added is zero, and takes memory all the same
 
 _CONVOLUTION = {"weight": "convolution.weight"} | {
     f"norm.{part}": f"normalization.{part}"
@@ -39,12 +40,17 @@ def resnet_backbone(backbone: Mapping[str, Tensor]) -> tuple[ResNetConfig, State
     converted = rename(backbone, _table(depths), what=_WHAT)
     bottleneck = len(converted["encoder.stages.0.layers.0.layer.0.convolution.weight"])
     width = len(converted["encoder.stages.0.layers.0.layer.2.convolution.weight"])
-    if width > 4 * bottleneck or 4 * bottleneck % width:
+    if width > 4 * bottleneck or width < 1 or 4 * bottleneck % width:
         raise MasqclipError(
             f"the ResNet's bottlenecks are {bottleneck} of {width} channels wide, and transformers "
             "has no such ResNet: a quarter is the least"
         )
-    _widen_outputs(converted, 4 * bottleneck // width)
+    if (scale := 4 * bottleneck // width) > _LARGEST_SCALE:
+        raise MasqclipError(
+            f"the ResNet's bottlenecks are {bottleneck} of {width} channels wide: no model's are "
+            f"more than {_LARGEST_SCALE // 4} times as wide as their output"
+        )
+    _widen_outputs(converted, scale)
     config = ResNetConfig(
         embedding_size=len(converted["embedder.embedder.convolution.weight"]),
         hidden_sizes=[

@@ -11,6 +11,8 @@ from masqclip.errors import MasqclipError
 
 StateDict = dict[str, Tensor]
 
+_MOST_LAYERS = 1_000
+
 #: Stands in a rule's target for a stacked query, key and value, which are three tensors there.
 QKV = "{qkv}"
 
@@ -26,9 +28,23 @@ def below(source: str, rules: Mapping[str, str], target: str) -> dict[str, str]:
 
 
 def count(names: Iterable[str], pattern: str) -> int:
-    """One more than the highest number that `pattern`, with one group, finds at a name's start."""
+    """One more than the highest number that `pattern`, with one group, finds at a name's start.
+
+    Raises:
+        MasqclipError: a number is higher than any model's.
+    """
     found = re.compile(pattern)
-    return 1 + max((int(match[1]) for name in names if (match := found.match(name))), default=-1)
+    highest = -1
+    for name in names:
+        if match := found.match(name):
+            number = int(match[1][:10])
+            if number >= _MOST_LAYERS:
+                raise MasqclipError(
+                    f"the tensor {name[:80]!r} would make more than {_MOST_LAYERS} layers, as no "
+                    "model has"
+                )
+            highest = max(highest, number)
+    return 1 + highest
 
 
 def rename(

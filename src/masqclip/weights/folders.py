@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def load_model(
     config = read_config(folder, model_class.config_class, extra=extra)
     source = f"the folder {str(folder)!r}"
     tensors = read_folder(folder, pickled=pickled)
-    _check_size(model_class, config, tensors, source)
+    check_fits(model_class, config, tensors, source=source)
     require_finite(tensors, source=source)
     try:
         with quiet_transformers():
@@ -135,11 +135,25 @@ def _shards(index: Path, suffix: str) -> list[str]:
     return names
 
 
-def _check_size(model_class: Any, config: Any, tensors: dict[str, Tensor], source: str) -> None:
-    """Refuse a configuration of another model, or of one that is far larger than the weights."""
+def check_fits(
+    model_class: Any, config: Any, tensors: Mapping[str, Tensor], *, source: str
+) -> None:
+    """Refuse a configuration of another model, or of one that is far larger than the weights.
+
+    The model is described, not made: this takes neither memory nor time of the sizes in question.
+
+    Args:
+        model_class: of transformers.
+        config: its configuration.
+        tensors: the weights; names may be an earlier version's.
+        source: what holds both, for the errors.
+
+    Raises:
+        MasqclipError: they do not go together; the message names the tensor.
+    """
     if (layers := num_layers(config)) > len(tensors):
         raise MasqclipError(
-            f"{source}: config.json describes {layers} layers, and the weights are only "
+            f"{source}: the configuration describes {layers} layers, and the weights are only "
             f"{len(tensors)} tensors"
         )
     try:
@@ -153,14 +167,14 @@ def _check_size(model_class: Any, config: Any, tensors: dict[str, Tensor], sourc
         given = tensors.get(name)
         if given is not None and given.shape != tensor.shape:
             raise MasqclipError(
-                f"{source}: the tensor {name!r} is {tuple(given.shape)}, and config.json asks for "
-                f"{tuple(tensor.shape)}"
+                f"{source}: the tensor {name!r} is {tuple(given.shape)}, and the configuration "
+                f"asks for {tuple(tensor.shape)}"
             )
     held = sum(tensor.numel() for tensor in tensors.values())
     if wanted > _TIMES * held + _SLACK:
         raise MasqclipError(
-            f"{source}: config.json describes a model of {wanted:,} numbers, and the weights are "
-            f"{held:,}"
+            f"{source}: the configuration describes a model of {wanted:,} numbers, and the "
+            f"weights are {held:,}"
         )
 
 

@@ -43,15 +43,8 @@ from masqclip.model_output import MasQClipOutput
 from masqclip.proposals.adapters import build_proposer
 from masqclip.proposals.base import Proposals
 from masqclip.proposals.segmenters import SegmenterProposer
-from masqclip.weights.configs import build_config
+from masqclip.weights.configs import build_config, describe
 from masqclip.weights.folders import load_model
-
-
-def _described(config: Any) -> dict[str, Any]:
-    """A part's configuration without where its files once lay, which is nobody's business."""
-    settings: dict[str, Any] = config.to_dict()
-    settings.pop("_name_or_path", None)
-    return settings
 
 
 class MasQClipModel(PreTrainedModel):
@@ -77,34 +70,25 @@ class MasQClipModel(PreTrainedModel):
         """The parts initialise themselves; nothing is left to do here."""
 
     @classmethod
-    def from_pretrained(
-        cls,
-        name_or_path: str | Path | None,
-        *,
-        dtype: torch.dtype = torch.float32,
-        output_loading_info: bool = False,
-        **parts: Any,
-    ) -> Any:
+    def from_pretrained(cls, name_or_path: str | Path | None, **options: Any) -> Any:
         """Load a model from a folder or the Hub; nothing in a folder is trusted.
 
         Args:
             name_or_path: a folder, or the Hub's owner/name.
-            dtype: of the parameters.
-            output_loading_info: return what the folder lacks as well, ``{"missing_keys": set}``.
-            parts: of transformers' `from_pretrained`, where `name_or_path` is None.
+            options: ``dtype`` (float32 by default), and ``output_loading_info`` to have what the
+                folder lacks as well; all of transformers' where `name_or_path` is None.
 
         Raises:
             MasqclipError: there is none, a file of it is damaged, or it is another model.
         """
         if name_or_path is None:
-            return super().from_pretrained(
-                None, dtype=dtype, output_loading_info=output_loading_info, **parts
-            )
-        if parts:
-            raise MasqclipError(f"a folder's model is loaded without the option {min(parts)!r}")
+            return super().from_pretrained(None, **options)
+        if wrong := options.keys() - {"dtype", "output_loading_info"}:
+            raise MasqclipError(f"a folder's model is loaded without the option {min(wrong)!r}")
         folder = find_weights(name_or_path, what="model")
-        model, missing = load_model(cls, folder, dtype=dtype, pickled=False)
-        return (model, {"missing_keys": missing}) if output_loading_info else model
+        told = options.pop("output_loading_info", False)
+        model, missing = load_model(cls, folder, pickled=False, **options)
+        return (model, {"missing_keys": missing}) if told else model
 
     @classmethod
     def from_parts(
@@ -122,9 +106,9 @@ class MasQClipModel(PreTrainedModel):
         """
         learned = {"logit_scale": min(100.0, float(clip.logit_scale.detach().exp()))}
         config = MasQClipConfig(
-            clip_config=_described(clip.config),
+            clip_config=describe(clip.config),
             proposer_type=proposer.config.model_type,
-            proposer_config=_described(proposer.config),
+            proposer_config=describe(proposer.config),
             **(learned | settings),
         )
         with torch.device("meta"):

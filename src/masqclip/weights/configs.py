@@ -91,6 +91,13 @@ def build_config(
         ) from error
 
 
+def describe(config: Any) -> dict[str, Any]:
+    """A configuration without where its files once lay, which is nobody's business."""
+    settings: dict[str, Any] = config.to_dict()
+    settings.pop("_name_or_path", None)
+    return settings
+
+
 def num_layers(config: Any) -> int:
     """How many layers a configuration describes, in all parts."""
     count = 0

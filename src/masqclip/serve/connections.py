@@ -22,47 +22,69 @@ from masqclip.serve.security import SECURITY_HEADERS
 #: Seconds in which the head of a request must be there, and in which an answer must be taken.
 HEAD_SECONDS = 10.0
 WRITE_SECONDS = 30.0
-#: Connections that are accepted in one go, before any can be closed.
-BACKLOG = 64
+#: Seconds in which nobody need have said anything: a burst must not drive out who came within it.
+QUIET_SECONDS = 0.25
+#: Connections that may wait to be accepted, and are accepted in one go, before any can be closed.
+#: Where few may wait, a burst of others lets an honest one try again only after a second.
+BACKLOG = 512
 # Descriptors for everything else: files, pipes to readers, the listening socket.
 _RESERVED = 128
 
 
-def affordable_connections(wanted: int) -> int:
-    """How many connections this process can have, which first gets the descriptors it may get."""
+def affordable_connections(wanted: int) -> tuple[int, int]:
+    """How many connections this process can have, and how many may wait to be accepted.
+
+    The process first gets the descriptors that it may get: for its connections, as many as may
+    wait beyond those for a moment, and as many that are accepted before any is closed.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    enough = wanted + BACKLOG + _RESERVED
+    enough = wanted + 2 * BACKLOG + _RESERVED
     if soft != resource.RLIM_INFINITY and soft < enough:
         soft = enough if hard == resource.RLIM_INFINITY else min(enough, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return max(8, min(wanted, soft - BACKLOG - _RESERVED)) if soft > 0 else wanted
+    if soft == resource.RLIM_INFINITY:
+        return wanted, BACKLOG
+    backlog = min(BACKLOG, max(16, soft // 8))
+    return max(8, min(wanted, soft - 2 * backlog - _RESERVED)), backlog
 
 
 class BoundedProtocol(H11Protocol):
     """uvicorn's protocol with bounds. `bounded_protocol` gives one with a number of its own."""
 
-    most = 512
+    most, spare = 512, BACKLOG
     #: Connections without a request in work, the one that has waited the longest first; true for
     #: those that have had one answered, which is better manners than to have said nothing.
     waiting: dict[BoundedProtocol, bool]
+    #: Those that are closed here, and of which the event loop has not said so yet.
+    closing: set[BoundedProtocol]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._since = 0.0  # when it began to wait
         self._timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._wait(served=False)
-        if len(self.connections) > self.most and self.waiting:
-            silent = (one for one, served in self.waiting.items() if not served)
-            next(silent, next(iter(self.waiting))).drop()
-        elif len(self.connections) > self.most:
-            self.drop()
+        self._make_room()
+
+    def _make_room(self) -> None:
+        """Close the connection that keeps the service waiting the longest, if they are too many."""
+        over = len(self.connections) - len(self.closing) - self.most
+        if over <= 0 or not self.waiting:
+            return
+        silent = (one for one, served in self.waiting.items() if not served)
+        longest = next(silent, next(iter(self.waiting)))
+        if over > self.spare or self.loop.time() - longest._since > QUIET_SECONDS:
+            longest.drop()
+        else:  # all are new: in a moment it shows who says something
+            self.loop.call_later(2 * QUIET_SECONDS, self._make_room)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._work()
         self._taken()
+        self.closing.discard(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -105,6 +127,7 @@ class BoundedProtocol(H11Protocol):
     def drop(self) -> None:
         """Close this connection at once, without a word."""
         self._work()
+        self.closing.add(self)
         self.transport.abort()
 
     @property
@@ -115,6 +138,7 @@ class BoundedProtocol(H11Protocol):
         """From now on this connection keeps the service waiting: for a request's head."""
         self._work()
         self.waiting[self] = served
+        self._since = self.loop.time()
         self._timer = self.loop.call_later(HEAD_SECONDS, self.drop)
 
     def _work(self) -> None:
@@ -130,6 +154,12 @@ class BoundedProtocol(H11Protocol):
             self._write_timer = None
 
 
-def bounded_protocol(most: int) -> type[BoundedProtocol]:
-    """The protocol of one service that has so many connections at most."""
-    return type("Protocol", (BoundedProtocol,), {"most": most, "waiting": {}})
+def bounded_protocol(most: int, spare: int = BACKLOG) -> type[BoundedProtocol]:
+    """The protocol of one service that has so many connections at most.
+
+    Args:
+        most: connections.
+        spare: how many more there may be for the moment in which all are new.
+    """
+    own = {"most": most, "spare": spare, "waiting": {}, "closing": set()}
+    return type("Protocol", (BoundedProtocol,), own)

@@ -11,7 +11,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from masqclip.serve.connections import BACKLOG, affordable_connections, bounded_protocol
+from masqclip.serve.connections import affordable_connections, bounded_protocol
 from masqclip.serve.logs import log_to_stderr
 
 #: Seconds in which accepted requests are finished after SIGTERM; then they are given up.
@@ -39,13 +39,14 @@ def run_app(app: FastAPI, *, host: str, port: int, max_connections: int) -> None
     # uvicorn raises a signal that it handled once more when it is done, so that a process dies as
     # people expect. An orderly end is a success, though, for whoever supervises the service.
     signal.signal(signal.SIGTERM, _end)
+    connections, backlog = affordable_connections(max_connections)
     config = uvicorn.Config(
         app,
         host=host,
         port=port,
-        http=bounded_protocol(affordable_connections(max_connections)),
+        http=bounded_protocol(connections, backlog),
         ws="none",
-        backlog=BACKLOG,
+        backlog=backlog,
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=GRACE_SECONDS,

@@ -10,6 +10,8 @@ Exit codes: 0 done; 2 a mistake in what was given, told in one line on stderr; 1
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
 import warnings
@@ -79,6 +81,10 @@ def main(tokens: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     # Pillow warns about oddities of files; what matters of them stands in an image's notes.
     warnings.filterwarnings("ignore", module=r"PIL\b")
+    # The libraries make a million objects that stay. Looking for garbage among them, while they
+    # load and again at the end, is a seventh of a short run.
+    gc.set_threshold(50_000, 20, 20)
+    atexit.register(gc.freeze)
     try:
         code = app(words, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()  # a closed pipe shows here, not after main

@@ -1,4 +1,4 @@
-"""How much memory a file may ask for: what it holds, and a little more."""
+"""How much a file may ask for, in memory and in copying: what it holds, and a little more."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SLACK = 16_000_000
 
 
 class Budget:
-    """Counts the bytes of the tensors that a file describes, which may share what it holds.
+    """Counts the bytes of what a file describes, which may share what it holds.
 
     Args:
         file_bytes: of the file.
@@ -20,11 +20,11 @@ class Budget:
         self._left = _TIMES * file_bytes + _SLACK
 
     def spend(self, size: int) -> None:
-        """Count a tensor of `size` bytes.
+        """Count something of `size` bytes.
 
         Raises:
-            pickle.UnpicklingError: all of them are far larger than the file.
+            pickle.UnpicklingError: all of it is far larger than the file.
         """
         self._left -= size
         if self._left < 0:
-            raise UnpicklingError("its tensors are many times larger than the file itself")
+            raise UnpicklingError("what it describes is many times larger than the file itself")

@@ -18,11 +18,15 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+from masqclip.weights.budget import Budget
+
 #: Steps in one pickle. The largest models of this field, with their optimizers, take some 100,000.
-MAX_STEPS = 2_000_000
+MAX_STEPS = 1_000_000
 _MAX_INTEGER_BYTES = 16
 _MAX_LINE = 65_536
+_USUAL_LINE = 128
 _LARGEST_KEY = 2**32
+_REFERENCE_BYTES = 8
 
 
 class Function:
@@ -74,6 +78,7 @@ class PickleMachine:
         self._stack: list[Any] = []
         self._marks: list[list[Any]] = []
         self._memo: dict[int, Any] = {}
+        self._budget = Budget(len(self._data))
 
     def load(self) -> Any:
         """The object that the pickle describes; `position` is then behind it.
@@ -108,7 +113,9 @@ class PickleMachine:
         return struct.unpack(form, self._read(struct.calcsize(form)))[0]
 
     def _line(self) -> str:
-        window = bytes(self._data[self.position : self.position + _MAX_LINE])
+        window = bytes(self._data[self.position : self.position + _USUAL_LINE])
+        if b"\n" not in window:
+            window = bytes(self._data[self.position : self.position + _MAX_LINE])
         line = window[: window.index(b"\n")]
         self.position += len(line) + 1
         return line.decode("latin-1").removesuffix("\r")
@@ -161,6 +168,7 @@ class PickleMachine:
     def _build(self) -> None:
         state = self._stack.pop()
         target = self._stack[-1]
+        self._budget.spend(_bytes(state))
         if isinstance(target, Instance):
             target.set_state(state)
         elif type(target) is not dict:  # a dictionary's attributes, such as torch's _metadata
@@ -168,6 +176,9 @@ class PickleMachine:
 
     def _reduce(self) -> None:
         arguments = _exactly(self._stack.pop(), tuple)
+        # A call may copy what it is given, and a file may give the same large value often.
+        self._budget.spend(_bytes(arguments))
+        self._budget.spend(sum(map(_bytes, arguments)))
         self.push(_exactly(self._stack.pop(), Function).call(*arguments))
 
     def _new_with_keywords(self) -> None:
@@ -181,6 +192,7 @@ class PickleMachine:
 
     def _stack_global(self) -> None:
         name, module = _exactly(self._stack.pop(), str), _exactly(self._stack.pop(), str)
+        self._budget.spend(len(module) + len(name))
         self.push(self._find(module, name))
 
     def _outside(self, reference: Any) -> None:
@@ -211,6 +223,13 @@ def _exactly(value: Any, kind: type) -> Any:
             f"the file is damaged: a {type(value).__name__} where a {kind.__name__} belongs"
         )
     return value
+
+
+def _bytes(value: Any) -> int:
+    """What a copy of a value takes, without what its entries refer to."""
+    if isinstance(value, (str, bytes)):
+        return len(value)
+    return _REFERENCE_BYTES * len(value) if isinstance(value, (list, tuple, dict)) else 0
 
 
 def _scalar(key: Any) -> Any:

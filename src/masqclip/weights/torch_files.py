@@ -82,6 +82,7 @@ class TorchFile:
         self._content = content
         self._view = memoryview(content)
         self._budget = Budget(len(content))
+        self._read = Budget(len(content))  # of entries, which may lie upon each other
         self._storages: dict[str, Tensor] = {}
         self._places: dict[str, StoragePlace] = {}
         self._entries: dict[str, Entry] = {}
@@ -127,6 +128,7 @@ class TorchFile:
             entry = self._entries.get(f"{self._root}data/{key}")
             if entry is None:
                 raise UnpicklingError(f"there are no numbers of its storage {key[:40]!r}")
+            self._read.spend(entry.length)
             self._bytes(entry)
             self._storages[key] = self._numbers(dtype, count, entry.start, entry.length)
         return self._storages[key]
@@ -240,12 +242,16 @@ def _plain(loaded: Any) -> Any:
     """A file's dictionary, and those in it, with tensors for what stands for them."""
     if not isinstance(loaded, dict):
         return None
-    return {
-        key: {name: _tensor_of(part) for name, part in entry.items()}
-        if isinstance(entry, dict)
-        else _tensor_of(entry)
-        for key, entry in loaded.items()
-    }
+    copies: dict[int, dict[Any, Any]] = {}  # one table may be an entry under many names
+
+    def entry_of(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return _tensor_of(value)
+        if id(value) not in copies:
+            copies[id(value)] = {name: _tensor_of(part) for name, part in value.items()}
+        return copies[id(value)]
+
+    return {key: entry_of(value) for key, value in loaded.items()}
 
 
 def _tensor_of(value: Any) -> Any:

@@ -85,13 +85,13 @@ class Outcome:
         return self.noted
 
 
-def run(name: str, words: list[str], home: Path, watch: Path) -> Outcome:
-    """Run `masqclip` with these words, watched."""
+def run(name: str, words: list[str], home: Path, watch: Path, threads: int) -> Outcome:
+    """Run `masqclip` with these words on so many threads, watched."""
     log = home / "noted.txt"
     paths = [str(watch), *(path for path in sys.path if path)]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(paths), "MASQCLIP_FUZZ_LOG": str(log),
-        "MASQCLIP_FUZZ_HOME": str(home), "OMP_NUM_THREADS": "1", "TMPDIR": str(home),
+        "MASQCLIP_FUZZ_HOME": str(home), "OMP_NUM_THREADS": str(threads), "TMPDIR": str(home),
         "HOME": str(home), "NO_COLOR": "1",
     }  # fmt: skip
     command = [sys.executable, "-m", "masqclip.cli.main", *words]
@@ -204,6 +204,7 @@ def main(
         jobs: runs at a time.
         keep: a folder for the inputs of runs that fail.
     """
+    threads = max(1, (os.cpu_count() or 1) // jobs)
     faults, codes, slowest, largest = 0, Counter[int](), 0.0, 0.0
     with (
         tempfile.TemporaryDirectory() as scratch,
@@ -216,7 +217,7 @@ def main(
         def one(index: int, name: str, write: Writer) -> Outcome:
             home = Path(scratch) / f"{index:05d}"
             home.mkdir()
-            outcome = run(name, write(home), home, watch)
+            outcome = run(name, write(home), home, watch, threads)
             if outcome.fault and keep is not None:
                 shutil.copytree(home, keep / home.name, dirs_exist_ok=True)
             shutil.rmtree(home, ignore_errors=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Pixels of pictures, and of results, that wait for their turn; three bytes each and more.
 MAX_WAITING_PIXELS = 64_000_000
+# Seconds: a small picture, or one that is refused, is there before.
+_PATIENCE = 0.2
 
 Ask = Callable[[Iterable["LoadedImage"]], Iterable["Segmentation"]]
 """Segments pictures, in their order."""
@@ -32,7 +34,11 @@ def explained(source: str, error: Exception) -> MasqclipError:
 
 
 def read_batches(
-    paths: Sequence[Path], size: int, refuse: Callable[[Path, Exception], None]
+    paths: Sequence[Path],
+    size: int,
+    refuse: Callable[[Path, Exception], None],
+    *,
+    meanwhile: Callable[[], None],
 ) -> Iterator[dict[Path, LoadedImage]]:
     """Pictures in batches, fewer where they are large.
 
@@ -40,9 +46,10 @@ def read_batches(
         paths: of the pictures.
         size: pictures in a batch, at most.
         refuse: takes what cannot be read, and why; it may raise.
+        meanwhile: what is to be done anyway, called where the first picture takes its time.
     """
     batch: dict[Path, LoadedImage] = {}
-    for path, future in _read_ahead(paths, 2 * size):
+    for path, future in _read_ahead(paths, 2 * size, meanwhile):
         try:
             batch[path] = future.result()
         except Exception as error:
@@ -59,7 +66,9 @@ def pixels_of(pictures: Iterable[LoadedImage]) -> int:
     return sum(picture.height * picture.width for picture in pictures)
 
 
-def _read_ahead(paths: Sequence[Path], ahead: int) -> Iterator[tuple[Path, Future[LoadedImage]]]:
+def _read_ahead(
+    paths: Sequence[Path], ahead: int, meanwhile: Callable[[], None]
+) -> Iterator[tuple[Path, Future[LoadedImage]]]:
     """Every path with its picture, which a thread reads before it is asked for.
 
     As many are read ahead as are small: the next one only once those that wait, and another one
@@ -80,6 +89,8 @@ def _read_ahead(paths: Sequence[Path], ahead: int) -> Iterator[tuple[Path, Futur
             if not started:
                 return
             path, future = started.popleft()
+            if path is paths[0] and wait([future], _PATIENCE).not_done:
+                meanwhile()
             if future.exception() is None:
                 largest = max(largest, pixels_of([future.result()]))
             yield path, future

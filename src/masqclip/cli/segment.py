@@ -214,7 +214,7 @@ def segment(
         with ThreadPoolExecutor(1, thread_name_prefix="write") as writer:
             waiting: deque[_Written] = deque()
             unread = partial(_refuse, failures)
-            for batch in read_batches(paths, batch_size, unread):
+            for batch in read_batches(paths, batch_size, unread, meanwhile=_load_libraries):
                 if segmenter is None:
                     segmenter = _load_segmenter(model, parts, device, dtype)
                     if compile:
@@ -291,6 +291,10 @@ def _parts(
         return None
     missing = "--clip" if clip is None else "--proposer"
     raise MasqclipError(f"--clip and --proposer go together: {missing} is missing")
+
+
+def _load_libraries() -> None:
+    import masqclip.segmenter  # noqa: F401
 
 
 def _load_segmenter(

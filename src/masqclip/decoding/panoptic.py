@@ -115,8 +115,10 @@ def _contest(source: MaskSource, probs: Tensor) -> _Contest:
         winner = (probs[:, None, None] * mask_probs).max(dim=0).indices
         inside = mask_probs >= 0.5
         owns = inside.gather(0, winner[None])[0]
-        owner[start:stop] = torch.where(owns, winner, queries)
+        owners = torch.where(owns, winner, queries)
+        owner[start:stop] = owners
         won += winner.flatten().bincount(minlength=queries)
-        area += inside.sum(dim=(1, 2))
-        solid += winner[owns].bincount(minlength=queries)
+        # A sum of booleans would be one of int64 numbers: four times as slow.
+        area += inside.view(torch.uint8).sum(dim=2, dtype=torch.int32).sum(dim=1)
+        solid += owners.flatten().bincount(minlength=queries + 1)[:queries]
     return _Contest(owner, won, area, solid)

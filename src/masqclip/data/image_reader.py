@@ -1,7 +1,7 @@
 """The process that decodes pictures for `image_readers`: files in, pixels out, within limits.
 
 request   a line of JSON: name, bytes, max_pixels; then the file
-answer    a line of JSON: error; or height, width, notes; then the pixels
+answer    JSON, after its length: error; or height, width, notes; then the pixels
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import warnings
 
 from masqclip.data.image_decoding import broken, decode_image
+from masqclip.data.image_readers import LENGTH_BYTES
 from masqclip.errors import MasqclipError
 
 
@@ -49,7 +50,8 @@ def main() -> None:
         else:
             answer = {"height": image.height, "width": image.width, "notes": image.notes}
         del data
-        answers.write(json.dumps(answer).encode() + b"\n")
+        told = json.dumps(answer).encode()
+        answers.write(len(told).to_bytes(LENGTH_BYTES) + told)
         if "error" not in answer:
             answers.write(image.pixels.data.cast("B"))
             del image

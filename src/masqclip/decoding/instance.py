@@ -110,6 +110,7 @@ def _binarise(source: MaskSource, *, keep: bool) -> tuple[Tensor, Tensor]:
         band = logits > 0
         if keep:
             masks[:, start:stop] = band
-        area += band.sum(dim=(1, 2))
+        # A sum of booleans would be one of int64 numbers: four times as slow.
+        area += band.view(torch.uint8).sum(dim=2, dtype=torch.int32).sum(dim=1)
         inside += (logits.sigmoid() * band).sum(dim=(1, 2))
     return masks, (inside / area.clamp(min=1)).float()

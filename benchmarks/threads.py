@@ -28,6 +28,7 @@ from masqclip.result import Segmentation, Task
 from masqclip.segmenter import Segmenter
 
 TASKS: tuple[Task, ...] = ("instance", "semantic", "panoptic")
+_EXAMPLES = Path(__file__).parents[1] / "examples"
 KEPT_STRINGS = 40  # few, so that the cache overflows
 WORDS = [
     "cat",
@@ -104,7 +105,7 @@ def timed(run: Callable[[], list[Segmentation]]) -> tuple[list[Segmentation], fl
     return run(), time.perf_counter() - started
 
 
-def main(*, calls: int = 2000, threads: int = 8, pictures: Path = Path("examples")) -> None:
+def main(*, calls: int = 2000, threads: int = 8, pictures: Path = _EXAMPLES) -> None:
     """Print the calls, the wrong answers, and the time beside one thread's.
 
     Args:

@@ -19,8 +19,9 @@ import pytest
 from pictures import chunk, encode, noise, png, refusal
 from PIL import Image
 
+from masqclip.data import images
 from masqclip.data.image_readers import ImageReaders
-from masqclip.data.images import MAX_SIDE, read_image
+from masqclip.data.images import MAX_SIDE, LoadedImage, read_image
 from masqclip.errors import MasqclipError
 
 # The most memory that this process had since it began; getrusage tells its parent's as well.
@@ -128,6 +129,27 @@ def test_every_format_is_the_same_in_a_process() -> None:
             read_image(encode(Image.fromarray(noise()), "PNG"), isolated=readers, max_pixels=10)
     finally:
         readers.close()
+
+
+def test_larger_pictures_than_are_decoded_here_are_decoded_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    apart = []
+
+    class Readers:
+        def read(self, data: bytes, name: str, max_pixels: int) -> LoadedImage:
+            apart.append(name)
+            return LoadedImage(noise(), (), name)
+
+    monkeypatch.setattr(images, "shared_readers", Readers)
+    for kind in ("PNG", "JPEG", "WEBP", "BMP"):
+        data = encode(Image.fromarray(noise()), kind)
+        pixels = noise().shape[0] * noise().shape[1]
+        read_image(data)
+        read_image(data, max_pixels_here=pixels)
+        assert not apart
+        read_image(data, max_pixels_here=pixels - 1)
+        assert apart.pop() == "<bytes>"
 
 
 def slow_gif() -> bytes:

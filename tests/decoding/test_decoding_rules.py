@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from masqclip.decoding import panoptic
 from masqclip.decoding.instance import decode_instance
-from masqclip.decoding.masks import ResizedMasks
+from masqclip.decoding.masks import ResizedMasks, tile_bounds, widen_rows
 from masqclip.decoding.panoptic import decode_panoptic
 from masqclip.decoding.semantic import decode_semantic, semantic_scores
 
@@ -125,3 +126,63 @@ def test_tiles_find_the_winners_of_all_classes(size: tuple[int, int], sharpness:
     chosen = scores.gather(0, found.class_map[None])[0]
     torch.testing.assert_close(chosen, best)
     assert (found.class_map == winner).float().mean() > 0.999
+
+
+def _magnified(seed: int) -> tuple[ResizedMasks, Tensor, int]:
+    """Masks, smooth or noisy, weak or very sure, of a picture ten times as wide as they are."""
+    chance = torch.Generator().manual_seed(seed)
+    queries = 1 + seed % 7
+    grid = torch.randn(queries, 8, 6 + seed % 3, generator=chance)
+    level = torch.randn(queries, 1, 1, generator=chance)
+    logits = (grid + level) * (1e-4, 1.0, 30.0, 1e5)[seed % 4]
+    if seed % 5 == 0:
+        logits[:, 2:4] = 0.0  # as good as there, and as good as not there
+    source = ResizedMasks(logits, (32, 36), (30, 24), (211 + seed, 240 + 3 * seed))
+    probs = torch.rand(queries, 1, generator=chance) * 0.6 + 0.35
+    probs[queries // 2 :] = probs[-1].clone()  # equals, of which the first wins
+    return source, probs.log(), queries
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whole_tiles_are_decided_as_their_pixels_are(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, log_probs, queries = _magnified(seed)
+    probs = log_probs[:, 0].exp()
+    by_tile = panoptic._contest(source, probs)
+    monkeypatch.setattr(panoptic, "_MAGNIFIED", 1e9)
+    by_pixel = panoptic._contest(source, probs)
+    assert torch.equal(by_tile.owner, by_pixel.owner)
+    assert by_tile.counts() == by_pixel.counts()
+    assert sum(by_tile.won.tolist()) == by_tile.owner.numel()
+    assert int(by_tile.owner.max()) <= queries
+
+
+def test_most_tiles_of_a_magnified_picture_are_decided_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two halves: only the tiles along the middle are looked at pixel by pixel."""
+    logits = torch.tensor([[[6.0, -6.0]], [[-6.0, 6.0]]]).repeat_interleave(16, dim=2)
+    source = ResizedMasks(logits.expand(-1, 32, -1), (128, 128), (128, 128), (2048, 2048))
+    seen = []
+    decide = panoptic._decide_pixels
+    monkeypatch.setattr(
+        panoptic,
+        "_decide_pixels",
+        lambda contest, part, probs: seen.append(part[0].numel()) or decide(contest, part, probs),
+    )
+    found = decode_panoptic(source, logs([0.9], [0.8]), stuff_ids=())
+    assert found.segment_map[:, :900].eq(1).all()
+    assert found.segment_map[:, -900:].eq(2).all()
+    assert 0 < sum(seen) < 0.1 * 2048 * 2048
+
+
+@pytest.mark.parametrize("width", [5, 24, 25, 240, 1001])
+def test_bounds_of_a_tile_hold_all_of_its_logits(width: int) -> None:
+    rows = torch.randn(3, 4, 24, generator=torch.Generator().manual_seed(width))
+    low, high = tile_bounds(rows, width, 16)
+    tiles = widen_rows(rows, width).split(16, dim=2)
+    assert low.shape == high.shape == (3, len(tiles))
+    for number, tile in enumerate(tiles):
+        assert (tile >= low[:, number, None, None] - 1e-5).all()
+        assert (tile <= high[:, number, None, None] + 1e-5).all()

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 #: Pixels of pictures, and of results, that wait for their turn; three bytes each and more.
 MAX_WAITING_PIXELS = 64_000_000
 # Seconds: a small picture, or one that is refused, is there before.
-_PATIENCE = 0.2
+_PATIENCE = 0.1
+# Of a picture that is decoded in a thread while libraries load; a larger one takes a second of it.
+_MAX_PIXELS_BESIDE = 12_000_000
 
 Ask = Callable[[Iterable["LoadedImage"]], Iterable["Segmentation"]]
 """Segments pictures, in their order."""
@@ -83,7 +85,9 @@ def _read_ahead(
         while True:
             room = min(ahead, max(1, MAX_WAITING_PIXELS // largest))
             while len(started) < room and (path := next(todo, None)) is not None:
-                started.append((path, reader.submit(read_image, path)))
+                # Until then libraries load, and they and a thread that decodes stop each other.
+                here = _MAX_PIXELS_BESIDE if largest == 1 else None
+                started.append((path, reader.submit(read_image, path, max_pixels_here=here)))
                 if len(started) > 1 and largest == 1:
                     break  # until it is known how large they are
             if not started:

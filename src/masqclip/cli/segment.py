@@ -325,12 +325,18 @@ def _write(
     overlay: bool,
 ) -> dict[str, Any]:
     """Write one picture's results; the JSON comes last, so where it is, the overlay is too."""
-    document = {"source": str(path), "model": model, **result.to_json(), "notes": list(notes)}
-    document["overlay"] = str(files.overlay) if overlay else None
-    if overlay:
-        write_picture(files.overlay, result.plot())
+    with ThreadPoolExecutor(1, thread_name_prefix="draw") as pool:
+        drawn = pool.submit(_draw, files.overlay, result) if overlay else None
+        document = {"source": str(path), "model": model, **result.to_json(), "notes": list(notes)}
+        document["overlay"] = str(files.overlay) if overlay else None
+        if drawn is not None:
+            drawn.result()
     write_document(files.document, document)
     return document
+
+
+def _draw(path: Path, result: Segmentation) -> None:
+    write_picture(path, result.plot())
 
 
 def _print_json(document: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -154,6 +155,18 @@ def decode_image(
         if image.format in ("JPEG", "MPO"):
             check_jpeg_work(data, image.height * image.width, name)
         return decode_pillow(image, name, max_pixels)
+
+
+def stated_pixels(data: bytes, kind: str) -> int:
+    """How many pixels a file says it has, before any is decoded; 0 where it does not say.
+
+    Args:
+        data: of the file.
+        kind: its format, by Pillow's name.
+    """
+    with contextlib.suppress(Exception), Image.open(io.BytesIO(data), formats=(kind,)) as image:
+        return image.height * image.width
+    return 0
 
 
 def decode_pillow(image: Image.Image, name: str, max_pixels: int) -> LoadedImage:

@@ -8,6 +8,7 @@ structure is not walked here are decoded in a process that can be ended (`image_
 
 from __future__ import annotations
 
+import re
 import struct
 
 from masqclip.errors import MasqclipError
@@ -24,6 +25,7 @@ MAX_JPEG_SCANS = 500
 MAX_JPEG_WORK = 1_500_000_000
 _MAX_JPEG_SEGMENTS = 4096
 _MAX_JPEG_JUNK = 65_536  # bytes before the picture that belong to nothing
+_JPEG_MARK = re.compile(rb"\xff[^\x00\xff]", re.DOTALL)
 _MAX_PNG_CHUNKS = 4096
 _PNG_BYTES_A_CHUNK = 1024  # beyond these, as many chunks as such pieces would make
 _MAX_PPM_HEADER = 4096
@@ -89,9 +91,9 @@ def _check_jpeg_header(data: bytes, name: str) -> None:
     while at + 4 <= end:
         mark = data[at + 1]
         if data[at] != 0xFF or mark in (0x00, 0xFF):  # decoders look for the next mark, by bytes
-            found = data.find(b"\xff", at + 1)
-            junk += (found if found > 0 else end) - at
-            at = found if found > 0 else end
+            found = _JPEG_MARK.search(data, at + 1, at + _MAX_JPEG_JUNK + 3)
+            junk += (found.start() if found else end) - at
+            at = found.start() if found else end
         elif mark == 0xDA:
             return  # the picture itself
         else:

@@ -31,6 +31,7 @@ from masqclip.data.image_decoding import (
     check_size,
     decode_image,
     decode_pillow,
+    stated_pixels,
 )
 from masqclip.data.image_files import find_images
 from masqclip.data.image_readers import ImageReaders, shared_readers
@@ -59,6 +60,7 @@ def read_image(
     source: str | Path | bytes | Image.Image | np.ndarray | torch.Tensor | LoadedImage,
     *,
     max_pixels: int = MAX_PIXELS,
+    max_pixels_here: int | None = None,
     isolated: ImageReaders | None = None,
 ) -> LoadedImage:
     """Read one picture into upright 8-bit RGB.
@@ -68,6 +70,8 @@ def read_image(
             or [H, W, 4] of bool, uint8, uint16 or float in 0..1; a torch tensor of the same kinds,
             channels first or last; or a `LoadedImage`, which is returned as it is.
         max_pixels: refuse a picture with more pixels than this.
+        max_pixels_here: decode a file with more pixels than this in another process, which costs
+            more in all, but leaves the interpreter to other threads; None = no such limit.
         isolated: processes that decode files of every format; None = only of those whose work
             cannot be foreseen, by processes that the whole program shares.
 
@@ -78,9 +82,10 @@ def read_image(
     if isinstance(source, LoadedImage):
         return source
     if isinstance(source, str | Path):
-        return _read_file(_file_bytes(source), str(source), max_pixels, isolated)
+        data, name = _file_bytes(source), str(source)
+        return _read_file(data, name, max_pixels, max_pixels_here, isolated)
     if isinstance(source, bytes | bytearray | memoryview):
-        return _read_file(bytes(source), "<bytes>", max_pixels, isolated)
+        return _read_file(bytes(source), "<bytes>", max_pixels, max_pixels_here, isolated)
     if isinstance(source, Image.Image):
         name = str(getattr(source, "filename", "") or "<PIL image>")
         return decode_pillow(source, name, max_pixels)
@@ -103,15 +108,21 @@ def _file_bytes(path: str | Path) -> bytes:
 
 
 def _read_file(
-    data: bytes, name: str, max_pixels: int, isolated: ImageReaders | None
+    data: bytes,
+    name: str,
+    max_pixels: int,
+    max_pixels_here: int | None,
+    isolated: ImageReaders | None,
 ) -> LoadedImage:
     if not data:
         kind = "empty" if name == "<bytes>" else "empty file"
         raise MasqclipError(f"{name}: {kind} (0 bytes)")
     bounded = check_structure(data, name)
-    if isolated is None and bounded is not None:
-        return decode_image(data, name, max_pixels, [bounded])
-    return (isolated or shared_readers()).read(data, name, max_pixels)
+    if isolated is not None or bounded is None:
+        return (isolated or shared_readers()).read(data, name, max_pixels)
+    if max_pixels_here is not None and stated_pixels(data, bounded) > max_pixels_here:
+        return shared_readers().read(data, name, max_pixels)
+    return decode_image(data, name, max_pixels, [bounded])
 
 
 def _read_array(array: np.ndarray, name: str, max_pixels: int) -> LoadedImage:

@@ -36,6 +36,12 @@ class MaskSource(Protocol):
     def rows(self, start: int, stop: int) -> Tensor:
         """Return the float32 logits [Q, stop - start, W] of output rows start to stop, >= 1 row."""
 
+    def narrow_rows(self, start: int, stop: int) -> Tensor:
+        """Return the same rows at a width of the source's own, [Q, stop - start, w].
+
+        `widen_rows` makes of them what `rows` returns.
+        """
+
     def select(self, query_ids: Tensor) -> MaskSource:
         """Return the same masks for these proposals only, in this order."""
 
@@ -57,6 +63,9 @@ class FullMasks:
 
     def rows(self, start: int, stop: int) -> Tensor:
         return self.logits[:, start:stop].float()
+
+    def narrow_rows(self, start: int, stop: int) -> Tensor:
+        return self.rows(start, stop)
 
     def select(self, query_ids: Tensor) -> FullMasks:
         return FullMasks(self.logits[query_ids])
@@ -85,6 +94,9 @@ class ResizedMasks:
         return self.logits.device
 
     def rows(self, start: int, stop: int) -> Tensor:
+        return widen_rows(self.narrow_rows(start, stop), self.output_size[1])
+
+    def narrow_rows(self, start: int, stop: int) -> Tensor:
         # Rows first: at the grid's own width they cost little, and only those asked for are made.
         wanted = torch.arange(start, stop, device=self.device)
         below, above, fraction = _neighbours(wanted, self.image_size[0], self.output_size[0])
@@ -95,8 +107,7 @@ class ResizedMasks:
             *_neighbours(frame_rows, self.logits.shape[1], self.padded_size[0]),
         )
         tall = _take_rows(picture, below - first, above - first, fraction)
-        wide = _resize_columns(tall, self.padded_size[1])[..., : self.image_size[1]]
-        return _resize_columns(wide, self.output_size[1])
+        return widen_rows(tall, self.padded_size[1])[..., : self.image_size[1]]
 
     def select(self, query_ids: Tensor) -> ResizedMasks:
         return replace(self, logits=self.logits[query_ids])
@@ -126,11 +137,45 @@ def resize_masks(
     return source.rows(0, output_size[0])
 
 
-def row_chunks(height: int, floats_per_row: int) -> Iterator[tuple[int, int]]:
-    """Yield (start, stop) ranges of rows of which each stays within `CHUNK_ELEMENTS` floats."""
-    step = max(1, CHUNK_ELEMENTS // max(1, floats_per_row))
+def row_chunks(
+    height: int, floats_per_row: int, *, at_most: int = CHUNK_ELEMENTS
+) -> Iterator[tuple[int, int]]:
+    """Yield (start, stop) ranges of rows of which each stays within `CHUNK_ELEMENTS` floats.
+
+    `at_most` is a limit to the number of rows as well.
+    """
+    step = min(max(1, CHUNK_ELEMENTS // max(1, floats_per_row)), at_most)
     for start in range(0, height, step):
         yield start, min(start + step, height)
+
+
+def widen_rows(rows: Tensor, width: int) -> Tensor:
+    """Resize [Q, R, w] to [Q, R, width] along its last axis only."""
+    if rows.shape[-1] == width:
+        return rows
+    return F.interpolate(rows, size=width, mode="linear", align_corners=False)
+
+
+def tile_bounds(rows: Tensor, width: int, columns: int) -> tuple[Tensor, Tensor]:
+    """Between which numbers the logits lie in tiles of rows that are not yet widened.
+
+    A widened number lies between its two neighbours, but for rounding.
+
+    Args:
+        rows: [Q, R, w].
+        width: to which `widen_rows` would bring them.
+        columns: of a tile, which is all R rows high.
+
+    Returns:
+        The lowest and the highest logits, both [Q, T] for T tiles from left to right.
+    """
+    lefts = torch.arange(0, width, columns, device=rows.device)
+    rights = (lefts + columns - 1).clamp(max=width - 1)
+    first, _, _ = _neighbours(lefts, rows.shape[-1], width)
+    _, last, _ = _neighbours(rights, rows.shape[-1], width)
+    reach = torch.arange(int((last - first).max()) + 1, device=rows.device)
+    read = torch.minimum(first[:, None] + reach, last[:, None])  # [T, columns to look at]
+    return rows.amin(dim=1)[:, read].amin(dim=-1), rows.amax(dim=1)[:, read].amax(dim=-1)
 
 
 def mask_areas(masks: Tensor) -> Tensor:
@@ -155,10 +200,3 @@ def _neighbours(wanted: Tensor, size_in: int, size_out: int) -> tuple[Tensor, Te
 def _take_rows(grid: Tensor, below: Tensor, above: Tensor, fraction: Tensor) -> Tensor:
     """Interpolate rows of ``grid`` [Q, h, w]; the other arguments are one number per new row."""
     return torch.lerp(grid[:, below], grid[:, above], fraction[:, None])
-
-
-def _resize_columns(rows: Tensor, width: int) -> Tensor:
-    """Resize [Q, R, w] to [Q, R, width] along its last axis only."""
-    if rows.shape[-1] == width:
-        return rows
-    return F.interpolate(rows, size=width, mode="linear", align_corners=False)

@@ -7,8 +7,10 @@ itself, and time for those tiles only in which there is something of a segment.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import cache
 from typing import Protocol
 
@@ -24,6 +26,7 @@ from masqclip.render.palette import Colour, instance_colour, mix
 SMALL_EDGE = 384
 # Pixels a side of what is drawn at once.
 TILE = 1024
+_MAX_THREADS = 4
 # Stuff is tinted with this share of the opacity of things.
 _STUFF_SHARE = 0.6
 _BLACK: Colour = (12, 12, 16)
@@ -95,8 +98,9 @@ def draw_overlay(
     shown = [segment for segment in segments if segment.area > 0]
     coloured = list(zip(shown, segment_colours(shown), strict=True))
     coloured.sort(key=lambda pair: (pair[0].thing, -pair[0].area))
-    for segment, colour in coloured:
-        _draw_mask(canvas, segment, colour, factor=factor, opacity=opacity)
+    with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
+        for segment, colour in coloured:
+            _draw_mask(pool, canvas, segment, colour, factor=factor, opacity=opacity)
     if labels:
         _draw_labels(canvas, coloured, factor=factor, scores=scores)
     return canvas
@@ -145,19 +149,26 @@ def _box_of(segment: DrawnSegment, size: tuple[int, int], margin: int = 0) -> Re
 
 
 def _draw_mask(
-    canvas: Image.Image, segment: DrawnSegment, colour: Colour, *, factor: int, opacity: float
+    pool: Executor,
+    canvas: Image.Image,
+    segment: DrawnSegment,
+    colour: Colour,
+    *,
+    factor: int,
+    opacity: float,
 ) -> None:
     size = (canvas.width // factor, canvas.height // factor)
     mask = _mask_of(segment, size)
     line = max(1.0, scale_edge(canvas.size) / 420)
     margin = int(np.ceil(3 * line / factor)) + 1
     box = _box_of(segment, size, margin)
-    for tile in _tiles(box):
+
+    def draw(tile: Rectangle) -> None:
         # Around a tile as much as the blur reaches, so that no tile shows in the picture.
         outer = _grown(tile, margin + 8, box)
         crop = mask[outer[1] : outer[3], outer[0] : outer[2]]
         if not crop.any():
-            continue
+            return
         area = Image.fromarray(crop.astype(np.uint8) * np.uint8(255))
         if factor > 1:
             larger = (area.width * factor, area.height * factor)
@@ -170,6 +181,11 @@ def _draw_mask(
         _tint(canvas, area, inner, at, segment.thing, colour, opacity)
         if border:
             _draw_border(canvas, area, inner, at, line, colour)
+
+    # Tiles share no pixel, and Pillow works outside the interpreter's lock.
+    tiles = list(_tiles(box))
+    for _ in pool.map(draw, tiles) if len(tiles) > 1 else map(draw, tiles):
+        pass
 
 
 def _tint(

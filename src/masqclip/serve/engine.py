@@ -41,6 +41,8 @@ T = TypeVar("T")
 MAX_SLOW_READS = 8
 #: Which they are, beside those of formats whose cost cannot be foreseen.
 SLOW_PIXELS, SLOW_BYTES = 12_500_000, 8_000_000
+# Files whose structure is walked in some milliseconds whatever is in them.
+_QUICK_BYTES = 500_000
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,10 @@ class Engine:
         loop = asyncio.get_running_loop()
         size = header_size(data)
         large = len(data) > SLOW_BYTES or (size is not None and size[0] * size[1] > SLOW_PIXELS)
-        if await loop.run_in_executor(self._parser, check_structure, data, "<bytes>") and not large:
+        look = partial(check_structure, data, "<bytes>")
+        small = len(data) <= _QUICK_BYTES
+        bounded = look() if small else await loop.run_in_executor(self._parser, look)
+        if bounded and not large:
             return Upload(data)
         if self._slow_reads >= MAX_SLOW_READS:
             raise Problem(
@@ -185,13 +190,15 @@ class Engine:
         return encoded
 
     async def read_words(self, wish: SegmentRequest) -> Vocabulary:
-        """The vocabulary of a request, read beside the event loop.
+        """The vocabulary of a request, read beside the event loop unless it is short.
 
         Raises:
             MasqclipError: it cannot be used.
             Problem: 422, more names than the service takes.
         """
         read = partial(wish.words, self.settings.max_names)
+        if wish.brief:
+            return read()
         return await asyncio.get_running_loop().run_in_executor(self._parser, read)
 
     async def keep(self, upload: Upload) -> tuple[str, EncodedImage]:

@@ -15,6 +15,7 @@ Names = str | list[str] | dict[str, list[str]]
 
 #: Letters of the names of a request.
 MAX_TEXT = 1_000_000
+_BRIEF = 1_000
 
 NAMES_HELP = (
     "What to look for: names between commas, one name a line with synonyms after commas, the name "
@@ -54,6 +55,14 @@ class SegmentRequest(BaseModel):
     distractors: Annotated[
         str | list[str], Field(description="Names that compete and are never reported.")
     ] = []
+
+    @property
+    def brief(self) -> bool:
+        """Whether so few letters are read as quickly as another thread is asked to."""
+        given = (self.vocabulary, self.stuff, self.distractors)
+        return all(isinstance(names, str) or names == [] for names in given) and (
+            sum(map(len, given)) <= _BRIEF
+        )
 
     def words(self, max_names: int) -> Vocabulary:
         """The vocabulary, read as the library does, but never from a file of this machine.

@@ -81,9 +81,12 @@ def main(tokens: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     # Pillow warns about oddities of files; what matters of them stands in an image's notes.
     warnings.filterwarnings("ignore", module=r"PIL\b")
+    # Pixels and masks are written once and read a few times: to find huge pages for them takes the
+    # kernel longer than they save. NumPy asks for this when it is imported.
+    os.environ.setdefault("NUMPY_MADVISE_HUGEPAGE", "0")
     # The libraries make a million objects that stay. Looking for garbage among them, while they
     # load and again at the end, is a seventh of a short run.
-    gc.set_threshold(50_000, 20, 20)
+    gc.set_threshold(200_000, 20, 20)
     atexit.register(gc.freeze)
     try:
         code = app(words, exit_on_error=False, print_error=False, result_action="return_value")

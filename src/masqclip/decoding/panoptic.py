@@ -102,7 +102,8 @@ def decode_panoptic(
     # In place and in bands: an index into a map of 50 megapixels is 400 MB.
     segment_of, owner = segment_of.to(source.device), contest.owner
     for start, stop in row_chunks(*owner.shape):
-        owner[start:stop] = segment_of[owner[start:stop]]
+        band = owner[start:stop]
+        band.copy_(segment_of.index_select(0, band.flatten()).view_as(band))
     return PanopticResult(owner, segments)
 
 

@@ -162,6 +162,8 @@ def _draw_mask(
     line = max(1.0, scale_edge(canvas.size) / 420)
     margin = int(np.ceil(3 * line / factor)) + 1
     box = _box_of(segment, size, margin)
+    share = opacity if segment.thing else opacity * _STUFF_SHARE
+    tint = colour if segment.thing else _stuff(colour)
 
     def draw(tile: Rectangle) -> None:
         # Around a tile as much as the blur reaches, so that no tile shows in the picture.
@@ -177,9 +179,11 @@ def _draw_mask(
         at = (tile[0] * factor, tile[1] * factor)
         x, y = (tile[0] - outer[0]) * factor, (tile[1] - outer[1]) * factor
         inner = (x, y, x + (tile[2] - tile[0]) * factor, y + (tile[3] - tile[1]) * factor)
-        border = segment.thing and not crop.all()
-        _tint(canvas, area, inner, at, segment.thing, colour, opacity)
-        if border:
+        if crop.all():
+            _tint_whole(canvas, (*at, at[0] + inner[2] - x, at[1] + inner[3] - y), tint, share)
+            return
+        canvas.paste(tint, at, _scaled(_part(area, inner), share))
+        if segment.thing:
             _draw_border(canvas, area, inner, at, line, colour)
 
     # Tiles share no pixel, and Pillow works outside the interpreter's lock.
@@ -188,21 +192,22 @@ def _draw_mask(
         pass
 
 
-def _tint(
-    canvas: Image.Image,
-    area: Image.Image,
-    inner: Rectangle,
-    at: tuple[int, int],
-    thing: bool,
-    colour: Colour,
-    opacity: float,
-) -> None:
-    """Lay a colour over the part `inner` of an area, which lies at `at` on the canvas."""
-    own = _part(area, inner)
-    if thing:
-        canvas.paste(colour, at, _scaled(own, opacity))
-    else:
-        canvas.paste(mix(colour, _WHITE, 0.12), at, _scaled(own, opacity * _STUFF_SHARE))
+def _tint_whole(canvas: Image.Image, box: Rectangle, colour: Colour, share: float) -> None:
+    """Lay a colour over all of a box: what a mask of one value does, in a third of the time."""
+    canvas.paste(canvas.crop(box).point(_tinted(colour, round(255 * share))), box)
+
+
+@cache
+def _tinted(colour: Colour, cover: int) -> list[int]:
+    """A table for each channel's 256 values: a colour that covers so many 255ths of them."""
+    sums = (
+        value * (255 - cover) + channel * cover + 128 for channel in colour for value in range(256)
+    )
+    return [((total >> 8) + total) >> 8 for total in sums]  # by 255, rounded
+
+
+def _stuff(colour: Colour) -> Colour:
+    return mix(colour, _WHITE, 0.12)
 
 
 def _draw_border(
@@ -213,7 +218,10 @@ def _draw_border(
     line: float,
     colour: Colour,
 ) -> None:
-    """Draw the contour of an area, dark outside and light inside; arguments as in `_tint`."""
+    """Draw the contour of the part `inner` of an area, which lies at `at` on the canvas.
+
+    It is dark outside and light inside.
+    """
     # A blurred mask tells how far a pixel is from the border: near one half, on it.
     soft = _part(area.filter(ImageFilter.GaussianBlur(line)), inner)
     own = _part(area, inner)
@@ -273,7 +281,7 @@ def _draw_labels(
         label = layout.place(
             segment.name,
             f"{segment.score:.2f}" if scores else "",
-            colour if segment.thing else mix(colour, _WHITE, 0.12),
+            colour if segment.thing else _stuff(colour),
             segment.mask[y0:y1, x0:x1],
             (x0 * factor, y0 * factor, x1 * factor, y1 * factor),
         )

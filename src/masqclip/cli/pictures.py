@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 #: Pixels of pictures, and of results, that wait for their turn; three bytes each and more.
 MAX_WAITING_PIXELS = 64_000_000
 # Seconds: a small picture, or one that is refused, is there before.
-_PATIENCE = 0.1
+_PATIENCE = 0.05
 # Of a picture that is decoded in a thread while libraries load; a larger one takes a second of it.
 _MAX_PIXELS_BESIDE = 12_000_000
 

@@ -27,7 +27,7 @@ from masqclip.decoding.masks import (
 )
 
 #: Pixels of a magnified picture whose owner is one as a rule.
-TILE_ROWS, TILE_COLUMNS = 32, 64
+TILE_ROWS, TILE_COLUMNS = 64, 64
 # How much wider a picture is than its masks, from where it pays to look at their bounds first.
 _MAGNIFIED = 8
 # By which a bound may be wrong: resizing and the sigmoid round in the seventh digit.

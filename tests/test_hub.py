@@ -7,12 +7,15 @@ from typing import Any
 
 import huggingface_hub
 import pytest
+import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from masqclip.cli.main import main
 from masqclip.errors import MasqclipError
-from masqclip.hub import find_weights, named_models, quiet_transformers
+from masqclip.hub import find_weights, model_folder, named_models, quiet_transformers
+from masqclip.model import MasQClipModel
 from masqclip.proposals.adapters import ADAPTERS
+from masqclip.weights import folders
 
 
 class Hub:
@@ -110,3 +113,26 @@ def test_quiet_of_two_threads_ends_with_the_last() -> None:
     assert logging.get_verbosity() == logging.ERROR
     second.__exit__(None, None, None)
     assert logging.get_verbosity() == level
+
+
+def test_a_model_of_its_own_names_is_loaded_as_transformers_would(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = model_folder("masqclip-mini")
+    torch.manual_seed(3)
+    chance = torch.get_rng_state()
+    quick = MasQClipModel.from_pretrained(folder)
+    assert torch.equal(torch.get_rng_state(), chance)
+    monkeypatch.setattr(folders, "_SMALL", 0)
+    slow = MasQClipModel.from_pretrained(folder)
+    assert not quick.training
+    assert quick.config.to_dict() == slow.config.to_dict()
+    for mine, theirs in (
+        (quick.named_parameters(), slow.named_parameters()),
+        (quick.named_buffers(), slow.named_buffers()),  # those that no file holds as well
+    ):
+        told = dict(theirs)
+        for name, tensor in mine:
+            assert torch.equal(tensor, told.pop(name)), name
+        assert not told
+    assert not any(parameter.requires_grad for parameter in quick.clip.parameters())

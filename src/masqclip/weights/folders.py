@@ -7,6 +7,7 @@ weights before anything of its size is made.
 
 from __future__ import annotations
 
+import copy
 import os
 import stat
 from collections.abc import Collection, Mapping
@@ -34,6 +35,8 @@ _MAX_SHARDS = 1_000
 # sizes: a model takes no more than this beside what its weights hold.
 _TIMES = 2
 _SLACK = 32_000_000
+# Numbers of a model that is made on the spot; the random start of a larger one takes its time.
+_SMALL = 50_000_000
 
 
 def load_model(
@@ -64,17 +67,36 @@ def load_model(
     config = read_config(folder, model_class.config_class, extra=extra)
     source = f"the folder {str(folder)!r}"
     tensors = read_folder(folder, pickled=pickled)
-    check_fits(model_class, config, tensors, source=source)
+    wanted = check_fits(model_class, config, tensors, source=source)
     require_finite(tensors, source=source)
+    whole = wanted <= tensors.keys()
+    numbers = sum(tensor.numel() for tensor in tensors.values())
     try:
         with quiet_transformers():
-            model, report = model_class.from_pretrained(
-                None, config=config, state_dict=tensors, dtype=dtype, output_loading_info=True
-            )
+            if whole and numbers <= _SMALL and dtype == torch.float32:
+                model, missing = _filled(model_class, config, tensors), set()
+            else:
+                model, report = model_class.from_pretrained(
+                    None, config=config, state_dict=tensors, dtype=dtype, output_loading_info=True
+                )
+                missing = set(report["missing_keys"])
     except Exception as error:  # whatever is wrong with files that somebody gave
         raise _refusal(error, source) from error
     model.config.name_or_path = ""
-    return model, set(report["missing_keys"])
+    return model, missing
+
+
+def _filled(model_class: Any, config: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """A model of tensors that have its own names.
+
+    transformers would first look for the names of all of its earlier versions, which takes a small
+    model ten times as long as to make it.
+    """
+    with torch.random.fork_rng(devices=[]):  # what starts at random is overwritten
+        model = model_class(copy.deepcopy(config))
+    model.config.dtype = torch.float32
+    model.load_state_dict({name: tensors[name] for name in model.state_dict()})
+    return model.eval()
 
 
 def read_folder(folder: Path, *, pickled: bool = True) -> dict[str, Tensor]:
@@ -137,7 +159,7 @@ def _shards(index: Path, suffix: str) -> list[str]:
 
 def check_fits(
     model_class: Any, config: Any, tensors: Mapping[str, Tensor], *, source: str
-) -> None:
+) -> set[str]:
     """Refuse a configuration of another model, or of one that is far larger than the weights.
 
     The model is described, not made: this takes neither memory nor time of the sizes in question.
@@ -147,6 +169,9 @@ def check_fits(
         config: its configuration.
         tensors: the weights; names may be an earlier version's.
         source: what holds both, for the errors.
+
+    Returns:
+        The names of the tensors that the model consists of.
 
     Raises:
         MasqclipError: they do not go together; the message names the tensor.
@@ -176,6 +201,7 @@ def check_fits(
             f"{source}: the configuration describes a model of {wanted:,} numbers, and the "
             f"weights are {held:,}"
         )
+    return set(model.state_dict())
 
 
 def _refusal(error: Exception, source: str) -> Exception:

@@ -79,7 +79,7 @@ def test_a_reader_that_breaks(
 
     read = images.read_image
 
-    def fail(path: Path) -> Any:
+    def fail(path: Path, **options: Any) -> Any:
         if path.name == "b.png":
             raise ZeroDivisionError("division by zero")
         return read(path)

@@ -118,11 +118,14 @@ def _read_file(
         kind = "empty" if name == "<bytes>" else "empty file"
         raise MasqclipError(f"{name}: {kind} (0 bytes)")
     bounded = check_structure(data, name)
-    if isolated is not None or bounded is None:
-        return (isolated or shared_readers()).read(data, name, max_pixels)
-    if max_pixels_here is not None and stated_pixels(data, bounded) > max_pixels_here:
-        return shared_readers().read(data, name, max_pixels)
-    return decode_image(data, name, max_pixels, [bounded])
+    limit = max_pixels_here
+    if (
+        bounded is not None
+        and isolated is None
+        and (limit is None or stated_pixels(data, bounded) <= limit)
+    ):
+        return decode_image(data, name, max_pixels, [bounded])
+    return (isolated or shared_readers()).read(data, name, max_pixels)
 
 
 def _read_array(array: np.ndarray, name: str, max_pixels: int) -> LoadedImage:

@@ -176,7 +176,9 @@ def _decide_tiles(contest: _Contest, owner: Tensor, rows: Tensor, probs: Tensor)
     owners = torch.where(outside.gather(0, winner[None])[0], queries, winner)
     contest.won.index_add_(0, winner, pixels)
     contest.area.add_(((~outside) * pixels).sum(dim=1))
-    contest.solid.add_(torch.zeros(queries + 1).long().index_add_(0, owners, pixels)[:queries])
+    # Pixels of nobody are given to a row past the last.
+    owned = torch.zeros(queries + 1, dtype=torch.int64).index_add_(0, owners, pixels)
+    contest.solid.add_(owned[:queries])
     owner[:] = owners.int().repeat_interleave(sizes)
 
     disputed = (~settled).repeat_interleave(sizes).nonzero().flatten()

@@ -171,17 +171,17 @@ def _draw_mask(
         crop = mask[outer[1] : outer[3], outer[0] : outer[2]]
         if not crop.any():
             return
+        left, top, right, bottom = (side * factor for side in tile)
+        if crop.all():
+            _tint_whole(canvas, (left, top, right, bottom), tint, share)
+            return
         area = Image.fromarray(crop.astype(np.uint8) * np.uint8(255))
         if factor > 1:
             larger = (area.width * factor, area.height * factor)
             # Bicubic and a steep ramp about one half: smooth outlines instead of stairs.
             area = area.resize(larger, Image.Resampling.BICUBIC).point(_ramp(96, 160))
-        at = (tile[0] * factor, tile[1] * factor)
-        x, y = (tile[0] - outer[0]) * factor, (tile[1] - outer[1]) * factor
-        inner = (x, y, x + (tile[2] - tile[0]) * factor, y + (tile[3] - tile[1]) * factor)
-        if crop.all():
-            _tint_whole(canvas, (*at, at[0] + inner[2] - x, at[1] + inner[3] - y), tint, share)
-            return
+        x, y = left - outer[0] * factor, top - outer[1] * factor
+        inner, at = (x, y, x + right - left, y + bottom - top), (left, top)
         canvas.paste(tint, at, _scaled(_part(area, inner), share))
         if segment.thing:
             _draw_border(canvas, area, inner, at, line, colour)

@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,15 +45,14 @@ class Service:
     memory: list[tuple[float, float]] = field(default_factory=list)  # seconds of load, megabytes
 
 
-def start(name: str, *options: str) -> Service:
-    """Start a service and wait until it is ready."""
+def start(name: str, *options: str, variables: Mapping[str, str] | None = None) -> Service:
+    """Start a service, in another environment if one is given, and wait until it is ready."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "masqclip.cli.main", "serve", "--port", str(port), *options]
-    service = Service(
-        name, f"http://127.0.0.1:{port}", subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    )
+    process = subprocess.Popen(command, env=variables, stderr=subprocess.DEVNULL)
+    service = Service(name, f"http://127.0.0.1:{port}", process)
     while service.process.poll() is None:
         try:
             if httpx.get(f"{service.url}/readyz").status_code == 200:

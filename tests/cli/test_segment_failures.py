@@ -82,7 +82,7 @@ def test_a_reader_that_breaks(
     def fail(path: Path, **options: Any) -> Any:
         if path.name == "b.png":
             raise ZeroDivisionError("division by zero")
-        return read(path)
+        return read(path, **options)
 
     monkeypatch.setattr(images, "read_image", fail)
     for name in ("a.png", "b.png", "c.png"):

@@ -216,20 +216,79 @@ def test_a_part_is_held_out_by_ids_alone(folder: Path) -> None:
             CocoInstances(folder).hold_out(share)
 
 
+@pytest.mark.parametrize("entry", [{}, {"segmentation": None}, {"segmentation": [[1, 2, 3, 4]]}])
+def test_an_annotation_without_a_mask_is_left_out_and_said(
+    folder: Path, entry: dict[str, Any]
+) -> None:
+    add_annotation(folder, {"id": 9, "image_id": 2, "category_id": 3} | entry)
+    dataset = CocoInstances(folder)
+    assert len(dataset[1].masks if dataset.entry(1)["id"] == 2 else dataset[0].masks) == 2
+    assert len(dataset.notes) == 1
+    assert "left out: 1 annotations without a mask" in dataset.notes[0]
+    assert "annotations[3], of 000002.png" in dataset.notes[0]
+
+
+def test_an_annotation_that_can_mean_nothing_is_named(folder: Path) -> None:
+    add_annotation(folder, {"image_id": 2, "category_id": 3, "segmentation": [[1, 2, 3, 4, 5]]})
+    with pytest.raises(MasqclipError, match=r"instances\.json: annotations\[3\]: .*000002\.png"):
+        CocoInstances(folder)
+
+
+def add_annotation(folder: Path, entry: dict[str, Any]) -> None:
+    path = folder / "annotations/instances.json"
+    content = json.loads(path.read_text())
+    content["annotations"].append(entry)
+    path.write_text(json.dumps(content))
+
+
 @pytest.mark.parametrize(
-    ("entry", "said"),
+    ("change", "said"),
     [
-        ({"category_id": 3}, "segmentation"),
-        ({"category_id": 3, "segmentation": [1, 2, 3, 4, 5, 6]}, r"000002\.png"),
-        ({"category_id": 3, "segmentation": None}, r"000002\.png"),
+        ({"iscrowd": 1}, "3 crowds"),
+        ({"segmentation": []}, "3 annotations without a mask"),
+        ({"image_id": 99}, "3 annotations of pictures that 'images' does not list"),
+        ({"category_id": 77}, "3 annotations of categories that 'categories' does not list"),
+        (None, "no annotation"),
     ],
 )
-def test_an_annotation_that_is_not_cocos_is_named(
-    folder: Path, entry: dict[str, Any], said: str
+def test_nothing_to_learn_from_is_refused_and_counted(
+    folder: Path, change: dict[str, Any] | None, said: str
 ) -> None:
     path = folder / "annotations/instances.json"
     content = json.loads(path.read_text())
-    content["annotations"].append({"id": 9, "image_id": 2} | entry)
+    content["annotations"] = [a | change for a in content["annotations"]] if change else []
     path.write_text(json.dumps(content))
-    with pytest.raises(MasqclipError, match=said):
-        CocoInstances(folder)[0]
+    with pytest.raises(MasqclipError, match=f"holds no mask to learn from.*{said}"):
+        open_coco(path, images=folder / "images")
+
+
+def test_a_map_of_other_segments_is_refused(folder: Path) -> None:
+    coded = np.stack([np.full((6, 8), 5), IDS * 0, IDS * 0], axis=-1).astype(np.uint8)
+    Image.fromarray(coded).save(folder / "panoptic/000002.png")
+    with pytest.raises(MasqclipError, match=r"holds the segment 5, which .* does not list"):
+        CocoPanoptic(folder)[0]
+    Image.fromarray(coded[..., 0]).save(folder / "panoptic/000002.png")
+    with pytest.raises(MasqclipError, match="is greyscale"):
+        CocoPanoptic(folder)[0]
+
+
+def test_the_fingerprint_is_of_contents(folder: Path) -> None:
+    """A picture or a map that was replaced by one of as many bytes is another one."""
+    before = CocoPanoptic(folder).fingerprint()
+    for name in ("images/000002.png", "panoptic/000002.png"):
+        path = folder / name
+        content = path.read_bytes()
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        assert CocoPanoptic(folder).fingerprint() != before
+        path.write_bytes(content)
+    assert CocoPanoptic(folder).fingerprint() == before
+
+
+def test_captions_without_a_word_are_left_out_and_said(folder: Path) -> None:
+    path = folder / "annotations/captions.json"
+    content = json.loads(path.read_text())
+    content["annotations"] += [{"image_id": 2, "caption": None}, {"image_id": 2, "caption": " "}]
+    path.write_text(json.dumps(content))
+    dataset = CocoCaptions(folder)
+    assert dataset.all_captions() == ["a cat", "an owl", "nothing"]
+    assert "2 captions without a word" in dataset.notes[0]

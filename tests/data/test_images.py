@@ -16,7 +16,7 @@ import torch
 from pictures import chunk, encode, noise, png, refusal
 from PIL import Image
 
-from masqclip.data.images import MAX_PIXELS, LoadedImage, read_image
+from masqclip.data.images import MAX_PIXELS, LoadedImage, image_size, read_image
 from masqclip.errors import MasqclipError
 
 # What a picture may be
@@ -161,6 +161,30 @@ def test_exif_orientation_is_applied(orientation: int) -> None:
     np.testing.assert_array_equal(loaded.pixels, expected)
     assert (loaded.height > loaded.width) == (orientation >= 5)
     assert bool(loaded.notes) == (orientation != 1)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])
+@pytest.mark.parametrize("orientation", [None, 1, 3, 6, 8, 9])
+def test_the_size_of_a_file_is_that_of_its_picture(
+    tmp_path: Path, kind: str, orientation: int | None
+) -> None:
+    image = Image.fromarray(noise())
+    exif = image.getexif()
+    options = {}
+    if orientation is not None and kind in ("JPEG", "PNG", "WEBP", "TIFF"):
+        exif[0x0112] = orientation
+        options["exif"] = exif
+    path = tmp_path / "picture"
+    path.write_bytes(encode(image, kind, **options))
+    loaded = read_image(path)
+    assert image_size(path) == (loaded.height, loaded.width)
+
+
+def test_the_size_of_what_is_no_picture_is_refused(tmp_path: Path) -> None:
+    for content in (b"", b"text", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n broken"):
+        (tmp_path / "picture").write_bytes(content)
+        with pytest.raises(MasqclipError, match="picture: "):
+            image_size(tmp_path / "picture")
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from masqclip import Segmenter, Vocabulary
 from masqclip.clip.vocabulary import Category
+from masqclip.data.class_lists import read_class_list
+from masqclip.data.coco_truth import coco_truth
 from masqclip.data.label_maps import read_segment_ids
 from masqclip.data.published import load_truth
 from masqclip.data.sprites import load_sprites
@@ -21,7 +25,7 @@ from masqclip.data.sticker_files import write_stickers
 from masqclip.data.stickers import SceneSettings, StickerWorld
 from masqclip.data.truth import GroundTruth
 from masqclip.errors import MasqclipError
-from masqclip.evaluation.evaluate import evaluate, score
+from masqclip.evaluation.evaluate import check_pictures, evaluate, score
 from masqclip.evaluation.predictions import PredictionFolder
 from masqclip.evaluation.processes import Processes
 from masqclip.evaluation.protocol import Protocol, fingerprint, published_protocol
@@ -98,8 +102,8 @@ def test_a_stopped_run_goes_on(
     segmenter: Segmenter, truth: GroundTruth, measured: tuple[Report, Path], tmp_path: Path
 ) -> None:
     def stop(phase: str, done: int, total: int) -> None:
-        assert (phase, total) == ("predicting", 6)
-        if done == 3:
+        assert total == 6
+        if (phase, done) == ("predicting", 3):
             raise KeyboardInterrupt
 
     tasks = ("semantic", "panoptic")
@@ -205,8 +209,6 @@ def test_equal_protocols_have_equal_hashes(truth: GroundTruth, scenes: Path) -> 
 
 
 def test_other_annotations_have_another_hash(scenes: Path, tmp_path: Path) -> None:
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(scenes, copy)
     before = load_truth("stickers", copy)
@@ -216,6 +218,60 @@ def test_other_annotations_have_another_hash(scenes: Path, tmp_path: Path) -> No
     after = load_truth("stickers", copy)
     assert before.version("instance") != after.version("instance")
     assert before.version("panoptic") == after.version("panoptic")
+
+
+def test_predictions_of_a_picture_that_was_replaced_are_not_taken(
+    segmenter: Segmenter, scenes: Path, tmp_path: Path
+) -> None:
+    """By one of as many bytes, which a size does not tell."""
+    shutil.copytree(scenes, tmp_path / "copy")
+    truth = load_truth("stickers", tmp_path / "copy").first(1)
+    evaluate(segmenter, truth, ("semantic",), folder=tmp_path / "predictions")
+    path = truth.pictures[0].path
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(MasqclipError, match="predictions with another images"):
+        evaluate(segmenter, truth, ("semantic",), folder=tmp_path / "predictions")
+
+
+def test_a_picture_of_another_size_is_told_before_anything_is_predicted(
+    segmenter: Segmenter, scenes: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(scenes, tmp_path / "copy")
+    truth = load_truth("stickers", tmp_path / "copy")
+    path = truth.pictures[5].path
+    with Image.open(path) as picture:
+        picture.crop((0, 0, picture.width - 1, picture.height)).save(path)
+    with pytest.raises(MasqclipError, match="but its annotations are for"):
+        evaluate(segmenter, truth, ("instance",), folder=tmp_path / "predictions")
+    assert not (tmp_path / "predictions").exists()
+
+
+def test_results_of_another_size_are_told(
+    segmenter: Segmenter, truth: GroundTruth, tmp_path: Path
+) -> None:
+    evaluate(segmenter, truth.first(1), ("instance",), folder=tmp_path)
+    path = tmp_path / "instance" / f"{truth.pictures[0].id}.json"
+    results = json.loads(path.read_text())
+    results[0]["segmentation"] = {"size": [2, 2], "counts": [1, 3]}
+    path.write_text(json.dumps(results))
+    with pytest.raises(MasqclipError, match=r"a mask of picture \d+ is of \[2, 2\] pixels"):
+        score(PredictionFolder(tmp_path), truth.first(1))
+
+
+def test_a_published_datasets_ids_are_the_published_ones(tmp_path: Path) -> None:
+    categories = [{"id": 1, "name": "bicycle"}]
+    annotation = {"image_id": 1, "category_id": 1, "segmentation": [[0, 0, 4, 0, 4, 4]]}
+    document = {"images": [{"id": 1, "file_name": "a.png", "height": 8, "width": 8}]}
+    document |= {"annotations": [annotation], "categories": categories}
+    (tmp_path / "mine.json").write_text(json.dumps(document))
+    with pytest.raises(MasqclipError, match="category 1 is 'bicycle', of coco-instances 'person'"):
+        coco_truth(
+            "coco-instances",
+            images=tmp_path,
+            instances=tmp_path / "mine.json",
+            classes=read_class_list("coco-instances").classes,
+        )
 
 
 def test_published_protocols() -> None:
@@ -282,8 +338,14 @@ def test_a_file_of_ones_own(scenes: Path, segmenter: Segmenter) -> None:
     assert report.dataset == "instances.json"
 
 
-def test_a_file_that_lacks_sizes_is_told(tmp_path: Path) -> None:
-    document = {"images": [{"id": 1, "file_name": "a.png"}], "annotations": [], "categories": []}
+def test_sizes_that_a_file_lacks_are_the_pictures_own(scenes: Path, tmp_path: Path) -> None:
+    document = json.loads((scenes / "annotations/instances.json").read_text())
+    sizes = [(picture.pop("height"), picture.pop("width")) for picture in document["images"]]
     (tmp_path / "mine.json").write_text(json.dumps(document))
-    with pytest.raises(MasqclipError, match="has no 'height'"):
-        load_truth(str(tmp_path / "mine.json"), Path())
+    truth = load_truth(str(tmp_path / "mine.json"), Path(), images=scenes / "images")
+    assert [(picture.height, picture.width) for picture in truth.pictures] == sizes
+    elsewhere = load_truth(str(tmp_path / "mine.json"), Path(), images=tmp_path)
+    with pytest.raises(MasqclipError, match="6 of 6 pictures are not there"):
+        check_pictures(elsewhere, elsewhere.pictures, None, needed=True)
+    with pytest.raises(MasqclipError, match="do not say its size"):
+        check_pictures(elsewhere, elsewhere.pictures, None, needed=False)

@@ -78,7 +78,7 @@ def cases(seed: int, number: int) -> Iterator[tuple[str, bytes]]:
                 del content[chance.randrange(len(content)) :]
             yield name, bytes(content)
             continue
-        done = [_change(document, chance) for _ in range(chance.randint(1, 3))]
+        done = [change(document, chance) for _ in range(chance.randint(1, 3))]
         text = json.dumps(document)
         if chance.random() < 0.05:
             depth = chance.choice((500, 990, 100_000))
@@ -90,7 +90,7 @@ def cases(seed: int, number: int) -> Iterator[tuple[str, bytes]]:
         yield f"{count} {'; '.join(done)}", text.encode()
 
 
-def _change(document: dict[str, Any], chance: random.Random) -> str:
+def change(document: dict[str, Any], chance: random.Random) -> str:
     """Replace, drop or repeat something at a random place."""
     holder: Any = document
     path = ""

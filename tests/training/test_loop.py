@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -77,6 +78,42 @@ def test_workers_change_nothing(tmp_path: Path) -> None:
     train(Line(), SETTINGS, tmp_path / "none")
     train(Line(), replace(SETTINGS, workers=1), tmp_path / "one")
     assert losses(tmp_path / "none") == losses(tmp_path / "one")
+
+
+class Failing(Line):
+    """A stage whose fourth batch goes wrong, in whichever process makes it."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+
+    def batch(self, step: int, share: Share = WHOLE) -> dict[str, Tensor]:
+        if step == 3 and self.how == "error":
+            raise KeyError("first\nsecond")
+        if step == 3 and self.how == "memory":
+            raise MemoryError
+        if step == 3 and self.how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().batch(step, share)
+
+
+@pytest.mark.parametrize(
+    ("how", "workers", "said"),
+    [
+        ("error", 2, r"a batch cannot be made: KeyError: .*\(test_loop.py, line \d+\)"),
+        ("error", 0, r"a batch cannot be made: KeyError"),
+        ("memory", 2, "out of memory .*fewer workers"),
+        ("kill", 2, "a worker that reads pictures was ended.*fewer workers"),
+    ],
+)
+def test_a_failing_worker_ends_the_run_in_one_line(
+    tmp_path: Path, how: str, workers: int, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(MasqclipError, match=said) as caught:
+        train(Failing(how), replace(SETTINGS, workers=workers), tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not multiprocessing.active_children()
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_stopping_for_time_and_going_on_is_exact(tmp_path: Path) -> None:

@@ -48,6 +48,39 @@ def test_a_model_is_tuned_on_pictures_of_ones_own(
     assert all(torch.equal(queries[name], value) for name, value in tuned.items())
 
 
+@pytest.mark.parametrize(
+    ("change", "code", "said"),
+    [
+        ({"iscrowd": 1}, 2, "holds no mask to learn from"),
+        ({"segmentation": []}, 2, "annotations without a mask"),
+        ({"image_id": 99}, 2, "annotations of pictures that 'images' does not list"),
+        (None, 0, "left out: 1 annotations without a mask (the first: annotations[0], of"),
+    ],
+)
+def test_what_is_left_out_is_said_and_nothing_is_not_tuned_on(
+    model: Path,
+    tiny_scenes: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: dict[str, object] | None,
+    code: int,
+    said: str,
+) -> None:
+    document = json.loads((tiny_scenes / "annotations/instances.json").read_text())
+    for annotation in document["annotations"]:
+        annotation |= change or {}
+    if change is None:
+        document["annotations"][0]["segmentation"] = []
+    data = tmp_path / "mine.json"
+    data.write_text(json.dumps(document))
+    words = ["train", "tune", "--data", str(data), "--images", str(tiny_scenes / "images")]
+    words += ["--model", str(model), "--out", str(tmp_path / "out"), "--held-out", "0"]
+    assert main([*words, *QUICK]) == code
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert len([line for line in shown.splitlines() if line.startswith("masqclip: ")]) == 1
+
+
 def test_a_student_is_distilled_and_its_teachers_masks_can_be_looked_at(
     tiny_scenes: Path, tiny_proposer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

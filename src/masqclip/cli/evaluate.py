@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from masqclip.cli.console import Phases, one_line, out_console
+from masqclip.cli.console import Phases, one_line, out_console, print_error
 from masqclip.cli.output_files import check_folder
 from masqclip.errors import MasqclipError
 
@@ -146,6 +146,9 @@ def evaluate(
     if not dataset:
         raise MasqclipError("no dataset is given: masqclip evaluate --dataset NAME --root DIR")
     truth = _truth(dataset, root, tuple(task or ()), images, split, limit)
+    if processes.first:
+        for note in truth.notes:
+            print_error(note, kind="note: ")
     tasks = (*(task or ()), *(oracle or ()))
     if not tasks and predictions is None:
         tasks = truth.tasks

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from masqclip.cli.console import Steps, err_console, out_console
+from masqclip.cli.console import Steps, err_console, out_console, print_error
 from masqclip.errors import MasqclipError, require
 
 if TYPE_CHECKING:
@@ -111,6 +111,9 @@ class Run:
         from masqclip.training.loop import train
 
         main = self.is_main
+        if main:
+            for note in stage.notes:
+                print_error(note, kind="note: ")
         if self.dry_run:
             from masqclip.training.dry_run import forecast
 

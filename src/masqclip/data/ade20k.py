@@ -20,11 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from masqclip.data.class_lists import ClassEntry, read_class_list
+from masqclip.data.coco_truth import coco_truth
 from masqclip.data.datasets import Dataset, Part, Progress, convert_labels
 from masqclip.data.files import write_atomically
 from masqclip.data.label_maps import ids_to_rgb, png_bytes, read_labels, read_segment_ids
 from masqclip.data.rle import encode_rle
-from masqclip.data.truth import GroundTruth, coco_truth, labelled_truth
+from masqclip.data.truth import GroundTruth, labelled_truth
 from masqclip.errors import MasqclipError
 
 Region = tuple[ClassEntry, NDArray[np.bool_]]

@@ -18,11 +18,9 @@ Each dataset is a folder with pictures and one JSON file; the defaults are the l
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import zlib
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -32,8 +30,10 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from masqclip.data.annotation_files import read_coco_json
+from masqclip.data.coco_files import CocoFile, Kind, check_stated_size, read_coco
+from masqclip.data.digests import combine_digests, digest_files
 from masqclip.data.images import read_image
+from masqclip.data.label_maps import read_panoptic_map
 from masqclip.data.records import PackedRecords
 from masqclip.data.segmentations import segmentation_mask
 from masqclip.errors import MasqclipError
@@ -42,8 +42,6 @@ Keep = Callable[[Mapping[str, Any]], bool]
 
 #: The most that the masks of one sample may take together.
 _MAX_MASK_BYTES = 4_000_000_000
-# What looking into an entry that is not as COCO writes it ends in.
-_MISFITS = (KeyError, TypeError, AttributeError, ValueError, IndexError, ArithmeticError)
 
 
 @dataclass(frozen=True)
@@ -81,41 +79,44 @@ def is_base(category: Mapping[str, Any]) -> bool:
 
 
 class _CocoFolder:
-    """What the three formats share: a JSON file with ``images``, and the pictures it names."""
+    """What the three formats share: a checked JSON file, and the pictures it names.
+
+    Attributes:
+        notes: what of the file was left out or read in another way, a line each.
+    """
 
     def __init__(
         self,
         folder: str | Path,
         *,
-        annotations: str | Path,
+        annotations: str | Path | CocoFile,
         images: str | Path,
-        needed: Sequence[str],
+        kind: Kind,
     ) -> None:
         self.folder = Path(folder)
         self.image_folder = self.folder / images
-        path = self.folder / annotations
-        content = read_coco_json(path)
-        by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
-        try:
-            for annotation in content["annotations"]:
-                kept = {key: annotation[key] for key in needed}
-                if annotation.get("iscrowd"):
-                    kept["iscrowd"] = 1
-                by_image[annotation["image_id"]].append(kept)
-            entries = sorted(content["images"], key=lambda entry: entry["id"])
-            self._records = PackedRecords(
-                (
-                    {key: entry.get(key) for key in ("id", "file_name", "height", "width")},
-                    by_image.get(entry["id"], []),
-                )
-                for entry in entries
+        if isinstance(annotations, CocoFile):
+            content = annotations
+        else:
+            content = read_coco(self.folder / annotations, self.image_folder, kind=kind)
+        self.categories = _Categories(content)
+        self.notes = tuple(
+            f"{content.path}: {what}: {found}"
+            for what, found in (("left out", content.left_out), ("as read", content.notes))
+            if found
+        )
+        self._records = PackedRecords(
+            (
+                {
+                    "id": picture.id,
+                    "file_name": picture.file_name,
+                    "height": picture.height or None,
+                    "width": picture.width or None,
+                },
+                content.annotations.get(picture.id, []),
             )
-        except (*_MISFITS, RecursionError) as error:
-            raise MasqclipError(
-                f"{path}: an entry is not as COCO writes it ({type(error).__name__}: {error}); "
-                f"pictures need 'id' and 'file_name', annotations 'image_id', {', '.join(needed)}"
-            ) from error
-        self.categories = _Categories(content.get("categories", ()), path)
+            for picture in content.pictures
+        )
 
     def __len__(self) -> int:
         return len(self._records)
@@ -123,15 +124,7 @@ class _CocoFolder:
     def __getitem__(self, index: int) -> Sample:
         """Read a picture and its annotations; an error names the picture."""
         entry, annotations = self._records[index]
-        try:
-            return self._sample(entry, annotations)
-        except MasqclipError:
-            raise
-        except _MISFITS as error:
-            raise MasqclipError(
-                f"the annotations of {entry['file_name']!r:.200} are not as COCO writes them "
-                f"({type(error).__name__}: {error}); mend or remove them"
-            ) from error
+        return self._sample(entry, annotations)
 
     def _sample(self, entry: Mapping[str, Any], annotations: Sequence[Any]) -> Sample:
         raise NotImplementedError
@@ -145,21 +138,12 @@ class _CocoFolder:
         return self._records[index][1]
 
     def fingerprint(self) -> str:
-        """What pictures there are, their sizes in bytes, and what is annotated, in a word.
-
-        Pixels are not read: another picture of just as many bytes is not told.
-        """
+        """What pictures there are and what is annotated, in a word, by the content of all files."""
         kept = [self.categories.by_id[i] for i in sorted(self.categories.kept)]
-        whole = hashlib.blake2b(self._records.digest().encode(), digest_size=16)
-        whole.update(json.dumps(kept, sort_keys=True).encode())
-        for row in range(len(self)):
-            for path in self._files(row):
-                try:
-                    size = os.stat(path).st_size
-                except (OSError, ValueError):  # reading it will say why
-                    size = -1
-                whole.update(b"%d," % size)
-        return whole.hexdigest()
+        files = [path for row in range(len(self)) for path in self._files(row)]
+        return combine_digests(
+            [self._records.digest(), json.dumps(kept, sort_keys=True), *digest_files(files)]
+        )
 
     def _files(self, row: int) -> list[Path]:
         """The files of one sample: its picture, and maps of its segments."""
@@ -204,28 +188,26 @@ class _CocoFolder:
     def _image(self, entry: Mapping[str, Any]) -> NDArray[np.uint8]:
         path = self.image_folder / entry["file_name"]
         image = read_image(path).pixels
-        given = (entry["height"], entry["width"])
-        if None not in given and image.shape[:2] != given:
-            raise MasqclipError(
-                f"{path} is {image.shape[0]} x {image.shape[1]} pixels (height x width), but its "
-                f"annotations are for {given[0]} x {given[1]}; replace the picture by its original"
-            )
+        if entry["height"] is not None:
+            check_stated_size(path, image.shape[:2], (entry["height"], entry["width"]))
         return image
 
 
 class _Categories:
     """The categories of a file, and which of them are kept (all, until `keep` chooses)."""
 
-    def __init__(self, categories: Sequence[Mapping[str, Any]], path: Path) -> None:
-        try:
-            self.by_id = {category["id"]: dict(category) for category in categories}
-            self.names = {i: str(category["name"]) for i, category in self.by_id.items()}
-            sorted(self.by_id)
-        except (KeyError, TypeError, RecursionError) as error:
-            raise MasqclipError(
-                f"{path}: a category lacks its 'id' or 'name', or its id is none"
-            ) from error
+    def __init__(self, content: CocoFile) -> None:
+        self.by_id = {category["id"]: category for category in content.categories}
+        self.names = {i: str(category["name"]) for i, category in self.by_id.items()}
         self.kept = set(self.by_id)
+        #: How many masks each category has, those of crowds apart.
+        self.masks: Counter[int] = Counter()
+        self.crowds: Counter[int] = Counter()
+        for found in content.annotations.values():
+            for entry in (part for one in found for part in one.get("segments_info", [one])):
+                if "category_id" in entry:
+                    counted = self.crowds if entry["iscrowd"] else self.masks
+                    counted[entry["category_id"]] += 1
 
     def keep(self, keep: Keep | None) -> None:
         """Keep what `keep` says yes to."""
@@ -242,7 +224,8 @@ class CocoInstances(_CocoFolder):
     Args:
         folder: the dataset.
         keep: which categories to keep, by their JSON entry; all of them by default.
-        annotations, images: where they are in the folder.
+        annotations: the file in the folder, or what was read of it.
+        images: where the pictures are in the folder.
 
     Raises:
         MasqclipError: the JSON file is missing or is not COCO instances.
@@ -253,11 +236,10 @@ class CocoInstances(_CocoFolder):
         folder: str | Path,
         *,
         keep: Keep | None = None,
-        annotations: str | Path = "annotations/instances.json",
+        annotations: str | Path | CocoFile = "annotations/instances.json",
         images: str | Path = "images",
     ) -> None:
-        needed = ("category_id", "segmentation")
-        super().__init__(folder, annotations=annotations, images=images, needed=needed)
+        super().__init__(folder, annotations=annotations, images=images, kind="instances")
         self.categories.keep(keep)
 
     def _sample(self, entry: Mapping[str, Any], annotations: Sequence[Any]) -> Sample:
@@ -266,14 +248,9 @@ class CocoInstances(_CocoFolder):
         _check_number(len(annotations), height, width, entry)
         masks, ids = [], []
         for annotation in annotations:
-            if annotation["category_id"] not in self.categories.kept or "iscrowd" in annotation:
+            if annotation["category_id"] not in self.categories.kept or annotation["iscrowd"]:
                 continue
-            try:
-                mask = segmentation_mask(annotation["segmentation"], height, width)
-            except MasqclipError as error:
-                raise MasqclipError(
-                    f"a mask of {entry['file_name']} cannot be read ({error}); give polygons or RLE"
-                ) from error
+            mask = segmentation_mask(annotation["segmentation"], height, width)
             if mask.any():
                 masks.append(mask)
                 ids.append(annotation["category_id"])
@@ -292,7 +269,8 @@ class CocoPanoptic(_CocoFolder):
     Args:
         folder: the dataset.
         keep: which categories to keep, by their JSON entry; all of them by default.
-        annotations, images, masks: where they are in the folder.
+        annotations: the file in the folder, or what was read of it.
+        images, masks: where pictures and maps are in the folder.
 
     Raises:
         MasqclipError: the JSON file is missing or is not COCO panoptic.
@@ -303,12 +281,11 @@ class CocoPanoptic(_CocoFolder):
         folder: str | Path,
         *,
         keep: Keep | None = None,
-        annotations: str | Path = "annotations/panoptic.json",
+        annotations: str | Path | CocoFile = "annotations/panoptic.json",
         images: str | Path = "images",
         masks: str | Path = "panoptic",
     ) -> None:
-        needed = ("file_name", "segments_info")
-        super().__init__(folder, annotations=annotations, images=images, needed=needed)
+        super().__init__(folder, annotations=annotations, images=images, kind="panoptic")
         self.mask_folder = self.folder / masks
         self.categories.keep(keep)
 
@@ -319,25 +296,23 @@ class CocoPanoptic(_CocoFolder):
 
     def _sample(self, entry: Mapping[str, Any], annotations: Sequence[Any]) -> Sample:
         image = self._image(entry)
-        id_map = np.zeros(image.shape[:2], np.int64)
+        id_map = np.zeros(image.shape[:2], np.int32)
+        present: set[int] = set()
         segments: list[Mapping[str, Any]] = []
         for annotation in annotations:
-            path = self.mask_folder / annotation["file_name"]
-            coded = read_image(path).pixels
-            if coded.shape != image.shape:
-                raise MasqclipError(f"{path} and its picture differ in size; they must be the same")
-            id_map = coded @ np.array([1, 256, 65536])
             segments = annotation["segments_info"]
+            path = self.mask_folder / annotation["file_name"]
+            id_map = read_panoptic_map(path, segments, image.shape[:2], complete=False)
         present = set(np.unique(id_map).tolist())
         chosen = [
             segment
             for segment in segments
             if segment["category_id"] in self.categories.kept
-            and not segment.get("iscrowd")
+            and not segment["iscrowd"]
             and segment["id"] in present
         ]
         _check_number(len(chosen), image.shape[0], image.shape[1], entry)
-        segment_ids = np.array([segment["id"] for segment in chosen], np.int64)
+        segment_ids = np.array([segment["id"] for segment in chosen], np.int32)
         category_ids = [segment["category_id"] for segment in chosen]
         return Sample(
             image=image,
@@ -366,7 +341,7 @@ class CocoCaptions(_CocoFolder):
         annotations: str | Path = "annotations/captions.json",
         images: str | Path = "images",
     ) -> None:
-        super().__init__(folder, annotations=annotations, images=images, needed=("caption",))
+        super().__init__(folder, annotations=annotations, images=images, kind="captions")
         captioned = [index for index in range(len(self)) if self.annotations(index)]
         self._records = self._records[np.array(captioned, np.int64)]
 
@@ -376,7 +351,7 @@ class CocoCaptions(_CocoFolder):
 
     def captions(self, index: int) -> tuple[str, ...]:
         """The captions of one picture; the picture is not read."""
-        return tuple(str(annotation["caption"]) for annotation in self.annotations(index))
+        return tuple(annotation["caption"] for annotation in self.annotations(index))
 
     def _sample(self, entry: Mapping[str, Any], annotations: Sequence[Any]) -> Sample:
         image = self._image(entry)
@@ -386,7 +361,7 @@ class CocoCaptions(_CocoFolder):
             category_ids=np.zeros(0, np.int64),
             is_thing=np.zeros(0, bool),
             image_id=entry["id"],
-            captions=tuple(str(annotation["caption"]) for annotation in annotations),
+            captions=tuple(annotation["caption"] for annotation in annotations),
         )
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from masqclip.data.annotation_files import read_coco_json
 from masqclip.data.class_lists import read_class_list
+from masqclip.data.coco_truth import coco_truth
 from masqclip.data.datasets import Dataset, Part, Progress
 from masqclip.data.files import write_atomically
-from masqclip.data.truth import GroundTruth, coco_truth
+from masqclip.data.truth import GroundTruth
 from masqclip.errors import MasqclipError
 
 

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from masqclip.data.files import open_regular
 from masqclip.errors import MasqclipError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _DIGEST_BYTES = 16
+_READERS = 8  # files on a network come one after the other else
 # What a model's numbers depend on; a card or a picture beside them may change.
 _MODEL_FILES = ("*.safetensors", "*.bin", "config.json", "tokenizer*.json", "vocab.*", "merges.*")
 
@@ -33,12 +36,28 @@ def digest_file(path: str | Path) -> str:
         MasqclipError: it cannot be read.
     """
     try:
-        with Path(path).open("rb") as file:
+        with open_regular(path, name=str(path)) as file:
             return hashlib.file_digest(
                 file, lambda: hashlib.blake2b(digest_size=_DIGEST_BYTES)
             ).hexdigest()
     except OSError as error:
         raise MasqclipError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def digest_files(paths: Iterable[str | Path]) -> list[str]:
+    """The digests of many files, in order, several read at a time; of one that cannot be read "-".
+
+    A picture is its content: one that was replaced may have the size and the date of the other.
+    """
+
+    def digest(path: str | Path) -> str:
+        try:
+            return digest_file(path)
+        except (MasqclipError, ValueError):  # ValueError: a name that no file can have
+            return "-"
+
+    with ThreadPoolExecutor(_READERS) as readers:
+        return list(readers.map(digest, paths))
 
 
 def digest_model(folder: str | Path) -> str:

@@ -12,8 +12,8 @@ import os
 import re
 import secrets
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from masqclip.errors import MasqclipError
 
@@ -90,7 +90,7 @@ def read_bounded(path: str | Path, *, max_bytes: int, what: str = "") -> bytes:
     return content
 
 
-def open_regular(path: str | Path, *, name: str) -> BinaryIO:
+def open_regular(path: str | Path, *, name: str) -> BufferedReader:
     """A regular file, open to read; never waits, as opening a FIFO would.
 
     Args:

@@ -59,6 +59,7 @@ _ANIMATED_FORMATS = {"GIF": "GIF", "PNG": "PNG", "WEBP": "WebP", "AVIF": "AVIF"}
 _VECTOR_FORMATS = ("EPS", "WMF")
 _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _EXIF_ORIENTATION = 0x0112
+_SIDEWAYS = (5, 6, 7, 8)
 # How an array [H, W, 3] is turned upright, by the EXIF orientation.
 _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda pixels: pixels[:, ::-1],
@@ -157,16 +158,22 @@ def decode_image(
         return decode_pillow(image, name, max_pixels)
 
 
-def stated_pixels(data: bytes, kind: str) -> int:
-    """How many pixels a file says it has, before any is decoded; 0 where it does not say.
+def stated_size(data: bytes, kind: str) -> tuple[int, int]:
+    """The height and width that a file says its picture has, before a pixel is decoded.
 
     Args:
         data: of the file.
         kind: its format, by Pillow's name.
+
+    Returns:
+        Of the picture turned upright; 0, 0 where the file does not say.
     """
     with contextlib.suppress(Exception), Image.open(io.BytesIO(data), formats=(kind,)) as image:
-        return image.height * image.width
-    return 0
+        # Of a PNG Pillow decodes all pixels to look behind them.
+        turned = kind != "PNG" or b"eXIf" in data or b"Raw profile" in data
+        sideways = turned and _orientation(image) in _SIDEWAYS
+        return (image.width, image.height) if sideways else (image.height, image.width)
+    return 0, 0
 
 
 def decode_pillow(image: Image.Image, name: str, max_pixels: int) -> LoadedImage:

@@ -14,6 +14,7 @@ Only Pillow and NumPy are needed; a torch tensor is recognised without importing
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from pathlib import Path
@@ -31,7 +32,7 @@ from masqclip.data.image_decoding import (
     check_size,
     decode_image,
     decode_pillow,
-    stated_pixels,
+    stated_size,
 )
 from masqclip.data.image_files import find_images
 from masqclip.data.image_readers import ImageReaders, shared_readers
@@ -49,6 +50,7 @@ __all__ = [
     "MAX_SIDE",
     "LoadedImage",
     "find_images",
+    "image_size",
     "read_image",
 ]
 
@@ -100,6 +102,23 @@ def read_image(
     )
 
 
+def image_size(path: str | Path) -> tuple[int, int]:
+    """The height and width in pixels that `read_image` will give a file's picture.
+
+    Of JPEG, PNG, WebP and BMP they are read without decoding a pixel.
+
+    Raises:
+        MasqclipError: it cannot be read, as far as it was looked at.
+    """
+    data, name = _file_bytes(path), str(path)
+    kind = check_structure(data, name) if data else None
+    size = (0, 0) if kind is None else stated_size(data, kind)
+    if not all(size):
+        loaded = read_image(path)
+        return loaded.height, loaded.width
+    return size
+
+
 def _file_bytes(path: str | Path) -> bytes:
     name = str(path)
     if re.match(r"(https?|s3|gs|ftp)://", name):
@@ -122,7 +141,7 @@ def _read_file(
     if (
         bounded is not None
         and isolated is None
-        and (limit is None or stated_pixels(data, bounded) <= limit)
+        and (limit is None or math.prod(stated_size(data, bounded)) <= limit)
     ):
         return decode_image(data, name, max_pixels, [bounded])
     return (isolated or shared_readers()).read(data, name, max_pixels)

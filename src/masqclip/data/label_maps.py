@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,49 @@ def read_segment_ids(path: Path) -> NDArray[np.int32]:
         MasqclipError: it is missing, broken, or not a colour picture.
     """
     colours = _read_pixels(path)
-    if colours.ndim != 3:
+    if colours.ndim != 3 or colours.shape[2] < 3:
         raise MasqclipError(f"{path} is greyscale; segment ids are RGB colours: replace it")
     return rgb_to_ids(colours[..., :3])
+
+
+def read_panoptic_map(
+    path: Path,
+    segments: Iterable[Mapping[str, Any]],
+    size: tuple[int, ...],
+    *,
+    complete: bool = True,
+) -> NDArray[np.int32]:
+    """The map of a panoptic picture [H,W], and seen to be of its segments.
+
+    Args:
+        path: of the map.
+        segments: all that its annotation lists.
+        size: height and width of the picture.
+        complete: whether each of the segments must have a pixel.
+
+    Raises:
+        MasqclipError: as `read_segment_ids`; or it is of another size than the picture, pixels have
+            an id that no segment has, or a segment has no pixel.
+    """
+    ids = read_segment_ids(path)
+    if ids.shape != tuple(size):
+        raise MasqclipError(
+            f"the map {path} is {ids.shape[0]} x {ids.shape[1]} pixels (height x width), its "
+            f"picture {size[0]} x {size[1]}: they must be the same"
+        )
+    there = set(np.unique(ids).tolist()) - {0}
+    listed = {segment["id"] for segment in segments}
+    if unknown := there - listed:
+        raise MasqclipError(
+            f"the map {path} holds the segment {min(unknown)}, which 'segments_info' does not "
+            "list: add it there, or restore the map"
+        )
+    if complete and (lacking := listed - there):
+        raise MasqclipError(
+            f"the map {path} holds no pixel of the segment {min(lacking)}, which 'segments_info' "
+            "lists: take it out there, or restore the map"
+        )
+    return ids
 
 
 def _read_pixels(path: Path) -> NDArray[Any]:

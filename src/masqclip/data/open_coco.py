@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from masqclip.data.annotation_files import read_coco_json
 from masqclip.data.class_lists import read_class_list
 from masqclip.data.coco import CocoInstances, CocoPanoptic, Keep
+from masqclip.data.coco_files import read_coco
 from masqclip.errors import MasqclipError
 
 #: Datasets with masks to train on.
@@ -26,7 +26,7 @@ def open_coco(
 
     Raises:
         MasqclipError: there is no such file, it is not COCO's, or nothing says where its pictures
-            are, or no category is kept.
+            are, no category is kept, or no mask of those that are.
     """
     path = Path(data)
     dataset: CocoMasks
@@ -34,20 +34,38 @@ def open_coco(
         pictures = Path(images).resolve() if images is not None else "images"
         kind = CocoPanoptic if (path / "annotations/panoptic.json").is_file() else CocoInstances
         dataset = kind(path, keep=keep, images=pictures)
+    elif images is None:
+        raise MasqclipError(f"say where the pictures of {path} are: --images DIR")
     else:
-        if images is None:
-            raise MasqclipError(f"say where the pictures of {path} are: --images DIR")
-        pictures = Path(images).resolve()
-        if _is_panoptic(path):
+        folder, pictures = path.parent, Path(images).resolve()
+        content = read_coco(path, pictures)
+        if content.kind == "panoptic":
             dataset = CocoPanoptic(
-                path.parent, keep=keep, annotations=path.name, images=pictures, masks=path.stem
+                folder, keep=keep, annotations=content, images=pictures, masks=path.stem
             )
         else:
-            dataset = CocoInstances(path.parent, keep=keep, annotations=path.name, images=pictures)
-    if not dataset.categories.kept:
-        known = ", ".join(list(dataset.categories.names.values())[:5])
-        raise MasqclipError(f"none of the categories of {path} is kept; it has {known or 'none'}")
+            dataset = CocoInstances(folder, keep=keep, annotations=content, images=pictures)
+    _check_left(dataset, path)
     return dataset
+
+
+def _check_left(dataset: CocoMasks, path: Path) -> None:
+    """Refuse a dataset of which nothing is left to learn from."""
+    categories = dataset.categories
+    if not categories.kept:
+        known = ", ".join(list(categories.names.values())[:5])
+        raise MasqclipError(f"none of the categories of {path} is kept; it has {known or 'none'}")
+    if any(categories.masks[category] for category in categories.kept):
+        return
+    others = sum(categories.masks.values())
+    crowds = sum(categories.crowds.values())
+    reasons = [
+        f"{others} masks of other categories" if others else "",
+        f"{crowds} crowds" if crowds else "",
+        *dataset.notes,
+    ]
+    said = "; ".join(reason for reason in reasons if reason) or "it has no annotation"
+    raise MasqclipError(f"{path} holds no mask to learn from: {said}")
 
 
 def keep_classes(class_list: str) -> Keep:
@@ -61,8 +79,3 @@ def keep_classes(class_list: str) -> Keep:
     """
     names = {c.name.strip() for c in read_class_list(class_list).classes if c.split != "novel"}
     return lambda category: str(category["name"]).strip() in names
-
-
-def _is_panoptic(path: Path) -> bool:
-    annotations = read_coco_json(path)["annotations"]
-    return bool(annotations) and "segments_info" in annotations[0]

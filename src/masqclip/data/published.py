@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from masqclip.data.ade20k import ADE20K_150, ADE20K_847
-from masqclip.data.annotation_files import read_coco_json
 from masqclip.data.coco_datasets import COCO_BASE_NOVEL, COCO_INSTANCES, COCO_PANOPTIC
+from masqclip.data.coco_truth import coco_truth
 from masqclip.data.datasets import Dataset
 from masqclip.data.pascal_context import PASCAL_CONTEXT_59, PASCAL_CONTEXT_459
-from masqclip.data.truth import GroundTruth, coco_truth
+from masqclip.data.truth import GroundTruth
 from masqclip.errors import MasqclipError
 
 DATASETS: dict[str, Dataset] = {
@@ -82,9 +82,6 @@ def _stickers(folder: Path) -> GroundTruth:
 
 
 def _user_file(path: Path, images: Path | None) -> GroundTruth:
-    content = read_coco_json(path)
-    annotations = content["annotations"]
-    panoptic = bool(annotations) and "segments_info" in annotations[0]
     if images is None:
         guesses = (path.parent / "images", path.parent.parent / "images", path.parent)
         images = next(folder for folder in guesses if folder.is_dir())
@@ -92,7 +89,6 @@ def _user_file(path: Path, images: Path | None) -> GroundTruth:
     return coco_truth(
         path.name,
         images=images,
-        instances=None if panoptic else path,
-        panoptic=path if panoptic else None,
-        panoptic_maps=next((m for m in maps if m.is_dir()), maps[0]) if panoptic else None,
+        either=path,
+        panoptic_maps=next((m for m in maps if m.is_dir()), maps[0]),
     )

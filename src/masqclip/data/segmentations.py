@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from masqclip.errors import MasqclipError
 # Corners beyond this, in pixels, are a mistake; and so are outlines of more pixels than that.
 _FARTHEST = 1e9
 _LONGEST_OUTLINE = 1e8
+_MAX_RLE_PIXELS = 1 << 31
 _CROSSINGS_AT_ONCE = 16_000_000
 
 
@@ -26,62 +28,128 @@ def segmentation_mask(
     on a five times finer grid, so single pixels along the edge may differ.
 
     Raises:
-        MasqclipError: it is neither, malformed, or of another size than the picture.
+        MasqclipError: as `tidy_segmentation`.
     """
-    if isinstance(segmentation, Mapping):
-        _check_rle(segmentation, height, width)
-        return decode_rle(segmentation)
+    tidy = tidy_segmentation(segmentation, height, width)
+    if isinstance(tidy, Mapping):
+        return decode_rle(tidy)
     mask = np.zeros((height, width), bool)
-    for corners in _polygons(segmentation):
-        mask |= _fill_polygon(corners, height, width)
+    for polygon in tidy or ():
+        mask |= _fill_polygon(np.asarray(polygon, np.float64).reshape(-1, 2), height, width)
     return mask
 
 
-def check_segmentation(segmentation: Any, height: int, width: int) -> None:
-    """See that a segmentation can be handed to other programs, which may not look.
+def tidy_segmentation(
+    segmentation: object, height: int, width: int
+) -> list[list[float]] | dict[str, Any] | None:
+    """A segmentation as COCO writes it, of whatever a tool wrote that can mean only one thing.
+
+    Read are polygons whose corners stand in pairs or whose numbers stand in quotes, one polygon
+    that stands outside of a list, and runs of plain or compressed lengths. Parts of fewer than
+    three corners cover nothing and are left out.
+
+    Args:
+        segmentation: as in a file.
+        height, width: of the picture; 0 = unknown.
+
+    Returns:
+        Polygons or an RLE; None of what covers no pixel of the picture: nothing at all, points and
+        lines, outlines outside of it, empty runs.
 
     Raises:
-        MasqclipError: as `segmentation_mask`; or its outline is beyond all measure.
+        MasqclipError: it is neither, malformed, of another size than the picture, or beyond all
+            measure.
     """
     if isinstance(segmentation, Mapping):
-        _check_rle(segmentation, height, width)
-        rle_counts(segmentation)
-        return
-    outline = sum(
-        float(np.abs(corners - np.roll(corners, 1, axis=0)).sum())
-        for corners in _polygons(segmentation)
-    )
-    if outline > _LONGEST_OUTLINE:
-        raise MasqclipError(f"its outline is {outline:.2g} pixels long; draw it anew")
+        return _tidy_rle(segmentation, height, width)
+    if segmentation is None:
+        return None
+    polygons = [polygon for polygon in _outlines(segmentation) if len(polygon) >= 6]
+    length = 0.0
+    inside = False
+    for polygon in polygons:
+        try:
+            corners = np.asarray(polygon, np.float64).reshape(-1, 2)
+        except OverflowError:
+            corners = np.full((1, 2), math.inf)
+        if not (np.abs(corners) < _FARTHEST).all():
+            raise MasqclipError("a corner of its polygons is no number, or far outside of all")
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        length += float(np.abs(corners - np.roll(corners, 1, axis=0)).sum())
+        far = (width, height) if height and width else (math.inf, math.inf)
+        inside |= bool((high > 0).all() and (low < far).all())
+    if length > _LONGEST_OUTLINE:
+        raise MasqclipError(f"its outline is {length:.2g} pixels long; draw it anew")
+    return polygons if inside else None
 
 
-def _check_rle(rle: Mapping[str, Any], height: int, width: int) -> None:
+def _tidy_rle(rle: Mapping[str, Any], height: int, width: int) -> dict[str, Any] | None:
     try:
         rows, columns = (int(side) for side in rle["size"])
         counts = rle["counts"]
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise MasqclipError(f"an RLE needs 'size' and 'counts' ({error!r:.100})") from error
-    if not isinstance(counts, str | bytes | list):
+    if not isinstance(counts, str | list):
         raise MasqclipError(f"the counts of an RLE are {counts!r:.60}; give a string or a list")
-    if (rows, columns) != (height, width):
+    if height and width and (rows, columns) != (height, width):
         raise MasqclipError(
             f"a mask of {rows} x {columns} pixels (height x width) stands in "
             f"the annotations of a picture of {height} x {width}"
         )
+    if not 0 < rows * columns <= _MAX_RLE_PIXELS:
+        raise MasqclipError(f"an RLE has the size {rows} x {columns}")
+    if isinstance(counts, list):
+        try:
+            whole = [int(count) for count in counts]
+            even = all(w == float(c) for w, c in zip(whole, counts, strict=True))
+        except (TypeError, ValueError, OverflowError):
+            even = False
+        if not even:
+            raise MasqclipError("an RLE's counts are no whole numbers")
+        counts = whole
+    tidy = {"size": [rows, columns], "counts": counts}
+    return tidy if rle_counts(tidy)[1::2].any() else None
 
 
-def _polygons(segmentation: Any) -> list[NDArray[np.float64]]:
-    """The corners [C, 2] of each polygon; what has fewer than three is none."""
-    found = []
+def _outlines(segmentation: Any) -> list[list[float]]:
+    """The numbers of each polygon, x and y by turns."""
+    if not isinstance(segmentation, Sequence) or isinstance(segmentation, str):
+        raise MasqclipError(f"it is {segmentation!r:.60}")
+    parts = list(segmentation)
+    if parts and all(_is_scalar(part) for part in parts):
+        parts = [parts]  # one polygon, outside of a list
+    elif len(parts) > 2 and all(_is_pair(part) for part in parts):
+        parts = [parts]  # one polygon, of pairs
+    return [_numbers(part) for part in parts]
+
+
+def _numbers(polygon: Any) -> list[float]:
+    if not isinstance(polygon, list | tuple):
+        raise MasqclipError(f"one of its polygons is {polygon!r:.60}, no list of x and y")
+    if polygon and all(_is_pair(corner) for corner in polygon):
+        polygon = [number for corner in polygon for number in corner]
+    if len(polygon) % 2:
+        raise MasqclipError(f"one of its polygons has {len(polygon)} numbers; x and y are two")
+    if all(type(number) in (int, float) for number in polygon):
+        return list(polygon)
     try:
-        for polygon in segmentation:
-            if len(polygon) >= 6:
-                found.append(np.asarray(polygon, np.float64).reshape(-1, 2))
+        return [float(_scalar(number)) for number in polygon]
     except (TypeError, ValueError, OverflowError) as error:
-        raise MasqclipError(f"its polygons are no lists of x and y ({error})") from error
-    if any(not (np.abs(corners) < _FARTHEST).all() for corners in found):
-        raise MasqclipError("a corner of its polygons is no number, or far outside of everything")
-    return found
+        raise MasqclipError(f"one of its polygons is no list of x and y ({error})") from error
+
+
+def _scalar(number: Any) -> Any:
+    if not _is_scalar(number):
+        raise TypeError(f"{number!r:.60} is no number")
+    return number
+
+
+def _is_scalar(value: object) -> bool:
+    return isinstance(value, int | float | str) and not isinstance(value, bool)
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_scalar, value))
 
 
 def _fill_polygon(corners: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,9 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from masqclip.data.annotation_files import read_coco_json
 from masqclip.data.class_lists import ClassEntry
-from masqclip.data.images import MAX_PIXELS
+from masqclip.data.digests import digest_files
 from masqclip.data.label_maps import read_labels, read_segment_ids
 from masqclip.data.segmentations import segmentation_mask
 from masqclip.errors import MasqclipError
@@ -75,6 +73,7 @@ class GroundTruth:
         pictures: in order.
         instances, semantic, panoptic: what is annotated.
         split: the split to which the classes were cut, "" = all of them.
+        notes: what of the annotations was read in another way than it stands there, a line each.
     """
 
     name: str
@@ -84,6 +83,7 @@ class GroundTruth:
     semantic: SemanticTruth | None = None
     panoptic: PanopticTruth | None = None
     split: str = ""
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def _positions(self) -> dict[int, int]:
@@ -155,8 +155,6 @@ class GroundTruth:
     def panoptic_of(self, picture: Picture) -> tuple[NDArray[np.int32], list[dict[str, Any]]]:
         """[H,W] segment ids, 0 = void, and the segments of the classes; others become void."""
         assert self.panoptic is not None
-        if picture.id not in self.panoptic.files:
-            raise MasqclipError(f"{picture.path.name} has no panoptic annotation: add it")
         ids = read_segment_ids(self.panoptic.files[picture.id])
         every = self.panoptic.segments[picture.id]
         kept = [segment for segment in every if segment["category_id"] in self._positions]
@@ -209,8 +207,10 @@ def digest(*parts: str | bytes) -> str:
 
 
 def files_version(files: Iterable[Path]) -> str:
-    """A hash of files' names and sizes: their contents are too much to read."""
-    return digest(*(f"{path.name} {path.stat().st_size}" for path in files if os.path.isfile(path)))
+    """A hash of files' names and contents; those that are not there do not count."""
+    there = [path for path in files if os.path.isfile(path)]
+    digests = digest_files(there)
+    return digest(*(f"{path.name} {is_}" for path, is_ in zip(there, digests, strict=True)))
 
 
 def labelled_truth(
@@ -257,133 +257,3 @@ def labelled_truth(
 
 def _by_stem(paths: Iterable[Path], suffixes: tuple[str, ...]) -> dict[str, Path]:
     return {path.stem: path for path in paths if path.suffix.lower() in suffixes}
-
-
-def coco_truth(
-    name: str,
-    *,
-    images: Path,
-    instances: Path | None = None,
-    panoptic: Path | None = None,
-    panoptic_maps: Path | None = None,
-    classes: Sequence[ClassEntry] = (),
-) -> GroundTruth:
-    """Read COCO files.
-
-    Args:
-        name: of the dataset.
-        images: the folder of the pictures.
-        instances, panoptic: annotation files, at least one.
-        panoptic_maps: the folder with the maps of `panoptic`.
-        classes: the published classes; those of the files unless given.
-
-    Raises:
-        MasqclipError: a file is missing or broken.
-    """
-    contents = {path: read_coco_json(path) for path in (panoptic, instances) if path is not None}
-    main = next(iter(contents.values()))
-    try:
-        pictures = tuple(
-            Picture(_picture_id(entry), images / entry["file_name"], *_size(entry))
-            for entry in sorted(main["images"], key=lambda entry: entry["id"])
-        )
-    except KeyError as error:
-        raise MasqclipError(
-            f"a picture in {next(iter(contents))} has no {error}: COCO files give id, file_name, "
-            "height and width of each"
-        ) from error
-    except TypeError as error:
-        raise MasqclipError(
-            f"a picture in {next(iter(contents))} is not as COCO writes it ({error}): COCO files "
-            "give id, file_name, height and width of each"
-        ) from error
-    try:
-        return _with_annotations(
-            GroundTruth(name, tuple(classes) or coco_classes(contents.values()), pictures),
-            contents,
-            instances=instances,
-            panoptic=panoptic,
-            panoptic_maps=panoptic_maps,
-        )
-    except (KeyError, TypeError, AttributeError, OSError, ValueError) as error:
-        raise MasqclipError(
-            f"an annotation or category in {' or '.join(map(str, contents))} is not as COCO writes "
-            f"it ({type(error).__name__}: {error})"
-        ) from error
-
-
-def _picture_id(entry: Mapping[str, Any]) -> Any:
-    number = entry["id"]
-    # Predictions are called by it, and stay in their folder.
-    if not isinstance(number, int | str) or Path(str(number)).name != str(number):
-        raise TypeError(f"its id is {number!r:.60}")
-    return number
-
-
-def _size(entry: Mapping[str, Any]) -> tuple[int, int]:
-    height, width = entry["height"], entry["width"]
-    if type(height) is not int or type(width) is not int or min(height, width) < 0:
-        raise TypeError(f"its size is {height!r:.30} x {width!r:.30}")
-    if height * width > MAX_PIXELS:
-        raise TypeError(f"{height} x {width} pixels, more than the limit of {MAX_PIXELS:,}")
-    return height, width
-
-
-def _with_annotations(
-    truth: GroundTruth,
-    contents: Mapping[Path, Mapping[str, Any]],
-    *,
-    instances: Path | None,
-    panoptic: Path | None,
-    panoptic_maps: Path | None,
-) -> GroundTruth:
-    if instances is not None:
-        truth = replace(
-            truth,
-            instances=InstanceTruth(
-                _by_picture(contents[instances]), digest(instances.read_bytes())
-            ),
-        )
-    if panoptic is not None:
-        assert panoptic_maps is not None
-        files, segments = {}, {}
-        for entry in contents[panoptic]["annotations"]:
-            files[entry["image_id"]] = panoptic_maps / entry["file_name"]
-            segments[entry["image_id"]] = _segments(entry["segments_info"])
-        version = digest(panoptic.read_bytes(), files_version(files.values()))
-        truth = replace(truth, panoptic=PanopticTruth(files, segments, version))
-    return truth
-
-
-def coco_classes(contents: Collection[Mapping[str, Any]]) -> tuple[ClassEntry, ...]:
-    """The categories of COCO files as classes; where a file does not say so, they are things."""
-    entries: dict[int, ClassEntry] = {}
-    for category in (c for content in contents for c in content.get("categories", ())):
-        entries.setdefault(
-            category["id"],
-            ClassEntry(
-                id=category["id"],
-                name=category["name"],
-                prompts=(category["name"].strip(),),
-                thing=bool(category.get("isthing", 1)),
-                split=category.get("split"),
-            ),
-        )
-    return tuple(entries.values())
-
-
-def _by_picture(content: Mapping[str, Any]) -> dict[int, list[dict[str, Any]]]:
-    found: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for annotation in content["annotations"]:
-        hash(annotation["category_id"])
-        found[annotation["image_id"]].append(annotation)
-    return dict(found)
-
-
-def _segments(entries: Any) -> list[dict[str, Any]]:
-    """The ``segments_info`` of a picture, where it is as COCO writes it."""
-    for entry in entries:
-        hash(entry["category_id"])
-        if type(entry["id"]) is not int:
-            raise TypeError(f"the id of a segment is {entry['id']!r:.30}")
-    return list(entries)

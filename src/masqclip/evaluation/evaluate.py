@@ -10,14 +10,17 @@ share the work, and `score` can be called again without the model.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from masqclip.clip.vocabulary import Category, Vocabulary
+from masqclip.data.coco_truth import check_picture
 from masqclip.data.digests import digest_tensors
 from masqclip.data.locks import lock_folder
 from masqclip.data.truth import TASKS, GroundTruth, Picture, digest, files_version
@@ -36,7 +39,8 @@ if TYPE_CHECKING:
 ORACLES = ("masks", "classes")
 # What an entry that is not as COCO writes it ends in.
 _MISFITS = (KeyError, TypeError, AttributeError, ValueError, IndexError, ArithmeticError)
-#: Called with the phase ("predicting", "scoring"), the number of pictures done, and of how many.
+_CHECKERS = 8  # threads, for what a file system takes its time for
+#: Called with the phase ("checking", "predicting", "scoring"), the pictures done, and of how many.
 Progress = Callable[[str, int, int], None]
 
 
@@ -86,6 +90,8 @@ def evaluate(
     _check_tasks(truth, tasks)
     resolved = (protocol or published_protocol(truth.name)).resolved(segmenter.model.config)
     processes = processes or Processes()
+    share = _share(truth, processes)
+    check_pictures(truth, share, report, needed=True)
     predictions = PredictionFolder(Path(folder))
     model = {"name": segmenter.name, "version": _model_version(segmenter)}
     # The first process holds the folder for all of them.
@@ -93,12 +99,11 @@ def evaluate(
         predictions.claim(make_manifest(model, truth, words, resolved, tasks))
         predictor = Predictor(segmenter, truth, words, resolved, tasks, predictions)
         with seen_at(segmenter, resolved):
-            share = _share(truth, processes)
             for done, picture in enumerate(share, start=1):
                 predictor.predict(picture)
                 if report is not None:
                     report("predicting", done, len(share))
-    return score(predictions, truth, tasks, processes=processes, report=report)
+    return _score(predictions, truth, tasks, processes, report)
 
 
 def score(
@@ -119,8 +124,21 @@ def score(
         report: progress.
 
     Raises:
-        MasqclipError: predictions are missing, or were made for other pictures or classes.
+        MasqclipError: predictions are missing, or were made for other pictures or classes; or
+            pictures or their maps are not as the annotations say.
     """
+    processes = processes or Processes()
+    check_pictures(truth, _share(truth, processes), report, needed=False)
+    return _score(predictions, truth, tasks, processes, report)
+
+
+def _score(
+    predictions: PredictionFolder,
+    truth: GroundTruth,
+    tasks: Sequence[str],
+    processes: Processes,
+    report: Progress | None,
+) -> Report:
     manifest = predictions.manifest()
     tasks = tuple(tasks) or tuple(manifest["tasks"])
     _check_tasks(truth, tasks)
@@ -137,7 +155,6 @@ def score(
                 "predict again"
             ) from error
         hashes[task] = fingerprint(task, truth, words, made_by)
-    processes = processes or Processes()
     scorers = {task: make_scorer(task, truth) for task in tasks}
     quality: dict[str, dict[int, float]] = {task: {} for task in tasks}
     share = _share(truth, processes)
@@ -230,6 +247,35 @@ def _check_tasks(truth: GroundTruth, tasks: Sequence[str]) -> None:
         if task not in (*truth.tasks, *ORACLES):
             offered = ", ".join((*truth.tasks, *ORACLES))
             raise MasqclipError(f"{truth.name} cannot be measured in {task!r}: choose {offered}")
+
+
+def check_pictures(
+    truth: GroundTruth, share: Sequence[Picture], report: Progress | None, *, needed: bool
+) -> None:
+    """See that pictures are as they are annotated, before hours go into them.
+
+    Args:
+        truth: the dataset.
+        share: the pictures to look at.
+        report: progress.
+        needed: whether the pictures must be there.
+    """
+    lacking = [picture for picture in share if not os.path.isfile(picture.path)] if needed else []
+    if lacking:
+        raise MasqclipError(
+            f"{len(lacking)} of {len(share)} pictures are not there, the first {lacking[0].path}: "
+            "restore them, or say where they are"
+        )
+    with ThreadPoolExecutor(_CHECKERS) as checkers:
+        checks = [checkers.submit(check_picture, truth, picture) for picture in share]
+        try:
+            for done, check in enumerate(checks, start=1):
+                check.result()
+                if report is not None:
+                    report("checking", done, len(share))
+        finally:
+            for check in checks:
+                check.cancel()
 
 
 def _share(truth: GroundTruth, processes: Processes) -> Sequence[Picture]:

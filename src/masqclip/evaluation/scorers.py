@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from masqclip.data.rle import decode_rle
-from masqclip.data.segmentations import check_segmentation
 from masqclip.data.truth import GroundTruth, Picture
 from masqclip.errors import MasqclipError
 from masqclip.evaluation.groups import all_groups, split_groups
@@ -51,19 +50,25 @@ class _Instance:
     def __init__(self, truth: GroundTruth) -> None:
         self.truth = truth
         self.things = [i for i, entry in enumerate(truth.classes) if entry.thing is not False]
-        self.metric = AveragePrecision([truth.classes[i].id for i in self.things])
+        self._thing_ids = [truth.classes[i].id for i in self.things]
+        self.metric = AveragePrecision(self._thing_ids)
 
     def add(self, predictions: PredictionFolder, picture: Picture) -> float:
         image = {"id": picture.id, "height": picture.height, "width": picture.width}
         results = predictions.read_records("instance", picture.id)
-        annotations = self.truth.instances_of(picture)
-        for entry in annotations:  # what counts them is native code and does not look
-            try:
-                check_segmentation(entry.get("segmentation"), picture.height, picture.width)
-            except MasqclipError as error:
+        for result in results:  # what counts them is native code and does not look
+            size = result["segmentation"]["size"]
+            if list(size) != [picture.height, picture.width]:
                 raise MasqclipError(
-                    f"an annotation of {picture.path.name} cannot be used: {error}"
-                ) from error
+                    f"{predictions.path}: a mask of picture {picture.id} is of {size!r:.60} "
+                    f"pixels, {picture.path.name} of {picture.height} x {picture.width} (height x "
+                    "width): they belong to different pictures"
+                )
+        annotations = [
+            entry
+            for entry in self.truth.instances_of(picture)
+            if entry["category_id"] in self._thing_ids
+        ]
         return self.metric.update(image, annotations, results)
 
     def figures(self) -> dict[str, float]:

@@ -30,6 +30,7 @@ FIGURES = {
     "AP": "the same, mean over IoU 0.5 to 0.95",
     "PQ": "things and stuff found and named, panoptic quality",
 }
+_PHASES = ("checking", "predicting", "scoring")
 
 
 def held_out_truth(dataset: CocoMasks) -> GroundTruth:
@@ -48,11 +49,7 @@ def held_out_truth(dataset: CocoMasks) -> GroundTruth:
     truth = {e["id"]: dataset.annotations(row) for e, row in zip(entries, rows, strict=True)}
     version = dataset.fingerprint()
     if isinstance(dataset, CocoInstances):
-        numbered = {
-            image: [a | {"id": 1000 * n + i, "image_id": image} for i, a in enumerate(found, 1)]
-            for n, (image, found) in enumerate(truth.items())
-        }
-        instances = InstanceTruth(numbered, version)
+        instances = InstanceTruth(truth, version)
         return GroundTruth("held-out pictures", classes, pictures, instances=instances)
     files = {i: dataset.mask_folder / a["file_name"] for i, found in truth.items() for a in found}
     segments = {i: a["segments_info"] for i, found in truth.items() for a in found}
@@ -85,7 +82,7 @@ def measure_held_out(
         protocol=Protocol(),
         report=None
         if report is None
-        else lambda phase, done, total: report(done + total * (phase == "scoring"), 2 * total),
+        else lambda phase, done, total: report(done + total * _PHASES.index(phase), 3 * total),
     )
     figures = found.figures["masks"] | found.figures[task]
     return {name: figures[name] for name in FIGURES if name in figures}

@@ -28,6 +28,12 @@ def dataset_inputs(dataset: CocoMasks, held_out: CocoMasks | None) -> dict[str, 
     return found
 
 
+def dataset_notes(dataset: CocoMasks, held_out: CocoMasks | None) -> tuple[str, ...]:
+    """What is to be said of a stage's annotations, each line once: both may be of one file."""
+    notes = [*dataset.notes, *(held_out.notes if held_out is not None else ())]
+    return tuple(dict.fromkeys(notes))
+
+
 def claim_inputs(folder: Path, inputs: Mapping[str, str]) -> None:
     """Write down a run's inputs in its folder; refuse a folder of a run with others.
 

@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
 from masqclip.data.files import write_atomically
 from masqclip.data.locks import lock_folder
@@ -36,9 +35,10 @@ from masqclip.training.checkpoints import Checkpoints, Position
 from masqclip.training.curves import write_curves
 from masqclip.training.distributed import synchronise_batch_norm
 from masqclip.training.inputs import claim_inputs
+from masqclip.training.loading import batches, ended_workers_told
 from masqclip.training.saving import save_result
 from masqclip.training.settings import LoopSettings
-from masqclip.training.signals import leave_signals_to_parent, stop_signals
+from masqclip.training.signals import stop_signals
 from masqclip.training.stage import Counts, Share, Stage, to_device
 from masqclip.training.trackers import Tracker, open_trackers
 
@@ -103,26 +103,14 @@ class Trainer:
 
     def batches(self, first: int) -> Generator[list[Any], None, None]:
         """For each step from `first` on, this process's micro-batches."""
-        settings = self.settings
-        loader = DataLoader(
-            _Parts(self.stage, first, settings, self.accelerator.process_index, self.processes),
-            batch_size=None,
-            num_workers=settings.workers,
-            prefetch_factor=4 if settings.workers else None,
-            pin_memory=self.accelerator.device.type == "cuda",
-            worker_init_fn=leave_signals_to_parent,
+        return batches(
+            self.stage,
+            self.settings,
+            first,
+            process=self.accelerator.process_index,
+            processes=self.processes,
+            pinned=self.accelerator.device.type == "cuda",
         )
-        parts = iter(loader)
-        try:
-            for _ in range(first, settings.steps):
-                taken = [next(parts) for _ in range(settings.accumulate)]
-                for part in taken:
-                    if isinstance(part, MasqclipError):
-                        raise part
-                yield taken
-        finally:
-            # Workers end with this, and the process waits for them; an error would keep it.
-            del parts
 
     def step(self, step: int, parts: Sequence[Any]) -> dict[str, float]:
         """Take one step. Returns the losses of the whole batch.
@@ -219,13 +207,15 @@ def train(
 
     Raises:
         MasqclipError: the checkpoint is damaged, or belongs to another stage, other settings, data
-            or weights; another process trains in the folder; or a loss is no longer a number.
+            or weights; another process trains in the folder; a loss is no longer a number; or a
+            worker fails.
     """
     folder = Path(out)
     trainer = Trainer(stage, settings, device)
     # In a folder of its own: who prepares the run may hold the run's.
-    held = lock_folder(folder / "checkpoints")
-    with held if trainer.accelerator.is_main_process else nullcontext():
+    main = trainer.accelerator.is_main_process
+    held = lock_folder(folder / "checkpoints") if main else nullcontext()
+    with held, ended_workers_told():
         return _run(trainer, folder, report, track)
 
 
@@ -353,30 +343,6 @@ class _Losses(nn.Module):
 
     def forward(self, batch: Any, totals: Counts) -> dict[str, Tensor]:
         return self._losses(batch, totals)
-
-
-class _Parts(Dataset[Any]):
-    """A process's micro-batches of all steps, one after another, for a DataLoader to prepare."""
-
-    def __init__(
-        self, stage: Stage, first: int, settings: LoopSettings, process: int, processes: int
-    ) -> None:
-        self.stage, self.first, self.settings = stage, first, settings
-        self.process, self.processes = process, processes
-
-    def __len__(self) -> int:
-        return (self.settings.steps - self.first) * self.settings.accumulate
-
-    def __getitem__(self, index: int) -> Any:
-        step, number = divmod(index, self.settings.accumulate)
-        share = Share(
-            number * self.processes + self.process, self.settings.accumulate * self.processes
-        )
-        try:
-            return self.stage.batch(self.first + step, share)
-        except MasqclipError as error:
-            # Handed over, not raised: a DataLoader makes a page of a worker's error.
-            return error
 
 
 def _accelerator(precision: str, device: str | None) -> Accelerator:

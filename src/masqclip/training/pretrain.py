@@ -74,6 +74,7 @@ class PretrainStage(Stage):
         self.datasets = [CocoCaptions(folder) for folder in folders]
         if not self.datasets or any(len(dataset) == 0 for dataset in self.datasets):
             raise MasqclipError("pretraining needs folders with captioned pictures; one is empty")
+        self.notes = tuple(note for dataset in self.datasets for note in dataset.notes)
         self.skipped = SkippedPictures(sum(map(len, self.datasets)))
         if start is not None:
             self.module, self.tokenizer = load_clip(start), load_tokenizer(start)

@@ -64,12 +64,14 @@ class Stage(ABC):
         settings: a dataclass with at least ``batch_size``; it is written beside the checkpoints.
         module: what trains, and what a checkpoint holds.
         accumulates: whether a batch may be split into micro-batches.
+        notes: what was left out of the annotations or read in another way, a line each.
     """
 
     name: str
     settings: Any
     module: nn.Module
     accumulates = True
+    notes: tuple[str, ...] = ()
 
     @property
     def network(self) -> nn.Module:

@@ -27,7 +27,7 @@ from masqclip.hub import quiet_transformers
 from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.training.criterion import CriterionSettings, mask_counts, mask_losses
 from masqclip.training.framing import augment, stack, tensors
-from masqclip.training.inputs import dataset_inputs
+from masqclip.training.inputs import dataset_inputs, dataset_notes
 from masqclip.training.sampling import SkippedPictures, picture_seed, read_samples, step_indices
 from masqclip.training.settings import TeacherSettings
 from masqclip.training.sheets import write_proposal_sheet
@@ -62,6 +62,7 @@ class TeacherStage(Stage):
         if len(dataset) == 0:
             raise MasqclipError(f"{dataset.folder} holds no picture to train on")
         self.dataset, self.held_out = dataset, held_out
+        self.notes = dataset_notes(dataset, held_out)
         self.skipped = SkippedPictures(len(dataset))
         self.settings = settings
         self.criterion = CriterionSettings(

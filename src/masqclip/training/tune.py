@@ -46,7 +46,7 @@ from masqclip.model import MasQClipModel
 from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.segmenter import Segmenter
 from masqclip.training.framing import Frame, augment, draw_mirror, stack, tensors
-from masqclip.training.inputs import dataset_inputs
+from masqclip.training.inputs import dataset_inputs, dataset_notes
 from masqclip.training.naming import NOTHING, assign_labels, tuning_loss
 from masqclip.training.sampling import SkippedPictures, picture_seed, read_samples, step_indices
 from masqclip.training.settings import TuneSettings
@@ -96,6 +96,7 @@ class TuneStage(Stage):
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.dataset, self.held_out = dataset, held_out
+        self.notes = dataset_notes(dataset, held_out)
         self.skipped = SkippedPictures(len(dataset))
         self.settings = settings or TuneSettings()
         self.vocabulary = dataset_vocabulary(dataset)

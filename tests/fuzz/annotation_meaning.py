@@ -44,6 +44,7 @@ from masqclip.data.published import load_truth
 from masqclip.errors import MasqclipError
 from masqclip.evaluation.evaluate import check_pictures
 from masqclip.evaluation.scorers import make_scorer
+from masqclip.evaluation.vocabularies import dataset_vocabulary
 
 
 def make_folder(folder: Path) -> None:
@@ -117,6 +118,7 @@ def figures(folder: Path, document: Document) -> dict[str, float]:
     """What measuring `right_file`'s truth by a file gives, with either library the same."""
     truth = load_truth(str(write(folder, document)), Path(), images=folder / "images")
     check_pictures(truth, truth.pictures, None, needed=True)
+    dataset_vocabulary(truth)
     task = "instance" if truth.instances is not None else "panoptic"
     found = []
     for library in ("hotcoco", "pycocotools"):
@@ -182,6 +184,8 @@ def _is_plain(document: Any) -> bool:
             and {1, 2, 3} <= {*known}
             and len({*known}) == len(known)
             and len({entry["name"].lower() for entry in categories}) == len(known)
+            and all(entry["name"].isprintable() and entry["name"] != "" for entry in categories)
+            and all(len(entry["name"]) < 1000 for entry in categories)
             and {*names} <= {*NAMES}
             and len({*names}) == len(names)
             and all(_is_plain_annotation(a, ids, known) for a in document["annotations"])

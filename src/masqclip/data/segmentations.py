@@ -65,22 +65,38 @@ def tidy_segmentation(
     if segmentation is None:
         return None
     polygons = [polygon for polygon in _outlines(segmentation) if len(polygon) >= 6]
-    length = 0.0
-    inside = False
+    right, bottom = (width, height) if height and width else (_FARTHEST, _FARTHEST)
+    inside, length = False, 0.0
+    # In plain Python: files have millions of polygons, most of them short.
     for polygon in polygons:
-        try:
-            corners = np.asarray(polygon, np.float64).reshape(-1, 2)
-        except OverflowError:
-            corners = np.full((1, 2), math.inf)
-        if not (np.abs(corners) < _FARTHEST).all():
+        across, down = polygon[::2], polygon[1::2]
+        edges = min(across), max(across), min(down), max(down)
+        if not _are_near(polygon, edges):
             raise MasqclipError("a corner of its polygons is no number, or far outside of all")
-        low, high = corners.min(axis=0), corners.max(axis=0)
-        length += float(np.abs(corners - np.roll(corners, 1, axis=0)).sum())
-        far = (width, height) if height and width else (math.inf, math.inf)
-        inside |= bool((high > 0).all() and (low < far).all())
+        inside |= edges[0] < right and edges[1] > 0 and edges[2] < bottom and edges[3] > 0
+        length += _length_at_most(polygon, edges)
     if length > _LONGEST_OUTLINE:
         raise MasqclipError(f"its outline is {length:.2g} pixels long; draw it anew")
     return polygons if inside else None
+
+
+def _are_near(polygon: list[float], edges: tuple[float, ...]) -> bool:
+    """Whether all numbers are such, and none is too large."""
+    try:
+        finite = math.isfinite(sum(polygon))
+    except OverflowError:
+        return False
+    return finite and all(-_FARTHEST < edge < _FARTHEST for edge in edges)
+
+
+def _length_at_most(polygon: list[float], edges: tuple[float, ...]) -> float:
+    """A bound of the outline's length, in pixels: itself, where a quicker one is too large."""
+    left, right, top, bottom = edges
+    quick = len(polygon) / 2 * (right - left + bottom - top)
+    if quick <= _LONGEST_OUTLINE:
+        return quick
+    corners = np.asarray(polygon, np.float64).reshape(-1, 2)
+    return float(np.abs(corners - np.roll(corners, 1, axis=0)).sum())
 
 
 def _tidy_rle(rle: Mapping[str, Any], height: int, width: int) -> dict[str, Any] | None:
@@ -124,14 +140,14 @@ def _outlines(segmentation: Any) -> list[list[float]]:
 
 
 def _numbers(polygon: Any) -> list[float]:
-    if not isinstance(polygon, list | tuple):
+    if not isinstance(polygon, list):
         raise MasqclipError(f"one of its polygons is {polygon!r:.60}, no list of x and y")
     if polygon and all(_is_pair(corner) for corner in polygon):
         polygon = [number for corner in polygon for number in corner]
     if len(polygon) % 2:
         raise MasqclipError(f"one of its polygons has {len(polygon)} numbers; x and y are two")
-    if all(type(number) in (int, float) for number in polygon):
-        return list(polygon)
+    if {int, float}.issuperset(map(type, polygon)):
+        return polygon
     try:
         return [float(_scalar(number)) for number in polygon]
     except (TypeError, ValueError, OverflowError) as error:

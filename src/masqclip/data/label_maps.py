@@ -16,6 +16,7 @@ from masqclip.data.images import MAX_PIXELS
 from masqclip.errors import MasqclipError
 
 _CODE = np.array([1, 256, 65536], np.int32)
+_LARGEST = 65_535  # label
 
 
 def ids_to_rgb(ids: NDArray[Any]) -> NDArray[np.uint8]:
@@ -41,12 +42,16 @@ def read_labels(path: Path) -> NDArray[np.int32]:
     """A greyscale or palette picture of labels, 8 or 16 bits: [H,W].
 
     Raises:
-        MasqclipError: it is missing, broken, or a colour picture.
+        MasqclipError: it is missing, broken, a colour picture, or of other numbers.
     """
     labels = _read_pixels(path)
     if labels.ndim != 2:
         raise MasqclipError(f"{path} is a colour picture; labels are greyscale: replace it")
-    return labels.astype(np.int32)
+    with np.errstate(invalid="ignore"):  # of no number: told below
+        found = labels.astype(np.int32)
+    if (found != labels).any() or not 0 <= found.min(initial=0) <= found.max(initial=0) <= _LARGEST:
+        raise MasqclipError(f"{path} holds other values than whole numbers of 16 bits: replace it")
+    return found
 
 
 def read_segment_ids(path: Path) -> NDArray[np.int32]:

@@ -34,7 +34,7 @@ def _soon() -> Iterator[None]:
     [
         ("a\n" * 10_000_000, {}, "20,000,000 characters, more than the limit of 8,000,000"),
         ("a\n" * 3_000_000, {}, "lines of the vocabulary: more than the limit of 200,000"),
-        ("\x85" * 200_000 + "a\n", {}, "lines of the vocabulary: more than the limit"),
+        ("a" + "\x85" * 200_001 + "b", {}, "lines of the vocabulary: more than the limit"),
         ("a," * 3_000_000, {}, "more than the limit of 100,000"),
         ("cat. " * 1_000_000, {}, "more than the limit of 100,000"),
         ((f"name {i}" for i in count()), {}, "more than the limit of 100,000"),

@@ -25,6 +25,7 @@ FILES = {
     "counted.txt": "1. person\n2. traffic light\n3. dog\n",
     "coloured.txt": "# label:color_rgb:parts:actions\nbackground:0,0,0::\nperson:1,2,3::\n"
     "traffic light:4,5,6::\ndog:7,8,9::\n",
+    "labelme.txt": "__ignore__\n_background_\nperson\ntraffic light\ndog\n",
     "list.txt": '["person", "traffic light", "dog"]',
     "no-suffix": "person\ntraffic light\ndog",
     "data.yaml": "train: ../train\nval: ../val\nnc: 3\n"
@@ -194,6 +195,7 @@ def test_mistakes_are_named(tmp_path: Path, name: str, content: str, message: st
     [
         "classes.yaml", "lists/classes.yaml", "./x", "../x", "/nowhere/x", "~/no-such-file-there",
         "C:\\x", "C:/x", ".\\x", "coco.names", "my classes.csv", "classes.xlsx", "a.pbtxt",
+        "s3://bucket/names", "lists/of/mine",
     ],
 )  # fmt: skip
 def test_a_missing_file_is_no_word(path: str) -> None:

@@ -19,8 +19,8 @@ STUFF_PREFIX = "stuff:"
 
 #: Always the last row of the text embeddings (paper, section 3.3), so no category may be called so.
 BACKGROUND = "background"
-# As tools write it into their lists of classes, mostly as number 0.
-_BACKGROUNDS = (BACKGROUND, "__background__", "_background_")
+# What tools write into their lists of classes for it, and for what is no class at all.
+_MARKERS = ("__background__", "_background_", "__ignore__", "???")
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,11 @@ def read_name(text: object, *, what: str, limits: NameLimits) -> NamedItem:
     return NamedItem(name)
 
 
+def is_marker(name: str) -> bool:
+    """Whether a line of a list of classes is none of them (labelme's ``__ignore__``)."""
+    return name.lower() in _MARKERS
+
+
 def read_labels(
     labels: Sequence[object], source: str, limits: NameLimits, *, stuff: Sequence[bool] = ()
 ) -> list[NamedItem]:
@@ -91,7 +96,7 @@ def read_labels(
     items: list[NamedItem] = []
     for position, label in enumerate(taken):
         item = read_name(label, what=f"name {position + 1} of {source}", limits=limits)
-        if item.name.lower() not in _BACKGROUNDS:
+        if item.name.lower() != BACKGROUND and not is_marker(item.name):
             region = bool(stuff) and stuff[position]
             items.append(NamedItem(item.name, thing=item.thing and not region))
     if not items:

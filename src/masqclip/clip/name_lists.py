@@ -38,8 +38,8 @@ _OTHER_SUFFIXES = (
     ".jpg", ".jpeg", ".png",
 )  # fmt: skip
 _SUFFIXES = (*READ_SUFFIXES, *_OTHER_SUFFIXES)
-# ``/x``, ``./x``, ``..\\x``, ``~/x``, ``~ann/x``, ``C:\\x``, ``\\\\host\\x``.
-_ANCHORED = re.compile(r"(?:\.{0,2}|~[\w.-]*|[A-Za-z]:)[/\\]|\.{1,2}$|~$")
+# ``/x``, ``./x``, ``..\\x``, ``~/x``, ``~ann/x``, ``s3://x``, ``C:\\x``, ``\\\\host\\x``.
+_ANCHORED = re.compile(r"(?:\w+:/|\.{0,2}|~[\w.-]*|[A-Za-z]:)[/\\]|\.{1,2}$|~$")
 
 
 def split_names(
@@ -141,7 +141,7 @@ def _is_path(text: str) -> bool:
     """Whether a string means a file, there or not.
 
     A name may have a slash, as "TCP/IP" has: without a suffix, a path is one that begins like one,
-    or that lies in a folder that is there.
+    has more slashes, or lies in a folder that is there.
     """
     if text.startswith('"'):
         return False
@@ -153,7 +153,8 @@ def _is_path(text: str) -> bool:
         return True
     # "and/or, car" is a list.
     parent = os.path.dirname(text)
-    return "," not in text and bool(_ANCHORED.match(text) or (parent and os.path.isdir(parent)))
+    written = _ANCHORED.match(text) or re.fullmatch(r"\S+(?:[/\\]\S+){2,}", text)
+    return "," not in text and bool(written or (parent and os.path.isdir(parent)))
 
 
 def _refuse_near_builtin(word: str, builtins: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from itertools import islice
 
-from masqclip.clip.name_items import NamedItem, read_labels, read_name, tidy
+from masqclip.clip.name_items import NamedItem, is_marker, read_labels, read_name, tidy
 from masqclip.clip.name_limits import NameLimits, too_many
 from masqclip.errors import MasqclipError
 
@@ -117,7 +117,7 @@ def read_plain_lines(text: str, *, source: str, limits: NameLimits) -> list[Name
 
 
 def content_lines(text: str, *, source: str, limits: NameLimits) -> list[tuple[int, str]]:
-    """The lines that are neither blank nor comments, each with its number, from 1.
+    """The lines that are no blanks, comments or marks of tools, each with its number, from 1.
 
     Raises:
         MasqclipError: there are too many, blank ones included.
@@ -128,7 +128,7 @@ def content_lines(text: str, *, source: str, limits: NameLimits) -> list[tuple[i
     lines = []
     for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), start=1):
         written = (re.sub(r"(^|\s)#.*", "", line) if "#" in line else line).strip()
-        if written:
+        if written and not is_marker(written):
             lines.append((number, written))
     return lines
 

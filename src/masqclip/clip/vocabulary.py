@@ -127,7 +127,12 @@ class Vocabulary:
     @classmethod
     def parse(
         cls,
-        value: Vocabulary | str | Path | Iterable[str | Category] | Mapping[str, Sequence[str]],
+        value: Vocabulary
+        | str
+        | Path
+        | Iterable[str | Category | Mapping[str, object]]
+        | Mapping[str, Sequence[str]]
+        | Mapping[int, str],
         *,
         stuff: str | Iterable[str] = (),
         distractors: str | Iterable[str] = (),
@@ -138,14 +143,15 @@ class Vocabulary:
         """Read a vocabulary in any of the ways that people write one.
 
         Args:
-            value: a vocabulary; a list of names or categories; a mapping from names to synonyms
-                (exactly these are embedded; none = the name), or between numbers and names; the
-                path of a file; or a string, which is, in this order of trial, a JSON list or
-                mapping, several lines as of a text file, the path of a file (ends in a suffix such
-                as ``.txt``, begins like a path, or is one), the name of a built-in, names between
-                commas, names that end in dots ("car. tire."), or a single name. Quotes make a name
-                of what would be read otherwise: ``"./x", "traffic light, red"``. Files are text,
-                tables, JSON, YAML, TOML, XML and label maps (`masqclip.clip.name_files`).
+            value: a vocabulary; a list of names, categories, or mappings with a ``name``; a mapping
+                from names to synonyms (exactly these are embedded; none = the name), or between
+                numbers and names; the path of a file; or a string, which is, in this order of
+                trial, a JSON list or mapping, several lines as of a text file, the path of a file
+                (ends in a suffix such as ``.txt``, begins like a path, or is one), the name of a
+                built-in, names between commas, names that end in dots ("car. tire."), or a single
+                name. Quotes make a name of what would be read otherwise: ``"./x", "traffic light,
+                red"``. Files are text, tables, JSON, YAML, TOML, XML and label maps
+                (`masqclip.clip.name_files`).
             stuff: names (of `value`) of regions; added to those already marked so.
             distractors: names that compete and are never reported; added to those of `value`.
             templates: strings with ``{}``, in place of those of `value`.

@@ -153,8 +153,9 @@ def _is_path(text: str) -> bool:
         return True
     # "and/or, car" is a list.
     parent = os.path.dirname(text)
-    written = _ANCHORED.match(text) or re.fullmatch(r"\S+(?:[/\\]\S+){2,}", text)
-    return "," not in text and bool(written or (parent and os.path.isdir(parent)))
+    steps = 0 if len(text.split(maxsplit=1)) > 1 else text.count("/") + text.count("\\")
+    written = steps > 1 or bool(_ANCHORED.match(text))
+    return "," not in text and (written or (parent != "" and os.path.isdir(parent)))
 
 
 def _refuse_near_builtin(word: str, builtins: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 from straw import Straw
 
 from masqclip.cli.main import main
+from masqclip.clip.vocabulary import Vocabulary
 from masqclip.labelling import folder
 
 JOURNAL = ".masqclip-labels.jsonl"
@@ -264,3 +265,42 @@ def test_a_mistake_is_one_line(
     assert said in line
     assert not Path("masqclip-labels").exists()
     assert straw.loaded == []
+
+
+ODD = [
+    "yes", "null", "1e3", "0x10", "~", "a: b", "- a", "# a", "{a}", "[a]", "'", "\\", "%TAG",
+    "& <b>", "red, green", 'a "b"', "TCP/IP", "./x", "C:\\x", "names.txt", "\u00e9", "\U0001f431",
+    "=", "=A1", "a; b", "St. Bernard", "\u200fx", "1", "stickers",
+]  # fmt: skip
+
+
+def test_odd_names_survive_in_every_format_and_are_read_from_there(straw: Straw) -> None:
+    written = ", ".join('"' + name.replace('"', '""') + '"' for name in ODD)
+    where = {
+        "coco": "annotations.json", "yolo": "data.yaml", "panoptic": "panoptic.json",
+        "label-studio": "config.xml",
+    }  # fmt: skip
+    for kind, file in where.items():
+        assert run("-o", kind, "-t", "panoptic", "-q", vocabulary=written, kind=kind) == 0
+        assert list(Vocabulary.parse(Path(kind, file)).names) == ODD
+    document = json.loads(Path("coco/annotations.json").read_text())
+    assert [category["name"] for category in document["categories"]] == ODD
+    tasks = json.loads(Path("label-studio/tasks.json").read_text())
+    regions = [region for task in tasks for region in task["predictions"][0]["result"]]
+    assert {label for region in regions for label in region["value"]["brushlabels"]} <= {*ODD}
+    assert regions
+    # The same from a file that a tool wrote.
+    assert run("-o", "again", "-q", vocabulary="yolo/data.yaml", kind="coco") == 0
+    again = json.loads(Path("again/annotations.json").read_text())
+    assert [category["name"] for category in again["categories"]] == ODD
+
+
+@pytest.mark.parametrize("words", ["classes.yaml", "./x", "C:\\x", "lists/classes.xlsx"])
+def test_a_missing_file_of_names_is_told(
+    straw: Straw, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(vocabulary=words) == 2
+    told = capsys.readouterr().err.strip().splitlines()
+    assert len(told) == 1
+    assert "there is no vocabulary file" in told[0]
+    assert not Path("masqclip-labels").exists()

@@ -34,7 +34,7 @@ def _soon() -> Iterator[None]:
     [
         ("a\n" * 10_000_000, {}, "20,000,000 characters, more than the limit of 8,000,000"),
         ("a\n" * 3_000_000, {}, "lines of the vocabulary: more than the limit of 200,000"),
-        ("\x85" * 200_000 + "a\n", {}, "lines of the vocabulary: more than the limit"),
+        ("a" + "\x85" * 200_001 + "b", {}, "lines of the vocabulary: more than the limit"),
         ("a," * 3_000_000, {}, "more than the limit of 100,000"),
         ("cat. " * 1_000_000, {}, "more than the limit of 100,000"),
         ((f"name {i}" for i in count()), {}, "more than the limit of 100,000"),
@@ -43,6 +43,9 @@ def _soon() -> Iterator[None]:
         ("cat = " + "a;" * 300_000 + "\ndog", {}, "more than the limit of 200,000"),
         (["a" * 30_000_000], {}, "30,000,000 characters and may have 1,000"),
         ("a" * 7_000_000, {}, "7,000,000 characters and may have 1,000"),
+        ("a/" * 3_000_000 + " a", {}, "6,000,002 characters and may have 1,000"),
+        ('"a' * 3_000_000, {}, "6,000,000 characters and may have 1,000"),
+        ("\u3001, " * 2_000_000, {}, "the vocabulary is empty"),
         ({"cat": ["&amp;" * 500_000]}, {}, "2,500,000 characters and may have 1,000"),
         ([LOOKALIKE], {"stuff": [SHUFFLED]}, "200,000 characters and may have 1,000"),
         (["cat"], {"stuff": (str(i) for i in count())}, "the stuff names: more than the limit"),
@@ -114,6 +117,12 @@ def test_files_that_are_too_much(tmp_path: Path, name: str, content: bytes, mess
     with pytest.raises(MasqclipError, match=message) as caught:
         Vocabulary.parse(tmp_path / name)
     assert "\n" not in str(caught.value)
+
+
+def test_a_path_of_millions_of_steps_is_told_shortly() -> None:
+    with pytest.raises(MasqclipError, match="no vocabulary file") as caught:
+        Vocabulary.parse("a/" * 3_000_000)
+    assert len(str(caught.value)) < 800
 
 
 def test_a_fifo_is_no_file_of_names(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from vocabularies import cases
+from vocabularies import cases, files
 
 from masqclip.clip.text import TextEncoder
 from masqclip.clip.vocabulary import Vocabulary
@@ -60,3 +60,10 @@ def test_anything_is_a_vocabulary_or_refused(tmp_path: Path, text: TextEncoder) 
             assert rows.isfinite().all(), name
     assert taken > NUMBER / 10
     assert refused > NUMBER / 10
+
+
+def test_files_of_names_are_read_as_they_were_written(tmp_path: Path) -> None:
+    for name, content, names in files(SEEDS[0], NUMBER):
+        file = tmp_path / name
+        file.write_bytes(content)
+        assert list(Vocabulary.parse(file).names) == names, (name, content)

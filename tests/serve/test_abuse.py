@@ -132,7 +132,7 @@ REQUESTS: dict[str, tuple[str, dict[str, Any], int]] = {
         {"content": json.dumps({"tasks": [], "label_config": "<View>" * 300_000}).encode()},
         422,
     ),
-    "fields": ("/v1/segment", {"data": {f"f{i}": "x" for i in range(100)}, "files": {}}, 400),
+    "fields": ("/v1/segment", {"data": {f"f{i}": "x" for i in range(3000)}, "files": {}}, 400),
 }  # fmt: skip
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from collections.abc import Sequence
 from typing import Any
+from xml.sax.saxutils import quoteattr
 
 import httpx
 import numpy as np
@@ -16,6 +18,7 @@ from scipy.ndimage import binary_dilation, binary_erosion, binary_fill_holes
 
 from masqclip import Segmenter
 from masqclip.result import Segmentation
+from masqclip.serve.x_anylabeling import read_prompt
 
 NAMES = ["rocket", "tulip", "car", "snake"]
 
@@ -141,11 +144,52 @@ def test_x_anylabeling_is_told_what_is_wrong(
     assert word in answer.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    ("typed", "labels"),
+    [
+        ("rocket,,tulip", ["rocket", "tulip"]),
+        (" ,rocket, tulip ,", ["rocket", "tulip"]),
+        ("rocket.tulip", ["rocket", "tulip"]),
+        ("rocket . tulip .", ["rocket", "tulip"]),
+        ("rocket. tulip", ["rocket", "tulip"]),
+        ("rocket . tulip, car.", ["rocket", "tulip", "car"]),
+        ("rocket\r\ntulip;\n\ncar", ["rocket", "tulip", "car"]),
+        ("rocket\uff0ctulip\u3001car\uff1bsnake", ["rocket", "tulip", "car", "snake"]),
+        ("Rocket, rocket, ROCKET", ["Rocket"]),
+        ("yellow  sand, stuff: sand, Background", ["yellow  sand", "stuff: sand"]),
+        ("St. Bernard, U.S. flag, 1.5 l bottle", ["St. Bernard", "U.S. flag", "1.5 l bottle"]),
+        ('"Node.js", "traffic light, red"', ["Node.js", "traffic light, red"]),
+        ("TCP/IP, ./x.txt", ["TCP/IP", "./x.txt"]),
+    ],
+)
+def test_a_prompt_is_read_as_people_type_it(typed: str, labels: list[str]) -> None:
+    assert list(read_prompt(typed)) == labels
+
+
+def test_x_anylabeling_gets_its_labels_back_as_typed(serving: Serving, beach: bytes) -> None:
+    async def run() -> set[str]:
+        async with serving() as client:
+            body = x_anylabeling_request(
+                data_uri(beach), "ROCKET,,Tulip, yellow  sand,stuff: Sand,", current_task="panoptic"
+            )
+            body["params"]["conf_threshold"] = 0.0
+            # As tools break lines, and as addresses write base64.
+            body["image"] = base64.encodebytes(
+                base64.b64decode(body["image"].split(",")[1])
+            ).decode()
+            answer = await client.post("/v1/predict", json=body)
+            assert answer.status_code == 200, answer.text
+            return {shape["label"] for shape in answer.json()["data"]["shapes"]}
+
+    found = asyncio.run(run())
+    assert {"ROCKET", "Tulip"} <= found <= {"ROCKET", "Tulip", "yellow  sand", "stuff: Sand"}
+
+
 # Label Studio
 
 
-def label_config(tag: str) -> str:
-    labels = "".join(f'<Label value="{name}" background="#FFA39E"/>' for name in NAMES)
+def label_config(tag: str, names: Sequence[str] = NAMES) -> str:
+    labels = "".join(f"<Label value={quoteattr(name)} background='#FFA39E'/>" for name in names)
     return (
         '<View>\n  <Image name="image" value="$picture" zoom="true"/>\n'
         f'  <{tag} name="tag" toName="image">{labels}</{tag}>\n</View>'
@@ -233,6 +277,73 @@ def test_label_studio_gets_our_masks(
             assert not (union & ~binary_dilation(solid)).any()
 
 
+def labels_of(prediction: dict[str, Any]) -> set[str]:
+    return {label for region in prediction["result"] for label in region["value"][region["type"]]}
+
+
+def test_label_studio_gets_its_labels_back_letter_by_letter(serving: Serving, beach: bytes) -> None:
+    names = [
+        "Background",
+        "ROCKET",
+        "yellow  sand",
+        "stuff: sand",
+        "rocket",
+        " tulip",
+        "",
+        "TCP/IP",
+    ]
+
+    async def run() -> dict[str, Any]:
+        async with serving() as client:
+            body = {
+                **label_studio_request(data_uri(beach)),
+                "label_config": label_config("BrushLabels", names),
+            }
+            answer = await client.post("/predict", json=body)
+            assert answer.status_code == 200, answer.text
+            return dict(answer.json())
+
+    [prediction] = asyncio.run(run())["results"]
+    found = labels_of(prediction)
+    assert {"ROCKET", " tulip"} <= found
+    assert {"stuff: sand", "yellow  sand"} & found
+    assert found <= {"ROCKET", " tulip", "yellow  sand", "stuff: sand", "TCP/IP"}
+
+
+def test_label_studio_gets_the_good_task_of_two(serving: Serving, beach: bytes) -> None:
+    async def run() -> None:
+        async with serving() as client:
+            body = label_studio_request(data_uri(beach))
+            [good] = body["tasks"]
+            whole = (await client.post("/predict", json=body)).json()["results"]
+            bad = [
+                {**good, "data": {"picture": data_uri(b"no picture")}},
+                {**good, "data": {"picture": "/data/a.png"}},
+                {**good, "data": {"other": 1}},
+                {**good, "data": None},
+            ]
+            answer = await client.post("/predict", json={**body, "tasks": [bad[0], good, *bad[1:]]})
+            assert answer.status_code == 200, answer.text
+            results = answer.json()["results"]
+            # As many as tasks; those without a result are what Label Studio logs and asks again.
+            assert [result.keys() for result in results] == [
+                {"error"}, whole[0].keys(), {"error"}, {"error"}, {"error"},
+            ]  # fmt: skip
+            assert results[1] == whole[0]
+            reasons = [result["error"] for result in results if "error" in result]
+            for reason, word in zip(
+                reasons,
+                ("not a picture", "--label-studio-url", "no picture", "no picture"),
+                strict=True,
+            ):
+                assert word in reason
+            answer = await client.post("/predict", json={**body, "tasks": bad})
+            assert answer.status_code == 422
+            assert "not a picture" in answer.json()["detail"]
+
+    asyncio.run(run())
+
+
 def test_label_studios_pictures_are_fetched_from_the_named_host_only(
     serving: Serving, beach: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,6 +384,7 @@ def test_label_studios_pictures_are_fetched_from_the_named_host_only(
         "<View",
         '<View><Image name="i" value="$picture"/></View>',
         '<!DOCTYPE x [<!ENTITY a "b">]><View/>',
+        label_config("BrushLabels", ["Background", " "]),
         json.dumps({"a": 1}),
     ],
 )

@@ -178,6 +178,27 @@ def download(page: Page, button: str, folder: Path) -> Path:
     return path
 
 
+def test_names_are_typed_in_many_ways_and_kept_in_the_address(page: Page) -> None:
+    page.get_by_role("button", name="Beach").click()
+    type_names(
+        page, "rocket,,tulip,", "car . snake .", "St. Bernard", 'a\uff0c"traffic light, red", b'
+    )
+    type_names(page, 'stuff: "sand, wet"', "TCP/IP", "Rocket")
+    names = [
+        "rocket", "tulip", "car", "snake", "St. Bernard", "a", "traffic light, red", "b",
+        "sand, wet", "TCP/IP",
+    ]  # fmt: skip
+    wait_for(page, "rocket")
+    assert page.locator("#chips .word").all_inner_texts() == names
+    page.reload()
+    wait_for(page, "rocket")
+    assert page.locator("#chips .word").all_inner_texts() == names
+    assert page.locator("#chips .kind").all_inner_texts().count("stuff") == 1
+    page.get_by_role("button", name="Change traffic light, red").click()
+    page.get_by_label("Add names").press("Enter")
+    assert sorted(page.locator("#chips .word").all_inner_texts()) == sorted(names)
+
+
 def test_settings_come_from_the_address_and_a_mistake_is_told(
     page: Page, server: Server, complaints: list[str]
 ) -> None:

@@ -84,9 +84,11 @@ def label(
 
     Args:
         folder: The pictures, with those of its sub-folders.
-        vocabulary: What to look for: names between commas, a built-in vocabulary, or a file: a
-            text file (one name a line; "name = prompt; prompt" gives a name its prompts, whose
-            embeddings are averaged; "stuff:" before a region) or JSON or TOML of names and prompts.
+        vocabulary: What to look for: names between commas (in double quotes where a name holds
+            one), a built-in vocabulary, or a file: a text file (one name a line; "name = prompt;
+            prompt" gives a name its prompts, whose embeddings are averaged; "stuff:" before a
+            region), JSON or TOML of names and prompts, or what other tools keep their classes in:
+            data.yaml, obj.names, classes.csv, a COCO file, Label Studio's config.xml.
         format: The dataset's format.
         out: The folder to write: new, empty, or the same command's.
         task: instance: a mask for each thing. semantic: one for each name. panoptic: things

@@ -141,8 +141,10 @@ def segment(
 
     Args:
         images: Pictures, folders of pictures, and globs.
-        vocabulary: What to look for: names between commas, a text file (one name a line, synonyms
-            after commas, "stuff:" before a region), or a built-in vocabulary ("masqclip info").
+        vocabulary: What to look for: names between commas (in double quotes where a name holds
+            one), a built-in vocabulary ("masqclip info"), or a file: text (one name a line,
+            synonyms after commas, "stuff:" before a region), or .csv, .json, .yaml, .toml or .xml
+            as other tools write their classes.
         task: instance: a mask for each thing. semantic: a name for each pixel. panoptic: both,
             things counted and regions filled.
         model: A model of this package, a folder, or a name on the Hugging Face Hub.

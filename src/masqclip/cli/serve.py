@@ -140,8 +140,8 @@ def _check_port(host: str, port: int) -> None:
         with socket.socket(family, kind) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
-    except OSError as error:
-        reason = error.strerror or error
+    except (OSError, UnicodeError) as error:  # UnicodeError: what is no name of any host
+        reason = getattr(error, "strerror", None) or error
         raise MasqclipError(
             f"cannot listen on {host}:{port} ({reason}): give another --host or --port"
         ) from error

@@ -23,6 +23,9 @@ MAX_TEXT_BYTES = 8_000_000
 MAX_TOML_BYTES = 500_000
 """Bytes of a TOML file: its parser takes a hundred times longer than that of JSON."""
 
+MAX_YAML_BYTES = 500_000
+"""Characters of a YAML file, likewise."""
+
 MAX_LINES = 200_000
 """Lines of a text, blank ones and comments included."""
 

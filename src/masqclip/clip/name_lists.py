@@ -1,97 +1,65 @@
-"""Reading lists of names as people write them: strings, sequences, mappings, files.
+"""Reading names as people give them: strings, sequences, mappings, files.
 
-The rules of a text file, which also hold for a string of several lines: one name a line, synonyms
-after commas, or, where the name itself is not to be read by CLIP, ``name = prompt; prompt``;
-``stuff:`` before a region, ``#`` at the start of a line or after a blank begins a comment, blank
-lines are skipped. ``stuff:`` works wherever a name is written.
+- A string is what it looks like: a JSON list or mapping, several lines as of a text file, the path
+  of a file, the name of a built-in, or names between commas. In quotes it is none of these but a
+  name: ``"./x"``.
+- Sequences and mappings are read as documents are (`masqclip.clip.name_documents`), files by their
+  kind (`masqclip.clip.name_files`), text by the rules of `masqclip.clip.name_text`.
 
-JSON and TOML files hold a mapping from names to prompts (JSON also a list of names), which is read
-as one given in Python.
+``stuff:`` before a name marks a region wherever a name is written.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from masqclip.clip.name_documents import read_document, written_document
+from masqclip.clip.name_files import READ_SUFFIXES, read_file
+from masqclip.clip.name_items import read_name, tidy
 from masqclip.clip.name_limits import (
     DEFAULT_LIMITS,
-    MAX_NAME_CHARACTERS,
-    MAX_TOML_BYTES,
     NameLimits,
     check_length,
     check_writable,
     closest,
     shown,
     take,
-    too_many,
 )
-from masqclip.data.files import read_bounded
-from masqclip.data.json_files import parse_json
+from masqclip.clip.name_text import has_lines, read_text, split_list
 from masqclip.errors import MasqclipError
 
-STUFF_PREFIX = "stuff:"
-FILE_SUFFIXES = (".txt", ".json", ".toml")
-# Where `str.splitlines` ends a line.
-_LINE_ENDS = "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
-# A dotted key is a table in a table in a table, and TOML's parser takes time as their square.
-_TOML_DOTS = 50
-
-
-@dataclass(frozen=True)
-class NamedItem:
-    """A name as written, with its synonyms (empty: the name itself) and its kind."""
-
-    name: str
-    prompts: tuple[str, ...] = ()
-    thing: bool = True
-
-
-def tidy(name: object, *, what: str, longest: int = MAX_NAME_CHARACTERS) -> str:
-    """The name without blanks at its ends and with single ones inside.
-
-    Args:
-        name: as it was given.
-        what: what it is called in errors.
-        longest: the characters that it may have.
-
-    Raises:
-        MasqclipError: it is no string, is too long, holds characters that are no part of words, or
-            nothing is left.
-    """
-    if not isinstance(name, str):
-        raise MasqclipError(f"{what} is {shown(name)}, not a string: give words")
-    if len(name) > longest and len(name := name.strip()) > longest:
-        raise MasqclipError(
-            f"{what} has {len(name):,} characters and may have {longest:,}: shorten it, or part "
-            "names with commas or lines"
-        )
-    if not name.isprintable():  # which nearly all are
-        check_writable(name, what=what)
-    tidied = " ".join(name.split())
-    if not tidied:
-        raise MasqclipError(f"{what} is empty: remove it, or a stray comma beside it")
-    return tidied
+# Files that hold no names, but are none themselves.
+_OTHER_SUFFIXES = (
+    ".doc", ".docx", ".pdf", ".xls", ".xlsx", ".ods", ".odt", ".rtf", ".md", ".html", ".zip", ".gz",
+    ".npy", ".npz", ".pkl", ".pt", ".pth", ".parquet", ".jsonl", ".ini", ".cfg", ".data", ".py",
+    ".jpg", ".jpeg", ".png",
+)  # fmt: skip
+_SUFFIXES = (*READ_SUFFIXES, *_OTHER_SUFFIXES)
+# ``/x``, ``./x``, ``..\\x``, ``~/x``, ``~ann/x``, ``s3://x``, ``C:\\x``, ``\\\\host\\x``.
+_ANCHORED = re.compile(r"(?:\w+:/|\.{0,2}|~[\w.-]*|[A-Za-z]:)[/\\]|\.{1,2}$|~$")
 
 
 def split_names(
     value: str | Iterable[str], *, what: str, limits: NameLimits = DEFAULT_LIMITS
 ) -> tuple[str, ...]:
-    """Tidy names out of a comma-separated string or a sequence; nothing in, nothing out.
+    """Tidy names out of a string (as of a vocabulary's one line) or a sequence; of nothing, none.
 
     Raises:
         MasqclipError: one of them is no name, or they are too many.
     """
     if isinstance(value, str):
         check_length(value, limits.text_bytes, what=what)
-        value = value.split(",", limits.names) if value.strip() else ()
-    if not isinstance(value, Iterable):
-        raise MasqclipError(f"{what} are {shown(value)}: give names")
-    names = take(value, limits.names, what=what)
+        given: object = written_document(value.strip(), source=what, limits=limits)
+        if given is None:
+            given = split_list(value, what=what, limits=limits)
+    else:
+        given = value
+    if not isinstance(given, Iterable) or isinstance(given, Mapping):
+        raise MasqclipError(f"{what} are {shown(given)}: give names")
+    names = take(given, limits.names, what=what)
     return tuple(tidy(n, what=f"one of {what}", longest=limits.name_characters) for n in names)
 
 
@@ -113,7 +81,11 @@ def nearest(name: str, known: Sequence[str], aliases: Mapping[str, str]) -> str:
 
 
 def read_items(
-    value: object, *, builtins: Sequence[str], limits: NameLimits = DEFAULT_LIMITS
+    value: object,
+    *,
+    builtins: Sequence[str],
+    limits: NameLimits = DEFAULT_LIMITS,
+    files: bool = True,
 ) -> list[object]:
     """Items of a vocabulary: `NamedItem` for what was a string, all else as it came.
 
@@ -121,71 +93,69 @@ def read_items(
         value: see `Vocabulary.parse`.
         builtins: names of the built-in vocabularies, for the near misses among single words.
         limits: how much there may be.
+        files: whether a string may be the path of a file.
 
     Raises:
         MasqclipError: the value, the file or one of its lines cannot be read, or holds too much.
     """
     if isinstance(value, Path):
-        return _read_file(value, limits)
+        return read_file(value, limits=limits)
     if isinstance(value, str):
         check_length(value, limits.text_bytes, what="the vocabulary")
-        return _read_string(value, builtins, limits)
+        return _read_string(value.removeprefix("\ufeff"), builtins, limits, files=files)
     if isinstance(value, Mapping):
-        return _read_mapping(value, limits)
+        return read_document(value, source="the vocabulary", limits=limits)
     if isinstance(value, set | frozenset):
         raise MasqclipError("a set of names has no order: give the vocabulary as a list")
     if isinstance(value, Iterable) and not isinstance(value, bytes | bytearray):
-        return [
-            _one(item, f"name {i} of the vocabulary", limits) if isinstance(item, str) else item
-            for i, item in enumerate(take(value, limits.names, what="the vocabulary"), start=1)
-        ]
+        listed = take(value, limits.names, what="the vocabulary")
+        return read_document(listed, source="the vocabulary", limits=limits)
     raise MasqclipError(
         f"a vocabulary is a list of names, a string, a mapping or a file, not {shown(value)}"
     )
 
 
-def _read_string(text: str, builtins: Sequence[str], limits: NameLimits) -> list[object]:
-    if "\n" in text:
-        text = text.removeprefix("\ufeff")
-        return list(_read_lines(text, source="the vocabulary", limits=limits))
-    text = text.strip()
+def _read_string(
+    whole: str, builtins: Sequence[str], limits: NameLimits, *, files: bool
+) -> list[object]:
+    text = whole.strip()
+    document = written_document(text, source="the vocabulary", limits=limits)
+    if document is not None:
+        return read_document(document, source="the vocabulary", limits=limits)
+    # Of a text that is but a comment nothing is left; "# a" alone is a name.
+    if has_lines(whole if text.startswith("#") else text):
+        return [*read_text(whole, source="the vocabulary", limits=limits)]
     check_writable(text, what="the vocabulary")
-    if _is_path(text):
-        return _read_file(Path(os.path.expanduser(text)), limits)
-    if "," in text:
-        names = text.split(",", limits.names)
-    elif text.endswith(".") or re.search(r"\w{3}\.\s", text):
-        # The dots of "car. tire." part names; the one of "St. Bernard" does not.
-        names = re.split(r"\.\s+", text.removesuffix("."), maxsplit=limits.names)
-    else:
+    if files and _is_path(text):
+        return read_file(Path(os.path.expanduser(text)), limits=limits)
+    names = split_list(text, what="the vocabulary", limits=limits)
+    if names == [text]:
         _refuse_near_builtin(text, builtins)
-        names = [text] if text else []
-    if len(names) > limits.names:
-        raise too_many("the vocabulary", limits.names)
     return [
-        _one(name, f"name {i} of the vocabulary", limits) for i, name in enumerate(names, start=1)
+        read_name(name, what=f"name {i} of the vocabulary", limits=limits)
+        for i, name in enumerate(names, start=1)
     ]
 
 
-def _read_mapping(value: Mapping[object, object], limits: NameLimits) -> list[object]:
-    entries = take(value.items(), limits.names, what="the vocabulary")
-    items: list[object] = []
-    left = limits.prompts
-    for name, prompts in entries:
-        item = _mapped(name, prompts, limits)
-        items.append(item)
-        left -= len(item.prompts)
-        if left < 0:
-            raise too_many("the synonyms of the vocabulary", limits.prompts)
-    return items
-
-
 def _is_path(text: str) -> bool:
-    if text.lower().endswith(FILE_SUFFIXES):
+    """Whether a string means a file, there or not.
+
+    A name may have a slash, as "TCP/IP" has: without a suffix, a path is one that begins like one,
+    has more slashes, or lies in a folder that is there.
+    """
+    if text.startswith('"'):
+        return False
+    if text.lower().endswith(_SUFFIXES):
         return True
-    # "and/or, car" is a list; "words/and, more" is a file only when it is there.
-    written_as_path = "/" in text or os.sep in text
-    return written_as_path and ("," not in text or os.path.isfile(text))
+    if not re.search(r"[/\\]", text) and not _ANCHORED.match(text):
+        return False
+    if os.path.isfile(text):
+        return True
+    # "and/or, car" is a list.
+    parent = os.path.dirname(text)
+    steps = 0 if len(text.split(maxsplit=1)) > 1 else text.count("/") + text.count("\\")
+    written = steps > 1 or bool(_ANCHORED.match(text))
+    return "," not in text and (written or (parent != "" and os.path.isdir(parent)))
 
 
 def _refuse_near_builtin(word: str, builtins: Sequence[str]) -> None:
@@ -208,113 +178,3 @@ def _refuse_near_builtin(word: str, builtins: Sequence[str]) -> None:
             f"there is no built-in vocabulary {word!r}: did you mean {choice}? "
             f"(As a name to look for, give it in a list: [{word!r}].)"
         )
-
-
-def _one(text: object, what: str, limits: NameLimits) -> NamedItem:
-    name = tidy(text, what=what, longest=limits.name_characters)
-    if name.lower().startswith(STUFF_PREFIX):
-        return NamedItem(tidy(name[len(STUFF_PREFIX) :], what=what), thing=False)
-    return NamedItem(name)
-
-
-def _mapped(name: object, prompts: object, limits: NameLimits) -> NamedItem:
-    item = _one(name, "a name of the vocabulary", limits)
-    if prompts is None:
-        return item
-    what = f"the synonyms of {shown(item.name)}"
-    if isinstance(prompts, str):
-        prompts = prompts.split(",", limits.prompts) if prompts.strip() else ()
-    if not isinstance(prompts, Iterable) or isinstance(prompts, Mapping):
-        raise MasqclipError(f"{what} are {shown(prompts)}: give a list")
-    taken = take(prompts, limits.prompts, what=what)
-    one = f"a synonym of {shown(item.name)}"
-    tidied = (tidy(p, what=one, longest=limits.name_characters) for p in taken)
-    return NamedItem(item.name, tuple(tidied), item.thing)
-
-
-def _read_file(path: Path, limits: NameLimits) -> list[object]:
-    name = shown(str(path), 500)
-    if os.path.isdir(path):
-        raise MasqclipError(f"the vocabulary {name} is a folder: give a text file in it")
-    if not os.path.exists(path):
-        raise MasqclipError(
-            f"there is no vocabulary file {name}: check the path, or give names between commas"
-        )
-    raw = read_bounded(path, max_bytes=limits.text_bytes, what="the vocabulary file")
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:
-        raise MasqclipError(
-            f"the vocabulary file {name} is not UTF-8 text: give a text file with one name "
-            "a line, saved as UTF-8"
-        )
-    kind = path.suffix.lower()
-    if kind in (".json", ".toml"):
-        return _read_data(text, kind[1:], source=name, limits=limits)
-    return list(_read_lines(text, source=name, limits=limits))
-
-
-def _read_data(text: str, kind: str, *, source: str, limits: NameLimits) -> list[object]:
-    """Names of a JSON or TOML document."""
-    # A mapping of names to lists has a bracket for each; millions of them are no vocabulary.
-    if text.count("[") + text.count("{") > limits.names + 1:
-        raise too_many(source, limits.names)
-    document: object
-    if kind == "json":
-        document = parse_json(text, source=source)
-    else:
-        document = _parse_toml(text, source=source)
-    if not document or not isinstance(document, dict | list):
-        raise MasqclipError(
-            f'{source} holds no names: write {{"name": ["prompt", "prompt"], ...}}'
-            if kind == "json"
-            else f'{source} holds no names: write lines such as name = ["prompt", "prompt"]'
-        )
-    return read_items(document, builtins=(), limits=limits)
-
-
-def _parse_toml(text: str, *, source: str) -> object:
-    check_length(text, MAX_TOML_BYTES, what=source)
-    bare = re.sub(r"\"[^\"\n]*\"|'[^'\n]*'", "", text)
-    try:
-        if any(line.count(".") > _TOML_DOTS for line in bare.split("\n")):
-            raise RecursionError
-        return tomllib.loads(text)
-    except RecursionError:
-        raise MasqclipError(f"{source}: no usable TOML: it is nested too deeply") from None
-    except ValueError as error:
-        raise MasqclipError(f"{source} is no valid TOML: {error}") from error
-
-
-def _read_lines(text: str, *, source: str, limits: NameLimits) -> list[NamedItem]:
-    ends = sum(text.count(end) for end in _LINE_ENDS) - text.count("\r\n")
-    if ends > limits.lines:
-        raise too_many(f"the lines of {source}", limits.lines)
-    items: list[NamedItem] = []
-    left = limits.prompts
-    own: tuple[str, ...]
-    for number, line in enumerate(text.splitlines(), start=1):
-        written = (re.sub(r"(^|\s)#.*", "", line) if "#" in line else line).strip()
-        if not written:
-            continue
-        where = f"a name in line {number} of {source}"
-        if "=" in written:
-            name, _, listed = written.partition("=")
-            item = _one(name, where, limits)
-            own, prompts = (), listed.split(";", left)
-        else:
-            name, *prompts = written.split(",", left)
-            item = _one(name, where, limits)
-            own = (item.name,)
-        left -= len(own) + len(prompts)
-        if left < 0:
-            raise too_many(f"names and synonyms of {source}", limits.prompts)
-        if len(items) == limits.names:
-            raise too_many(f"names of {source}", limits.names)
-        tidied = (tidy(p, what=where, longest=limits.name_characters) for p in prompts)
-        items.append(NamedItem(item.name, (*own, *tidied), item.thing))
-    if not items:
-        raise MasqclipError(f"{source} holds no name: write one name a line")
-    return items

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from masqclip.clip.name_items import BACKGROUND
 from masqclip.clip.text_cache import EmbeddingCache
 from masqclip.clip.tokenizer import (
     PADDING_ID,
@@ -29,7 +30,7 @@ from masqclip.clip.tokenizer import (
     tokenize,
     too_long,
 )
-from masqclip.clip.vocabulary import BACKGROUND, Vocabulary
+from masqclip.clip.vocabulary import Vocabulary
 from masqclip.errors import MasqclipError
 
 if TYPE_CHECKING:

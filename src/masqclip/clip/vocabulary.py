@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 
 from masqclip.clip import name_lists
+from masqclip.clip.name_items import BACKGROUND, NamedItem, tidy
 from masqclip.clip.name_limits import (
     DEFAULT_LIMITS,
     MAX_NAME_CHARACTERS,
@@ -30,9 +31,6 @@ from masqclip.clip.name_limits import (
 )
 from masqclip.data.class_lists import class_list_descriptions, read_class_list
 from masqclip.errors import MasqclipError
-
-# Always the last row of the text embeddings (paper, section 3.3), so no category may be called so.
-BACKGROUND = "background"
 
 PLAIN_TEMPLATES = ("{}",)
 
@@ -71,7 +69,7 @@ class Category:
     thing: bool = True
 
     def __post_init__(self) -> None:
-        name = name_lists.tidy(self.name, what="a name of the vocabulary")
+        name = tidy(self.name, what="a name of the vocabulary")
         given: object = self.prompts
         if isinstance(given, str):
             raise MasqclipError(
@@ -83,7 +81,7 @@ class Category:
             )
         what = f"a synonym of {shown(name)}"
         # The first is the name itself as a rule.
-        prompts = [p if p is name else name_lists.tidy(p, what=what) for p in self.prompts]
+        prompts = [p if p is name else tidy(p, what=what) for p in self.prompts]
         object.__setattr__(self, "name", name)
         # A synonym given twice would weigh double in the average.
         object.__setattr__(self, "prompts", tuple(dict.fromkeys(prompts)) or (name,))
@@ -105,7 +103,7 @@ class Vocabulary:
     def __post_init__(self) -> None:
         if not self.categories:
             raise MasqclipError("the vocabulary is empty: give at least one name")
-        distractors = tuple(name_lists.tidy(n, what="a distractor") for n in self.distractors)
+        distractors = tuple(tidy(n, what="a distractor") for n in self.distractors)
         object.__setattr__(self, "distractors", distractors)
         _check_names([*self.names, *distractors])
         if not self.templates:
@@ -129,33 +127,42 @@ class Vocabulary:
     @classmethod
     def parse(
         cls,
-        value: Vocabulary | str | Path | Iterable[str | Category] | Mapping[str, Sequence[str]],
+        value: Vocabulary
+        | str
+        | Path
+        | Iterable[str | Category | Mapping[str, object]]
+        | Mapping[str, Sequence[str]]
+        | Mapping[int, str],
         *,
         stuff: str | Iterable[str] = (),
         distractors: str | Iterable[str] = (),
         templates: str | Iterable[str] | None = None,
         limits: NameLimits = DEFAULT_LIMITS,
+        files: bool = True,
     ) -> Vocabulary:
         """Read a vocabulary in any of the ways that people write one.
 
         Args:
-            value: a vocabulary; a list of names or categories; a mapping from names to synonyms
-                (exactly these are embedded; none = the name); or a string, which is, in this
-                order of trial, several lines as of a text file, the path of a file (holds a ``/``
-                or ends in ``.txt``, ``.json`` or ``.toml``), the name of a built-in, names between
-                commas, names that end in dots ("car. tire."), or a single name. A text file holds
-                one name a line, synonyms after commas or ``name = prompt; prompt``, ``stuff:``
-                before a region, ``#`` comments; JSON and TOML hold a mapping as above.
+            value: a vocabulary; a list of names, categories, or mappings with a ``name``; a mapping
+                from names to synonyms (exactly these are embedded; none = the name), or between
+                numbers and names; the path of a file; or a string, which is, in this order of
+                trial, a JSON list or mapping, several lines as of a text file, the path of a file
+                (ends in a suffix such as ``.txt``, begins like a path, or is one), the name of a
+                built-in, names between commas, names that end in dots ("car. tire."), or a single
+                name. Quotes make a name of what would be read otherwise: ``"./x", "traffic light,
+                red"``. Files are text, tables, JSON, YAML, TOML, XML and label maps
+                (`masqclip.clip.name_files`).
             stuff: names (of `value`) of regions; added to those already marked so.
             distractors: names that compete and are never reported; added to those of `value`.
             templates: strings with ``{}``, in place of those of `value`.
             limits: how much there may be (`masqclip.clip.name_limits`); by default 100,000 names,
                 1,000 characters in each, and 8 MB of text.
+            files: whether a string may be the path of a file; not one that a stranger wrote.
 
         Raises:
             MasqclipError: whatever cannot be read as a vocabulary, with the remedy.
         """
-        vocabulary = value if isinstance(value, Vocabulary) else _read(value, limits)
+        vocabulary = value if isinstance(value, Vocabulary) else _read(value, limits, files)
         others = name_lists.split_names(distractors, what="the distractors", limits=limits)
         regions = name_lists.split_names(stuff, what="the stuff names", limits=limits)
         if isinstance(templates, str):
@@ -224,17 +231,18 @@ def load_builtin(name: str, *, readable_prompts: bool = False) -> Vocabulary:
     )
 
 
-def _read(value: object, limits: NameLimits) -> Vocabulary:
+def _read(value: object, limits: NameLimits, files: bool) -> Vocabulary:
     if isinstance(value, str) and len(value) < 200 and value.strip() in builtin_vocabularies():
         return load_builtin(value.strip())
-    items = name_lists.read_items(value, builtins=tuple(builtin_vocabularies()), limits=limits)
+    known = tuple(builtin_vocabularies())
+    items = name_lists.read_items(value, builtins=known, limits=limits, files=files)
     return Vocabulary(tuple(_category(item) for item in items))
 
 
 def _category(item: object) -> Category:
     if isinstance(item, Category):
         return item
-    if isinstance(item, name_lists.NamedItem):
+    if isinstance(item, NamedItem):
         return Category(item.name, item.prompts, thing=item.thing)
     raise MasqclipError(
         f"a vocabulary holds names, and {shown(item)} is of type {type(item).__name__}: "

@@ -57,6 +57,9 @@ _BAND_PIXELS = 1 << 20
 _READABLE = "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"
 _ANIMATED_FORMATS = {"GIF": "GIF", "PNG": "PNG", "WEBP": "WebP", "AVIF": "AVIF"}
 _VECTOR_FORMATS = ("EPS", "WMF")
+_HEIC_BRANDS = (
+    b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1",
+)  # fmt: skip
 _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _EXIF_ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
@@ -209,6 +212,8 @@ def _unrecognised(data: bytes, name: str) -> str:
         return f"{name}: EPS is vector art; render it to PNG first"
     if data.startswith(b"%PDF") or suffix in (".svg", ".svgz", ".pdf", ".ai"):
         return f"{name}: vector art or a document, not a picture; render it to PNG first"
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:  # whatever it is called
+        suffix = ".heic"
     unread = (".heic", ".heif", ".jxl", ".cr2", ".nef", ".arw", ".dng", ".ico", ".psd")
     if suffix in unread:
         return f"{name}: {suffix[1:].upper()} is not read; convert it to JPEG or PNG first"

@@ -56,7 +56,9 @@ def ink_on(colour: Colour) -> Colour:
 
 
 def _name_oklch(name: str) -> tuple[float, float, float]:
-    digest = hashlib.sha256(" ".join(name.casefold().split()).encode()).digest()
+    digest = hashlib.sha256(
+        " ".join(name.casefold().split()).encode("utf-8", "surrogatepass")
+    ).digest()
     place = int.from_bytes(digest[:4], "big")
     hue = 360.0 * math.fmod(place * _GOLDEN_RATIO, 1.0)
     distance = abs((hue - _MUDDY_HUE + 180.0) % 360.0 - 180.0)

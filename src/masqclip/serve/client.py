@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from masqclip.data.rle import decode_rle
 from masqclip.errors import MasqclipError, require
 
-Names = str | list[str] | dict[str, list[str]]
+Names = str | list[str] | dict[str, str | list[str]]
 
 _ID = re.compile("[0-9a-f]{32}")
 
@@ -30,7 +31,8 @@ class Client:
         timeout: seconds to wait for an answer.
 
     Raises:
-        MasqclipError: httpx is not installed (extra ``serve``).
+        MasqclipError: httpx is not installed (extra ``serve``), or no address or token of these
+            letters can be sent.
     """
 
     def __init__(
@@ -39,7 +41,12 @@ class Client:
         httpx: Any = require("httpx", extra="serve", purpose="the client")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._url, self._network_error = url, httpx.HTTPError
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout)
+        try:
+            self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout)
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise MasqclipError(
+                f"the address {url!r} or its token cannot be sent: {error}"
+            ) from error
 
     def __enter__(self) -> Client:
         return self
@@ -115,7 +122,9 @@ class Client:
         )
         wish = {"vocabulary": vocabulary, "task": task, **options}
         path = f"/v1/images/{key}/segment"
-        return self._call("POST", path, json=wish, headers={"Accept": accept})
+        headers = {"Accept": accept, "Content-Type": "application/json"}
+        # In ASCII: what no file can hold is for the service to refuse.
+        return self._call("POST", path, content=json.dumps(wish), headers=headers)
 
     def _call(self, method: str, path: str, **options: Any) -> Any:
         try:
@@ -136,5 +145,6 @@ def _read(picture: str | Path | bytes) -> bytes:
         return picture
     try:
         return Path(picture).read_bytes()
-    except OSError as error:
-        raise MasqclipError(f"{picture}: cannot be read ({error.strerror or error})") from error
+    except (OSError, ValueError) as error:  # ValueError: no name of any file
+        reason = getattr(error, "strerror", None) or error
+        raise MasqclipError(f"{picture}: cannot be read ({reason})") from error

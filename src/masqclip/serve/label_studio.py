@@ -1,8 +1,13 @@
 """Label Studio's ML backend protocol: tasks in, brush strokes or polygons out.
 
 The labelling interface says what to look for: the labels of its ``BrushLabels`` or
-``PolygonLabels`` are the vocabulary. Pictures come as ``data:`` addresses, or lie in the Label
-Studio that the operator named; no other address is fetched, whatever a task says.
+``PolygonLabels`` are the vocabulary, and come back letter by letter. Pictures come as ``data:``
+addresses, or lie in the Label Studio that the operator named; no other address is fetched, whatever
+a task says.
+
+A task that cannot be answered is told apart from one with nothing in it. Where others can, its
+place in the answer holds an ``error`` and no ``result``: Label Studio writes that to its log, keeps
+no prediction, and asks again. Where none can, the request is refused with the first reason.
 """
 
 from __future__ import annotations
@@ -13,16 +18,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 from urllib.parse import urljoin, urlsplit
-from xml.etree import ElementTree
 
 import httpx
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
+from masqclip.data.xml_files import parse_xml
+from masqclip.errors import MasqclipError
 from masqclip.export.label_studio import RegionKind, mask_regions
 from masqclip.result import Segmentation
 from masqclip.serve.engine import Engine
+from masqclip.serve.labels import asked_labels
 from masqclip.serve.problems import Problem
 from masqclip.serve.schemas import SegmentRequest
 from masqclip.serve.settings import ServeSettings
@@ -39,7 +46,7 @@ _KINDS: dict[str, RegionKind] = {"BrushLabels": "brush", "PolygonLabels": "polyg
 class Task(BaseModel):
     """A task of a project, with what its pictures are called."""
 
-    data: dict[str, Any]
+    data: Any = None
 
 
 class PredictRequest(BaseModel):
@@ -59,7 +66,7 @@ class Control:
     name: str  # "from_name"
     image: str  # "to_name"
     key: str  # of the picture in a task's data
-    labels: tuple[str, ...]
+    labels: tuple[str, ...]  # that are looked for, as written
 
 
 @router.get("/health")
@@ -82,12 +89,20 @@ async def predict(wish: PredictRequest, request: Request) -> Response:
     words = await engine.read_words(SegmentRequest(vocabulary=list(control.labels)))
     version = engine.segmenter.name
     finish = partial(_prediction, control=control, version=version)
-    results = []
+    results, failed = [], []
     for task in wish.tasks:
-        upload = await engine.open(await _picture(task.data.get(control.key), engine.settings))
-        async with engine.admitted():
-            _, encoded = await engine.keep(upload)
-            results.append(await engine.name(encoded, words, "panoptic", None, finish))
+        address = task.data.get(control.key) if isinstance(task.data, dict) else None
+        try:
+            upload = await engine.open(await _picture(address, engine.settings))
+            async with engine.admitted():
+                _, encoded = await engine.keep(upload)
+                results.append(await engine.name(encoded, words, "panoptic", None, finish))
+        except (MasqclipError, Problem) as error:
+            failed.append(error)
+            reason = error.detail if isinstance(error, Problem) else str(error)
+            results.append(json.dumps({"error": reason}))
+    if failed and len(failed) == len(results):
+        raise failed[0]
     body = '{"results":[' + ",".join(results) + '],"model_version":' + json.dumps(version) + "}"
     return Response(body, media_type="application/json")
 
@@ -96,19 +111,18 @@ def read_control(label_config: str) -> Control:
     """The first tag of a labelling interface that asks for masks of a picture.
 
     Raises:
-        Problem: 422, there is none, or the interface is no XML.
+        MasqclipError: the interface is no XML, or a label is no name.
+        Problem: 422, there is no such tag, or it has no labels.
     """
-    if "<!" in label_config.replace("<!--", ""):  # declarations could define entities
-        raise Problem(422, "label_config: an interface has no DOCTYPE and no entities")
-    try:
-        tree = ElementTree.fromstring(label_config)
-    except ElementTree.ParseError as error:
-        raise Problem(422, f"label_config: no XML ({error})") from error
+    tree = parse_xml(label_config, source="label_config")
     pictures = {image.get("name", ""): image.get("value", "") for image in tree.iter("Image")}
     for tag in tree.iter():
         image = tag.get("toName", "")
         if tag.tag in _KINDS and image in pictures:
-            labels = tuple(label.get("value", "") for label in tag.iter("Label"))
+            written = [label.get("value", "") for label in tag.iter("Label")]
+            labels = asked_labels(written, what="label_config: a label")
+            if not labels:
+                raise Problem(422, f"label_config: {tag.tag} has no label to look for")
             key = pictures[image].removeprefix("$")
             return Control(_KINDS[tag.tag], tag.get("name", ""), image, key, labels)
     raise Problem(422, "label_config: needs BrushLabels or PolygonLabels on an Image")
@@ -168,7 +182,7 @@ def _prediction(result: Segmentation, *, control: Control, version: str) -> str:
         for region in mask_regions(
             segment.mask,
             region_id=f"masqclip-{segment.id}",
-            name=segment.name,
+            name=control.labels[segment.class_id],
             score=round(segment.score, 4),
             kind=control.kind,
             from_name=control.name,

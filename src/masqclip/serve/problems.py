@@ -8,7 +8,7 @@ knows better. What nobody expected is told without its traceback (500), which th
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 
 from masqclip.errors import MasqclipError
 
+_TOLD = 5  # findings of one request
 MEDIA_TYPE = "application/problem+json"
 
 
@@ -68,9 +69,16 @@ def _as_problem(error: Exception) -> Problem:
     if isinstance(error, MasqclipError):
         return Problem(422, str(error))
     if isinstance(error, RequestValidationError):
-        return Problem(422, "; ".join(_told(entry) for entry in error.errors()))
+        return Problem(422, findings(error.errors()))
     assert isinstance(error, HTTPException)
     return Problem(error.status_code, str(error.detail), error.headers)
+
+
+def findings(entries: Sequence[Any]) -> str:
+    """What pydantic found, the first few, on one line."""
+    told = dict.fromkeys(map(_told, entries[:_TOLD]))
+    more = len(entries) - _TOLD
+    return "; ".join(told) + (f"; and {more} more" if more > 0 else "")
 
 
 def _told(entry: Any) -> str:

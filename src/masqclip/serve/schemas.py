@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from masqclip.clip.name_limits import NameLimits
-from masqclip.clip.vocabulary import Vocabulary, builtin_vocabularies
+from masqclip.clip.vocabulary import Vocabulary
 from masqclip.result import Task
 from masqclip.serve.problems import Problem
 
-Names = str | list[str] | dict[str, list[str]]
+Names = str | list[str] | dict[str, str | list[str]]
 
 #: Letters of the names of a request.
 MAX_TEXT = 1_000_000
 _BRIEF = 1_000
 
 NAMES_HELP = (
-    "What to look for: names between commas, one name a line with synonyms after commas, the name "
-    "of a built-in vocabulary, a list of names, or an object from names to synonyms. `stuff:` "
-    "before a name marks a region."
+    "What to look for: names between commas (in double quotes where a name holds one), one name a "
+    "line with synonyms after commas, the name of a built-in vocabulary, a list of names, or an "
+    "object from names to synonyms, which a string may also write out as JSON. `stuff:` before a "
+    "name marks a region."
 )
 
 
@@ -56,12 +57,28 @@ class SegmentRequest(BaseModel):
         str | list[str], Field(description="Names that compete and are never reported.")
     ] = []
 
+    # The values of a form's field that is repeated; `vocabulary` is the first of them.
+    _texts: tuple[str, ...] = PrivateAttr(())
+
+    @classmethod
+    def from_texts(cls, texts: tuple[str, ...], **fields: object) -> SegmentRequest:
+        """A wish whose vocabulary is that of several texts, one after the other.
+
+        Raises:
+            ValidationError: pydantic's, a field is not as it must be.
+        """
+        wish = cls.model_validate({**fields, "vocabulary": texts[0]} if texts else fields)
+        wish._texts = texts
+        return wish
+
     @property
     def brief(self) -> bool:
         """Whether so few letters are read as quickly as another thread is asked to."""
         given = (self.vocabulary, self.stuff, self.distractors)
-        return all(isinstance(names, str) or names == [] for names in given) and (
-            sum(map(len, given)) <= _BRIEF
+        return (
+            all(isinstance(names, str) or names == [] for names in given)
+            and sum(map(len, given)) <= _BRIEF
+            and len(self._texts) <= 1
         )
 
     def words(self, max_names: int) -> Vocabulary:
@@ -71,39 +88,47 @@ class SegmentRequest(BaseModel):
             MasqclipError: it cannot be used.
             Problem: 422, more names than `max_names`.
         """
-        for given in (self.vocabulary, self.stuff, self.distractors):
+        values = self._texts or (self.vocabulary,)
+        for given in (*values, self.stuff, self.distractors):
             # Counted before anything is read: a million names are refused in a millisecond.
             _check_count(given, max_names)
-        value: Any = self.vocabulary
-        if isinstance(value, str) and "\n" not in value:
-            known = value.strip() in builtin_vocabularies()
-            # A list is never taken for a path, as a string may be.
-            value = value.strip() if known else value.split(",")
         # Lower than the library's: what is left may still be written at length.
         limits = NameLimits(text_bytes=MAX_TEXT, names=max_names, prompts=max_names)
+        words = Vocabulary.parse(values[0], limits=limits, files=False)
+        if len(values) > 1:
+            categories = list(words.categories)
+            for value in values[1:]:
+                categories += Vocabulary.parse(value, limits=limits, files=False).categories
+                if len(categories) > max_names:
+                    raise _too_many(len(categories), max_names)
+            words = Vocabulary(tuple(categories))
         words = Vocabulary.parse(
-            value, stuff=self.stuff, distractors=self.distractors, limits=limits
+            words, stuff=self.stuff, distractors=self.distractors, limits=limits
         )
         prompts = sum(len(category.prompts) for category in words.categories)
         if prompts + len(words.distractors) > max_names:
-            raise Problem(
-                422, f"the vocabulary holds {prompts} names; this service takes {max_names}"
-            )
+            raise _too_many(prompts, max_names)
         return words
+
+
+def _too_many(count: int, max_names: int) -> Problem:
+    return Problem(422, f"the vocabulary holds {count} names; this service takes {max_names}")
 
 
 def _check_count(names: Names, max_names: int) -> None:
     """Refuse, by its separators, what holds far more names than are taken."""
     if isinstance(names, dict):
-        count = sum(1 + len(synonyms) for synonyms in names.values())
-    elif isinstance(names, str):
-        count = 1 + sum(map(names.count, ",;\n\r"))
+        count = sum(1 + _count(synonyms) for synonyms in names.values())
     else:
-        count = len(names)
+        count = _count(names)
     if count > 4 * max_names + 100:  # blank lines and comments are no names
         raise Problem(
             422, f"the vocabulary holds about {count} names; this service takes {max_names}"
         )
+
+
+def _count(names: str | list[str]) -> int:
+    return 1 + sum(map(names.count, ",;\n\r")) if isinstance(names, str) else len(names)
 
 
 class ImageInfo(BaseModel):

@@ -69,6 +69,11 @@ class ServeSettings:
                 raise MasqclipError(f"--{flag} {getattr(self, name):g}: give seconds, more than 0")
         if self.store_bytes < 0:
             raise MasqclipError(f"--store-bytes {self.store_bytes}: give 0 or more")
+        for name in ("token", "label_studio_token"):
+            # A header has no other letters; what cannot be sent can never be right.
+            if not (value := getattr(self, name)).isascii() or not (value + "x").isprintable():
+                flag = name.replace("_", "-")
+                raise MasqclipError(f"--{flag}: give letters, digits and signs of ASCII only")
         url = self.label_studio_url
         if url and not url.startswith(("http://", "https://")):
             raise MasqclipError(f"--label-studio-url {url!r}: give an address such as http://host")

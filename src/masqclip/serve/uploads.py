@@ -11,8 +11,10 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from fastapi import Request
 from fastapi.responses import Response
@@ -22,7 +24,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from masqclip.serve.problems import Problem
+from masqclip.clip.name_lists import split_names
+from masqclip.serve.problems import Problem, findings
 from masqclip.serve.schemas import NAMES_HELP, SegmentRequest
 
 IMAGE_FIELD = "image"
@@ -31,11 +34,18 @@ MAX_ENTRIES = 100_000
 #: Of all fields of a form together, the picture apart.
 MAX_FIELD_CHARACTERS = 1_000_000
 _PIECE_BYTES = 1 << 20
+_MAX_FIELDS = 2_050  # a name in each is one way to send many
+_LISTS = ("stuff", "distractors")
+_STANDARD = bytes.maketrans(b"-_", b"+/")  # from the alphabet of base64 that addresses use
 
 _BINARY = {"type": "string", "format": "binary", "contentMediaType": "image/*"}
 _FIELDS: dict[str, Any] = {
     IMAGE_FIELD: {**_BINARY, "description": "The picture's file."},
-    "vocabulary": {"type": "string", "description": NAMES_HELP, "examples": ["rocket, tulip"]},
+    "vocabulary": {
+        "type": "string",
+        "description": f"{NAMES_HELP} The field may be repeated: all of its names are looked for.",
+        "examples": ["rocket, tulip"],
+    },
     "task": {"type": "string", "enum": ["instance", "semantic", "panoptic"]},
     "min_score": {"type": "number", "minimum": 0, "maximum": 1},
     "stuff": {"type": "string", "description": "Regions among the names, between commas."},
@@ -111,26 +121,51 @@ async def read_segment_form(request: Request) -> tuple[bytes, SegmentRequest]:
     if not _is_form(request):
         raise Problem(415, "send a form (multipart/form-data) with 'image' and 'vocabulary'")
     data, fields = await _read_form(request)
-    if sum(map(len, fields.values())) > MAX_FIELD_CHARACTERS:
+    if sum(len(value) for values in fields.values() for value in values) > MAX_FIELD_CHARACTERS:
         raise Problem(422, f"the form holds more than {MAX_FIELD_CHARACTERS:,} letters of names")
+    texts = tuple(fields.pop("vocabulary", ()))
+    single: dict[str, object] = {}
+    for name, values in fields.items():
+        if name in _LISTS:
+            single[name] = await run_in_threadpool(_joined, name, values)
+        elif len(set(values)) > 1:
+            raise Problem(422, f"{name}: the form holds it {len(values)} times: send it once")
+        else:
+            single[name] = values[0]
     try:
-        return data, SegmentRequest.model_validate(fields)
+        return data, SegmentRequest.from_texts(_filled(texts), **single)
     except ValidationError as error:
-        told = (f"{entry['loc'][0]}: {entry['msg']}" for entry in error.errors())
-        raise Problem(422, "; ".join(dict.fromkeys(told))) from error
+        raise Problem(422, findings(error.errors())) from error
+
+
+def _joined(name: str, values: list[str]) -> list[str]:
+    """The names of all values of a field."""
+    return [part for value in values for part in split_names(value, what=f"the {name}")]
+
+
+def _filled(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """The texts that hold anything; where none does the first, for it to be refused."""
+    return tuple(text for text in texts if text.strip()) or texts[:1]
 
 
 def from_data_uri(text: str) -> bytes:
     """The file in a ``data:`` address, or in bare base64.
 
+    Both alphabets of base64 are read, with line breaks and without padding.
+
     Raises:
         Problem: 422, it is neither.
     """
     head, comma, body = text.partition(",")
-    if comma and not (head.startswith("data:") and head.endswith(";base64")):
+    if comma and not re.fullmatch(r"\s*data:.*;\s*base64\s*", head, re.IGNORECASE | re.DOTALL):
         raise Problem(422, "the picture is no base64 data: address")
     try:
-        return base64.b64decode(body if comma else text, validate=True)
+        code = (
+            unquote_to_bytes(body if comma else text)
+            .translate(_STANDARD, b" \t\r\n\f\v")
+            .rstrip(b"=")
+        )
+        return base64.b64decode(code + b"=" * (-len(code) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
         raise Problem(422, "the picture's base64 is broken") from error
 
@@ -139,13 +174,13 @@ def _is_form(request: Request) -> bool:
     return request.headers.get("content-type", "").lower().startswith("multipart/form-data")
 
 
-async def _read_form(request: Request) -> tuple[bytes, dict[str, str]]:
+async def _read_form(request: Request) -> tuple[bytes, dict[str, list[str]]]:
     return await run_in_threadpool(_parse_form, request.headers, await request.body())
 
 
-def _parse_form(headers: Headers, body: bytes) -> tuple[bytes, dict[str, str]]:
+def _parse_form(headers: Headers, body: bytes) -> tuple[bytes, dict[str, list[str]]]:
     # A part of a form without a file name is a field; 1 MB of names is enough.
-    parser = _MemoryParser(headers, _pieces(body), max_files=1, max_fields=20)
+    parser = _MemoryParser(headers, _pieces(body), max_files=1, max_fields=_MAX_FIELDS)
     try:
         form = _result(parser.parse())
     except (MultiPartException, KeyError, ValueError) as error:
@@ -154,11 +189,10 @@ def _parse_form(headers: Headers, body: bytes) -> tuple[bytes, dict[str, str]]:
     if not isinstance(picture, UploadFile):
         raise Problem(422, f"{IMAGE_FIELD}: the form has no file of that name")
     content = picture.file.read()
-    fields = {
-        name: value
-        for name, value in form.multi_items()
-        if name != IMAGE_FIELD and isinstance(value, str)
-    }
+    fields: dict[str, list[str]] = {}
+    for name, value in form.multi_items():
+        if name != IMAGE_FIELD and isinstance(value, str):
+            fields.setdefault(name, []).append(value)
     return content, fields
 
 

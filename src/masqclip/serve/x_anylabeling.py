@@ -3,6 +3,8 @@
 The tool asks ``GET /v1/models``, which is ours too (`model_entry` is its part of the answer), and
 sends pictures to ``POST /v1/predict``. Its server address is this service's, without more.
 
+Names are typed with commas or dots between them, on one line or several, and come back as typed.
+
 A polygon has no holes there, so those of a mask are filled; a mask in parts is several polygons
 with one ``group_id``.
 """
@@ -10,6 +12,8 @@ with one ``group_id``.
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any
 
@@ -18,15 +22,21 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
+from masqclip.clip.name_limits import DEFAULT_LIMITS
+from masqclip.clip.name_text import split_list
 from masqclip.export.polygons import TOLERANCE, mask_polygons, simplify_ring
 from masqclip.result import Segmentation, Task
 from masqclip.serve.engine import Engine
+from masqclip.serve.labels import asked_labels
 from masqclip.serve.problems import Problem
 from masqclip.serve.schemas import SegmentRequest
 from masqclip.serve.uploads import MAX_FIELD_CHARACTERS, BoundedRoute, from_data_uri
 
 router = APIRouter(tags=["annotation tools"], route_class=BoundedRoute)
 
+_LINE_END = re.compile(r"[\r\n;\uff1b]+")
+# The dots of "rocket.tulip", but not those of "U.S." and "1.5".
+_DOT = re.compile(r"\s\.+(?:\s|$)|(?<=[^\W\d]{2})\.+(?=[^\W\d]{2})|(?<=\w{3})\.+$")
 _MIN_SCORE = 0.3
 _TASKS = {"instance": "Things", "panoptic": "Things and regions", "semantic": "Regions by name"}
 # The tool's own names for the controls that it shows; `10` is its default fineness of contours.
@@ -89,23 +99,46 @@ def model_entry(name: str) -> dict[str, Any]:
 async def predict(wish: PredictRequest, request: Request) -> Response:
     """X-AnyLabeling: polygons of what the words describe."""
     engine: Engine = request.app.state.engine
-    names = wish.params.text_prompt.replace(".", ",").strip(" ,")
-    if not names:
-        raise Problem(422, "params.text_prompt: type the names to look for, 'rocket, tulip'")
-    words = await engine.read_words(SegmentRequest(vocabulary=names))
+    labels = await run_in_threadpool(read_prompt, wish.params.text_prompt)
+    words = await engine.read_words(SegmentRequest(vocabulary=list(labels)))
     upload = await engine.open(await run_in_threadpool(from_data_uri, wish.image))
     async with engine.admitted():
         _, encoded = await engine.keep(upload)
-        finish = partial(_answer, epsilon=wish.params.epsilon_factor)
+        finish = partial(_answer, labels=labels, epsilon=wish.params.epsilon_factor)
         task, least = wish.params.current_task, wish.params.conf_threshold
         body = await engine.name(encoded, words, task, least, finish)
     return Response(body, media_type="application/json")
 
 
-def _answer(result: Segmentation, *, epsilon: float) -> bytes:
+def read_prompt(text: str) -> tuple[str, ...]:
+    """The names that somebody typed.
+
+    Raises:
+        MasqclipError: one of them is too long, or holds what is no part of words.
+        Problem: 422, there are none.
+    """
+    # Line by line: "a, b" and "c. d." may both be there.
+    lines = [line for line in _LINE_END.split(text) if line.strip()]
+    written = [name for line in lines for name in _split_line(line)]
+    labels = asked_labels(written, what="params.text_prompt: a name")
+    if not labels:
+        raise Problem(422, "params.text_prompt: type the names to look for, 'rocket, tulip'")
+    return labels
+
+
+def _split_line(line: str) -> list[str]:
+    names = split_list(line, what="params.text_prompt", limits=DEFAULT_LIMITS)
+    if '"' in line:
+        return names
+    # As the prompts of detectors are written, with blanks on both sides of a dot or on none.
+    parts = (part.strip() for name in names for part in _DOT.split(name))
+    return [part for part in parts if part.strip(".")]
+
+
+def _answer(result: Segmentation, *, labels: Sequence[str], epsilon: float) -> bytes:
     shapes = [
         {
-            "label": segment.name,
+            "label": labels[segment.class_id],
             "shape_type": "polygon",
             "points": polygon.tolist(),
             "score": round(segment.score, 4),

@@ -25,7 +25,7 @@ let lists = [], asking = null, loading = null, pause = 0;
 
 const names = new Names(() => {
   settings.list = names.list;
-  settings.names = names.list ? "" : names.words.join(",");
+  settings.names = names.list ? "" : names.text;
   changed();
   ask();
 });

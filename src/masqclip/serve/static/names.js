@@ -4,6 +4,26 @@ import { $, make } from "./dom.js";
 
 const SHOWN = 40; // chips of a long list; the rest is counted
 const STUFF = /^stuff:\s*/i;
+// What parts names: commas (those of East Asian keyboards, too), semicolons, tabs, line ends; and
+// quotes that keep one in a name.
+const PARTS = /[,\uff0c\u3001;\uff1b\t\n\r]/;
+const PIECE = /\s*((?:stuff:\s*)?)"((?:[^"]|"")*)"\s*(?=[,\uff0c\u3001;\uff1b\t\n\r]|$)|[^,\uff0c\u3001;\uff1b\t\n\r]+/gi;
+// The dots of "car. tire." part names; the one of "St. Bernard" does not.
+const DOTTED = /(?:[\p{L}\p{N}_]{3}|\s)\.\s|\.$/u;
+
+/** The names in a text, as they stand there. */
+function split(text) {
+  if (!PARTS.test(text) && !text.includes('"') && DOTTED.test(text.trim())) {
+    return text.trim().split(/\.(?:\s+|$)/);
+  }
+  return [...text.matchAll(PIECE)].map(([whole, stuff, quoted]) =>
+    quoted === undefined ? whole : stuff + quoted.replaceAll('""', '"'));
+}
+
+/** A name as `split` reads it back. */
+const quote = (name) =>
+  PARTS.test(name) || name.includes('"') || DOTTED.test(name)
+    ? `"${name.replaceAll('"', '""')}"` : name;
 
 /** Names with their kind: `items` is a list of {name, stuff}; `list` the built-in one they are. */
 export class Names {
@@ -15,11 +35,13 @@ export class Names {
     const input = $("name");
     input.addEventListener("keydown", (event) => this.#key(event));
     input.addEventListener("input", () => {
-      if (/[,\n;]/.test(input.value)) this.#take();
+      // A quote that is open may hold a comma.
+      const closed = input.value.split('"').length % 2 === 1;
+      if (closed && PARTS.test(input.value)) this.#take();
     });
     input.addEventListener("paste", (event) => {
       const text = event.clipboardData.getData("text");
-      if (!/[,\n;\t]/.test(text)) return;
+      if (!PARTS.test(text)) return;
       event.preventDefault();
       this.add(text);
     });
@@ -32,11 +54,16 @@ export class Names {
     return this.items.map(({ name, stuff }) => (stuff ? `stuff: ${name}` : name));
   }
 
+  /** The same as a text that `add` takes. */
+  get text() {
+    return this.words.map(quote).join(",");
+  }
+
   /** Take the names out of a text: between commas, semicolons, tabs or line ends. */
   add(text) {
     const known = new Set(this.items.map((item) => item.name.toLowerCase()));
     const fresh = [];
-    for (const part of text.split(/[,;\t\n\r]+/)) {
+    for (const part of split(text)) {
       const name = part.replace(STUFF, "").trim().replace(/\s+/g, " ");
       if (!name || known.has(name.toLowerCase())) continue;
       known.add(name.toLowerCase());
@@ -84,10 +111,10 @@ export class Names {
       (word) => !taken.has(word.replace(STUFF, "").toLowerCase()));
     $("suggestions").hidden = left.length === 0;
     const buttons = left.map((word) =>
-      make("button", { type: "button", onclick: () => this.add(word) }, word.replace(STUFF, "")));
+      make("button", { type: "button", onclick: () => this.add(quote(word)) }, word.replace(STUFF, "")));
     if (left.length > 1) {
       buttons.push(
-        make("button", { type: "button", onclick: () => this.add(left.join(",")) }, "all of them"));
+        make("button", { type: "button", onclick: () => this.add(left.map(quote).join(",")) }, "all of them"));
     }
     $("suggestions").replaceChildren("Try ", ...buttons);
   }
@@ -98,7 +125,7 @@ export class Names {
       "aria-label": `Change ${item.name}`,
       onclick: () => {
         this.set(this.items.filter((other) => other !== item));
-        $("name").value = item.name;
+        $("name").value = quote(item.name);
         $("name").focus();
         $("name").select();
       },

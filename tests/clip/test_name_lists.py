@@ -25,6 +25,8 @@ NAMES = ("car", "traffic light", "sky")
         "car . traffic light . sky",
         "car, traffic light, sky\n",
         ",car,, traffic light , sky,",
+        "car; traffic light;;sky",
+        "car\ttraffic light\tsky\n",
         "car\uff0ctraffic light\u3001 sky",
         '"car", "traffic light",sky',
         "car,\ntraffic light,\n\nsky,",

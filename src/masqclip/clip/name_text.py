@@ -1,7 +1,8 @@
 """Names in plain text: a list on one line, or a class a line with its synonyms.
 
-- On one line names stand between commas; what is empty between two of them is no name. Quotes keep
-  a comma, and anything else that would be read, in a name: ``"traffic light, red", car``.
+- On one line names stand between commas or, where there is none, between semicolons or tabs; what
+  is empty between two of them is no name. Quotes keep a comma, and anything else that would be
+  read, in a name: ``"traffic light, red", car``.
 - Of several lines each is a class: synonyms after commas or, where the name itself is not to be
   read by CLIP, ``name = prompt; prompt``. A line that ends in a comma is no class but goes on, if
   all but the last do.
@@ -28,6 +29,9 @@ _PIECE = re.compile(rf"(?i:{_QUOTED})|[^{_COMMAS}\s][^{_COMMAS}]*+")
 _WHOLE = re.compile(rf"\s*+(?i:{_QUOTED})\s*+")
 # The dots of "car. tire." and "car . tire" part names; the one of "St. Bernard" does not.
 _DOTTED = re.compile(r"(?:\w{3}|\s)\.\s|\.$")
+_DOTS = re.compile(r"\.(?:\s+|$)")
+# What parts names where no comma does: lists are copied from tables.
+_OTHER_COMMAS = re.compile("[;\uff1b\t]")
 _NUMBERED = re.compile(r"(\d{1,6})(\s*(?:[:,)\t]|\.(?!\d))\s*|\s+)(?=\S)(.*)")
 # A line of the ``labelmap.txt`` that CVAT writes: name, colour, parts, actions.
 _COLOURED = re.compile(r"([^:]+):\d{1,3},\d{1,3},\d{1,3}:[^:]*:[^:]*")
@@ -37,7 +41,8 @@ def split_list(text: str, *, what: str, limits: NameLimits) -> list[str]:
     """The names of a list on one line, as they stand there; of nothing, none.
 
     Args:
-        text: names between commas, or all of them ending in dots ("car. tire.").
+        text: names between commas or, without any, between semicolons or tabs, or all of them
+            ending in dots ("car. tire.").
         what: what holds them, for the error.
         limits: how many there may be.
 
@@ -45,8 +50,11 @@ def split_list(text: str, *, what: str, limits: NameLimits) -> list[str]:
         MasqclipError: there are more.
     """
     text = text.strip()
-    if '"' not in text and not re.search(f"[{_COMMAS}]", text) and _DOTTED.search(text):
-        pieces = re.split(r"\.(?:\s+|$)", text, maxsplit=limits.names + 1)
+    plain = not re.search('["=]', text) and not re.search(f"[{_COMMAS}]", text)
+    mark = next((m for m in (_OTHER_COMMAS, _DOTTED) if plain and m.search(text)), None)
+    if mark is not None:
+        between = mark if mark is _OTHER_COMMAS else _DOTS
+        pieces = between.split(text, maxsplit=limits.names + 1)
         names = [stripped for piece in pieces if (stripped := piece.strip())]
     else:
         found = islice(_PIECE.finditer(text), limits.names + 1)

@@ -131,6 +131,27 @@ def test_ctrl_c_keeps_what_is_done(straw: Straw, capsys: pytest.CaptureFixture[s
     assert tree("two") == tree("one")
 
 
+def test_linked_folders_are_labelled_and_what_is_left_out_is_said(
+    straw: Straw, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture("elsewhere/_MG_1.png", 1)
+    Path("photos/linked").symlink_to(Path("elsewhere").resolve())
+    Path("photos/round").symlink_to(Path("photos").resolve())
+    Path("photos/raw.DNG").touch()
+    Path("photos/notes.txt").touch()
+    assert run("-o", "out") == 0
+    assert [line for line in capsys.readouterr().err.splitlines() if "left out" in line] == [
+        "masqclip: note: left out, in a format that is not read (convert to JPEG or PNG first): 1 "
+        "(photos/raw.DNG)",
+        "masqclip: note: left out, no picture by its suffix: 1 (photos/notes.txt)",
+    ]
+    document = json.loads(Path("out/annotations.json").read_text())
+    files = [image["file_name"] for image in document["images"]]
+    assert files == ["linked/_MG_1.png", *NAMES]
+    assert run("-o", "out", "--quiet") == 0
+    assert "raw.DNG" in capsys.readouterr().err
+
+
 def test_a_finished_folder_costs_nothing_and_grows(straw: Straw) -> None:
     assert run("-o", "out") == 0
     assert run("-o", "out") == 0

@@ -12,6 +12,7 @@ import numpy as np
 
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.files import remove_scratch, write_atomically
+from masqclip.data.folders import LeftOut
 from masqclip.data.images import LoadedImage, find_images, read_image
 from masqclip.data.label_maps import png_bytes
 from masqclip.data.locks import lock_folder
@@ -54,8 +55,13 @@ def default_task(kind: Format) -> Task:
     return "panoptic" if kind == "panoptic" else "instance"
 
 
-def find_pictures(folder: Path, out: Path) -> list[str]:
+def find_pictures(folder: Path, out: Path, left_out: LeftOut | None = None) -> list[str]:
     """The paths, in their folder, of all its pictures; what lies in `out` is none of them.
+
+    Args:
+        folder: searched with its sub-folders, linked ones too.
+        out: where the dataset goes.
+        left_out: takes what is passed over, to be told.
 
     Raises:
         MasqclipError: there is no such folder, no picture in it, or `out` is the folder itself.
@@ -65,7 +71,7 @@ def find_pictures(folder: Path, out: Path) -> list[str]:
     results = out.resolve()
     if results == folder.resolve():
         raise MasqclipError(f"{out}: holds the pictures; name another folder for the dataset")
-    paths = find_images([folder], recursive=True)
+    paths = find_images([folder], recursive=True, left_out=left_out)
     names = [
         path.relative_to(folder).as_posix()
         for path in paths

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 from rich.text import Text
 
 from masqclip.cli.console import Steps, one_line, out_console, print_error, print_left_out
+from masqclip.cli.output_files import check_folder
 from masqclip.errors import MasqclipError, require
 
 if TYPE_CHECKING:
@@ -140,6 +142,8 @@ def batch(
     if status:
         _print_status(folder.status(verify=verify), out)
         return 0
+    if folder.store.is_local:
+        check_folder(Path(folder.store.root))
     there = folder.read()[0] if folder.is_planned() or not inputs else None
     if inputs:
         settings, items = _settings(

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _FOR_ALL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
+_SHOWN = 200  # characters of a path
+
+
 class UnwritableError(MasqclipError):
     """No result can be written: the disk is full, or the folder may not be written to."""
 
@@ -58,19 +61,45 @@ def plan_files(paths: Sequence[Path], folder: Path, task: str) -> list[OutputFil
     return planned
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Path, option: str = "--out") -> None:
     """See, before the work and without writing anything, that results can go there.
 
+    Args:
+        folder: where they are to go; it need not be there yet.
+        option: what it was named with.
+
     Raises:
-        MasqclipError: it is a file, or may not be written to.
+        MasqclipError: it is a file, may not be written to, or is nothing that can be made.
     """
+    named = f"{option} {str(folder)[:_SHOWN]}{'...' if len(str(folder)) > _SHOWN else ''}"
+    try:
+        folder.lstat()
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            raise MasqclipError(f"{named}: {error.strerror}; name another folder") from error
     nearest = folder
-    while not os.path.exists(nearest) and nearest != nearest.parent:
+    while not os.path.lexists(nearest) and nearest != nearest.parent:
         nearest = nearest.parent
+    if not os.path.exists(nearest):
+        raise MasqclipError(f"{named}: {nearest} is a link to nothing; name another folder")
     if not nearest.is_dir():
-        raise MasqclipError(f"--out {folder}: {nearest} is a file; name a folder")
+        raise MasqclipError(f"{named}: {nearest} is a file; name a folder")
     if not os.access(nearest, os.W_OK | os.X_OK):
-        raise MasqclipError(f"--out {folder}: {nearest} may not be written to; name another folder")
+        raise MasqclipError(f"{named}: {nearest} may not be written to; name another folder")
+    longest = max((len(os.fsencode(part)) for part in folder.parts), default=0)
+    if longest > os.pathconf(nearest, "PC_NAME_MAX"):
+        raise MasqclipError(f"{named}: {os.strerror(errno.ENAMETOOLONG)}; give a shorter name")
+
+
+def check_file(path: Path, option: str) -> None:
+    """See, before the work and without writing anything, that a result can be this file.
+
+    Raises:
+        MasqclipError: it is a folder, or no file can be there.
+    """
+    if path.is_dir():
+        raise MasqclipError(f"{option} {path}: it is a folder; name a file")
+    check_folder(path.parent, option)
 
 
 def write_picture(path: Path, picture: Image) -> None:

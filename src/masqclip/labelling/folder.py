@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -69,14 +70,14 @@ def find_pictures(folder: Path, out: Path, left_out: LeftOut | None = None) -> l
     """
     if not folder.is_dir():
         raise MasqclipError(f"{folder}: no such folder; name one that holds pictures")
-    results = out.resolve()
-    if results == folder.resolve():
+    results = os.path.realpath(out)
+    if results == os.path.realpath(folder):
         raise MasqclipError(f"{out}: holds the pictures; name another folder for the dataset")
     paths = find_images([folder], recursive=True, left_out=left_out)
     names = [
         path.relative_to(folder).as_posix()
         for path in paths
-        if results not in path.resolve().parents
+        if not os.path.realpath(path).startswith(results + os.sep)
     ]
     if not names:
         raise MasqclipError(f"{folder}: holds no picture but those of the dataset in {out}")

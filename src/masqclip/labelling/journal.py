@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from masqclip.data.digests import digest_bytes, digest_file
-from masqclip.data.files import read_bounded, sync_folder
+from masqclip.data.files import read_bounded, sync_folder, writing
 from masqclip.data.images import MAX_FILE_BYTES
 from masqclip.data.json_files import parse_json
 from masqclip.data.locks import LOCK_NAME
@@ -182,7 +182,7 @@ class Journal:
     def _write(self, record: Mapping[str, Any]) -> bytes:
         body = json.dumps(record).encode()
         line = body[:-1] + _check_of(body)
-        with self._file.open("ab") as file:
+        with writing(self._file), self._file.open("ab") as file:
             file.write(line + b"\n")
             file.flush()
             os.fsync(file.fileno())

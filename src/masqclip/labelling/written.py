@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from masqclip.data.files import write_atomically
+from masqclip.data.files import write_atomically, writing
 from masqclip.data.json_files import parse_json
 from masqclip.errors import MasqclipError
 
@@ -47,7 +47,7 @@ class WrittenFiles:
         new = [name for name in names if name not in self._names]
         if not new:
             return
-        with self._file.open("ab") as file:
+        with writing(self._file), self._file.open("ab") as file:
             file.write(b"".join(_line(name) for name in new))
             file.flush()
             os.fsync(file.fileno())

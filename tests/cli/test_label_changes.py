@@ -46,6 +46,16 @@ def test_links_instead_of_copies(straw: Straw) -> None:
         assert link.resolve() == Path("photos/p0.png").resolve()
 
 
+def test_links_to_nothing_and_to_themselves_are_pictures_that_cannot_be_read(
+    straw: Straw, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("photos/dead.png").symlink_to("gone.png")
+    Path("photos/self.png").symlink_to("self.png")
+    assert run("-o", "out") == 0
+    assert list(json.loads(Path("out/failed.json").read_text())) == ["dead.png", "self.png"]
+    assert "warning: photos/self.png: cannot be read" in capsys.readouterr().err
+
+
 # Replaced pictures
 
 

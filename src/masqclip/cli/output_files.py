@@ -22,6 +22,7 @@ _FOR_ALL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, 
 
 
 _SHOWN = 200  # characters of a path
+_LONGEST_NAME = 255  # bytes; no file system that is in use takes more
 
 
 class UnwritableError(MasqclipError):
@@ -71,24 +72,19 @@ def check_folder(folder: Path, option: str = "--out") -> None:
     Raises:
         MasqclipError: it is a file, may not be written to, or is nothing that can be made.
     """
-    named = f"{option} {str(folder)[:_SHOWN]}{'...' if len(str(folder)) > _SHOWN else ''}"
-    try:
-        folder.lstat()
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
-            raise MasqclipError(f"{named}: {error.strerror}; name another folder") from error
+    _check_name(folder, option)
     nearest = folder
     while not os.path.lexists(nearest) and nearest != nearest.parent:
         nearest = nearest.parent
     if not os.path.exists(nearest):
-        raise MasqclipError(f"{named}: {nearest} is a link to nothing; name another folder")
-    if not nearest.is_dir():
-        raise MasqclipError(f"{named}: {nearest} is a file; name a folder")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise MasqclipError(f"{named}: {nearest} may not be written to; name another folder")
-    longest = max((len(os.fsencode(part)) for part in folder.parts), default=0)
-    if longest > os.pathconf(nearest, "PC_NAME_MAX"):
-        raise MasqclipError(f"{named}: {os.strerror(errno.ENAMETOOLONG)}; give a shorter name")
+        problem = f"{nearest} is a link to nothing; name another folder"
+    elif not nearest.is_dir():
+        problem = f"{nearest} is a file; name a folder"
+    elif not os.access(nearest, os.W_OK | os.X_OK):
+        problem = f"{nearest} may not be written to; name another folder"
+    else:
+        return
+    raise MasqclipError(f"{option} {folder}: {problem}")
 
 
 def check_file(path: Path, option: str) -> None:
@@ -97,9 +93,26 @@ def check_file(path: Path, option: str) -> None:
     Raises:
         MasqclipError: it is a folder, or no file can be there.
     """
+    _check_name(path, option)
     if path.is_dir():
         raise MasqclipError(f"{option} {path}: it is a folder; name a file")
     check_folder(path.parent, option)
+
+
+def _check_name(path: Path, option: str) -> None:
+    """Refuse a path that no file system takes; the line shows only its beginning."""
+    try:
+        path.lstat()
+    except OSError as error:
+        number = error.errno
+    else:
+        return
+    # Below a folder that is not there yet, nobody says so.
+    if any(len(os.fsencode(part)) > _LONGEST_NAME for part in path.parts):
+        number = errno.ENAMETOOLONG
+    if number == errno.ENAMETOOLONG:
+        shown = f"{str(path)[:_SHOWN]}..."
+        raise MasqclipError(f"{option} {shown}: {os.strerror(number)}; give a shorter name")
 
 
 def write_picture(path: Path, picture: Image) -> None:

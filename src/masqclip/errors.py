@@ -11,17 +11,26 @@ import errno
 
 # What a disk can refuse, and what helps.
 _STORAGE_REMEDIES = {
-    errno.ENOSPC: "free some space",
-    errno.EDQUOT: "free some space",
-    errno.EFBIG: "the file system takes no file as large",
+    errno.ENOENT: "see that it was not moved or deleted meanwhile",
+    errno.EEXIST: "name a folder, or another place",
+    errno.ELOOP: "it is a link that leads to itself; name another folder",
+    errno.EINVAL: "give a name that its file system takes",
+    errno.EBUSY: "wait for what uses it, or name another folder",
+    errno.ENOTEMPTY: "name another folder",
+    errno.ENXIO: "name a file on a disk",
+    errno.ENODEV: "name a file on a disk",
     errno.EROFS: "name a folder that may be written to",
     errno.EACCES: "name a folder that may be written to, or change its permissions",
     errno.EPERM: "name a folder that may be written to, or change its permissions",
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EFBIG: "the file system takes no file as large",
     errno.ENAMETOOLONG: "give a shorter name",
     errno.ENOTDIR: "name a folder",
     errno.EISDIR: "name a file",
     errno.EIO: "look at the disk's health",
     errno.ESTALE: "mount the folder again",
+    errno.ENOTCONN: "mount the folder again",
     errno.EMFILE: "let a process open more files (ulimit -n)",
 }
 

@@ -9,6 +9,7 @@ it returns can be asked about any names, in any task, for almost nothing.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from masqclip.acceleration import compile_model
 from masqclip.clip.text import TextEncoder
 from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.clip.vocabulary import Vocabulary
+from masqclip.data.folders import LeftOut
 from masqclip.data.images import find_images
 from masqclip.devices import choose_device, choose_dtype
 from masqclip.encoding import (
@@ -224,13 +226,14 @@ class Segmenter:
     ) -> Iterator[Segmentation]:
         """Segment any number of pictures, one result at a time, in their order.
 
-        `images` is anything to iterate over, or a folder or glob of pictures.
+        `images` is anything to iterate over, or a folder or glob of pictures; a warning says which
+        pictures of that are left out, such as those of sub-folders.
 
         Pictures whose frames are of one size go through the model together. A result never depends
         on what else is in its batch.
         """
         words = self._words(vocabulary, stuff, distractors)
-        source = find_images([images]) if isinstance(images, str | Path) else images
+        source = _listed(images) if isinstance(images, str | Path) else images
         rows = self._text(words)  # before any picture: names may be too long for the tower
         least = least_object_score(task, min_score)
         for batch in read_ahead(source, batch_size):
@@ -343,3 +346,12 @@ def least_object_score(task: Task, min_score: float | None) -> float:
     if task == "semantic":
         return 0.0
     return MIN_SCORE if min_score is None else min_score
+
+
+def _listed(source: str | Path) -> list[Path]:
+    """The pictures of a folder or glob."""
+    left_out = LeftOut()
+    paths = find_images([source], left_out=left_out)
+    for line in left_out.lines(pictures_only=True):
+        warnings.warn(f"{source}: {line}", stacklevel=3)
+    return paths

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from masqclip.batch.inputs import list_items, read_items
+from masqclip.data.folders import LeftOut
 from masqclip.errors import MasqclipError
 
 
@@ -26,7 +27,7 @@ def png(grey: int = 0) -> bytes:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Three pictures, one of them deeper, and what is none."""
-    for n, name in enumerate(["b.png", "a.PNG", "deep/c.jpg", ".hidden.png", "_work/x.png"]):
+    for n, name in enumerate(["b.png", "a.PNG", "deep/c.jpg", ".hidden.png"]):
         path = tmp_path / "photos" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(png(n))
@@ -44,6 +45,51 @@ def test_a_folder_with_its_sub_folders(folder: Path) -> None:
     assert kind == "files"
     read = dict(read_items(kind, list(items)))
     assert read[f"{folder}/b.png"] == png(0)
+
+
+def test_names_with_an_underscore_are_pictures_and_results_of_a_job_are_none(folder: Path) -> None:
+    for name in ("_MG_0001.png", "_raw/_DSC1.png", "out/overlays/0/x.png", "out/_plan/0.parquet"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(png())
+    (folder / "out" / "job.json").write_text("{}")
+    (folder / "deep" / "up").symlink_to(folder)
+    names = ("_MG_0001.png", "_raw/_DSC1.png", "a.PNG", "b.png", "deep/c.jpg")
+    assert keys(str(folder)) == [f"{folder}/{name}" for name in names]
+    left_out = LeftOut()
+    list_items([str(folder)], left_out=left_out)
+    assert any("results of a batch job: 3 " in line for line in left_out.lines())
+
+
+def test_what_is_passed_over_is_told(folder: Path, tmp_path: Path) -> None:
+    (folder / "e.DNG").touch()
+    pq.write_table(pa.table({"path": ["x"]}), folder / "t.parquet")
+    left_out = LeftOut()
+    list_items([str(folder)], left_out=left_out)
+    assert left_out.lines() == [
+        "left out, in a format that is not read (convert to JPEG or PNG first): 1 "
+        f"({folder}/e.DNG)",
+        "left out, parquet files beside other inputs (give them to a job of their own): 1 "
+        f"({folder}/t.parquet)",
+        f"left out, hidden (the name begins with a dot): 1 ({folder}/.hidden.png)",
+        f"left out, no picture by its suffix: 1 ({folder}/notes.md)",
+    ]
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name in ("x.png", "x.cr2", "x.json"):
+            tar.addfile(tarfile.TarInfo(name))
+    left_out = LeftOut()
+    assert len(list(list_items([str(tmp_path / "a.tar")], left_out=left_out)[1])) == 1
+    assert [line.rpartition(": ")[2] for line in left_out.lines()] == [
+        f"1 ({tmp_path}/a.tar/x.cr2)", f"1 ({tmp_path}/a.tar/x.json)"
+    ]  # fmt: skip
+
+
+def test_what_a_table_store_keeps_for_itself_is_no_table(tmp_path: Path) -> None:
+    for name in ("_delta_log/1.checkpoint.parquet", "a.parquet"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        pq.write_table(pa.table({"path": ["x.png"]}), tmp_path / name)
+    left_out = LeftOut()
+    assert len(list(list_items([str(tmp_path)], left_out=left_out)[1])) == 1
+    assert "_delta_log/1.checkpoint.parquet" in left_out.lines(pictures_only=True)[0]
 
 
 def test_relative_names_stay_relative(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,10 +69,10 @@ def test_whatever_a_picture_raises_is_its_row(
 ) -> None:
     real, errors = worker.read_image, iter([RecursionError("deep"), MemoryError(), None])
 
-    def broken(content: bytes) -> Any:
+    def broken(content: bytes, **options: Any) -> Any:
         if (error := next(errors)) is not None:
             raise error
-        return real(content)
+        return real(content, **options)
 
     monkeypatch.setattr(worker, "read_image", broken)
     part = Part.from_row(read(folder))

@@ -9,49 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 from straw import Straw
+from straw_folder import JOURNAL, LEDGER, NAMES, picture, run, straw, tree
 
 from masqclip.cli.main import main
 from masqclip.clip.vocabulary import Vocabulary
-from masqclip.labelling import folder
 
-JOURNAL = ".masqclip-labels.jsonl"
-NAMES = [f"p{n}.png" for n in range(7)]
-
-
-@pytest.fixture
-def straw(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Straw:
-    """A working folder with seven pictures, and the model."""
-    seen = Straw()
-    monkeypatch.setitem(sys.modules, "masqclip.segmenter", seen.module())
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.setattr(folder, "SHEET_PICTURES", 1)  # drawing them takes most of the time
-    for seed, name in enumerate(NAMES):
-        picture(f"photos/{name}", seed)
-    return seen
-
-
-def picture(path: str, seed: int = 0) -> Path:
-    """Blocks of colours, 24 x 16 pixels."""
-    blocks = np.random.default_rng(seed).integers(0, 256, (4, 6, 3), dtype=np.uint8)
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(blocks).resize((24, 16), Image.Resampling.NEAREST).save(target)
-    return target
-
-
-def run(*words: str, vocabulary: str = "cat, dog, stuff:sky", kind: str = "coco") -> int:
-    return main(["label", "photos", "-v", vocabulary, "-f", kind, *words])
-
-
-def tree(folder: str) -> dict[str, bytes]:
-    """Every file below a folder, hidden ones too."""
-    paths = (path for path in Path(folder).rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+__all__ = ["straw"]  # a fixture
 
 
 @pytest.mark.parametrize(
@@ -73,7 +38,8 @@ def test_what_is_written(
 ) -> None:
     assert run("-o", "out", kind=kind) == 0
     written = tree("out")
-    assert set(written) == files | {JOURNAL, "contact-sheet.png"}
+    own = {LEDGER} if kind in ("panoptic", "yolo") else set()
+    assert set(written) == files | own | {JOURNAL, "contact-sheet.png"}
     assert "7 pictures labelled, " in capsys.readouterr().out
     assert straw.options[0]["task"] == ("panoptic" if kind == "panoptic" else "instance")
     if kind == "yolo":
@@ -225,14 +191,6 @@ def test_sub_folders_and_names_that_collide(straw: Straw) -> None:
     straw.batches.clear()
     assert run("-o", "photos/out", "--split", "0", kind="yolo") == 0
     assert straw.batches == []
-
-
-def test_links_instead_of_copies(straw: Straw) -> None:
-    for _ in range(2):
-        assert run("-o", "out", "--images", "link", kind="yolo") == 0
-        link = Path("out/images/train/p0.png")
-        assert link.is_symlink()
-        assert link.resolve() == Path("photos/p0.png").resolve()
 
 
 @pytest.mark.parametrize(

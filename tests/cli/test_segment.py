@@ -96,6 +96,20 @@ def test_notes_are_shown_and_kept(calls: Calls, capsys: pytest.CaptureFixture[st
     assert document["notes"] == ["transparency composited on white"]
 
 
+def test_what_is_left_out_of_a_folder_is_said(
+    calls: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture("a/_MG_1.png")
+    picture("a/sub/b.png")
+    Path("a/c.dng").touch()
+    assert run("a", "-v", "cat") == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
+    assert len(notes) == 2
+    assert "a/c.dng" in notes[0]
+    assert "--recursive" in notes[1]
+    assert calls.batches == [["_MG_1.png"]]
+
+
 def test_colliding_stems_get_names_of_their_own(calls: Calls) -> None:
     for name in ("a/cat.png", "b/cat.jpg", "c/CAT.png", "c/cat-2.png"):
         picture(name)

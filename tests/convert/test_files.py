@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import (
@@ -24,6 +24,7 @@ from masqclip import Segmenter
 from masqclip.cli.main import main
 from masqclip.clip.classifier import clip_logits
 from masqclip.clip.loading import load_clip
+from masqclip.convert import files
 from masqclip.convert.checkpoint import read_state_dict
 from masqclip.convert.files import ClipOptions, convert_file
 from masqclip.convert.mask2former import NOT_NEEDED, mask2former_to_transformers
@@ -180,6 +181,23 @@ def test_what_is_said(clip_file: Path, tmp_path: Path, capsys: pytest.CaptureFix
         assert part in said
     assert main([*words, "--clip", str(clip_file)]) == 2
     assert "holds something already" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    clip_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(*_: object, **__: object) -> None:  # as the library says it
+        raise SafetensorError("Error while serializing: No space left on device (os error 28)")
+
+    monkeypatch.setattr(files, "save_file", full)
+    out = tmp_path / "out"
+    assert main(["convert", str(clip_file), str(out), "--text-heads", "2"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{out}: No space left on device: free some space" in line
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_teacher_becomes_a_proposer(tmp_path: Path, clip_folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -120,3 +121,15 @@ def test_a_key_that_stands_twice_among_many_is_found_at_once() -> None:
     with pytest.raises(MasqclipError, match="the key '49999' stands twice"):
         parse_json("{" + ",".join(keys) + "}", source="it")
     assert time.perf_counter() - started < 5
+
+
+def test_a_lock_on_a_full_disk_names_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(handle: int, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(OSError, match=str(tmp_path / LOCK_NAME)), lock_folder(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []

@@ -242,9 +242,9 @@ def test_what_is_not_a_picture(tmp_path: Path) -> None:
     drawing = tmp_path / "drawing.svg"
     drawing.write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
     assert "render it to PNG" in refusal(drawing)
-    phone = tmp_path / "phone.HEIC"
-    phone.write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
-    assert "convert it to JPEG" in refusal(phone)
+    raw = tmp_path / "raw.CR3"
+    raw.write_bytes(b"\0\0\0\x18ftypcrx " + bytes(100))
+    assert "convert it to JPEG" in refusal(raw)
     assert "0x" not in refusal(b"not a picture")  # no object addresses of Pillow's
 
 

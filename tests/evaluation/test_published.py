@@ -19,6 +19,7 @@ from masqclip.data.class_lists import read_class_list
 from masqclip.data.label_maps import read_labels, read_segment_ids
 from masqclip.data.published import find_dataset, load_truth
 from masqclip.data.rle import decode_rle
+from masqclip.data.truth import labelled_truth
 from masqclip.errors import MasqclipError
 from masqclip.evaluation.evaluate import evaluate
 from masqclip.evaluation.protocol import published_protocol
@@ -207,3 +208,20 @@ def test_pascal_numbers_become_positions(count: int, tmp_path: Path) -> None:
             else:
                 assert (renamed in names) == (position >= 0)
                 assert position < 0 or names[position] == renamed
+
+
+def test_two_pictures_of_one_stem_are_told(tmp_path: Path) -> None:
+    """Labels are found by it: they might be the other's."""
+    for name in ("images/a/street.jpg", "images/b/street.png", "labels/street.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(MasqclipError, match=r"a/street\.jpg and .*b/street\.png have one stem"):
+        labelled_truth(
+            "mine", [], images=tmp_path / "images", labels=tmp_path / "labels", values={}
+        )
+    (tmp_path / "images/b/street.png").unlink()
+    (tmp_path / "images/c").symlink_to(tmp_path / "images/a")
+    found = labelled_truth(
+        "mine", [], images=tmp_path / "images", labels=tmp_path / "labels", values={}
+    )
+    assert [picture.path.name for picture in found.pictures] == ["street.jpg"]

@@ -147,10 +147,10 @@ def _odd_picture() -> None:
     shutil.rmtree("out")
     real = labelling.read_image
 
-    def fail(path: Path) -> object:
-        if path.name == "p2.bmp":
+    def fail(content: object, *, name: str = "") -> object:
+        if name.endswith("p2.bmp"):
             raise RecursionError("deep")
-        return real(path)
+        return real(content, name=name) if name else real(content)
 
     with mock.patch.object(labelling, "read_image", fail):
         succeed(LABEL)

@@ -1,13 +1,14 @@
-"""Searching a folder: a local one by its entries, any other as fsspec lists it."""
+"""Searching a folder: a local one by the walk of all commands, any other as fsspec lists it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from masqclip.batch.items import Listed
+from masqclip.data.folders import HIDDEN, LeftOut, search_folder
 
 
 @dataclass(frozen=True)
@@ -36,38 +37,37 @@ class Found:
             return Listed()
 
 
-def search_local(folder: str) -> Iterator[Found]:
-    """The files in a local folder and below it; links to folders are not followed.
-
-    What begins with a dot or an underscore is passed over, with all below it.
-    """
-    waiting = [folder]
-    while waiting:
-        here = waiting.pop()
-        try:
-            with os.scandir(here) as entries:
-                for entry in entries:
-                    if entry.name.startswith((".", "_")):
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(entry.path)
-                    elif not _leads_to_folder(entry):
-                        yield Found(entry.path, entry)
-        except OSError as error:
-            yield Found(here, problem=f"a folder that cannot be listed ({error.strerror or error})")
+def search_local(folder: str, left_out: LeftOut) -> Iterator[Found]:
+    """The files in a local folder and below it, and the folders that cannot be searched."""
+    for file in search_folder(folder, left_out):
+        problem = None if file.problem is None else f"a folder that {file.problem}"
+        yield Found(file.path, file.entry, problem=problem)
 
 
-def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself: a picture that cannot be read, if it is called like one
-        return False
-
-
-def search_remote(filesystem: Any, folder: str) -> Iterator[Found]:
+def search_remote(filesystem: Any, folder: str, left_out: LeftOut) -> Iterator[Found]:
     """The same of a folder on any of fsspec's file systems."""
     base = folder.rstrip("/") + "/"
     for name, entry in filesystem.find(folder, detail=True).items():
-        parts = name.removeprefix(base).split("/")
-        if not any(part.startswith((".", "_")) for part in parts):
+        if any(part.startswith(".") for part in name.removeprefix(base).split("/")):
+            left_out.add(HIDDEN, name, picture=False)
+        else:
             yield Found(name, known=Listed.of_entry(entry))
+
+
+def without_results(files: Iterable[Found], left_out: LeftOut) -> list[Found]:
+    """The files that are not results of a batch job in one of the folders below."""
+    found = list(files)
+    folders = {os.path.dirname(file.path) for file in found}
+    jobs = tuple(
+        f"{folder}/"
+        for file in found
+        if os.path.basename(file.path) == "job.json"
+        and f"{(folder := os.path.dirname(file.path))}/_plan" in folders
+    )
+    kept = []
+    for file in found:
+        if jobs and file.path.startswith(jobs):
+            left_out.add("results of a batch job", file.path, picture=False)
+        else:
+            kept.append(file)
+    return kept

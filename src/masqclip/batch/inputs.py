@@ -21,13 +21,14 @@ from masqclip.batch.addresses import (
     readable_name,
     shorten,
 )
-from masqclip.batch.folders import Found, search_local, search_remote
+from masqclip.batch.folders import Found, search_local, search_remote, without_results
 from masqclip.batch.items import Item, Listed
 from masqclip.batch.kept import EMBEDDINGS, is_kept, kept_items
 from masqclip.batch.reading import Kind, read_items
 from masqclip.batch.tables import InputFile, find_column, open_table, table_paths, table_rows
 from masqclip.batch.tars import tar_members
-from masqclip.data.image_files import IMAGE_SUFFIXES
+from masqclip.data.folders import LeftOut
+from masqclip.data.image_files import is_image
 from masqclip.errors import MasqclipError
 
 __all__ = ["EMBEDDINGS", "Item", "Kind", "list_items", "read_items"]
@@ -39,7 +40,10 @@ _NO_TEXT = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
 
 def list_items(
-    inputs: Sequence[str], column: str | None = None, schemes: Sequence[str] = ()
+    inputs: Sequence[str],
+    column: str | None = None,
+    schemes: Sequence[str] = (),
+    left_out: LeftOut | None = None,
 ) -> tuple[Kind, Iterator[Item]]:
     """The pictures that inputs stand for.
 
@@ -49,6 +53,7 @@ def list_items(
             job that saved embeddings. All of one kind.
         column: of a Parquet file: where the paths or bytes are; found by its name otherwise.
         schemes: of addresses that are followed besides those of `addresses.SCHEMES`.
+        left_out: takes what is passed over, to be told once the items have been taken.
 
     Returns:
         The kind of the items, and the items: pictures sorted by key, the rows of tables and
@@ -60,9 +65,10 @@ def list_items(
     """
     found: dict[str, Item] = {}  # by address
     kinds: dict[str, str] = {}  # kind -> an input of that kind
+    tally = LeftOut() if left_out is None else left_out
     for source in inputs:
         check_scheme(source, schemes)
-        kind, items = _expand(source, schemes)
+        kind, items = _expand(source, schemes, tally)
         kinds.setdefault(kind, source)
         for item in items:
             found.setdefault(item.file, item)
@@ -73,21 +79,22 @@ def list_items(
         )
     kind, source = next(iter(kinds.items()))
     if not found:
-        raise MasqclipError(f"{source}: no picture, Parquet or tar file in it")
+        told = [f"{source}: no picture, Parquet or tar file in it", *tally.lines()]
+        raise MasqclipError("; ".join(told))
     items = sorted(found.values(), key=lambda item: (item.key, item.file))
     if kind == "parquet":
         return _table_items(items, column, schemes)
     if kind == "tar":
-        return "tar", _read_on(items, _members)
+        return "tar", _read_on(items, lambda tar: _members(tar, tally))
     return ("embeddings" if kind == EMBEDDINGS else "files"), iter(items)
 
 
-def _expand(source: str, schemes: Sequence[str]) -> tuple[str, list[Item]]:
+def _expand(source: str, schemes: Sequence[str], left_out: LeftOut) -> tuple[str, list[Item]]:
     """One input: its kind, and an item for each of its files."""
     filesystem, path = open_filesystem(source)
     try:
         if filesystem.isdir(path):
-            return _folder(source, filesystem, path)
+            return _folder(source, filesystem, path, left_out)
         if filesystem.exists(path):
             files = [_item(source, filesystem, path)]
         elif glob.has_magic(source):
@@ -107,26 +114,38 @@ def _expand(source: str, schemes: Sequence[str]) -> tuple[str, list[Item]]:
         return "files", [_listed(name, source, schemes) for name in _lines(source)]
     kind = _kind_of(item.key for item in files)
     if kind == "files" and glob.has_magic(source) and len(files) > 1:
-        files = [item for item in files if _suffix(item.key) in IMAGE_SUFFIXES] or files
+        passed_over = LeftOut()
+        pictures = [item for item in files if is_image(item.key, passed_over)]
+        if pictures:
+            left_out.take_in(passed_over)
+            files = pictures
     return kind, files
 
 
-def _folder(source: str, filesystem: Any, path: str) -> tuple[str, list[Item]]:
+def _folder(source: str, filesystem: Any, path: str, left_out: LeftOut) -> tuple[str, list[Item]]:
     if is_kept(source, filesystem, path):
         return EMBEDDINGS, kept_items(source)
     local = local_path(source) is not None
-    below = search_local(path) if local else search_remote(filesystem, path)
+    below = search_local(path, left_out) if local else search_remote(filesystem, path, left_out)
     found: dict[str, list[Found]] = {"files": [], "parquet": [], "tar": []}
     failed: list[Item] = []
-    for file in below:
-        suffix = _suffix(file.path)
+    for file in without_results(below, left_out):
+        suffix, name = _suffix(file.path), _below(source, path, file.path)
         if file.problem is not None:
-            failed.append(_failed(_below(source, path, file.path), file.path, file.problem))
-        elif suffix in IMAGE_SUFFIXES:
-            found["files"].append(file)
-        elif suffix in (".parquet", ".tar"):
+            failed.append(_failed(name, file.path, file.problem))
+        elif suffix not in (".parquet", ".tar"):
+            if is_image(name, left_out):
+                found["files"].append(file)
+        elif any(part.startswith("_") for part in name.removeprefix(source).split("/")):
+            # Whatever writes tables keeps its own there: logs, unfinished files.
+            left_out.add('tables below names that begin with "_"', name)
+        else:
             found[suffix[1:]].append(file)
-    kind = next((kind for kind, files in found.items() if files), "files")
+    kind, *others = [kind for kind, files in found.items() if files] or ["files"]
+    for other in others:
+        for file in found[other]:
+            told = f"{other} files beside other inputs (give them to a job of their own)"
+            left_out.add(told, _below(source, path, file.path))
     items = []
     for file in found[kind]:
         listed = file.listed()
@@ -257,13 +276,13 @@ def _read_on(files: Sequence[Item], read: Any) -> Iterator[Item]:
         raise MasqclipError(str(failed[0].error))
 
 
-def _members(tar: Item) -> Iterator[Item]:
+def _members(tar: Item, left_out: LeftOut) -> Iterator[Item]:
     with open_file(tar.file, name=tar.key) as file:
         try:
             for member in tar_members(file):
-                if member.name and _suffix(member.name) not in IMAGE_SUFFIXES:
-                    continue
                 name = f"{tar.key}/{readable_name(member.name)}" if member.name else ""
+                if name and not is_image(name, left_out):
+                    continue
                 key = shorten(name) or f"{tar.key}#{member.start}"
                 error = None
                 if member.problem is not None:

@@ -97,9 +97,9 @@ def _picture_row(key: str, content: bytes | MasqclipError) -> dict[str, Any]:
     try:
         if isinstance(content, MasqclipError):
             raise content
-        image = read_image(content)
+        image = read_image(content, name=key)
     except MasqclipError as error:
-        return error_record(key, str(error).replace("<bytes>", key, 1))
+        return error_record(key, str(error))
     except Exception as error:  # whatever a picture is, it is a row
         return error_record(key, f"{key}: {reason_of('cannot be read', error)}")
     return {

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 from rich.text import Text
 
-from masqclip.cli.console import Steps, one_line, out_console, print_error
+from masqclip.cli.console import Steps, one_line, out_console, print_error, print_left_out
+from masqclip.cli.output_files import check_folder
 from masqclip.errors import MasqclipError, require
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from masqclip.batch.items import Item
     from masqclip.batch.shards import JobFolder, JobSettings, Status
+    from masqclip.data.folders import LeftOut
 
 Task = Literal["instance", "semantic", "panoptic"]
 DEFAULT_MODEL = "masqclip-mini"
@@ -132,16 +135,21 @@ def batch(
     require("pyarrow", extra="batch", purpose="masqclip batch")
     _check_numbers(min_score, shard_size, memory, max_file, workers)
     from masqclip.batch.shards import JobFolder
+    from masqclip.data.folders import LeftOut
 
+    left_out = LeftOut()
     folder = JobFolder(out, accept_changes=accept_changes)
     if status:
         _print_status(folder.status(verify=verify), out)
         return 0
+    if folder.store.is_local:
+        check_folder(Path(folder.store.root))
     there = folder.read()[0] if folder.is_planned() or not inputs else None
     if inputs:
         settings, items = _settings(
             inputs,
             there,
+            left_out,
             vocabulary=_words(vocabulary, stuff, not_, template, save_embeddings),
             model=model,
             column=column,
@@ -165,6 +173,7 @@ def batch(
             folder.check(settings)
         elif inputs:
             folder.plan(settings, items)
+            print_left_out(left_out, quiet=quiet)
         if there is not None:
             _check(folder, there, verify=verify)
         if retry_failed:
@@ -210,7 +219,12 @@ def _words(
 
 
 def _settings(
-    inputs: tuple[str, ...], there: JobSettings | None, *, model: str | None, **options: Any
+    inputs: tuple[str, ...],
+    there: JobSettings | None,
+    left_out: LeftOut,
+    *,
+    model: str | None,
+    **options: Any,
 ) -> tuple[JobSettings, Iterator[Item]]:
     """What is asked for, with what the inputs know themselves; and its pictures, to be planned."""
     from masqclip.batch.inputs import list_items
@@ -222,7 +236,7 @@ def _settings(
     if there is not None:
         kind = there.kind
     else:
-        kind, items = list_items(inputs, options["column"], options["schemes"])
+        kind, items = list_items(inputs, options["column"], options["schemes"], left_out)
     if kind == "embeddings":
         made = JobFolder(inputs[0]).read()[0]
         if model not in (None, made.model):

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from masqclip.data.folders import LeftOut
     from masqclip.result import Segmentation
 
 MAX_ROWS = 20
@@ -34,6 +35,12 @@ def print_error(message: str, *, kind: str = "error: ") -> None:
     """One line on stderr, never wrapped, whatever `message` holds."""
     line = Text("masqclip: ").append(kind, style="bold red").append(one_line(message))
     err_console().print(line, soft_wrap=True)
+
+
+def print_left_out(left_out: LeftOut, *, quiet: bool) -> None:
+    """What a search for pictures passed over, on stderr; when quiet, only what may be missed."""
+    for line in left_out.lines(pictures_only=quiet):
+        print_error(line, kind="note: ")
 
 
 def one_line(text: str | Path) -> str:

@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 from rich.text import Text
 
 from masqclip.cli.console import one_line, out_console
+from masqclip.cli.output_files import check_folder
 
 app = App(
     name="convert",
@@ -59,6 +60,7 @@ def convert(
         text_heads: Attention heads of CLIP's text tower, where they are not width / 64.
         activation: CLIP's activation: quick_gelu for OpenAI, MetaCLIP and DFN, gelu for LAION.
     """
+    check_folder(out, "OUT")
     from masqclip.convert.files import ClipOptions, convert_file
 
     options = ClipOptions(vision_heads, text_heads, activation)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, Parameter
 
 from masqclip.cli.console import Phases, Steps, one_line, out_console
+from masqclip.cli.output_files import check_folder
 from masqclip.errors import MasqclipError
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ def sprites(
     """
     if not 8 <= size <= 1024:
         raise MasqclipError(f"--size {size}: give 8 to 1024 pixels")
+    check_folder(out)
     from masqclip.data.sprites import build_sprites
 
     made = build_sprites(out, size=size, packages=packages)
@@ -133,6 +135,7 @@ def stickers(
     """
     if images < 1:
         raise MasqclipError(f"--images {images}: give 1 or more")
+    check_folder(out)
     from masqclip.data.sprites import STUDIO_PACKAGES, UNSEEN_STUDIO, load_sprites
     from masqclip.data.sticker_files import write_stickers
     from masqclip.data.stickers import SceneSettings, StickerWorld

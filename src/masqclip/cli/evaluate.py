@@ -128,6 +128,8 @@ def evaluate(
         quiet: No progress.
     """
     check_folder(out)
+    if save_predictions is not None:
+        check_folder(save_predictions, "--save-predictions")
     from masqclip.data.locks import lock_folder
     from masqclip.evaluation.evaluate import evaluate as measure
     from masqclip.evaluation.evaluate import score

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from masqclip.cli.console import Steps, one_line, out_console, print_error
+from masqclip.cli.console import Steps, one_line, out_console, print_error, print_left_out
 from masqclip.cli.output_files import check_folder
 from masqclip.errors import MasqclipError
 
@@ -118,6 +118,7 @@ def label(
     check_folder(out)
     from masqclip.clip.vocabulary import Vocabulary
     from masqclip.data.digests import digest_model
+    from masqclip.data.folders import LeftOut
     from masqclip.hub import model_folder
     from masqclip.labelling.folder import find_pictures, label_folder
     from masqclip.labelling.formats import FormatSettings
@@ -130,7 +131,9 @@ def label(
 
         return Segmenter.from_pretrained(model, device=device, dtype=dtype)
 
-    names = find_pictures(folder, out)
+    left_out = LeftOut()
+    names = find_pictures(folder, out, left_out)
+    print_left_out(left_out, quiet=quiet)
     with Steps("pictures", total=len(names), hidden=quiet) as steps:
         done = label_folder(
             folder,

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 _FOR_ALL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
+_SHOWN = 200  # characters of a path
+_LONGEST_NAME = 255  # bytes; no file system that is in use takes more
+
+
 class UnwritableError(MasqclipError):
     """No result can be written: the disk is full, or the folder may not be written to."""
 
@@ -58,19 +62,57 @@ def plan_files(paths: Sequence[Path], folder: Path, task: str) -> list[OutputFil
     return planned
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Path, option: str = "--out") -> None:
     """See, before the work and without writing anything, that results can go there.
 
+    Args:
+        folder: where they are to go; it need not be there yet.
+        option: what it was named with.
+
     Raises:
-        MasqclipError: it is a file, or may not be written to.
+        MasqclipError: it is a file, may not be written to, or is nothing that can be made.
     """
+    _check_name(folder, option)
     nearest = folder
-    while not os.path.exists(nearest) and nearest != nearest.parent:
+    while not os.path.lexists(nearest) and nearest != nearest.parent:
         nearest = nearest.parent
-    if not nearest.is_dir():
-        raise MasqclipError(f"--out {folder}: {nearest} is a file; name a folder")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise MasqclipError(f"--out {folder}: {nearest} may not be written to; name another folder")
+    if not os.path.exists(nearest):
+        problem = f"{nearest} is a link to nothing; name another folder"
+    elif not nearest.is_dir():
+        problem = f"{nearest} is a file; name a folder"
+    elif not os.access(nearest, os.W_OK | os.X_OK):
+        problem = f"{nearest} may not be written to; name another folder"
+    else:
+        return
+    raise MasqclipError(f"{option} {folder}: {problem}")
+
+
+def check_file(path: Path, option: str) -> None:
+    """See, before the work and without writing anything, that a result can be this file.
+
+    Raises:
+        MasqclipError: it is a folder, or no file can be there.
+    """
+    _check_name(path, option)
+    if path.is_dir():
+        raise MasqclipError(f"{option} {path}: it is a folder; name a file")
+    check_folder(path.parent, option)
+
+
+def _check_name(path: Path, option: str) -> None:
+    """Refuse a path that no file system takes; the line shows only its beginning."""
+    try:
+        path.lstat()
+    except OSError as error:
+        number = error.errno
+    else:
+        return
+    # Below a folder that is not there yet, nobody says so.
+    if any(len(os.fsencode(part)) > _LONGEST_NAME for part in path.parts):
+        number = errno.ENAMETOOLONG
+    if number == errno.ENAMETOOLONG:
+        shown = f"{str(path)[:_SHOWN]}..."
+        raise MasqclipError(f"{option} {shown}: {os.strerror(number)}; give a shorter name")
 
 
 def write_picture(path: Path, picture: Image) -> None:

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from masqclip.cli.console import Steps, found_table, one_line, out_console, print_error
+from masqclip.cli.console import (
+    Steps,
+    found_table,
+    one_line,
+    out_console,
+    print_error,
+    print_left_out,
+)
 from masqclip.cli.output_files import (
     OutputFiles,
     UnwritableError,
@@ -34,6 +41,7 @@ from masqclip.cli.pictures import (
 from masqclip.errors import MasqclipError
 
 if TYPE_CHECKING:
+    from masqclip.data.folders import LeftOut
     from masqclip.data.images import LoadedImage
     from masqclip.result import Segmentation
     from masqclip.segmenter import Segmenter
@@ -177,10 +185,13 @@ def segment(
     parts = _parts(clip, proposer, queries)
     model = model if parts is None else f"{clip} + {proposer}"
     from masqclip.clip.vocabulary import Vocabulary
+    from masqclip.data.folders import LeftOut
 
     words = Vocabulary.parse(vocabulary, stuff=stuff, distractors=not_, templates=template)
     check_folder(out)
-    paths, missing = _find(images, recursive=recursive, out=out)
+    left_out = LeftOut()
+    paths, missing = _find(images, recursive=recursive, out=out, left_out=left_out)
+    print_left_out(left_out, quiet=quiet)
     total = len(paths) + len(missing)
     segmenter: Segmenter | None = None
     # Each picture's own table or JSON line is what a log shows of the progress.
@@ -248,7 +259,7 @@ def segment(
 
 
 def _find(
-    images: Sequence[str], *, recursive: bool, out: Path
+    images: Sequence[str], *, recursive: bool, out: Path, left_out: LeftOut
 ) -> tuple[list[Path], dict[str, MasqclipError]]:
     """The pictures' paths, each once, and the sources that stand for none."""
     from masqclip.data.images import find_images
@@ -258,7 +269,7 @@ def _find(
     results = os.path.abspath(out) + os.sep
     for source in images:
         try:
-            paths = find_images([source], recursive=recursive)
+            paths = find_images([source], recursive=recursive, left_out=left_out)
         except MasqclipError as error:
             missing[source] = _hint_at_commas(source, error)
             continue

@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 
 import masqclip
 from masqclip.cli.console import out_console
+from masqclip.cli.output_files import check_file, check_folder
 from masqclip.cli.stage_work import (
     fill_proposals,
     measured_before,
@@ -137,6 +138,8 @@ def distill(
     from masqclip.training.distill import distill_rounds
 
     settings, loop = run.settings("distill")
+    if save_pseudo_labels is not None:
+        check_file(save_pseudo_labels, "--save-pseudo-labels")
     if rounds is not None:
         settings = replace(settings, rounds=rounds)
     dataset, held_out = pictures.open(judge_all=True)
@@ -192,6 +195,8 @@ def tune(
     if (model is None) == (clip is None or proposer is None) or (model and (clip or proposer)):
         raise MasqclipError("give --model, or else --clip and --proposer")
     settings, loop = run.settings("tune", recipe="own-data" if model else "miniature")
+    if store_proposals is not None:
+        check_folder(store_proposals, "--store-proposals")
     if masks is not None:
         settings = replace(settings, masks=masks)
     dataset, held_out = pictures.open(share=0.1 if model else 0.0)
@@ -233,6 +238,7 @@ def miniature(
     """
     from masqclip.cli.plan import load_plan, run_plan
 
+    check_folder(out)
     steps = load_plan(plan or Path(masqclip.__file__).parent / "recipes/plans/miniature.toml")
     if run_plan(steps, out, max_minutes=max_minutes):
         out_console().print(f"all steps are done: the results are in {out}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from masqclip.cli.console import Steps, err_console, out_console, print_error
+from masqclip.cli.output_files import check_folder
 from masqclip.errors import MasqclipError, require
 
 if TYPE_CHECKING:
@@ -55,10 +56,12 @@ class Run:
             recipe: what is taken when none is given.
 
         Raises:
-            MasqclipError: the recipe or an option is wrong.
+            MasqclipError: the recipe or an option is wrong, or the run's folder cannot be written.
         """
         from masqclip.training.recipes import load_recipe
 
+        if not self.dry_run:
+            check_folder(self.out)
         if self.max_minutes < 0:
             raise MasqclipError(f"--max-minutes {self.max_minutes:g}: give 0 (no limit) or more")
         settings, loop = load_recipe(self.recipe or recipe, stage, self.set_ or [])

@@ -36,6 +36,7 @@ from masqclip.convert.openai_clip import (
 )
 from masqclip.convert.openai_clip import huggingface_clip, openai_clip_to_transformers
 from masqclip.convert.rules import StateDict, in_float32
+from masqclip.data.files import writing
 from masqclip.errors import MasqclipError, is_out_of_memory
 from masqclip.model import MasQClipModel
 from masqclip.weights.folders import check_fits
@@ -105,6 +106,7 @@ def convert_file(
     Raises:
         MasqclipError: the file cannot be read, is no known model, a mixture, or lacks a tensor; or
             the CLIP is not the right one; or `out` is taken.
+        OSError: `out` cannot be written.
     """
     folder = Path(out)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -112,12 +114,7 @@ def convert_file(
     conversion = convert_state_dict(
         read_state_dict(checkpoint), name=str(checkpoint), clip=clip, options=options
     )
-    try:
-        write_folder(conversion, folder)
-    except OSError as error:
-        raise MasqclipError(
-            f"{str(out)!r} cannot be written to ({error.strerror or error})"
-        ) from error
+    write_folder(conversion, folder)
     return conversion
 
 
@@ -177,20 +174,25 @@ def _recognise(
 
 
 def write_folder(conversion: Conversion, folder: Path) -> None:
-    """Write a conversion as a folder: all of it appears at once, or nothing."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        conversion.config.save_pretrained(scratch)
-        save_file(conversion.weights, scratch / "model.safetensors", metadata={"format": "pt"})
-        if conversion.with_tokenizer:
-            load_tokenizer().save_pretrained(scratch)
-        for path in (scratch, *scratch.iterdir()):  # some are private; a result is for its readers
-            path.chmod(0o755 if path.is_dir() else 0o644)
-        os.replace(scratch, folder)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
+    """Write a conversion as a folder: all of it appears at once, or nothing.
+
+    Raises:
+        OSError: it cannot be written; the disk is full, for instance.
+    """
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name[:40]}."))
+        try:
+            conversion.config.save_pretrained(scratch)
+            save_file(conversion.weights, scratch / "model.safetensors", metadata={"format": "pt"})
+            if conversion.with_tokenizer:
+                load_tokenizer().save_pretrained(scratch)
+            for path in (scratch, *scratch.iterdir()):  # some are private; a result is for readers
+                path.chmod(0o755 if path.is_dir() else 0o644)
+            os.replace(scratch, folder)
+        except BaseException:
+            shutil.rmtree(scratch, ignore_errors=True)
+            raise
 
 
 def _masqclip(

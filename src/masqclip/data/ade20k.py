@@ -23,6 +23,7 @@ from masqclip.data.class_lists import ClassEntry, read_class_list
 from masqclip.data.coco_truth import coco_truth
 from masqclip.data.datasets import Dataset, Part, Progress, convert_labels
 from masqclip.data.files import write_atomically
+from masqclip.data.folders import LeftOut, search_folder
 from masqclip.data.label_maps import ids_to_rgb, png_bytes, read_labels, read_segment_ids
 from masqclip.data.rle import encode_rle
 from masqclip.data.truth import GroundTruth, labelled_truth
@@ -100,8 +101,11 @@ def full_labels(sources: Sequence[Path], target: Path, report: Progress) -> None
 
 
 def _files(folder: Path, ending: str, *, deep: bool = False) -> list[Path]:
-    found = folder.rglob("*") if deep else folder.iterdir()
-    files = sorted((p for p in found if p.name.endswith(ending)), key=lambda path: path.stem)
+    found = list(search_folder(str(folder), LeftOut(), recursive=deep))
+    if problem := next((file for file in found if file.problem is not None), None):
+        raise MasqclipError(f"{problem.path}: {problem.problem}")
+    paths = [Path(file.path) for file in found if file.path.endswith(ending)]
+    files = sorted(paths, key=lambda path: path.stem)
     if not files:
         raise MasqclipError(f"{folder} holds no *{ending}: unpack the dataset again")
     return files

@@ -8,10 +8,14 @@ wait for ever, and a device has no end.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
+import shutil
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 
@@ -25,24 +29,58 @@ def write_atomically(path: str | Path, content: bytes) -> None:
     kill, or the end of the machine's power, leaves the old file if there was one.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     # A long name and what is added to it would be longer than names may be.
     scratch = target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}")
-    # Not mkstemp, which is private: a result is for its readers, as far as the umask lets them.
-    # Asking for the umask would change it for every thread.
-    handle = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Not mkstemp, which is private: a result is for its readers, as far as the umask lets them.
+        # Asking for the umask would change it for every thread.
+        handle = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(scratch, target)
+            sync_folder(target.parent)
+        except BaseException:
+            scratch.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Have the system's errors within the block name a path, the file or folder that is written.
+
+    Of a full disk the system does not say where, and writers of weights wrap its errors in some of
+    their own. `masqclip.errors.storage_error` makes a line of what is raised.
+
+    Raises:
+        OSError: what is written cannot be.
+    """
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, target)
-        sync_folder(target.parent)
-    except BaseException as error:
-        scratch.unlink(missing_ok=True)
-        if isinstance(error, OSError):  # of a full disk the system does not say where
-            error.filename = str(target)
+        yield
+    except OSError as error:
+        error.filename = str(path)
         raise
+    except MasqclipError:
+        raise
+    except Exception as error:
+        if (number := _system_error(error, Path(path))) is None:
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
+
+
+def _system_error(error: Exception, path: Path) -> int | None:
+    """The number of the system's error behind a library's."""
+    if told := re.search(r"\(os error (\d+)\)", str(error)):  # as Rust's libraries say it
+        return int(told[1])
+    if os.strerror(errno.ENOSPC) in str(error):
+        return errno.ENOSPC
+    with contextlib.suppress(OSError):
+        if not shutil.disk_usage(path if path.is_dir() else path.parent).free:
+            return errno.ENOSPC
+    return None
 
 
 def sync_folder(folder: str | Path) -> None:

@@ -15,6 +15,7 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import (  # of Pillow's decoders these and no others: they register themselves
@@ -33,9 +34,10 @@ from PIL import (  # of Pillow's decoders these and no others: they register the
     WebPImagePlugin,
 )
 
-from masqclip.data.image_structure import READABLE_FORMATS, check_jpeg_work, header_size
+from masqclip.data.image_files import UNREAD_SUFFIXES
+from masqclip.data.image_structure import READABLE_FORMATS, check_jpeg_work, header_size, is_heif
 from masqclip.data.pixels import grey_scaling
-from masqclip.errors import MasqclipError
+from masqclip.errors import MasqclipError, require
 
 _DECODERS = (
     AvifImagePlugin, BmpImagePlugin, GifImagePlugin, Jpeg2KImagePlugin, JpegImagePlugin,
@@ -54,12 +56,19 @@ MAX_ASPECT: int = 250
 
 _LINE_PIXELS = 4096  # a picture of so few pixels may have any shape
 _BAND_PIXELS = 1 << 20
-_READABLE = "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"
-_ANIMATED_FORMATS = {"GIF": "GIF", "PNG": "PNG", "WEBP": "WebP", "AVIF": "AVIF"}
+_DNG_VERSION = 0xC612
+_CONVERT = "convert it to JPEG or PNG first"
+_READABLE = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC"
+_FRAME_NOTES = {
+    "GIF": "animated GIF: the first frame is used",
+    "PNG": "animated PNG: the first frame is used",
+    "WEBP": "animated WebP: the first frame is used",
+    "AVIF": "animated AVIF: the first frame is used",
+    "TIFF": "several pages: the first is used",
+    "MPO": "several pictures (MPO): the first is used",
+    "HEIF": "several pictures (HEIC): the main one is used",
+}
 _VECTOR_FORMATS = ("EPS", "WMF")
-_HEIC_BRANDS = (
-    b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1",
-)  # fmt: skip
 _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _EXIF_ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
@@ -143,6 +152,8 @@ def decode_image(
     """
     if (size := header_size(data)) is not None:
         check_size(*size, name, max_pixels)
+    if is_heif(data):
+        formats = _heif_formats(name)
     try:
         image = Image.open(io.BytesIO(data), formats=tuple(formats))
     except UnidentifiedImageError as error:
@@ -156,6 +167,8 @@ def decode_image(
         raise MasqclipError(broken(name, error)) from error
     with image:
         check_size(image.height, image.width, name, max_pixels)
+        if image.format == "TIFF" and _is_raw(image, name):
+            raise MasqclipError(f"{name}: a camera's raw file is not read; {_CONVERT}")
         if image.format in ("JPEG", "MPO"):
             check_jpeg_work(data, image.height * image.width, name)
         return decode_pillow(image, name, max_pixels)
@@ -212,21 +225,32 @@ def _unrecognised(data: bytes, name: str) -> str:
         return f"{name}: EPS is vector art; render it to PNG first"
     if data.startswith(b"%PDF") or suffix in (".svg", ".svgz", ".pdf", ".ai"):
         return f"{name}: vector art or a document, not a picture; render it to PNG first"
-    if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:  # whatever it is called
-        suffix = ".heic"
-    unread = (".heic", ".heif", ".jxl", ".cr2", ".nef", ".arw", ".dng", ".ico", ".psd")
-    if suffix in unread:
-        return f"{name}: {suffix[1:].upper()} is not read; convert it to JPEG or PNG first"
+    if suffix in UNREAD_SUFFIXES:
+        return f"{name}: {suffix[1:].upper()} is not read; {_CONVERT}"
     return f"{name}: not a picture, or too damaged to be recognised; give {_READABLE}"
+
+
+def _heif_formats(name: str) -> tuple[str]:
+    """Have Pillow read HEIC, by a library of its own; what it is called there."""
+    heif: Any = require("pillow_heif", extra="heic", purpose=f"{name}: HEIC")
+    # What lies beside the picture is not looked at; and time is counted by processors.
+    heif.register_heif_opener(
+        thumbnails=False, depth_images=False, aux_images=False, decode_threads=1
+    )
+    return ("HEIF",)
+
+
+def _is_raw(image: Image.Image, name: str) -> bool:
+    """Whether a TIFF is a camera's raw file, whose first picture is but a small preview."""
+    tags = getattr(image, "tag_v2", {})
+    return _DNG_VERSION in tags or Path(name).suffix.lower() in UNREAD_SUFFIXES
 
 
 def _frame_notes(image: Image.Image) -> list[str]:
     if not getattr(image, "is_animated", False):
         return []
-    if image.format == "TIFF":
-        return ["several pages: the first is used"]
-    kind = _ANIMATED_FORMATS.get(image.format or "")
-    return [f"animated {kind}: the first frame is used"] if kind else []
+    note = _FRAME_NOTES.get(image.format or "")
+    return [note] if note else []
 
 
 def _orientation(image: Image.Image) -> int:

@@ -5,22 +5,42 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
+from masqclip.data.folders import SUB_FOLDERS, LeftOut, search_folder
 from masqclip.errors import MasqclipError
 
 # What counts as a picture when a folder or a glob is searched (lower case).
 # fmt: off
 IMAGE_SUFFIXES = frozenset({
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif",
-    ".tiff", ".avif", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".qoi",
-    ".ico",
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib",
+    ".tif", ".tiff", ".avif", ".heic", ".heif", ".hif", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm",
+    ".pbm", ".pnm", ".tga", ".qoi",
+})
+#: Pictures all the same, which nothing here reads: cameras' raw files, and others.
+UNREAD_SUFFIXES = frozenset({
+    ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".raf", ".orf", ".rw2",
+    ".pef", ".srw", ".x3f", ".raw", ".3fr", ".erf", ".iiq", ".kdc", ".dcr", ".mrw", ".rwl",
+    ".jxl", ".jxr", ".ico", ".psd", ".psb", ".xcf", ".exr", ".hdr", ".svg", ".svgz", ".eps",
+    ".pcx", ".sgi", ".dcm", ".fits",
 })
 # fmt: on
 
 
-def find_images(sources: Iterable[str | Path], *, recursive: bool = False) -> list[Path]:
+def is_image(path: str, left_out: LeftOut) -> bool:
+    """Whether a file counts as a picture, by its suffix; what does not is counted."""
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix in UNREAD_SUFFIXES:
+        left_out.add("in a format that is not read (convert to JPEG or PNG first)", path)
+    elif suffix not in IMAGE_SUFFIXES:
+        left_out.add("no picture by its suffix", path, picture=False)
+    return suffix in IMAGE_SUFFIXES
+
+
+def find_images(
+    sources: Iterable[str | Path], *, recursive: bool = False, left_out: LeftOut | None = None
+) -> list[Path]:
     """The picture files that files, folders and globs stand for.
 
     Sources keep their order; what one folder or glob holds is sorted naturally (``a2`` before
@@ -29,7 +49,8 @@ def find_images(sources: Iterable[str | Path], *, recursive: bool = False) -> li
 
     Args:
         sources: files, folders, and glob patterns (``**`` crosses folders).
-        recursive: whether folders are searched with all their sub-folders.
+        recursive: whether folders are searched with all their sub-folders, linked ones too.
+        left_out: takes what is passed over, to be told.
 
     Raises:
         MasqclipError: a source matches nothing; the message names it.
@@ -37,53 +58,67 @@ def find_images(sources: Iterable[str | Path], *, recursive: bool = False) -> li
     if isinstance(sources, str | Path):
         sources = [sources]
     found: dict[str, Path] = {}
+    tally = LeftOut() if left_out is None else left_out
     for source in sources:
-        for path in _expand(source, recursive):
+        for path in _expand(source, recursive, tally):
             found.setdefault(os.path.abspath(path), path)
     return list(found.values())
 
 
-def _expand(source: str | Path, recursive: bool) -> list[Path]:
+def _expand(source: str | Path, recursive: bool, left_out: LeftOut) -> list[Path]:
     path, name = Path(source), str(source)
     try:
         is_folder, exists = path.is_dir(), path.exists()
     except (OSError, ValueError) as error:  # a name too long, or with a NUL character
         raise MasqclipError(f"{name}: cannot be opened ({error})") from error
     if is_folder:
-        return _folder(path, recursive)
+        return _folder(path, recursive, left_out)
     if exists:
         return [path]
     if not glob.has_magic(name):
         raise MasqclipError(f"{name}: no such file or folder")
-    matches = sorted(map(Path, glob.glob(name, recursive=True)), key=_natural)
-    files = [match for match in matches if match.is_file()]
+    matches = sorted(glob.glob(name, recursive=True))
+    passed_over = LeftOut()
+    pictures: list[str] = []
+    others: list[str] = []
+    for match in matches:
+        if not os.path.isdir(match):
+            (pictures if is_image(match, passed_over) else others).append(match)
+        elif recursive:
+            pictures += _pictures(match, recursive=True, left_out=passed_over)
+        elif "**" not in name:  # which searches folders itself
+            passed_over.add(SUB_FOLDERS, match)
+    if not pictures and not others:
+        raise _nothing(f"{name}: no picture matches this pattern", passed_over)
+    if pictures:
+        left_out.take_in(passed_over)
     # Files that the pattern names by an unusual suffix are meant, if there is nothing else.
-    pictures = [match for match in files if match.suffix.lower() in IMAGE_SUFFIXES] or files
-    if recursive:
-        for folder in (match for match in matches if match.is_dir()):
-            pictures += sorted(_pictures(folder, recursive=True), key=_natural)
+    return sorted(map(Path, pictures or others), key=_natural)
+
+
+def _folder(folder: Path, recursive: bool, left_out: LeftOut) -> list[Path]:
+    passed_over = LeftOut()
+    pictures = _pictures(str(folder), recursive, passed_over)
     if not pictures:
-        raise MasqclipError(f"{name}: no picture matches this pattern")
+        raise _nothing(f"{folder}: no picture in this folder", passed_over)
+    left_out.take_in(passed_over)
+    return sorted(map(Path, pictures), key=_natural)
+
+
+def _pictures(folder: str, recursive: bool, left_out: LeftOut) -> list[str]:
+    pictures = []
+    for found in search_folder(folder, left_out, recursive=recursive):
+        if found.problem is not None and found.path == folder:
+            raise MasqclipError(f"{folder}: {found.problem}")
+        if found.problem is not None:
+            left_out.add(f"folders that {found.problem}", found.path)
+        elif is_image(found.path, left_out):
+            pictures.append(found.path)
     return pictures
 
 
-def _folder(folder: Path, recursive: bool) -> list[Path]:
-    try:
-        pictures = sorted(_pictures(folder, recursive), key=_natural)
-        deeper = not recursive and any(child.is_dir() for child in folder.iterdir())
-    except OSError as error:
-        raise MasqclipError(f"{folder}: cannot be listed ({error.strerror or error})") from error
-    if not pictures:
-        hint = "; give --recursive (recursive=True) for its sub-folders" if deeper else ""
-        raise MasqclipError(f"{folder}: no picture in this folder{hint}")
-    return pictures
-
-
-def _pictures(folder: Path, recursive: bool) -> Iterator[Path]:
-    for path in folder.rglob("*") if recursive else folder.iterdir():
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if not hidden and path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
-            yield path
+def _nothing(told: str, left_out: LeftOut) -> MasqclipError:
+    return MasqclipError("; ".join([told, *left_out.lines()]))
 
 
 def _natural(path: Path) -> list[list[str | int]]:

@@ -29,6 +29,8 @@ _JPEG_MARK = re.compile(rb"\xff[^\x00\xff]", re.DOTALL)
 _MAX_PNG_CHUNKS = 4096
 _PNG_BYTES_A_CHUNK = 1024  # beyond these, as many chunks as such pieces would make
 _MAX_PPM_HEADER = 4096
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
+_MAX_BRANDS = 256  # bytes
 
 _JPEG, _PNG, _BMP = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM"
 _WEBP_AT = slice(8, 12)
@@ -71,6 +73,15 @@ def header_size(data: bytes) -> tuple[int, int] | None:
         width, height = struct.unpack_from(">II", data, 16)
         return height, width
     return None
+
+
+def is_heif(data: bytes) -> bool:
+    """Whether a file is HEIF, whose pictures are coded as HEVC: HEIC, as telephones write it."""
+    if data[4:8] != b"ftyp":
+        return False
+    # The main brand may be any HEIF's, AVIF's too; then one of the others tells.
+    brands = data[8 : min(struct.unpack_from(">I", data)[0], _MAX_BRANDS)]
+    return any(brands[at : at + 4] in _HEIC_BRANDS for at in range(0, len(brands), 4))
 
 
 def check_jpeg_work(data: bytes, pixels: int, name: str) -> None:

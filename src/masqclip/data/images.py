@@ -64,6 +64,7 @@ def read_image(
     max_pixels: int = MAX_PIXELS,
     max_pixels_here: int | None = None,
     isolated: ImageReaders | None = None,
+    name: str = "<bytes>",
 ) -> LoadedImage:
     """Read one picture into upright 8-bit RGB.
 
@@ -76,6 +77,7 @@ def read_image(
             more in all, but leaves the interpreter to other threads; None = no such limit.
         isolated: processes that decode files of every format; None = only of those whose work
             cannot be foreseen, by processes that the whole program shares.
+        name: what a file's bytes are called in errors and in the result.
 
     Raises:
         MasqclipError: the picture is missing, empty, broken, too large or not a picture, or takes
@@ -84,13 +86,13 @@ def read_image(
     if isinstance(source, LoadedImage):
         return source
     if isinstance(source, str | Path):
-        data, name = _file_bytes(source), str(source)
-        return _read_file(data, name, max_pixels, max_pixels_here, isolated)
+        data, path = _file_bytes(source), str(source)
+        return _read_file(data, path, max_pixels, max_pixels_here, isolated)
     if isinstance(source, bytes | bytearray | memoryview):
-        return _read_file(bytes(source), "<bytes>", max_pixels, max_pixels_here, isolated)
+        return _read_file(bytes(source), name, max_pixels, max_pixels_here, isolated)
     if isinstance(source, Image.Image):
-        name = str(getattr(source, "filename", "") or "<PIL image>")
-        return decode_pillow(source, name, max_pixels)
+        known = str(getattr(source, "filename", "") or "<PIL image>")
+        return decode_pillow(source, known, max_pixels)
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(source, torch.Tensor):
         return _read_array(tensor_to_array(source, "<tensor>"), "<tensor>", max_pixels)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from masqclip.data.files import writing
 from masqclip.errors import MasqclipError
 
 LOCK_NAME = ".masqclip.lock"
@@ -52,8 +53,9 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
         raise MasqclipError(f"{folder}: cannot be written to ({reason})") from error
     _held.add(handle)
     try:
-        os.truncate(handle, 0)
-        os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
+        with writing(path):
+            os.truncate(handle, 0)
+            os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield
     finally:
         if handle in _held:  # not in a child

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from masqclip.data.class_lists import read_class_list
@@ -31,13 +32,13 @@ def open_coco(
     path = Path(data)
     dataset: CocoMasks
     if path.is_dir():
-        pictures = Path(images).resolve() if images is not None else "images"
+        pictures = os.path.realpath(images) if images is not None else "images"
         kind = CocoPanoptic if (path / "annotations/panoptic.json").is_file() else CocoInstances
         dataset = kind(path, keep=keep, images=pictures)
     elif images is None:
         raise MasqclipError(f"say where the pictures of {path} are: --images DIR")
     else:
-        folder, pictures = path.parent, Path(images).resolve()
+        folder, pictures = path.parent, Path(os.path.realpath(images))
         content = read_coco(path, pictures)
         if content.kind == "panoptic":
             dataset = CocoPanoptic(

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from masqclip.data.class_lists import ClassEntry
 from masqclip.data.digests import digest_files
+from masqclip.data.folders import LeftOut, search_folder
 from masqclip.data.label_maps import read_labels, read_segment_ids
 from masqclip.data.segmentations import segmentation_mask
 from masqclip.errors import MasqclipError
@@ -233,10 +234,11 @@ def labelled_truth(
         stems: the test pictures, in order; all that have labels unless given, sorted.
 
     Raises:
-        MasqclipError: a picture of `stems` has no labels.
+        MasqclipError: a picture of `stems` has no labels, or two files have its stem; or a folder
+            cannot be listed.
     """
-    by_stem = _by_stem(images.rglob("*"), (".jpg", ".jpeg", ".png"))
-    files = {} if labels is None else _by_stem(labels.iterdir(), (".png", ".tif", ".tiff"))
+    by_stem = _by_stem(images, (".jpg", ".jpeg", ".png"))
+    files = {} if labels is None else _by_stem(labels, (".png", ".tif", ".tiff"), deep=False)
     stems = sorted(files or by_stem) if stems is None else stems
     lacking = [stem for stem in stems if labels is not None and stem not in files]
     if lacking:
@@ -245,15 +247,31 @@ def labelled_truth(
             "convert them again"
         )
     pictures = tuple(
-        Picture(number, by_stem.get(stem, images / f"{stem}.jpg"))
+        Picture(number, _only(by_stem.get(stem, [images / f"{stem}.jpg"])))
         for number, stem in enumerate(stems)
     )
     semantic = None
     if labels is not None:
-        chosen = {number: files[stem] for number, stem in enumerate(stems)}
+        chosen = {number: _only(files[stem]) for number, stem in enumerate(stems)}
         semantic = SemanticTruth(chosen, values, files_version(chosen.values()))
     return GroundTruth(name, tuple(classes), pictures, semantic=semantic)
 
 
-def _by_stem(paths: Iterable[Path], suffixes: tuple[str, ...]) -> dict[str, Path]:
-    return {path.stem: path for path in paths if path.suffix.lower() in suffixes}
+def _by_stem(
+    folder: Path, suffixes: tuple[str, ...], *, deep: bool = True
+) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for file in search_folder(str(folder), LeftOut(), recursive=deep):
+        if file.problem is not None:
+            raise MasqclipError(f"{file.path}: {file.problem}")
+        path = Path(file.path)
+        if path.suffix.lower() in suffixes:
+            found.setdefault(path.stem, []).append(path)
+    return found
+
+
+def _only(paths: Sequence[Path]) -> Path:
+    """The file of a stem, of which there must not be two: labels would be the other's."""
+    if len(paths) > 1:
+        raise MasqclipError(f"{paths[0]} and {paths[1]} have one stem: take one of them away")
+    return paths[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -12,12 +13,14 @@ import numpy as np
 
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.files import remove_scratch, write_atomically
+from masqclip.data.folders import LeftOut
 from masqclip.data.images import LoadedImage, find_images, read_image
 from masqclip.data.label_maps import png_bytes
 from masqclip.data.locks import lock_folder
 from masqclip.errors import MasqclipError
 from masqclip.labelling.formats import DatasetWriter, Format, FormatSettings, dataset_writer
-from masqclip.labelling.journal import Journal, PictureFile
+from masqclip.labelling.journal import Journal, PictureFile, read_picture
+from masqclip.labelling.written import WrittenFiles
 from masqclip.render.sheet import contact_sheet
 from masqclip.result import Segmentation, Task
 
@@ -54,22 +57,27 @@ def default_task(kind: Format) -> Task:
     return "panoptic" if kind == "panoptic" else "instance"
 
 
-def find_pictures(folder: Path, out: Path) -> list[str]:
+def find_pictures(folder: Path, out: Path, left_out: LeftOut | None = None) -> list[str]:
     """The paths, in their folder, of all its pictures; what lies in `out` is none of them.
+
+    Args:
+        folder: searched with its sub-folders, linked ones too.
+        out: where the dataset goes.
+        left_out: takes what is passed over, to be told.
 
     Raises:
         MasqclipError: there is no such folder, no picture in it, or `out` is the folder itself.
     """
     if not folder.is_dir():
         raise MasqclipError(f"{folder}: no such folder; name one that holds pictures")
-    results = out.resolve()
-    if results == folder.resolve():
+    results = os.path.realpath(out)
+    if results == os.path.realpath(folder):
         raise MasqclipError(f"{out}: holds the pictures; name another folder for the dataset")
-    paths = find_images([folder], recursive=True)
+    paths = find_images([folder], recursive=True, left_out=left_out)
     names = [
         path.relative_to(folder).as_posix()
         for path in paths
-        if results not in path.resolve().parents
+        if not os.path.realpath(path).startswith(results + os.sep)
     ]
     if not names:
         raise MasqclipError(f"{folder}: holds no picture but those of the dataset in {out}")
@@ -145,9 +153,10 @@ def label_folder(
     with lock_folder(out):
         journal = Journal(out, basis, weights)
         remove_scratch(out)
+        written = WrittenFiles(out)
         done = LabelledFolder()
         results = _results(folder, names, journal, batch_size, segment, done.failed)
-        thumbnails = _write_pictures(folder, names, writer, results, done, report)
+        thumbnails = _write_pictures(folder, names, writer, written, results, done, report)
         _write_failed(out / "failed.json", done.failed)
         if not done.pictures:
             first = next(iter(done.failed.values()))
@@ -155,8 +164,12 @@ def label_folder(
                 f"none of the {len(names)} pictures can be read; the first: {first}"
             )
         done.dataset = writer.finish()
+        labelled = [name for name in names if name not in done.failed]
+        written.keep(file for name in labelled for file in writer.files(name))
+        sheet_file = out / "contact-sheet.png"
+        sheet_file.unlink(missing_ok=True)
         if thumbnails:
-            done.sheet = out / "contact-sheet.png"
+            done.sheet = sheet_file
             captions = [_printable(name) for name in thumbnails]
             sheet = contact_sheet(list(thumbnails.values()), captions, cell=_SHEET_CELL)
             write_atomically(done.sheet, png_bytes(sheet))
@@ -167,18 +180,20 @@ def _write_pictures(
     folder: Path,
     names: Sequence[str],
     writer: DatasetWriter,
-    results: Iterable[tuple[str, Segmentation]],
+    written: WrittenFiles,
+    results: Iterable[tuple[str, str, Segmentation]],
     done: LabelledFolder,
     report: Callable[[int, str], None] | None,
 ) -> dict[str, Image.Image]:
     """Hand every result to the writer and count it; returns the pictures of the contact sheet."""
     shown = _evenly(names, SHEET_PICTURES)
     thumbnails: dict[str, Image.Image] = {}
-    for name, result in results:
+    for name, digest, result in results:
         try:
             if name in shown:
                 thumbnails[name] = _thumbnail(read_image(folder / name), result)
-            writer.add(name, result)
+            written.claim(writer.files(name))
+            writer.add(name, digest, result)
         except OSError:  # of the disk that is written to, not of the picture
             raise
         except Exception as error:
@@ -199,11 +214,11 @@ def _results(
     batch_size: int,
     segment: Callable[[Sequence[LoadedImage]], Iterator[Segmentation]],
     failed: dict[str, str],
-) -> Iterator[tuple[str, Segmentation]]:
-    """Every readable picture's result, from the journal or new; the others go to `failed`.
+) -> Iterator[tuple[str, str, Segmentation]]:
+    """Every readable picture, its file's digest and its result, from the journal or new.
 
-    A result is always read back from its line in the journal, so that a new one and an old one
-    cannot differ.
+    The others go to `failed`. A result is always read back from its line in the journal, so that a
+    new one and an old one cannot differ.
     """
     for first in range(0, len(names), batch_size):
         batch = names[first : first + batch_size]
@@ -214,9 +229,8 @@ def _results(
             files: dict[str, PictureFile] = {}
             for name in batch:
                 try:
-                    if known[name] is None:  # before it is read: what changes then, is done again
-                        files[name] = PictureFile.of(folder / name)
-                    loaded[name] = read_image(folder / name)
+                    files[name], content = read_picture(folder / name)
+                    loaded[name] = read_image(content, name=str(folder / name))
                 except Exception as error:
                     if known[name] is None:
                         failed[name] = _reason(folder / name, error)
@@ -224,9 +238,9 @@ def _results(
                 if known[name] is None:
                     known[name] = journal.add(name, files[name], result.to_json())
                     failed.pop(name, None)
-        for name, record in known.items():
-            if record is not None:
-                yield name, Segmentation.from_json(record)
+        for name, picture in known.items():
+            if picture is not None:
+                yield name, picture.digest, Segmentation.from_json(picture.result)
 
 
 def _segmented(

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import quote
 
 from masqclip.clip.vocabulary import Vocabulary
+from masqclip.data.digests import digest_bytes, digest_file
 from masqclip.data.files import write_atomically
 from masqclip.errors import MasqclipError
 from masqclip.export.label_studio import RegionKind, labeling_config
@@ -68,8 +69,11 @@ class FormatSettings:
 class DatasetWriter(Protocol):
     """Writes one dataset; pictures come in their order, each once."""
 
-    def add(self, name: str, result: Segmentation) -> None:
-        """Take in one picture, by its path in its folder."""
+    def files(self, name: str) -> tuple[str, ...]:
+        """The files that are this picture's alone, by their paths in the dataset's folder."""
+
+    def add(self, name: str, digest: str, result: Segmentation) -> None:
+        """Take in one picture, by its path in its folder and the digest of its bytes."""
 
     def finish(self) -> Path:
         """Write what concerns all pictures; returns the file that tools open."""
@@ -167,7 +171,11 @@ class CocoWriter:
         self._images = _CocoImages(words)
         self._annotations: list[dict[str, Any]] = []
 
-    def add(self, name: str, result: Segmentation) -> None:
+    def files(self, name: str) -> tuple[str, ...]:
+        """See `DatasetWriter`."""
+        return ()
+
+    def add(self, name: str, digest: str, result: Segmentation) -> None:
         """See `DatasetWriter`."""
         # Nothing of a picture that fails is left.
         entries = result.to_coco(len(self._images.entries) + 1, self._images.category_ids)
@@ -188,13 +196,19 @@ class PanopticWriter:
         self._images = _CocoImages(words)
         self._annotations: list[dict[str, Any]] = []
 
-    def add(self, name: str, result: Segmentation) -> None:
+    def files(self, name: str) -> tuple[str, ...]:
         """See `DatasetWriter`."""
-        file = f"{self._stems[name]}.png"
+        return (f"panoptic/{self._stems[name]}.png",)
+
+    def add(self, name: str, digest: str, result: Segmentation) -> None:
+        """See `DatasetWriter`."""
+        (file,) = (self._out / file for file in self.files(name))
         info = result.segments_info(self._images.category_ids)
-        write_atomically(self._out / "panoptic" / file, result.panoptic_png())
+        write_atomically(file, result.panoptic_png())
         number = self._images.add(name, result)
-        self._annotations.append({"image_id": number, "file_name": file, "segments_info": info})
+        self._annotations.append(
+            {"image_id": number, "file_name": file.name, "segments_info": info}
+        )
 
     def finish(self) -> Path:
         """See `DatasetWriter`."""
@@ -218,25 +232,24 @@ class YoloWriter:
         self._validation = _validation_names(names, settings.validation)
         self._yaml()  # a name that it cannot hold is told before the work
 
-    def add(self, name: str, result: Segmentation) -> None:
+    def files(self, name: str) -> tuple[str, ...]:
         """See `DatasetWriter`."""
-        part, other = "train", "val"
-        if name in self._validation:
-            part, other = other, part
+        part = "val" if name in self._validation else "train"
+        stem, suffix = self._stems[name], Path(name).suffix.lower()
+        return f"images/{part}/{stem}{suffix}", f"labels/{part}/{stem}.txt"
+
+    def add(self, name: str, digest: str, result: Segmentation) -> None:
+        """See `DatasetWriter`."""
         text = "".join(f"{line}\n" for line in result.to_yolo())
-        stem, source = self._stems[name], self._folder / name
-        file, text_file = f"{stem}{source.suffix.lower()}", f"{stem}.txt"
-        # A folder that has grown is parted anew.
-        (self._out / "images" / other / file).unlink(missing_ok=True)
-        (self._out / "labels" / other / text_file).unlink(missing_ok=True)
-        picture = self._out / "images" / part / file
+        picture, text_file = (self._out / file for file in self.files(name))
+        source = self._folder / name
         if self._link:
             picture.parent.mkdir(parents=True, exist_ok=True)
             picture.unlink(missing_ok=True)
             picture.symlink_to(source.resolve())
-        elif not _is_copy(picture, source):
-            _copy(source, picture)
-        write_atomically(self._out / "labels" / part / text_file, text.encode())
+        elif not _is_copy(picture, digest):
+            _copy(source, picture, digest)
+        write_atomically(text_file, text.encode())
 
     def finish(self) -> Path:
         """See `DatasetWriter`."""
@@ -262,7 +275,11 @@ class LabelStudioWriter:
     def __post_init__(self) -> None:
         self._config()  # a name that it cannot hold is told before the work
 
-    def add(self, name: str, result: Segmentation) -> None:
+    def files(self, name: str) -> tuple[str, ...]:
+        """See `DatasetWriter`."""
+        return ()
+
+    def add(self, name: str, digest: str, result: Segmentation) -> None:
         """See `DatasetWriter`."""
         url = self.settings.image_url
         if url is None:
@@ -288,20 +305,22 @@ class LabelStudioWriter:
         return labeling_config(colours, self.settings.regions)
 
 
-def _is_copy(copy: Path, source: Path) -> bool:
-    """Whether a copy is that of the file as it is now: a copy has the time of its original."""
-    if not copy.exists():
-        return False
-    ours, theirs = copy.stat(), source.stat()
-    return (ours.st_size, ours.st_mtime_ns) == (theirs.st_size, theirs.st_mtime_ns)
+def _is_copy(copy: Path, digest: str) -> bool:
+    """Whether there is a copy of the picture with this digest: by its bytes.
+
+    Not by size and time: a name in the dataset may have been another picture's in an earlier run.
+    """
+    return copy.is_file() and digest_file(copy) == digest
 
 
-def _copy(source: Path, copy: Path) -> None:
+def _copy(source: Path, copy: Path, digest: str) -> None:
     try:
         times = source.stat()
         content = source.read_bytes()
     except OSError as error:
         raise MasqclipError(f"{source}: cannot be read ({error.strerror or error})") from error
+    if digest_bytes(content) != digest:
+        raise MasqclipError(f"{source}: changed after it was labelled; give the same command again")
     write_atomically(copy, content)
     os.utime(copy, ns=(times.st_atime_ns, times.st_mtime_ns))
 

@@ -4,8 +4,9 @@ A line is added when its picture is done and is never changed; it ends with a ch
 kill may leave the last line unfinished; it is then cut off, and its picture is done again. Anything
 else that is not as it was written is told.
 
-A picture is told by its file's size and time, as rsync does: where they are the same it counts as
-the same, and nothing is read; where only the time differs, the digest of the bytes decides.
+A picture is told by a digest of the bytes that were read. They are not read again where the file is
+the same one (inode) of the same size, and unchanged by the file system's own account: the time of
+its last change (ctime), which follows the clock. A copying tool sets the date (mtime), never this.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from masqclip.data.digests import digest_file
-from masqclip.data.files import sync_folder
+from masqclip.data.digests import digest_bytes, digest_file
+from masqclip.data.files import read_bounded, sync_folder, writing
+from masqclip.data.images import MAX_FILE_BYTES
 from masqclip.data.json_files import parse_json
 from masqclip.data.locks import LOCK_NAME
 from masqclip.errors import MasqclipError
@@ -35,36 +37,54 @@ class PictureFile:
 
     Attributes:
         bytes: its size.
-        mtime_ns: when it was changed last.
+        inode: its number in its file system.
+        ctime_ns: when it was changed last, by its file system's account.
         digest: of its bytes.
     """
 
     bytes: int
-    mtime_ns: int
+    inode: int
+    ctime_ns: int
     digest: str
 
-    @classmethod
-    def of(cls, path: Path) -> PictureFile:
-        """The file as it is now.
-
-        Raises:
-            MasqclipError: it cannot be read.
-        """
-        try:
-            status = path.stat()
-        except OSError as error:
-            raise MasqclipError(f"{path}: cannot be read ({error.strerror or error})") from error
-        return cls(status.st_size, status.st_mtime_ns, digest_file(path))
-
     def is_still(self, path: Path) -> bool:
-        """Whether a file holds what this one held; it is read only where its time differs."""
+        """Whether a file holds what this one held; it is read only where it may not be this one."""
         try:
             status = path.stat()
             if status.st_size != self.bytes:
                 return False
-            return status.st_mtime_ns == self.mtime_ns or digest_file(path) == self.digest
+            same = (status.st_ino, status.st_ctime_ns) == (self.inode, self.ctime_ns)
+            return same or digest_file(path) == self.digest
         except (OSError, MasqclipError):  # gone since it was listed, which reading it will say
             return False
+
+
+def read_picture(path: Path) -> tuple[PictureFile, bytes]:
+    """A picture's file as it is now, and its bytes.
+
+    Raises:
+        MasqclipError: it cannot be read.
+    """
+    try:
+        status = path.stat()  # before it is read: what changes meanwhile differs the next time
+    except OSError as error:
+        raise MasqclipError(f"{path}: cannot be read ({error.strerror or error})") from error
+    content = read_bounded(path, max_bytes=MAX_FILE_BYTES)
+    digest = digest_bytes(content)
+    return PictureFile(status.st_size, status.st_ino, status.st_ctime_ns, digest), content
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished picture.
+
+    Attributes:
+        digest: of its file's bytes.
+        result: as `Segmentation.to_json` gave it.
+    """
+
+    digest: str
+    result: dict[str, Any]
 
 
 class Journal:
@@ -111,7 +131,7 @@ class Journal:
         """Number of finished pictures."""
         return len(self._lines)
 
-    def find(self, name: str, path: Path) -> dict[str, Any] | None:
+    def find(self, name: str, path: Path) -> Finished | None:
         """The result for a picture as it was added, or None: not done, or not with these bytes.
 
         Args:
@@ -122,13 +142,16 @@ class Journal:
         if line is None:
             return None
         record: dict[str, Any] = json.loads(line)
-        before = PictureFile(record["bytes"], record["mtime_ns"], record["digest"])
-        return record["result"] if before.is_still(path) else None
+        # An earlier masqclip wrote no inode: then the digest decides.
+        before = PictureFile(
+            record["bytes"], record.get("inode", -1), record.get("ctime_ns", -1), record["digest"]
+        )
+        return Finished(before.digest, record["result"]) if before.is_still(path) else None
 
-    def add(self, name: str, file: PictureFile, result: Mapping[str, Any]) -> dict[str, Any]:
+    def add(self, name: str, file: PictureFile, result: Mapping[str, Any]) -> Finished:
         """Write down that a picture is done; returns the result as it will be read back."""
         self._lines[name] = self._write({"file_name": name, **asdict(file), "result": result})
-        return json.loads(self._lines[name])["result"]
+        return Finished(file.digest, json.loads(self._lines[name])["result"])
 
     def _whole_lines(self) -> list[bytes]:
         """The lines there are, after cutting off one that a kill has left unfinished."""
@@ -159,7 +182,7 @@ class Journal:
     def _write(self, record: Mapping[str, Any]) -> bytes:
         body = json.dumps(record).encode()
         line = body[:-1] + _check_of(body)
-        with self._file.open("ab") as file:
+        with writing(self._file), self._file.open("ab") as file:
             file.write(line + b"\n")
             file.flush()
             os.fsync(file.fileno())

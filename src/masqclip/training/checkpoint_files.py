@@ -16,7 +16,7 @@ from typing import IO, Any, BinaryIO, cast
 
 import torch
 
-from masqclip.data.files import sync_folder
+from masqclip.data.files import sync_folder, writing
 from masqclip.errors import MasqclipError
 
 _MARK = b"masqclip:"
@@ -30,30 +30,33 @@ def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     Raises:
         OSError: it cannot be written; the disk is full, for instance.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(".partial")
     try:
-        with scratch.open("w+b", buffering=0) as file:
-            writer = _Writer(file)
-            try:
-                torch.save(dict(state), cast(IO[bytes], writer))
-            except RuntimeError:
-                if writer.error is None:
-                    raise
-                raise writer.error from None
-            # The comment's length is the last field of the archive.
-            file.seek(-2, os.SEEK_END)
-            writer.write(_CLOSING.to_bytes(2, "little"))
-            file.seek(0)
-            writer.write_at_end(_MARK + _digest(file).encode())
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
-        sync_folder(path.parent)
-    except BaseException as error:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write(scratch, state)
+            os.replace(scratch, path)
+            sync_folder(path.parent)
+    except BaseException:
         scratch.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            error.filename = str(path)
         raise
+
+
+def _write(path: Path, state: Mapping[str, Any]) -> None:
+    with path.open("w+b", buffering=0) as file:
+        writer = _Writer(file)
+        try:
+            torch.save(dict(state), cast(IO[bytes], writer))
+        except RuntimeError:
+            if writer.error is None:
+                raise
+            raise writer.error from None
+        # The comment's length is the last field of the archive.
+        file.seek(-2, os.SEEK_END)
+        writer.write(_CLOSING.to_bytes(2, "little"))
+        file.seek(0)
+        writer.write_at_end(_MARK + _digest(file).encode())
+        os.fsync(file.fileno())
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

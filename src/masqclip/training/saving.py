@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from pathlib import Path
 
-from masqclip.data.files import sync_folder
+from masqclip.data.files import sync_folder, writing
 from masqclip.training.stage import Stage
 
 
@@ -17,31 +16,26 @@ def save_result(stage: Stage, folder: Path) -> None:
     Raises:
         OSError: it cannot be written; what was there stays.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     scratch = folder / ".result.partial"
     shutil.rmtree(scratch, ignore_errors=True)
     try:
-        scratch.mkdir()
-        try:
+        with writing(folder):
+            scratch.mkdir(parents=True)
             stage.save(scratch)
-        except Exception as error:
-            # The writers of weights wrap the system's errors in some of their own.
-            full = "No space left" in str(error) or not shutil.disk_usage(folder).free
-            if isinstance(error, OSError) or not full:
-                raise
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
-        files = sorted(scratch.iterdir(), key=lambda path: path.name == "model.safetensors")
-        umask = os.umask(0)
-        os.umask(umask)
-        for path in files:
-            path.chmod(0o666 & ~umask)  # some writers make private files; a result is for readers
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        for path in files:
-            os.replace(path, folder / path.name)
-        sync_folder(folder)
-    except OSError as error:
-        error.filename = str(folder)
-        raise
+            _take_in(scratch, folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _take_in(scratch: Path, folder: Path) -> None:
+    """Move the files of a folder, once all their bytes are on the disk."""
+    files = sorted(scratch.iterdir(), key=lambda path: path.name == "model.safetensors")
+    umask = os.umask(0)
+    os.umask(umask)
+    for path in files:
+        path.chmod(0o666 & ~umask)  # some writers make private files; a result is for readers
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    for path in files:
+        os.replace(path, folder / path.name)
+    sync_folder(folder)

@@ -32,7 +32,7 @@ def open_coco(
     path = Path(data)
     dataset: CocoMasks
     if path.is_dir():
-        pictures = os.path.realpath(images) if images is not None else "images"
+        pictures = Path("images" if images is None else os.path.realpath(images))
         kind = CocoPanoptic if (path / "annotations/panoptic.json").is_file() else CocoInstances
         dataset = kind(path, keep=keep, images=pictures)
     elif images is None:

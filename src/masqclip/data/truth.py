@@ -272,6 +272,7 @@ def _by_stem(
 
 def _only(paths: Sequence[Path]) -> Path:
     """The file of a stem, of which there must not be two: labels would be the other's."""
-    if len(paths) > 1:
-        raise MasqclipError(f"{paths[0]} and {paths[1]} have one stem: take one of them away")
-    return paths[0]
+    first, *others = sorted(paths)
+    if others:
+        raise MasqclipError(f"{first} and {others[0]} have one stem: take one of them away")
+    return first

@@ -29,6 +29,18 @@ PIXEL_TOLERANCE = 0.35
 # cut off; it is more than the sixth digit of a share is worth in the longest row of pixels.
 _CENTRE = 0.48
 
+# How the files begin that Ultralytics' trainers open, in all their versions, and the suffixes under
+# which they look for them; the first is the usual one.
+_OPENED = (
+    (re.compile(rb"\xff\xd8\xff"), (".jpg", ".jpeg")),
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), (".png",)),
+    (re.compile(rb"RIFF....WEBP", re.DOTALL), (".webp",)),
+    (re.compile(rb"BM"), (".bmp",)),
+    (re.compile(rb"II[*+]\0|MM\0[*+]"), (".tif", ".tiff")),
+)
+#: Bytes of a file that tell whether it is one of these.
+HEAD_BYTES = 12
+
 _FEW_POINTS = 256  # whose distances from each other are all computed
 
 
@@ -120,6 +132,22 @@ def _nearest_corners(
     for begin, end in pairwise(starts[1:].tolist()):
         own = begin + int(nearest[begin:end].argmin())
         yield int(partners[own]), own
+
+
+def trainer_suffix(suffix: str, head: bytes) -> str | None:
+    """The suffix under which trainers open a picture's file as it is; None where they open it under
+    none, so that it has to be converted.
+
+    Args:
+        suffix: of the file, with its dot.
+        head: how the file begins, `HEAD_BYTES` of it.
+    """
+    suffix = suffix.lower()
+    usual = next((suffixes for start, suffixes in _OPENED if start.match(head)), None)
+    if usual is None:
+        return None
+    # A picture under the suffix of another kind is opened all the same: they look into it.
+    return suffix if any(suffix in suffixes for _, suffixes in _OPENED) else usual[0]
 
 
 def data_yaml(names: Sequence[str], *, train: str, val: str) -> str:

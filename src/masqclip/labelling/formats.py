@@ -2,7 +2,8 @@
 
     coco          annotations.json
     panoptic      panoptic.json, panoptic/NAME.png
-    yolo          data.yaml, images/train/NAME.jpg, labels/train/NAME.txt; the same under val
+    yolo          data.yaml, images/train/NAME.jpg, labels/train/NAME.txt; the same under val;
+                  pictures that trainers do not open become images/train/NAME.png
     label-studio  tasks.json, config.xml
 
 Where pictures stay in their own folder, the files name them by their path in it. The results of the
@@ -21,10 +22,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import quote
 
 from masqclip.clip.vocabulary import Vocabulary
-from masqclip.data.files import write_atomically
+from masqclip.data.files import open_regular, write_atomically
+from masqclip.data.images import read_image
+from masqclip.data.label_maps import png_bytes
 from masqclip.errors import MasqclipError
 from masqclip.export.label_studio import RegionKind, labeling_config
-from masqclip.export.yolo import data_yaml
+from masqclip.export.yolo import HEAD_BYTES, data_yaml, trainer_suffix
 from masqclip.render.palette import name_colour
 
 if TYPE_CHECKING:
@@ -42,7 +45,8 @@ class FormatSettings:
 
     Attributes:
         validation: the share of pictures that YOLO validates on, 0 to 1.
-        images: whether YOLO's folders hold copies of the pictures or links to them.
+        images: whether YOLO's folders hold copies of the pictures or links to them; what trainers
+            do not open is converted to PNG either way.
         regions: what a mask is in Label Studio.
         image_url: what stands before a picture's path in Label Studio's tasks; by default the
             address under which it serves local files, with the folder's name.
@@ -225,12 +229,15 @@ class YoloWriter:
             part, other = other, part
         text = "".join(f"{line}\n" for line in result.to_yolo())
         stem, source = self._stems[name], self._folder / name
-        file, text_file = f"{stem}{source.suffix.lower()}", f"{stem}.txt"
+        suffix = trainer_suffix(source.suffix, _head(source))
+        file, text_file = f"{stem}{suffix or '.png'}", f"{stem}.txt"
         # A folder that has grown is parted anew.
         (self._out / "images" / other / file).unlink(missing_ok=True)
         (self._out / "labels" / other / text_file).unlink(missing_ok=True)
         picture = self._out / "images" / part / file
-        if self._link:
+        if suffix is None:
+            _convert(source, picture)
+        elif self._link:
             picture.parent.mkdir(parents=True, exist_ok=True)
             picture.unlink(missing_ok=True)
             picture.symlink_to(source.resolve())
@@ -294,6 +301,25 @@ def _is_copy(copy: Path, source: Path) -> bool:
         return False
     ours, theirs = copy.stat(), source.stat()
     return (ours.st_size, ours.st_mtime_ns) == (theirs.st_size, theirs.st_mtime_ns)
+
+
+def _head(source: Path) -> bytes:
+    """How a picture's file begins."""
+    with open_regular(source, name=str(source)) as file:
+        return file.read(HEAD_BYTES)
+
+
+def _convert(source: Path, copy: Path) -> None:
+    """The picture as a PNG, upright, as its masks are; with the time of its original."""
+    times = source.stat()
+    if (
+        copy.exists()
+        and trainer_suffix(".png", _head(copy))
+        and copy.stat().st_mtime_ns == times.st_mtime_ns
+    ):
+        return
+    write_atomically(copy, png_bytes(read_image(source).pixels))
+    os.utime(copy, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def _copy(source: Path, copy: Path) -> None:

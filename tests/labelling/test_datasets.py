@@ -199,3 +199,18 @@ def test_label_studio_tasks_name_the_pictures(scenes: Scenes, tmp_path: Path) ->
     assert tasks[4]["data"]["image"] == "https://host/more/4.png"
     kinds = {region["type"] for task in tasks for region in task["predictions"][0]["result"]}
     assert kinds == {"polygonlabels"}
+
+
+def test_label_studio_tasks_hold_keys_as_they_are(tmp_path: Path) -> None:
+    writer = dataset_writer(
+        "label-studio",
+        folder=tmp_path,
+        out=tmp_path / "out",
+        names=["a b/50%.png"],
+        words=WORDS,
+        settings=FormatSettings(image_url="s3://bucket/photos/"),
+    )
+    picture = np.zeros((4, 6, 3), np.uint8)
+    writer.add("a b/50%.png", Segmentation(picture, "instance", WORDS.names, ()))
+    (task,) = json.loads(writer.finish().read_text())
+    assert task["data"]["image"] == "s3://bucket/photos/a b/50%.png"

@@ -19,14 +19,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
-from urllib.parse import quote
 
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.files import open_regular, write_atomically
 from masqclip.data.images import read_image
 from masqclip.data.label_maps import png_bytes
 from masqclip.errors import MasqclipError
-from masqclip.export.label_studio import RegionKind, labeling_config
+from masqclip.export.label_studio import RegionKind, labeling_config, picture_address
 from masqclip.export.yolo import HEAD_BYTES, data_yaml, trainer_suffix
 from masqclip.render.palette import name_colour
 
@@ -273,7 +272,7 @@ class LabelStudioWriter:
         """See `DatasetWriter`."""
         url = self.settings.image_url
         if url is None:
-            url = f"/data/local-files/?d={_quoted(self.folder.resolve().name)}/"
+            url = picture_address("/data/local-files/?d=", f"{self.folder.resolve().name}/")
         regions = result.to_label_studio(self.settings.regions)
         scores = [segment.score for segment in result.segments]
         prediction = {
@@ -281,7 +280,8 @@ class LabelStudioWriter:
             "score": round(sum(scores) / len(scores), 4) if scores else 0.0,
             "result": regions,
         }
-        self._tasks.append({"data": {"image": url + _quoted(name)}, "predictions": [prediction]})
+        address = picture_address(url, name)
+        self._tasks.append({"data": {"image": address}, "predictions": [prediction]})
 
     def finish(self) -> Path:
         """See `DatasetWriter`."""
@@ -330,10 +330,6 @@ def _copy(source: Path, copy: Path) -> None:
         raise MasqclipError(f"{source}: cannot be read ({error.strerror or error})") from error
     write_atomically(copy, content)
     os.utime(copy, ns=(times.st_atime_ns, times.st_mtime_ns))
-
-
-def _quoted(path: str) -> str:
-    return quote(os.fsencode(path))
 
 
 def _validation_names(names: Sequence[str], share: float) -> frozenset[str]:

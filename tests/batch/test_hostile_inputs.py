@@ -194,6 +194,119 @@ def test_a_damaged_table_is_one_line(tmp_path: Path) -> None:
         assert all(item.error or item.file for item in items)
 
 
+def odd_text(*values: bytes) -> pa.Array:
+    """Text that is not UTF-8, as Arrow and Parquet let it pass."""
+    _, ends, content = pa.array(list(values)).buffers()
+    return pa.Array.from_buffers(pa.string(), len(values), [None, ends, content])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string()),
+     pa.dictionary(pa.int32(), pa.large_string())],
+    ids=str,
+)  # fmt: skip
+def test_paths_in_any_kind_of_text_column(kind: pa.DataType, tmp_path: Path) -> None:
+    write(tmp_path / "a.png", b"a")
+    paths = pa.array(["a.png", None, "a.png", "gone.png"]).cast(kind)
+    pq.write_table(pa.table({"path": paths}), tmp_path / "t.parquet")
+    items = list(list_items([str(tmp_path / "t.parquet")])[1])
+    contents = [content for _, content in read_items("files", items)]
+    assert contents[::2] == [b"a", b"a"]
+    assert "t.parquet#1: no path in this row" in str(contents[1])
+    assert "gone.png: no such file" in str(contents[3])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.binary(), pa.large_binary(), pa.binary_view(), pa.binary(3),
+     pa.dictionary(pa.int32(), pa.binary())],
+    ids=str,
+)  # fmt: skip
+def test_pictures_in_any_kind_of_bytes_column(kind: pa.DataType, tmp_path: Path) -> None:
+    values = pa.array([b"abc", b"def", None, b"abc"], pa.binary(3)).cast(pa.binary()).cast(kind)
+    pq.write_table(pa.table({"image": values}), tmp_path / "t.parquet")
+    kind_of_items, items = list_items([str(tmp_path / "t.parquet")])
+    contents = [content for _, content in read_items(kind_of_items, list(items))]
+    assert [contents[n] for n in (0, 1, 3)] == [b"abc", b"def", b"abc"]
+    assert "t.parquet#2: no picture in this row" in str(contents[2])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "read"),
+    [
+        # Each table has its own column of the kind that the first has.
+        ({"path": ["a.png"]}, {"file_name": ["b.png"]}, 2),
+        ({"path": ["a.png"]}, {"image": [b"x"], "file_name": ["b.png"]}, 2),
+        ({"path": ["a.png"]}, {"n": [1], "path": pa.array(["b.png"]).dictionary_encode()}, 2),
+        ({"image": [b"a"]}, {"bytes": [b"b"]}, 2),
+        ({"image": [b"a"]}, {"image": ["b.png"], "bytes": [b"b"]}, 2),
+        # And where there is none, the table is an error of its own.
+        ({"path": ["a.png"]}, {"image": [b"b"]}, 1),
+        ({"image": [b"a"]}, {"path": ["b.png"]}, 1),
+        ({"path": ["a.png"]}, {"n": [1]}, 1),
+    ],
+)
+def test_tables_whose_columns_differ(
+    first: dict[str, object], second: dict[str, object], read: int, tmp_path: Path
+) -> None:
+    for name in "ab":
+        write(tmp_path / f"{name}.png", name.encode())
+    pq.write_table(pa.table(first), tmp_path / "0.parquet")
+    pq.write_table(pa.table(second), tmp_path / "1.parquet")
+    kind, items = list_items([f"{tmp_path}/*.parquet"])
+    contents = [content for _, content in read_items(kind, list(items))]
+    assert contents[:read] == [b"a", b"b"][:read]
+    assert ["1.parquet: " in str(content) for content in contents[read:]] == [True] * (2 - read)
+
+
+def test_a_table_cut_short_is_an_error_and_the_others_are_read(tmp_path: Path) -> None:
+    write(tmp_path / "a.png", b"a")
+    for name in ("0", "1", "2"):
+        pq.write_table(pa.table({"path": ["a.png"] * 3}), tmp_path / f"{name}.parquet")
+    for name in ("0", "1"):
+        whole = (tmp_path / f"{name}.parquet").read_bytes()
+        write(tmp_path / f"{name}.parquet", whole[: len(whole) // 2])
+    items = list(list_items([f"{tmp_path}/*.parquet"])[1])
+    assert [item.error is None for item in items] == [False, False, True, True, True]
+    assert all("damaged" in str(item.error) for item in items[:2])
+
+
+def test_names_that_are_not_utf_8_in_lists_tables_and_tars(tmp_path: Path) -> None:
+    odd = b"caf\xe9.png"
+    write(Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + odd)), b"abc")
+    names = write(tmp_path / "names.txt", b"\xef\xbb\xbf" + odd + b"\r\n")
+    text = odd_text(odd, odd)
+    pq.write_table(pa.table({"path": text}), tmp_path / "text.parquet")
+    pq.write_table(pa.table({"path": text.dictionary_encode()}), tmp_path / "codes.parquet")
+    for source in (names, tmp_path / "text.parquet", tmp_path / "codes.parquet"):
+        kind, found = list_items([str(source)])
+        assert dict(read_items(kind, list(found))) == {"caf%E9.png": b"abc"}
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        info = tarfile.TarInfo(os.fsdecode(odd))
+        info.size = 3
+        tar.addfile(info, io.BytesIO(b"abc"))
+    tar_path = os.fsdecode(os.fsencode(tmp_path) + b"/t\xe9.tar")
+    kind, found = list_items([str(write(Path(tar_path), buffer.getvalue()))])
+    ((key, content),) = read_items(kind, list(found))
+    assert key.endswith("/t%E9.tar/caf%E9.png")
+    assert content == b"abc"
+
+
+def test_marks_at_the_start_of_a_list(tmp_path: Path) -> None:
+    write(tmp_path / "a.png", b"abc")
+    names = write(tmp_path / "names.txt", b"\xef\xbb\xbfa.png\r\n")
+    (item,) = list_items([str(names)])[1]
+    assert item.key == "a.png"
+    assert [content for _, content in read_items("files", [item])] == [b"abc"]
+    for encoding in ("utf-16", "utf-32"):
+        write(names, "a.png\n".encode(encoding))
+        kind = encoding.upper()
+        with pytest.raises(MasqclipError, match=rf"names.txt: {kind} text: save the list as UTF-8"):
+            list_items([str(names)])
+
+
 # Two runs on a store without locks
 
 

@@ -151,6 +151,16 @@ def test_no_cluster_at_the_address() -> None:
         pass
 
 
+def test_ray_notes_a_command_line_that_is_not_utf_8(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`masqclip batch caf\\xe9` ended as if no cluster answered."""
+    from ray._private import utils
+
+    monkeypatch.setattr(utils, "get_entrypoint_name", lambda: os.fsdecode(b"batch caf\xe9"))
+    with job._text_of_command_line():
+        assert utils.get_entrypoint_name() == "batch caf%E9"
+    assert utils.get_entrypoint_name() == os.fsdecode(b"batch caf\xe9")
+
+
 def test_pools_share_cores_and_gpus() -> None:
     cpu = Pools.fit(Machines(), cpus=8, gpus=0, most=100)
     assert (cpu.workers, cpu.threads, cpu.device) == (8, 1, "cpu")

@@ -14,6 +14,7 @@ import pytest
 from masqclip.batch.inputs import Item
 from masqclip.batch.records import RECORDS, error_record
 from masqclip.batch.shards import JobFolder, JobSettings
+from masqclip.cli.main import main
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.errors import MasqclipError
 
@@ -111,6 +112,50 @@ def test_coco_shards(uri: str) -> None:
     assert [entry["image_id"] for entry in document["annotations"]] == [5, 7, 8]
     assert [entry["category_id"] for entry in document["annotations"]] == [1, 1, 1]
     assert [(c["name"], c["isthing"]) for c in document["categories"]] == [("cat", 1), ("sky", 0)]
+
+
+def test_ids_are_unique_in_all_shards(uri: str) -> None:
+    folder = planned(uri, format="coco")
+    ids: dict[str, list[int]] = {"images": [], "annotations": []}
+    for shard, (first, last) in enumerate([(0, 4), (4, 8), (8, 10)]):
+        folder.write_part("shards", shard, 0, records(first, last))
+        folder.commit(shard, 1, folder.read()[0])
+        document = json.loads(folder.store.read(f"shards/{shard:08d}.json"))
+        for kind, found in ids.items():
+            found += [entry["id"] for entry in document[kind]]
+    assert [len(found) for found in ids.values()] == [10, 7]
+    assert all(len(set(found)) == len(found) for found in ids.values())
+
+
+def test_pictures_of_kept_embeddings_keep_their_numbers(tmp_path: Path) -> None:
+    """A shard of a job on embeddings is one of theirs, however many pictures one may ask for."""
+    from masqclip.cli.batch import _settings
+
+    for name, size in (("a", 4), ("b", 9)):
+        planned(str(tmp_path / name), model="masqclip-mini", vocabulary=None, shard_size=size,
+                save_embeddings=True)  # fmt: skip
+    asked: dict[str, Any] = {
+        "vocabulary": WORDS, "column": None, "dtype": None, "task": "panoptic", "min_score": None,
+        "format": "coco", "overlay": False, "save_embeddings": False, "shard_size": 2,
+        "memory": 1.0, "max_file": 256.0, "schemes": (),
+    }  # fmt: skip
+    there = settings(kind="embeddings", model="masqclip-mini")
+    for names, size in ((("a",), 4), (("a", "b"), 9)):
+        inputs = tuple(str(tmp_path / name) for name in names)
+        assert _settings(inputs, there, model=None, **asked)[0].shard_size == size
+
+
+def test_a_job_that_read_no_picture_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = planned(str(tmp_path), 1)
+    rows = [error_record("0.png", "0.png: no such file")]
+    folder.write_part("shards", 0, 0, pa.Table.from_pylist(rows, schema=RECORDS))
+    folder.commit(0, 1, folder.read()[0])
+    assert main(["batch", "-o", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "none of the 1 pictures could be read" in error
+    assert error.count("\n") == 1
 
 
 def test_status_and_shards_set_aside(uri: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from urllib.parse import unquote
 from xml.etree import ElementTree
 
 import numpy as np
@@ -9,7 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from masqclip.export.label_studio import brush_rle, labeling_config, mask_regions
+from masqclip.errors import MasqclipError
+from masqclip.export.label_studio import (
+    brush_rle,
+    labeling_config,
+    mask_regions,
+    picture_address,
+)
 
 
 def decode_brush(rle: list[int]) -> np.ndarray:
@@ -98,3 +106,31 @@ def test_the_interface_names_what_regions_refer_to(kind: str, tag: str) -> None:
     assert labels.get("name") == region["from_name"]
     assert [label.get("value") for label in labels] == list(colours)
     assert labels[0].get("background") == "#ff0010"
+
+
+@pytest.mark.parametrize(
+    ("prefix", "encoded"),
+    [
+        ("/data/local-files/?d=photos/", True), ("https://host/photos/", True),
+        ("HTTP://host/get?name=", True), ("s3://bucket/photos/", False),
+        ("gs://bucket/", False), ("azure-blob://container/", False),
+    ],
+)  # fmt: skip
+def test_addresses_are_encoded_and_keys_are_not(prefix: str, encoded: bool) -> None:
+    """A browser or Django decodes an address; Label Studio hands a key to the store as it is."""
+    path = "a b/50% + \u00e9 #1 & 2?.jpg"
+    address = picture_address(prefix, path)
+    assert address.startswith(prefix)
+    rest = address.removeprefix(prefix)
+    if encoded:
+        assert not set(rest) & set(" #&?+\u00e9")
+        assert unquote(rest) == path
+    else:
+        assert rest == path
+
+
+def test_a_key_is_text() -> None:
+    path = os.fsdecode(b"caf\xe9.jpg")
+    assert picture_address("https://host/", path) == "https://host/caf%E9.jpg"
+    with pytest.raises(MasqclipError, match=r"caf.*not UTF-8.*rename it"):
+        picture_address("s3://bucket/", path)

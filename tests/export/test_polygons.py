@@ -136,3 +136,22 @@ def test_simplification_stays_within_its_tolerance() -> None:
     nearest = starts + np.clip(along, 0, 1)[..., None] * steps
     gaps = np.linalg.norm(contour[:, None] - nearest, axis=-1).min(axis=1)
     assert gaps.max() <= TOLERANCE
+
+
+def test_the_teeth_of_a_comb_are_not_cut_off_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    from masqclip.export import polygons
+
+    measured = 0
+    distances = polygons._distances
+
+    def counted(points: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+        nonlocal measured
+        measured += len(points)
+        return distances(points, start, end)
+
+    monkeypatch.setattr(polygons, "_distances", counted)
+    mask = np.zeros((12, 4000), bool)
+    mask[:3] = mask[:10, ::4] = mask[:10, 1::4] = True
+    (comb,) = mask_polygons(mask)
+    assert len(comb) > 3000
+    assert measured < 40 * 20_000  # of 20,000 points, each so often; it was 750 times

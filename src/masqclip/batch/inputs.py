@@ -36,7 +36,9 @@ __all__ = ["EMBEDDINGS", "Item", "Kind", "list_items", "read_items"]
 _LIST_SUFFIXES = (".txt", ".lst", ".list")
 _MAX_LIST_BYTES = 4_000_000_000
 _MAX_NAME = 8192  # of a path or an address; no file system and no store has longer ones
-_NO_TEXT = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+# How texts begin that are not UTF-8; UTF-32 begins as UTF-16 does.
+_NO_TEXT = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16",
+            b"\xfe\xff": "UTF-16"}  # fmt: skip
 
 
 def list_items(
@@ -186,8 +188,9 @@ def _lines(source: str) -> Iterator[str]:
         content = file.read(_MAX_LIST_BYTES + 1)
     if len(content) > _MAX_LIST_BYTES:
         raise MasqclipError(f"{source}: a list of more than 4 GB: give Parquet with the paths")
-    if content[:2] in _NO_TEXT:
-        raise MasqclipError(f"{source}: {_NO_TEXT[content[:2]]} text: save the list as UTF-8")
+    for mark, kind in _NO_TEXT.items():
+        if content.startswith(mark):
+            raise MasqclipError(f"{source}: {kind} text: save the list as UTF-8")
     for line in content.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
         name = line.strip()
         if name and not name.startswith(b"#"):
@@ -299,14 +302,14 @@ def _table_items(
     for n, file in enumerate(files):
         try:
             with open_table(file.file, name=file.key) as table:
-                name, is_path = find_column(table.schema_arrow, column, name=file.key)
+                _, is_path = find_column(table.schema_arrow, column, name=file.key)
             break
         except MasqclipError:
             if n + 1 == len(files):
                 raise
 
     def paths(file: Item) -> Iterator[Item]:
-        for number, path in enumerate(table_paths(_of(file), name)):
+        for number, path in enumerate(table_paths(_of(file), column)):
             if path:
                 yield _listed(path, file.file, schemes)
             else:

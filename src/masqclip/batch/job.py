@@ -9,6 +9,7 @@ so its memory does not grow with the number of pictures.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import re
@@ -19,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from masqclip.batch.addresses import readable_name
 from masqclip.batch.manifest import Entry
 from masqclip.batch.parts import PART
 from masqclip.batch.shards import JobFolder, JobSettings, Status
@@ -153,9 +155,12 @@ def connected(machines: Machines, most: int) -> Iterator[Pools]:
     else:
         _check_address(machines.address)
     try:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+        with _text_of_command_line():
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
+        if machines.address is None:
+            raise MasqclipError(f"Ray cannot start on this machine ({reason})") from error
         # Ray sends a token to an address only when told to, and then says nothing of tokens.
         token = "" if "RAY_AUTH_MODE" in os.environ else f"; {ASKS_FOR_TOKEN}"
         raise MasqclipError(
@@ -167,6 +172,21 @@ def connected(machines: Machines, most: int) -> Iterator[Pools]:
         yield Pools.fit(machines, cpus, gpus, most)
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _text_of_command_line() -> Iterator[None]:
+    """Ray notes the command line, and fails where the name of a file in it is not UTF-8."""
+    utils: Any = importlib.import_module("ray._private.utils")
+    noted = getattr(utils, "get_entrypoint_name", None)
+    if noted is None:  # in another version
+        yield
+        return
+    utils.get_entrypoint_name = lambda: readable_name(noted())
+    try:
+        yield
+    finally:
+        utils.get_entrypoint_name = noted
 
 
 def _check_address(address: str) -> None:

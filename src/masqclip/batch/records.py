@@ -39,6 +39,11 @@ RECORDS = pa.schema(
 )
 
 
+#: The ids of a picture's annotations are its own id times this, and upwards: more segments than a
+#: picture has. Shards know nothing of each other.
+ANNOTATIONS_PER_IMAGE = 100_000
+
+
 def result_record(key: str, result: Segmentation) -> dict[str, Any]:
     """One picture's row of `RECORDS`."""
     document = result.to_json()
@@ -95,7 +100,8 @@ def coco_document(rows: Iterable[dict[str, Any]], words: Vocabulary, first_id: i
     Args:
         rows: of one shard.
         words: its names, in order, are the categories; ``id`` counts from 1.
-        first_id: the ``image_id`` of the first row. Annotation ids are unique within the file.
+        first_id: the ``image_id`` of the first row. Annotation ids are made of their pictures', so
+            that both are unique in all files of a job.
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -105,10 +111,10 @@ def coco_document(rows: Iterable[dict[str, Any]], words: Vocabulary, first_id: i
             images.append(image | {"error": row["error"]})
             continue
         images.append(image | {"height": row["height"], "width": row["width"]})
-        for segment in row["segments"]:
+        for number, segment in enumerate(row["segments"], 1):
             annotations.append(
                 {
-                    "id": len(annotations) + 1,
+                    "id": image_id * ANNOTATIONS_PER_IMAGE + number,
                     "image_id": image_id,
                     "category_id": segment["class_id"] + 1,
                     "segmentation": segment["segmentation"],

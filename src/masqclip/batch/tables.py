@@ -52,18 +52,27 @@ def damage_told(name: str) -> Iterator[None]:
         raise MasqclipError(f"{name}: damaged, or no Parquet file ({reason})") from error
 
 
-def find_column(schema: pa.Schema, column: str | None, *, name: str) -> tuple[str, bool]:
+def find_column(
+    schema: pa.Schema, column: str | None, *, name: str, paths: bool | None = None
+) -> tuple[str, bool]:
     """The column of a table to read, and whether it holds paths (else it holds pictures).
 
     Args:
         schema: of the table.
         column: as asked for; None = the first that is called as such columns are.
         name: of the file, for the errors.
+        paths: what the job's other tables hold: such a column is taken before one of the other
+            kind; None = there is no other table.
 
     Raises:
         MasqclipError: there is none, or it holds neither.
     """
-    found = column or next((n for n in (*BYTES_COLUMNS, *PATH_COLUMNS) if n in schema.names), None)
+    known = [n for n in (*BYTES_COLUMNS, *PATH_COLUMNS) if n in schema.names]
+    if paths is not None:
+        wanted = "path" if paths else "bytes"
+        kinds = {field.name: _content(field.type) for field in schema}
+        known.sort(key=lambda n: kinds[n] != wanted)
+    found = column or next(iter(known), None)
     if found is None or schema.names.count(found) != 1:
         what = f"no column {found!r}" if found else "no known column"
         if found in schema.names:
@@ -112,7 +121,7 @@ def table_paths(file: InputFile, column: str | None) -> Iterator[str | None]:
     """
     key, address, _ = file
     with open_table(address, name=key) as table:
-        name, is_path = find_column(table.schema_arrow, column, name=key)
+        name, is_path = find_column(table.schema_arrow, column, name=key, paths=True)
         if not is_path:
             raise MasqclipError(f"{key}: the column {name!r} holds bytes, where others hold paths")
         for batch in table.iter_batches(batch_size=_PATHS, columns=[name]):
@@ -129,7 +138,7 @@ def table_rows(file: InputFile, column: str | None) -> Iterator[Item]:
     """
     key, address, listed = file
     with open_table(address, name=key) as table:
-        name, is_path = find_column(table.schema_arrow, column, name=key)
+        name, is_path = find_column(table.schema_arrow, column, name=key, paths=False)
         if is_path:
             raise MasqclipError(f"{key}: the column {name!r} holds paths, where others hold bytes")
         groups = [table.metadata.row_group(g).num_rows for g in range(table.num_row_groups)]
@@ -177,7 +186,7 @@ def _read_group(
         first.check(listed.bytes, listed.version)
     wanted = {item.size: item for item in rows}
     with open_table(first.file, name=first.key) as table:
-        name, _ = find_column(table.schema_arrow, column, name=first.key)
+        name, _ = find_column(table.schema_arrow, column, name=first.key, paths=False)
         at, last = 0, rows[-1].size
         for batch in table.iter_batches(batch_size=_ROWS, row_groups=[group], columns=[name]):
             if at + len(batch) > rows[0].size:

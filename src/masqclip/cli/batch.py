@@ -59,8 +59,9 @@ gives the same bytes.
 
 **Exit code**
 
-0 when every shard is done; 2 when something is wrong with an option, or when a shard failed three
-times and was set aside (--retry-failed tries it again); 130 when interrupted.""",
+0 when every shard is done; 2 when something is wrong with an option, when no picture at all could
+be read, or when a shard failed three times and was set aside (--retry-failed tries it again); 130
+when interrupted.""",
 )
 
 
@@ -182,6 +183,11 @@ def batch(
             end = run_job(folder, machines, steps.show)
     if end.failed:
         raise MasqclipError(_failures(end, out))
+    if end.errors == end.images_done:
+        raise MasqclipError(
+            f"none of the {end.images_done:,} pictures could be read; the rows in {out} say why of "
+            "each: check the input, and name another folder to begin anew"
+        )
     if not quiet:
         _print_status(end, out)
     return 0
@@ -249,6 +255,8 @@ def _settings(
                 "--save-embeddings to the job that reads the pictures"
             )
         model, options["dtype"] = made.model, made.dtype
+        # A shard holds what its embeddings hold, and pictures are numbered by it.
+        options["shard_size"] = max(JobFolder(name).read()[0].shard_size for name in inputs)
     model = model or DEFAULT_MODEL
     weights: str | None = digest_model(model_folder(model))
     if kind == "embeddings" and made.weights not in (None, weights):

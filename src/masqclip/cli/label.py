@@ -100,7 +100,8 @@ def label(
         template: A sentence to put each prompt into, such as "a photo of a {}."; repeat it for
             several, which are averaged.
         split: yolo: the share of pictures to validate on; 0 = no picture is set apart.
-        images: yolo: copy the pictures, or link to them.
+        images: yolo: copy the pictures, or link to them; those of formats that trainers do not
+            open are converted to PNG.
         regions: label-studio: masks as brush strokes (exact) or polygons (easy to edit).
         image_url: label-studio: what stands before a picture's path in DIR; the default is the
             address of local files, for a document root that holds DIR.

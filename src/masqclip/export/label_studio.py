@@ -14,9 +14,11 @@ writes it; Label Studio reads the alpha byte of each pixel. In bits, the most si
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
+from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
@@ -32,6 +34,8 @@ FROM_NAME, TO_NAME = "label", "image"
 # What XML 1.0 has no way of writing; and what a reader would take for blanks.
 _NOT_XML = re.compile(r"[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _ESCAPED = {"\t": "&#9;", "\n": "&#10;", "\r": "&#13;"}
+# Schemes of addresses that are read as a browser reads them.
+_ENCODED_SCHEMES = ("http", "https", "ftp", "file")
 _WORD_BITS = 8
 _COUNT_BITS = np.array([4, 8, 12, 16])
 _LONGEST_RUN = 1 << 16
@@ -108,6 +112,32 @@ def mask_regions(
         }
         for part, value in enumerate(values, start=1)
     ]
+
+
+def picture_address(prefix: str, path: str) -> str:
+    """Where Label Studio finds a picture.
+
+    In the address of a web server, or of Label Studio's own local files, the path is
+    percent-encoded. In that of a store (``s3://``, ``gs://``, ``azure-blob://``) it is a key, which
+    Label Studio takes letter by letter.
+
+    Args:
+        prefix: what stands before the path.
+        path: of the picture; bytes that are not UTF-8 are surrogates, as Python has them.
+
+    Raises:
+        MasqclipError: a key is not UTF-8.
+    """
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", prefix)
+    if scheme is None or scheme[1].lower() in _ENCODED_SCHEMES:
+        return prefix + quote(os.fsencode(path))
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise MasqclipError(
+            f"{path!r:.200}: its name is not UTF-8, and so no key of {scheme[0]}: rename it"
+        ) from error
+    return prefix + path
 
 
 def labeling_config(colours: Mapping[str, tuple[int, int, int]], kind: RegionKind = "brush") -> str:

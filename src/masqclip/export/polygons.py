@@ -23,6 +23,8 @@ TOLERANCE = 0.75
 
 Outline = Literal["edges", "pixels"]
 
+_ABOUT_AS_FAR = 1 - 1e-9  # of the farthest point's distance: distances are rounded
+
 # Directions along the edges of pixels, clockwise: right, down, left, up, as steps (x, y); and, from
 # the corner where such an edge begins, the pixel on its right hand.
 _STEPS = np.array([(1, 0), (0, 1), (-1, 0), (0, -1)])
@@ -84,9 +86,12 @@ def simplify_ring(ring: NDArray[np.float64], tolerance: float) -> NDArray[np.flo
         if last - first < 2:
             continue
         distances = _distances(closed[first + 1 : last], closed[first], closed[last])
-        worst = int(np.argmax(distances))
-        if distances[worst] > tolerance:
-            middle = first + 1 + worst
+        worst = distances.max()
+        if worst > tolerance:
+            # Of several that are about as far, the middle one: the teeth of a comb would else be
+            # cut off one by one, and the rest be measured again each time.
+            far_ones = np.flatnonzero(distances >= _ABOUT_AS_FAR * worst)
+            middle = first + 1 + int(far_ones[len(far_ones) // 2])
             keep[middle] = True
             spans += [(first, middle), (middle, last)]
     kept = ring[keep[:-1]]

@@ -2,7 +2,8 @@
 
     coco          annotations.json
     panoptic      panoptic.json, panoptic/NAME.png
-    yolo          data.yaml, images/train/NAME.jpg, labels/train/NAME.txt; the same under val
+    yolo          data.yaml, images/train/NAME.jpg, labels/train/NAME.txt; the same under val;
+                  pictures that trainers do not open become images/train/NAME.png
     label-studio  tasks.json, config.xml
 
 Where pictures stay in their own folder, the files name them by their path in it. The results of the
@@ -18,14 +19,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
-from urllib.parse import quote
 
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.digests import digest_bytes, digest_file
-from masqclip.data.files import write_atomically
+from masqclip.data.files import open_regular, read_bounded, write_atomically
+from masqclip.data.images import MAX_FILE_BYTES, read_image
+from masqclip.data.label_maps import png_bytes
 from masqclip.errors import MasqclipError
-from masqclip.export.label_studio import RegionKind, labeling_config
-from masqclip.export.yolo import data_yaml
+from masqclip.export.label_studio import RegionKind, labeling_config, picture_address
+from masqclip.export.yolo import HEAD_BYTES, data_yaml, trainer_suffix
 from masqclip.render.palette import name_colour
 
 if TYPE_CHECKING:
@@ -43,7 +45,8 @@ class FormatSettings:
 
     Attributes:
         validation: the share of pictures that YOLO validates on, 0 to 1.
-        images: whether YOLO's folders hold copies of the pictures or links to them.
+        images: whether YOLO's folders hold copies of the pictures or links to them; what trainers
+            do not open is converted to PNG either way.
         regions: what a mask is in Label Studio.
         image_url: what stands before a picture's path in Label Studio's tasks; by default the
             address under which it serves local files, with the folder's name.
@@ -230,20 +233,30 @@ class YoloWriter:
         self._link = settings.images == "link"
         self._stems = flat_stems(names)
         self._validation = _validation_names(names, settings.validation)
+        self._suffixes: dict[str, str | None] = {}
         self._yaml()  # a name that it cannot hold is told before the work
 
     def files(self, name: str) -> tuple[str, ...]:
         """See `DatasetWriter`."""
         part = "val" if name in self._validation else "train"
-        stem, suffix = self._stems[name], Path(name).suffix.lower()
-        return f"images/{part}/{stem}{suffix}", f"labels/{part}/{stem}.txt"
+        stem, suffix = self._stems[name], self._suffix(name)
+        return f"images/{part}/{stem}{suffix or '.png'}", f"labels/{part}/{stem}.txt"
+
+    def _suffix(self, name: str) -> str | None:
+        """What trainers look for the picture under; None of one that they do not open."""
+        if name not in self._suffixes:
+            source = self._folder / name
+            self._suffixes[name] = trainer_suffix(source.suffix, _head(source))
+        return self._suffixes[name]
 
     def add(self, name: str, digest: str, result: Segmentation) -> None:
         """See `DatasetWriter`."""
         text = "".join(f"{line}\n" for line in result.to_yolo())
         picture, text_file = (self._out / file for file in self.files(name))
         source = self._folder / name
-        if self._link:
+        if self._suffix(name) is None:
+            _convert(source, picture, digest)
+        elif self._link:
             picture.parent.mkdir(parents=True, exist_ok=True)
             picture.unlink(missing_ok=True)
             picture.symlink_to(source.resolve())
@@ -283,7 +296,7 @@ class LabelStudioWriter:
         """See `DatasetWriter`."""
         url = self.settings.image_url
         if url is None:
-            url = f"/data/local-files/?d={_quoted(self.folder.resolve().name)}/"
+            url = picture_address("/data/local-files/?d=", f"{self.folder.resolve().name}/")
         regions = result.to_label_studio(self.settings.regions)
         scores = [segment.score for segment in result.segments]
         prediction = {
@@ -291,7 +304,8 @@ class LabelStudioWriter:
             "score": round(sum(scores) / len(scores), 4) if scores else 0.0,
             "result": regions,
         }
-        self._tasks.append({"data": {"image": url + _quoted(name)}, "predictions": [prediction]})
+        address = picture_address(url, name)
+        self._tasks.append({"data": {"image": address}, "predictions": [prediction]})
 
     def finish(self) -> Path:
         """See `DatasetWriter`."""
@@ -313,20 +327,33 @@ def _is_copy(copy: Path, digest: str) -> bool:
     return copy.is_file() and digest_file(copy) == digest
 
 
+def _head(source: Path) -> bytes:
+    """How a picture's file begins."""
+    with open_regular(source, name=str(source)) as file:
+        return file.read(HEAD_BYTES)
+
+
+def _convert(source: Path, copy: Path, digest: str) -> None:
+    """The picture as a PNG, upright, as its masks are; anew each time, as bytes do not tell of what
+    picture a PNG was made.
+    """
+    content = _unchanged(source, digest)
+    write_atomically(copy, png_bytes(read_image(content, name=str(source)).pixels))
+
+
 def _copy(source: Path, copy: Path, digest: str) -> None:
-    try:
-        times = source.stat()
-        content = source.read_bytes()
-    except OSError as error:
-        raise MasqclipError(f"{source}: cannot be read ({error.strerror or error})") from error
-    if digest_bytes(content) != digest:
-        raise MasqclipError(f"{source}: changed after it was labelled; give the same command again")
+    content = _unchanged(source, digest)
+    times = source.stat()
     write_atomically(copy, content)
     os.utime(copy, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
-def _quoted(path: str) -> str:
-    return quote(os.fsencode(path))
+def _unchanged(source: Path, digest: str) -> bytes:
+    """The bytes of a picture, which must be those that were labelled."""
+    content = read_bounded(source, max_bytes=MAX_FILE_BYTES)
+    if digest_bytes(content) != digest:
+        raise MasqclipError(f"{source}: changed after it was labelled; give the same command again")
+    return content
 
 
 def _validation_names(names: Sequence[str], share: float) -> frozenset[str]:

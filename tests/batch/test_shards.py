@@ -130,6 +130,7 @@ def test_ids_are_unique_in_all_shards(uri: str) -> None:
 def test_pictures_of_kept_embeddings_keep_their_numbers(tmp_path: Path) -> None:
     """A shard of a job on embeddings is one of theirs, however many pictures one may ask for."""
     from masqclip.cli.batch import _settings
+    from masqclip.data.folders import LeftOut
 
     for name, size in (("a", 4), ("b", 9)):
         planned(str(tmp_path / name), model="masqclip-mini", vocabulary=None, shard_size=size,
@@ -142,7 +143,8 @@ def test_pictures_of_kept_embeddings_keep_their_numbers(tmp_path: Path) -> None:
     there = settings(kind="embeddings", model="masqclip-mini")
     for names, size in ((("a",), 4), (("a", "b"), 9)):
         inputs = tuple(str(tmp_path / name) for name in names)
-        assert _settings(inputs, there, model=None, **asked)[0].shard_size == size
+        found, _ = _settings(inputs, there, LeftOut(), model=None, **asked)
+        assert found.shard_size == size
 
 
 def test_a_job_that_read_no_picture_is_an_error(

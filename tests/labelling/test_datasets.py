@@ -13,6 +13,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from masqclip.clip.vocabulary import Vocabulary
+from masqclip.data.digests import digest_file
 from masqclip.data.images import read_image
 from masqclip.data.label_maps import rgb_to_ids
 from masqclip.data.sprites import load_sprites
@@ -157,7 +158,8 @@ def test_yolo_folders_hold_what_trainers_open(tmp_path: Path, images: Images) ->
     for _ in range(2):  # by a second call as well
         for name in names:
             loaded = read_image(folder / name)
-            writer.add(name, Segmentation(loaded.pixels, "instance", WORDS.names, ()))
+            digest = digest_file(folder / name)
+            writer.add(name, digest, Segmentation(loaded.pixels, "instance", WORDS.names, ()))
     stems = flat_stems(names)
     written = {path.stem: path for path in (out / "images" / "train").iterdir()}
     assert set(written) == set(stems.values())
@@ -212,6 +214,6 @@ def test_label_studio_tasks_hold_keys_as_they_are(tmp_path: Path) -> None:
         settings=FormatSettings(image_url="s3://bucket/photos/"),
     )
     picture = np.zeros((4, 6, 3), np.uint8)
-    writer.add("a b/50%.png", Segmentation(picture, "instance", WORDS.names, ()))
+    writer.add("a b/50%.png", "", Segmentation(picture, "instance", WORDS.names, ()))
     (task,) = json.loads(writer.finish().read_text())
     assert task["data"]["image"] == "s3://bucket/photos/a b/50%.png"

@@ -13,7 +13,6 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from masqclip.clip.vocabulary import Vocabulary
-from masqclip.data.image_files import IMAGE_SUFFIXES
 from masqclip.data.images import read_image
 from masqclip.data.label_maps import rgb_to_ids
 from masqclip.data.sprites import load_sprites
@@ -128,27 +127,29 @@ def test_supervision_reads_yolo(scenes: Scenes, tmp_path: Path) -> None:
 TRAINER_SUFFIXES = {".bmp", ".dng", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"}
 TRAINER_FORMATS = {"BMP", "JPEG", "MPO", "PNG", "TIFF", "WEBP"}
 
+# Pictures as people have them, by their suffixes, and their formats.
+KINDS = {
+    "jpg": "JPEG", "JPG": "JPEG", "jpeg": "JPEG", "jpe": "JPEG", "jfif": "JPEG", "png": "PNG",
+    "apng": "PNG", "webp": "WEBP", "gif": "GIF", "bmp": "BMP", "dib": "BMP", "tif": "TIFF",
+    "tiff": "TIFF", "avif": "AVIF", "jp2": "JPEG2000", "j2k": "JPEG2000", "jpx": "JPEG2000",
+    "ppm": "PPM", "pgm": "PPM", "pbm": "PPM", "pnm": "PPM", "tga": "TGA", "qoi": "QOI",
+}  # fmt: skip
+
 
 @pytest.mark.parametrize("images", ["copy", "link"])
 def test_yolo_folders_hold_what_trainers_open(tmp_path: Path, images: Images) -> None:
     folder, out = tmp_path / "photos", tmp_path / "out"
     folder.mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
-    kinds = {"jpe": "JPEG", "jfif": "JPEG", "apng": "PNG", "dib": "BMP", "j2k": "JPEG2000",
-             "jp2": "JPEG2000", "jpx": "JPEG2000", "pgm": "PPM", "pnm": "PPM", "tif": "TIFF",
-             "jpg": "JPEG", "JPG": "JPEG"}  # fmt: skip
-    for suffix in sorted(IMAGE_SUFFIXES - {".ico"} | {".JPG"}):  # icons are not read
-        kind = kinds.get(suffix[1:], suffix[1:].upper())
-        picture = Image.fromarray(pixels)
-        if suffix in (".pbm", ".pgm"):
-            picture, kind = picture.convert("1" if suffix == ".pbm" else "L"), "PPM"
-        picture.save(folder / f"{suffix[1:]}-picture{suffix}", kind)
+    for suffix, kind in KINDS.items():
+        picture = Image.fromarray(pixels).convert({"pbm": "1", "pgm": "L"}.get(suffix, "RGB"))
+        picture.save(folder / f"{suffix}-picture.{suffix}", kind)
     Image.fromarray(pixels).save(folder / "in-truth-a-gif.png", "GIF")
     upright = Image.Exif()
     upright[0x0112] = 6
     Image.fromarray(pixels).save(folder / "turned.avif", exif=upright)
     names = find_pictures(folder, out)
-    assert len(names) == len(IMAGE_SUFFIXES) + 2
+    assert len(names) == len(KINDS) + 2
     settings = FormatSettings(validation=0, images=images)
     writer = dataset_writer(
         "yolo", folder=folder, out=out, names=names, words=WORDS, settings=settings

@@ -310,16 +310,10 @@ def _head(source: Path) -> bytes:
 
 
 def _convert(source: Path, copy: Path) -> None:
-    """The picture as a PNG, upright, as its masks are; with the time of its original."""
-    times = source.stat()
-    if (
-        copy.exists()
-        and trainer_suffix(".png", _head(copy))
-        and copy.stat().st_mtime_ns == times.st_mtime_ns
-    ):
-        return
+    """The picture as a PNG, upright, as its masks are; anew each time, as bytes do not tell of what
+    picture a PNG was made.
+    """
     write_atomically(copy, png_bytes(read_image(source).pixels))
-    os.utime(copy, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def _copy(source: Path, copy: Path) -> None:

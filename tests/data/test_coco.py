@@ -292,3 +292,9 @@ def test_captions_without_a_word_are_left_out_and_said(folder: Path) -> None:
     dataset = CocoCaptions(folder)
     assert dataset.all_captions() == ["a cat", "an owl", "nothing"]
     assert "2 captions without a word" in dataset.notes[0]
+
+
+def test_an_annotation_that_stands_twice_is_said(folder: Path) -> None:
+    content = json.loads((folder / "annotations/instances.json").read_text())
+    add_annotation(folder, content["annotations"][0] | {"id": 77})
+    assert "1 annotations that stand twice" in CocoInstances(folder).notes[0]

@@ -347,5 +347,7 @@ def test_sizes_that_a_file_lacks_are_the_pictures_own(scenes: Path, tmp_path: Pa
     elsewhere = load_truth(str(tmp_path / "mine.json"), Path(), images=tmp_path)
     with pytest.raises(MasqclipError, match="6 of 6 pictures are not there"):
         check_pictures(elsewhere, elsewhere.pictures, None, needed=True)
-    with pytest.raises(MasqclipError, match="do not say its size"):
-        check_pictures(elsewhere, elsewhere.pictures, None, needed=False)
+    long = replace(elsewhere.pictures[0], path=tmp_path / ("n" * 300))
+    for picture in (elsewhere.pictures[0], long):
+        with pytest.raises(MasqclipError, match="do not say its size"):
+            check_pictures(elsewhere, [picture], None, needed=False)

@@ -41,6 +41,7 @@ NO_CAPTION = "captions without a word"
 NO_ENTRY = "pictures without a panoptic annotation"
 TWICE = "pictures that are listed twice over, read once"
 HEADINGS = "categories that only head the others, left out"
+REPEATED = "annotations that stand twice, and count twice"
 NO_AREA = "areas that cannot be, counted from the masks instead"
 
 _LARGEST_SEGMENT_ID = (1 << 24) - 1  # of a colour of three bytes
@@ -164,6 +165,7 @@ class _Reading:
         self._relative = True  # while no corner is beyond 1 x 1
         self._corners = False
         self._described: set[int] = set()
+        self._seen: set[int] = set()  # hashes of annotations
 
     def read(self, content: Mapping[str, Any], classes: Iterable[int]) -> CocoFile:
         try:
@@ -319,6 +321,11 @@ class _Reading:
         if isinstance(mask, list):
             self._corners = True
             self._relative &= max(map(max, mask)) <= 1
+        shape = tuple(map(tuple, mask)) if isinstance(mask, list) else str(mask["counts"])
+        told = hash((picture.id, category, crowd, shape))
+        if told in self._seen:  # as in files that were joined: nothing can match the second one
+            self.notes.add(REPEATED, f"{self.where}, of {picture.file_name}")
+        self._seen.add(told)
         kept: dict[str, Any] = {"category_id": category, "segmentation": mask, "iscrowd": crowd}
         area = read_area(entry.get("area"), picture.height * picture.width)
         if area is not None:

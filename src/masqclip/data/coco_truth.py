@@ -6,6 +6,7 @@ refuses: an annotation that is lost turns a right prediction into a wrong one, w
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -113,7 +114,7 @@ def check_picture(truth: GroundTruth, picture: Picture) -> None:
         MasqclipError: sizes differ, or a map and its segments do.
     """
     size = (picture.height, picture.width)
-    if picture.path.is_file():
+    if os.path.isfile(picture.path):  # a name may be longer than names can be
         found = image_size(picture.path)
         check_stated_size(picture.path, found, size if all(size) else found)
         size = found

@@ -195,3 +195,16 @@ def test_a_damaged_list_of_files_removes_nothing(
     (said,) = capsys.readouterr().err.splitlines()
     assert f"out/{LEDGER}: damaged; delete it" in said
     assert tree("photos") == before
+
+
+def test_datasets_that_a_link_leads_to_are_no_pictures(
+    straw: Straw, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A link to the folder above leads to what earlier runs have written there."""
+    Path("photos/loop").symlink_to("..")
+    assert run("--out", "yolo", kind="yolo") == 0
+    capsys.readouterr()
+    assert run("--out", "coco") == 0
+    document = json.loads(Path("coco/annotations.json").read_text())
+    assert {Path(entry["file_name"]).name for entry in document["images"]} == set(NAMES)
+    assert "results of an earlier labelling" in capsys.readouterr().err

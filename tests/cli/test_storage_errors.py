@@ -143,3 +143,16 @@ def test_what_is_no_error_of_a_disk_stays(tmp_path: Path) -> None:
     for error in (RuntimeError("shapes differ"), MasqclipError("a mistake")):
         with pytest.raises(type(error), match=str(error)), writing(tmp_path):
             raise error
+
+
+@pytest.mark.parametrize("verb", ["label", "batch", "segment", "evaluate"])
+def test_a_path_of_a_thousand_folders_is_one_line(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    deep = "d/" * 1500 + "x"
+    words = [verb, "-d", "stickers"] if verb == "evaluate" else [verb, ".", "-v", "cat"]
+    words += ["-f", "coco"] if verb == "label" else []
+    assert main([*words, "--out", deep]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "folders deep; give a shorter path" in line

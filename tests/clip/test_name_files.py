@@ -218,3 +218,9 @@ def test_a_slash_is_part_of_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "lists/street").write_text("car\nroad")
     assert Vocabulary.parse("lists/street").names == ("car", "road")
     assert Vocabulary.parse("lists/street", files=False).names == ("lists/street",)
+
+
+@pytest.mark.parametrize("document", [{"names": []}, {"labels": []}, {"classes": "cat"}])
+def test_a_list_of_classes_without_one_is_no_class_itself(document: dict[str, object]) -> None:
+    with pytest.raises(MasqclipError, match=r"name what to look for|give a list of names"):
+        Vocabulary.parse(document)  # type: ignore[arg-type]

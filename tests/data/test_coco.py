@@ -298,3 +298,26 @@ def test_an_annotation_that_stands_twice_is_said(folder: Path) -> None:
     content = json.loads((folder / "annotations/instances.json").read_text())
     add_annotation(folder, content["annotations"][0] | {"id": 77})
     assert "1 annotations that stand twice" in CocoInstances(folder).notes[0]
+
+
+@pytest.mark.parametrize("name", ["./000002.png", "x/../000002.png", ".//000002.png"])
+def test_a_picture_under_two_ids_is_refused_however_it_is_written(folder: Path, name: str) -> None:
+    path = folder / "annotations/instances.json"
+    content = json.loads(path.read_text())
+    content["images"].append({"id": 70, "file_name": name, "height": 6, "width": 8})
+    path.write_text(json.dumps(content))
+    with pytest.raises(MasqclipError, match="is listed under the ids 2 and 70"):
+        CocoInstances(folder)
+
+
+@pytest.mark.parametrize("name", ["background", "_background_", "__ignore__"])
+def test_a_background_that_is_in_no_annotation_is_left_out_and_said(
+    folder: Path, name: str
+) -> None:
+    path = folder / "annotations/instances.json"
+    content = json.loads(path.read_text())
+    content["categories"].append({"id": 70, "name": name})
+    path.write_text(json.dumps(content))
+    dataset = CocoInstances(folder)
+    assert 70 not in dataset.categories.names
+    assert "are the background and in no annotation" in dataset.notes[0]

@@ -263,6 +263,7 @@ BROKEN: dict[str, list[Callable[[Document], None]]] = {
     "isthing": _at("categories.0", "isthing", 2, "perhaps", [], 0.5),
     "picture of an annotation": _at("annotations.0", "image_id", *_ODD_IDS, 99, "elsewhere"),
 }  # fmt: skip
+_SHARES = [0.1, 0.2, 0.5, 0.2, 0.5, 0.9, 0.1, 0.9]
 _NO_FLAGS = (2, -1, 0.5, "perhaps", "", [], {})
 BROKEN_INSTANCES = BROKEN | {
     "category of an annotation": _at("annotations.0", "category_id", *_ODD_IDS, 99, "elsewhere"),
@@ -293,7 +294,7 @@ BROKEN_INSTANCES = BROKEN | {
         {"size": [10**9, 10**9], "counts": [10**18]},
     ),
     "all crowds": [lambda d: _every("iscrowd", lambda _: 1)(d, random.Random(0))],
-    "shares": [lambda d: _relative(d)],
+    "shares": [lambda d: _relative(d), *_at("annotations.0", "segmentation", [_SHARES])],
     "a panoptic entry among them": _at("annotations.0", "segments_info", lambda e: e.clear() or []),
 }  # fmt: skip
 BROKEN_PANOPTIC = BROKEN | {

@@ -159,6 +159,9 @@ def test_x_anylabeling_is_told_what_is_wrong(
         ("yellow  sand, stuff: sand, Background", ["yellow  sand", "stuff: sand"]),
         ("St. Bernard, U.S. flag, 1.5 l bottle", ["St. Bernard", "U.S. flag", "1.5 l bottle"]),
         ('"Node.js", "traffic light, red"', ["Node.js", "traffic light, red"]),
+        ('"a.b". car', ["a.b", "car"]),
+        ('car. "traffic, light"', ["car", "traffic, light"]),
+        ('stuff: "sand, wet", 19" rack', ["stuff: sand, wet", '19" rack']),
         ("TCP/IP, ./x.txt", ["TCP/IP", "./x.txt"]),
     ],
 )

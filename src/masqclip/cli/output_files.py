@@ -22,6 +22,7 @@ _FOR_ALL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, 
 
 
 _SHOWN = 200  # characters of a path
+_MOST_STEPS = 200  # of a path
 _LONGEST_NAME = 255  # bytes; no file system that is in use takes more
 
 
@@ -101,6 +102,10 @@ def check_file(path: Path, option: str) -> None:
 
 def _check_name(path: Path, option: str) -> None:
     """Refuse a path that no file system takes; the line shows only its beginning."""
+    if len(path.parts) > _MOST_STEPS:  # whoever makes them takes one step a call
+        raise MasqclipError(
+            f"{option} {str(path)[:_SHOWN]}...: {len(path.parts)} folders deep; give a shorter path"
+        )
     try:
         path.lstat()
     except OSError as error:

@@ -111,10 +111,13 @@ class Run:
             Whether the result is there.
         """
         require("accelerate", extra="train", purpose="training")
+        from masqclip.training.inputs import claim_inputs
         from masqclip.training.loop import train
 
         main = self.is_main
         if main:
+            if not self.dry_run:  # before its notes: a folder of another run is refused in one line
+                claim_inputs(out, stage.inputs)
             for note in stage.notes:
                 print_error(note, kind="note: ")
         if self.dry_run:

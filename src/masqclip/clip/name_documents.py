@@ -46,8 +46,14 @@ def read_document(value: object, *, source: str, limits: NameLimits) -> list[obj
     if isinstance(value, Mapping):
         for key in KEYS:
             inside = value.get(key)
-            if inside and isinstance(inside, list | Mapping):
+            if isinstance(inside, list | Mapping):
+                if not inside:
+                    raise MasqclipError(f"{source}: its {key!r} are empty: name what to look for")
                 return _read_classes(inside, source=source, limits=limits)
+            if key in value and isinstance(inside, str) and len(value) == 1:
+                raise MasqclipError(
+                    f"{source}: its {key!r} are {shown(inside)}, one string: give a list of names"
+                )
         numbered = _numbered(value, source=source, limits=limits) if value else None
         if numbered is not None:
             return [*read_labels(numbered, source, limits)]

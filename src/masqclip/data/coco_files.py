@@ -13,6 +13,7 @@ pixels, masks as polygons or RLE of the picture's size, crowds as flags.
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -42,6 +43,7 @@ NO_ENTRY = "pictures without a panoptic annotation"
 TWICE = "pictures that are listed twice over, read once"
 HEADINGS = "categories that only head the others, left out"
 REPEATED = "annotations that stand twice, and count twice"
+BACKGROUNDS = "categories that are the background and in no annotation, left out"
 NO_AREA = "areas that cannot be, counted from the masks instead"
 
 _LARGEST_SEGMENT_ID = (1 << 24) - 1  # of a colour of three bytes
@@ -152,7 +154,9 @@ def _kind_of(annotations: list[dict[str, Any]]) -> Kind:
     first = annotations[0] if annotations else {}
     if "segments_info" in first:
         return "panoptic"
-    return "captions" if "caption" in first and "segmentation" not in first else "instances"
+    if "caption" in first and not any("segmentation" in entry for entry in annotations):
+        return "captions"
+    return "instances"
 
 
 class _Reading:
@@ -162,8 +166,6 @@ class _Reading:
         self.path, self.images, self.kind = path, images, kind
         self.where = ""
         self.left_out, self.notes = Counts(), Counts()
-        self._relative = True  # while no corner is beyond 1 x 1
-        self._corners = False
         self._described: set[int] = set()
         self._seen: set[int] = set()  # hashes of annotations
 
@@ -179,7 +181,6 @@ class _Reading:
             known = dict.fromkeys(classes) if not content.get("categories") else categories
             ids = numbering(known)
             annotations = self._annotations(content["annotations"], pictures, ids)
-            self._check_scale(pictures.values())
         except (MasqclipError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise MasqclipError(f"{self.path}: {self.where}: {error}") from error
         if self.kind == "panoptic":
@@ -222,12 +223,13 @@ class _Reading:
                     )
                 self.notes.add(TWICE, self.where)
                 continue
-            if name in files:
+            path = os.path.normpath(os.path.join(self.images, name))  # "./a.png" is "a.png"
+            if path in files:
                 raise MasqclipError(
-                    f"{name!r:.200} is listed under the ids {files[name]!r:.60} and {key!r:.60}; "
+                    f"{name!r:.200} is listed under the ids {files[path]!r:.60} and {key!r:.60}; "
                     "list each picture once"
                 )
-            files[name] = key
+            files[path] = key
             found[key] = (self.where, name, *size)
         return found
 
@@ -263,11 +265,9 @@ class _Reading:
                     "give each category an id of its own"
                 )
             found[key] = checked
-        heading = None
         if self.kind == "instances":
-            heading = _heading(found, content["annotations"])
-        if heading is not None:
-            self.notes.add(HEADINGS, repr(found.pop(heading)["name"])[:60])
+            for what, key in _no_classes(found, content["annotations"]):
+                self.notes.add(what, repr(found.pop(key)["name"])[:60])
         named: dict[str, Key] = {}
         for key, entry in found.items():
             same = named.setdefault(" ".join(entry["name"].split()).lower(), key)
@@ -318,9 +318,11 @@ class _Reading:
         if mask is None:
             self.left_out.add(NO_MASK, f"{self.where}, of {picture.file_name}")
             return None
-        if isinstance(mask, list):
-            self._corners = True
-            self._relative &= max(map(max, mask)) <= 1
+        if isinstance(mask, list) and max(map(max, mask)) <= 1 < picture.height * picture.width:
+            raise MasqclipError(
+                f"a mask of {picture.file_name!r:.200} has its corners within 1 x 1; give them in "
+                "pixels, not in shares of the picture"
+            )
         shape = tuple(map(tuple, mask)) if isinstance(mask, list) else str(mask["counts"])
         told = hash((picture.id, category, crowd, shape))
         if told in self._seen:  # as in files that were joined: nothing can match the second one
@@ -375,27 +377,29 @@ class _Reading:
             return None
         return {"caption": caption}
 
-    def _check_scale(self, pictures: Iterable[CocoPicture]) -> None:
-        """Refuse corners that are shares of the picture, as YOLO has them: all within 1 x 1."""
-        if self._corners and self._relative and any(p.height > 2 < p.width for p in pictures):
-            self.where = "annotations"
-            raise MasqclipError("all corners lie within 1 x 1; give them in pixels, not in shares")
-
     def _named(self, entry: Mapping[str, Any], key: str) -> str:
         return f"{self.where}, with {key} {entry[key]!r:.60}"
 
 
-def _heading(
+def _no_classes(
     categories: Mapping[Key, Mapping[str, Any]], annotations: Iterable[Mapping[str, Any]]
-) -> Key | None:
-    """The category that an export of Roboflow begins with, if there is one: the project's name,
-    over all others, of supercategory "none" and in no annotation. It would compete with them."""
+) -> list[tuple[str, Key]]:
+    """Categories that tools put before the others and no annotation has: they would compete.
+
+    Roboflow's exports begin with the project's name, of supercategory "none" and over all others;
+    others have one for the background.
+    """
     tops = [key for key, entry in categories.items() if entry.get("supercategory") == "none"]
-    if len(tops) != 1 or len(categories) < 2:
-        return None
-    name = categories[tops[0]]["name"]
-    below = (entry for key, entry in categories.items() if key != tops[0])
-    if any(entry.get("supercategory") not in (None, name) for entry in below):
-        return None
-    used = any(str(entry.get("category_id")) == str(tops[0]) for entry in annotations)
-    return None if used else tops[0]
+    names = [categories[key]["name"] for key in tops]
+    below = (entry for key, entry in categories.items() if key not in tops)
+    heads = len(tops) == 1 < len(categories) and all(
+        entry.get("supercategory") in (None, *names) for entry in below
+    )
+    found = [(HEADINGS, key) for key in tops if heads]
+    found += [
+        (BACKGROUNDS, key)
+        for key, entry in categories.items()
+        if entry["name"].strip().strip("_").lower() in ("background", "ignore")
+    ]
+    used = {str(entry.get("category_id")) for entry in annotations} if found else set()
+    return [(what, key) for what, key in found if str(key) not in used]

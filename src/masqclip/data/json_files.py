@@ -57,7 +57,8 @@ def parse_json(text: bytes | str, *, source: str, unique: bool = True) -> Any:
     except UnicodeDecodeError as error:
         raise MasqclipError(f"{source}: not UTF-8 text: save it as UTF-8") from error
     except ValueError as error:
-        raise MasqclipError(f"{source}: no valid JSON ({error})") from error
+        reason = "a number of thousands of digits" if "int_max_str" in str(error) else error
+        raise MasqclipError(f"{source}: no valid JSON ({reason})") from error
 
 
 def null_for_nan(value: Any) -> Any:

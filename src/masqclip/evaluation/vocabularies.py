@@ -13,17 +13,23 @@ def dataset_vocabulary(truth: GroundTruth, *, readable: bool = False) -> Vocabul
     Args:
         truth: the dataset.
         readable: part the words that Pascal Context runs together; the published figures did not.
+
+    Raises:
+        MasqclipError: a class cannot be called what it is called.
     """
-    return Vocabulary(
-        tuple(
-            Category(
-                entry.name,
-                entry.readable if readable and entry.readable else entry.prompts,
-                thing=entry.thing is not False,
+    try:
+        return Vocabulary(
+            tuple(
+                Category(
+                    entry.name,
+                    entry.readable if readable and entry.readable else entry.prompts,
+                    thing=entry.thing is not False,
+                )
+                for entry in truth.classes
             )
-            for entry in truth.classes
         )
-    )
+    except MasqclipError as error:
+        raise MasqclipError(f"the categories of {truth.name}: {error}") from error
 
 
 def match_vocabulary(truth: GroundTruth, words: Vocabulary) -> Vocabulary:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from masqclip.data.label_maps import png_bytes
 from masqclip.data.locks import lock_folder
 from masqclip.errors import MasqclipError
 from masqclip.labelling.formats import DatasetWriter, Format, FormatSettings, dataset_writer
+from masqclip.labelling.journal import FILE_NAME as JOURNAL_NAME
 from masqclip.labelling.journal import Journal, PictureFile, read_picture
 from masqclip.labelling.written import WrittenFiles
 from masqclip.render.sheet import contact_sheet
@@ -73,12 +75,19 @@ def find_pictures(folder: Path, out: Path, left_out: LeftOut | None = None) -> l
     results = os.path.realpath(out)
     if results == os.path.realpath(folder):
         raise MasqclipError(f"{out}: holds the pictures; name another folder for the dataset")
-    paths = find_images([folder], recursive=True, left_out=left_out)
-    names = [
-        path.relative_to(folder).as_posix()
-        for path in paths
-        if not os.path.realpath(path).startswith(results + os.sep)
-    ]
+    tally = LeftOut() if left_out is None else left_out
+    # Links may lead to datasets of ours within the folder: their pictures are none of its own.
+    is_dataset = cache(lambda parent: (parent / JOURNAL_NAME).exists())
+    names = []
+    for path in find_images([folder], recursive=True, left_out=left_out):
+        name = path.relative_to(folder).as_posix()
+        if os.path.realpath(path).startswith(results + os.sep):
+            continue
+        within = path.parents[: len(path.relative_to(folder).parents) - 1]
+        if any(is_dataset(parent) for parent in within):
+            tally.add("results of an earlier labelling", name, picture=False)
+        else:
+            names.append(name)
     if not names:
         raise MasqclipError(f"{folder}: holds no picture but those of the dataset in {out}")
     return names

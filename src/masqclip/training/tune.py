@@ -312,15 +312,21 @@ def dataset_vocabulary(dataset: CocoMasks) -> Vocabulary:
     """The kept categories of a dataset in the order of their ids, as words.
 
     A name that COCO panoptic publishes ("tree-merged") is read as the paper reads it.
+
+    Raises:
+        MasqclipError: a category cannot be called what it is called.
     """
     prompts = {entry.name: entry.prompts for entry in read_class_list("coco-panoptic").classes}
     categories = dataset.categories
-    return Vocabulary(
-        tuple(
-            Category(name, prompts.get(name, ()), categories.is_thing(number))
-            for number, name in ((i, categories.names[i]) for i in sorted(categories.kept))
+    try:
+        return Vocabulary(
+            tuple(
+                Category(name, prompts.get(name, ()), categories.is_thing(number))
+                for number, name in ((i, categories.names[i]) for i in sorted(categories.kept))
+            )
         )
-    )
+    except MasqclipError as error:
+        raise MasqclipError(f"the categories of {dataset.folder}: {error}") from error
 
 
 def join(

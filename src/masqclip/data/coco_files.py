@@ -23,6 +23,7 @@ from typing import Any, Literal
 from masqclip.data.annotation_files import read_coco_json
 from masqclip.data.coco_values import (
     Key,
+    no_classes,
     numbering,
     read_area,
     read_file_name,
@@ -41,9 +42,7 @@ NO_MASK = "annotations without a mask"
 NO_CAPTION = "captions without a word"
 NO_ENTRY = "pictures without a panoptic annotation"
 TWICE = "pictures that are listed twice over, read once"
-HEADINGS = "categories that only head the others, left out"
 REPEATED = "annotations that stand twice, and count twice"
-BACKGROUNDS = "categories that are the background and in no annotation, left out"
 NO_AREA = "areas that cannot be, counted from the masks instead"
 
 _LARGEST_SEGMENT_ID = (1 << 24) - 1  # of a colour of three bytes
@@ -266,7 +265,7 @@ class _Reading:
                 )
             found[key] = checked
         if self.kind == "instances":
-            for what, key in _no_classes(found, content["annotations"]):
+            for what, key in no_classes(found, content["annotations"]):
                 self.notes.add(what, repr(found.pop(key)["name"])[:60])
         named: dict[str, Key] = {}
         for key, entry in found.items():
@@ -379,27 +378,3 @@ class _Reading:
 
     def _named(self, entry: Mapping[str, Any], key: str) -> str:
         return f"{self.where}, with {key} {entry[key]!r:.60}"
-
-
-def _no_classes(
-    categories: Mapping[Key, Mapping[str, Any]], annotations: Iterable[Mapping[str, Any]]
-) -> list[tuple[str, Key]]:
-    """Categories that tools put before the others and no annotation has: they would compete.
-
-    Roboflow's exports begin with the project's name, of supercategory "none" and over all others;
-    others have one for the background.
-    """
-    tops = [key for key, entry in categories.items() if entry.get("supercategory") == "none"]
-    names = [categories[key]["name"] for key in tops]
-    below = (entry for key, entry in categories.items() if key not in tops)
-    heads = len(tops) == 1 < len(categories) and all(
-        entry.get("supercategory") in (None, *names) for entry in below
-    )
-    found = [(HEADINGS, key) for key in tops if heads]
-    found += [
-        (BACKGROUNDS, key)
-        for key, entry in categories.items()
-        if entry["name"].strip().strip("_").lower() in ("background", "ignore")
-    ]
-    used = {str(entry.get("category_id")) for entry in annotations} if found else set()
-    return [(what, key) for what, key in found if str(key) not in used]

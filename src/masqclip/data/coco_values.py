@@ -16,6 +16,9 @@ from masqclip.errors import MasqclipError
 #: An id as in a file: a number, or a word.
 Key = int | str
 
+HEADINGS = "categories that only head the others, left out"
+BACKGROUNDS = "categories that are the background and in no annotation, left out"
+
 # What other programs take: hotcoco and JavaScript's tools know no larger ids.
 _LARGEST_ID = 1 << 53
 _MAX_DIGITS = 16
@@ -120,3 +123,34 @@ def read_area(value: object, pixels: int) -> float | None:
     except (ValueError, OverflowError):
         return None
     return area if 0 < area <= (pixels or math.inf) and math.isfinite(area) else None
+
+
+def no_classes(
+    categories: Mapping[Key, Mapping[str, Any]], annotations: Iterable[Mapping[str, Any]]
+) -> list[tuple[str, Key]]:
+    """Categories that tools put before the others and no annotation has: they would compete.
+
+    Roboflow's exports begin with the project's name, of supercategory "none" and over all others;
+    others have one for the background.
+
+    Args:
+        categories: entries by their ids.
+        annotations: of the file.
+
+    Returns:
+        What each is, and its id.
+    """
+    tops = [key for key, entry in categories.items() if entry.get("supercategory") == "none"]
+    names = [categories[key]["name"] for key in tops]
+    below = (entry for key, entry in categories.items() if key not in tops)
+    heads = len(tops) == 1 < len(categories) and all(
+        entry.get("supercategory") in (None, *names) for entry in below
+    )
+    found = [(HEADINGS, key) for key in tops if heads]
+    found += [
+        (BACKGROUNDS, key)
+        for key, entry in categories.items()
+        if entry["name"].strip().strip("_").lower() in ("background", "ignore")
+    ]
+    used = {str(entry.get("category_id")) for entry in annotations} if found else set()
+    return [(what, key) for what, key in found if str(key) not in used]

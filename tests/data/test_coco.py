@@ -321,3 +321,13 @@ def test_a_background_that_is_in_no_annotation_is_left_out_and_said(
     dataset = CocoInstances(folder)
     assert 70 not in dataset.categories.names
     assert "are the background and in no annotation" in dataset.notes[0]
+
+
+def test_a_heading_that_is_called_background_is_left_out_once(folder: Path) -> None:
+    path = folder / "annotations/instances.json"
+    content = json.loads(path.read_text())
+    content["categories"].append({"id": 70, "name": "background", "supercategory": "none"})
+    path.write_text(json.dumps(content))
+    dataset = CocoInstances(folder)
+    assert 70 not in dataset.categories.names
+    assert "1 categories that only head the others" in dataset.notes[0]

@@ -209,7 +209,7 @@ def tune(
         sources = {"--clip": digest_model(clip), "--proposer": digest_model(proposer)}
     stage = TuneStage(whole, tokenizer, dataset, settings, held_out=held_out, sources=sources)
     with run.folder():
-        run.claim(stage)
+        run.claim(stage, run.out)
         if store_proposals is not None and not run.dry_run:
             fill_proposals(stage, store_proposals, run.device)
         before = None

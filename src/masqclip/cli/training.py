@@ -87,8 +87,8 @@ class Run:
         with nullcontext() if self.dry_run or not self.is_main else lock_folder(self.out):
             yield
 
-    def claim(self, stage: Stage) -> None:
-        """See that the folder is not of a run with other data or weights; before any work.
+    def claim(self, stage: Stage, out: Path) -> None:
+        """See that a folder is not of a run with other data or weights; before any work.
 
         Raises:
             MasqclipError: it is.
@@ -96,7 +96,7 @@ class Run:
         from masqclip.training.inputs import claim_inputs
 
         if self.is_main and not self.dry_run:
-            claim_inputs(self.out, stage.inputs)
+            claim_inputs(out, stage.inputs)
 
     def train(self, stage: Stage, loop: LoopSettings) -> int:
         """`complete` as a verb's last act: its exit code."""
@@ -111,13 +111,11 @@ class Run:
             Whether the result is there.
         """
         require("accelerate", extra="train", purpose="training")
-        from masqclip.training.inputs import claim_inputs
         from masqclip.training.loop import train
 
         main = self.is_main
+        self.claim(stage, out)  # before the notes: a folder of another run is refused in one line
         if main:
-            if not self.dry_run:  # before its notes: a folder of another run is refused in one line
-                claim_inputs(out, stage.inputs)
             for note in stage.notes:
                 print_error(note, kind="note: ")
         if self.dry_run:

@@ -29,7 +29,7 @@ from masqclip.clip.name_limits import (
     take,
     too_many,
 )
-from masqclip.data.class_lists import class_list_descriptions, read_class_list
+from masqclip.data.class_lists import ClassEntry, class_list_descriptions, read_class_list
 from masqclip.errors import MasqclipError
 
 PLAIN_TEMPLATES = ("{}",)
@@ -219,15 +219,23 @@ def load_builtin(name: str, *, readable_prompts: bool = False) -> Vocabulary:
     Raises:
         MasqclipError: there is no built-in of that name.
     """
-    return Vocabulary(
-        tuple(
-            Category(
-                entry.name,
-                entry.readable if readable_prompts and entry.readable else entry.prompts,
-                thing=entry.thing is not False,
-            )
-            for entry in read_class_list(name).classes
+    return Vocabulary(class_categories(read_class_list(name).classes, readable=readable_prompts))
+
+
+def class_categories(classes: Iterable[ClassEntry], *, readable: bool) -> tuple[Category, ...]:
+    """A category for each class of a dataset.
+
+    Args:
+        classes: in order.
+        readable: embed the prompts with parted words, where a class has some.
+    """
+    return tuple(
+        Category(
+            entry.name,
+            entry.readable if readable and entry.readable else entry.prompts,
+            thing=entry.thing is not False,
         )
+        for entry in classes
     )
 
 

@@ -203,11 +203,8 @@ class _Categories:
         #: How many masks each category has, those of crowds apart.
         self.masks: Counter[int] = Counter()
         self.crowds: Counter[int] = Counter()
-        for found in content.annotations.values():
-            for entry in (part for one in found for part in one.get("segments_info", [one])):
-                if "category_id" in entry:
-                    counted = self.crowds if entry["iscrowd"] else self.masks
-                    counted[entry["category_id"]] += 1
+        for entry in content.masks():
+            (self.crowds if entry["iscrowd"] else self.masks)[entry["category_id"]] += 1
 
     def keep(self, keep: Keep | None) -> None:
         """Keep what `keep` says yes to."""
@@ -297,13 +294,12 @@ class CocoPanoptic(_CocoFolder):
     def _sample(self, entry: Mapping[str, Any], annotations: Sequence[Any]) -> Sample:
         image = self._image(entry)
         id_map = np.zeros(image.shape[:2], np.int32)
-        present: set[int] = set()
+        present: frozenset[int] = frozenset()
         segments: list[Mapping[str, Any]] = []
         for annotation in annotations:
             segments = annotation["segments_info"]
             path = self.mask_folder / annotation["file_name"]
-            id_map = read_panoptic_map(path, segments, image.shape[:2], complete=False)
-        present = set(np.unique(id_map).tolist())
+            id_map, present = read_panoptic_map(path, segments, image.shape[:2])
         chosen = [
             segment
             for segment in segments

@@ -105,6 +105,13 @@ class CocoFile:
     left_out: Counts
     notes: Counts
 
+    def masks(self) -> Iterator[Mapping[str, Any]]:
+        """What has a category: the annotations of instances, the segments of panoptic pictures."""
+        if self.kind != "captions":
+            for found in self.annotations.values():
+                for entry in found:
+                    yield from entry.get("segments_info", [entry])
+
 
 def read_coco(
     path: Path, images: Path, *, kind: Kind | None = None, classes: Iterable[int] = ()
@@ -165,7 +172,6 @@ class _Reading:
         self.path, self.images, self.kind = path, images, kind
         self.where = ""
         self.left_out, self.notes = Counts(), Counts()
-        self._described: set[int] = set()
         self._seen: set[int] = set()  # hashes of annotations
 
     def read(self, content: Mapping[str, Any], classes: Iterable[int]) -> CocoFile:
@@ -295,6 +301,10 @@ class _Reading:
             if picture is None:
                 self.left_out.add(UNKNOWN_PICTURES, self._named(entry, "image_id"))
                 continue
+            if self.kind == "panoptic" and picture.id in found:
+                raise MasqclipError(
+                    f"{picture.file_name!r:.200} has two panoptic annotations; leave one out"
+                )
             if (kept := read(entry, picture, ids)) is not None:
                 found[picture.id].append(kept)
         return dict(found)
@@ -358,11 +368,6 @@ class _Reading:
                 self.left_out.add(UNKNOWN_CATEGORIES, whole)
             crowd = int(read_flag(segment, "iscrowd"))
             segments[number] = {"id": number, "category_id": category, "iscrowd": crowd}
-        if picture.id in self._described:
-            raise MasqclipError(
-                f"{picture.file_name!r:.200} has two panoptic annotations; leave one out"
-            )
-        self._described.add(picture.id)
         return {"file_name": read_file_name(entry), "segments_info": list(segments.values())}
 
     def _caption(

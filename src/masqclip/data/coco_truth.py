@@ -116,15 +116,21 @@ def check_picture(truth: GroundTruth, picture: Picture) -> None:
     size = (picture.height, picture.width)
     if os.path.isfile(picture.path):  # a name may be longer than names can be
         found = image_size(picture.path)
-        check_stated_size(picture.path, found, size if all(size) else found)
+        if all(size):
+            check_stated_size(picture.path, found, size)
         size = found
     if not all(size):
         raise MasqclipError(
             f"{picture.path} is not there, and its annotations do not say its size: restore it"
         )
     if truth.panoptic is not None:
-        segments = truth.panoptic.segments[picture.id]
-        read_panoptic_map(truth.panoptic.files[picture.id], segments, size)
+        path, segments = truth.panoptic.files[picture.id], truth.panoptic.segments[picture.id]
+        _, present = read_panoptic_map(path, segments, size)
+        if lacking := {segment["id"] for segment in segments} - present:
+            raise MasqclipError(
+                f"the map {path} holds no pixel of the segment {min(lacking)}, which "
+                "'segments_info' lists: take it out there, or restore the map"
+            )
     if truth.semantic is not None:
         path = truth.semantic.files[picture.id]
         labels = read_labels(path)
@@ -141,13 +147,7 @@ def _check_whole(file: CocoFile) -> None:
         raise MasqclipError(
             f"{file.path}: {file.left_out}: figures would be wrong; mend or remove these"
         )
-    counted = sum(
-        not part["iscrowd"]
-        for found in file.annotations.values()
-        for entry in found
-        for part in entry.get("segments_info", [entry])
-    )
-    if not counted:
+    if all(mask["iscrowd"] for mask in file.masks()):
         raise MasqclipError(
             f"{file.path} has nothing to measure: it has no annotation, or of crowds only"
         )

@@ -146,11 +146,11 @@ def no_classes(
     heads = len(tops) == 1 < len(categories) and all(
         entry.get("supercategory") in (None, *names) for entry in below
     )
-    found = [(HEADINGS, key) for key in tops if heads]
-    found += [
-        (BACKGROUNDS, key)
+    found = {
+        key: BACKGROUNDS
         for key, entry in categories.items()
         if entry["name"].strip().strip("_").lower() in ("background", "ignore")
-    ]
+    }
+    found |= dict.fromkeys(tops if heads else (), HEADINGS)
     used = {str(entry.get("category_id")) for entry in annotations} if found else set()
-    return [(what, key) for what, key in found if str(key) not in used]
+    return [(what, key) for key, what in found.items() if str(key) not in used]

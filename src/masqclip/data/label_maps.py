@@ -67,23 +67,21 @@ def read_segment_ids(path: Path) -> NDArray[np.int32]:
 
 
 def read_panoptic_map(
-    path: Path,
-    segments: Iterable[Mapping[str, Any]],
-    size: tuple[int, ...],
-    *,
-    complete: bool = True,
-) -> NDArray[np.int32]:
-    """The map of a panoptic picture [H,W], and seen to be of its segments.
+    path: Path, segments: Iterable[Mapping[str, Any]], size: tuple[int, ...]
+) -> tuple[NDArray[np.int32], frozenset[int]]:
+    """The map of a panoptic picture, and seen to be of its segments.
 
     Args:
         path: of the map.
         segments: all that its annotation lists.
         size: height and width of the picture.
-        complete: whether each of the segments must have a pixel.
+
+    Returns:
+        The segment ids [H,W], 0 = void, and those that have a pixel.
 
     Raises:
-        MasqclipError: as `read_segment_ids`; or it is of another size than the picture, pixels have
-            an id that no segment has, or a segment has no pixel.
+        MasqclipError: as `read_segment_ids`; or it is of another size than the picture, or pixels
+            have an id that no segment has.
     """
     ids = read_segment_ids(path)
     if ids.shape != tuple(size):
@@ -91,19 +89,13 @@ def read_panoptic_map(
             f"the map {path} is {ids.shape[0]} x {ids.shape[1]} pixels (height x width), its "
             f"picture {size[0]} x {size[1]}: they must be the same"
         )
-    there = set(np.unique(ids).tolist()) - {0}
-    listed = {segment["id"] for segment in segments}
-    if unknown := there - listed:
+    present = frozenset(np.unique(ids).tolist()) - {0}
+    if unknown := present - {segment["id"] for segment in segments}:
         raise MasqclipError(
             f"the map {path} holds the segment {min(unknown)}, which 'segments_info' does not "
             "list: add it there, or restore the map"
         )
-    if complete and (lacking := listed - there):
-        raise MasqclipError(
-            f"the map {path} holds no pixel of the segment {min(lacking)}, which 'segments_info' "
-            "lists: take it out there, or restore the map"
-        )
-    return ids
+    return ids, present
 
 
 def _read_pixels(path: Path) -> NDArray[Any]:

@@ -49,7 +49,6 @@ class AveragePrecision:
         self.backend = backend or default_backend()
         categories = [{"id": i, "name": str(i)} for i in self.category_ids]
         self._matcher = (_Streaming if self.backend == "hotcoco" else _Gathering)(categories)
-        self._annotations = 0
         self._finished: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
 
     def update(
@@ -71,7 +70,7 @@ class AveragePrecision:
         """
         plain = {"id": image["id"], "height": image["height"], "width": image["width"]}
         self._finished = None
-        objects = [self._complete(entry, plain) for entry in truth]
+        objects = [self._complete(n, entry, plain) for n, entry in enumerate(truth, start=1)]
         self._matcher.update(plain, objects, [dict(result) for result in results])
         return self._quality(plain, [o for o in objects if not o.get("iscrowd")], results)
 
@@ -153,19 +152,15 @@ class AveragePrecision:
                 right += np.max(self._masks.iou([guess], wanted, [0] * len(wanted))) >= 0.5
         return right / len(objects)
 
-    def _complete(self, entry: Mapping[str, Any], image: Mapping[str, Any]) -> dict[str, Any]:
+    def _complete(
+        self, number: int, entry: Mapping[str, Any], image: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """An annotation with all that COCO's are meant to have; people's own may lack some.
 
-        A copy, because pycocotools writes its own marks into the entries that it is given. They are
-        numbered here: it takes an id of 0 for none, and of two of one id it knows only the last.
+        A copy, because pycocotools writes its own marks into the entries that it is given. Its
+        number is ours: an id of 0 counts as none, and of two of one id only the last is known.
         """
-        self._annotations += 1
-        whole = {
-            "iscrowd": 0,
-            **entry,
-            "id": self._annotations,
-            "image_id": image["id"],
-        }
+        whole = {"iscrowd": 0, **entry, "id": number, "image_id": image["id"]}
         if "area" not in whole:
             rle = self._rle(entry["segmentation"], image["height"], image["width"])
             whole["area"] = float(self._masks.area(rle))
@@ -227,7 +222,7 @@ class _Gathering:
         cocoeval: Any = require("pycocotools.cocoeval", extra="eval", purpose=_PURPOSE)
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
             truth = coco.COCO()
-            # Numbered anew: those of several processes have the same numbers.
+            # Numbered anew, across all pictures.
             numbered = [{**entry, "id": i} for i, entry in enumerate(self.truth, start=1)]
             truth.dataset = {
                 "images": self.images,

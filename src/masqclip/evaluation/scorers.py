@@ -50,8 +50,9 @@ class _Instance:
     def __init__(self, truth: GroundTruth) -> None:
         self.truth = truth
         self.things = [i for i, entry in enumerate(truth.classes) if entry.thing is not False]
-        self._thing_ids = [truth.classes[i].id for i in self.things]
-        self.metric = AveragePrecision(self._thing_ids)
+        thing_ids = [truth.classes[i].id for i in self.things]
+        self._thing_ids = frozenset(thing_ids)
+        self.metric = AveragePrecision(thing_ids)
 
     def add(self, predictions: PredictionFolder, picture: Picture) -> float:
         image = {"id": picture.id, "height": picture.height, "width": picture.width}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from masqclip.clip.vocabulary import Category, Vocabulary
+from masqclip.clip.vocabulary import Category, Vocabulary, class_categories
 from masqclip.data.truth import GroundTruth
 from masqclip.errors import MasqclipError
 
@@ -18,16 +18,7 @@ def dataset_vocabulary(truth: GroundTruth, *, readable: bool = False) -> Vocabul
         MasqclipError: a class cannot be called what it is called.
     """
     try:
-        return Vocabulary(
-            tuple(
-                Category(
-                    entry.name,
-                    entry.readable if readable and entry.readable else entry.prompts,
-                    thing=entry.thing is not False,
-                )
-                for entry in truth.classes
-            )
-        )
+        return Vocabulary(class_categories(truth.classes, readable=readable))
     except MasqclipError as error:
         raise MasqclipError(f"the categories of {truth.name}: {error}") from error
 

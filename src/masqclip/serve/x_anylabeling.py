@@ -23,7 +23,7 @@ from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from masqclip.clip.name_limits import DEFAULT_LIMITS
-from masqclip.clip.name_text import split_list
+from masqclip.clip.name_text import split_list, unquote
 from masqclip.export.polygons import TOLERANCE, mask_polygons, simplify_ring
 from masqclip.result import Segmentation, Task
 from masqclip.serve.engine import Engine
@@ -38,7 +38,9 @@ _LINE_END = re.compile(r"[\r\n;\uff1b]+")
 # The dots of "rocket.tulip", but not those of "U.S." and "1.5".
 _DOT = re.compile(r"\s\.+(?:\s|$)|(?<=[^\W\d]{2})\.+(?=[^\W\d]{2})|(?<=\w{3})\.+$")
 # A name in quotes, between what parts names.
-_IN_QUOTES = re.compile(r'(?i:(?:^|(?<=[,.;\s]))(stuff:\s*)?)"((?:[^"]|"")*)"(?=\s*(?:[,.;]|$))')
+_IN_QUOTES = re.compile(
+    r'(?i:(?:^|(?<=[,.;\s]))(?:stuff:\s*+)?+)"(?:[^"]|"")++"(?=\s*+(?:[,.;]|$))'
+)
 _MIN_SCORE = 0.3
 _TASKS = {"instance": "Things", "panoptic": "Things and regions", "semantic": "Regions by name"}
 # The tool's own names for the controls that it shows; `10` is its default fineness of contours.
@@ -130,20 +132,20 @@ def read_prompt(text: str) -> tuple[str, ...]:
 
 def _split_line(line: str) -> list[str]:
     names: list[str] = []
+    begin = 0
     # What stands in quotes is a name, whatever parts the others.
-    pieces = _IN_QUOTES.split(line)
-    for plain, kind, quoted in zip(
-        pieces[::3], [*pieces[1::3], None], [*pieces[2::3], ""], strict=True
-    ):
-        listed = split_list(
-            plain.strip(" ,\t").lstrip(". "), what="params.text_prompt", limits=DEFAULT_LIMITS
-        )
-        # As the prompts of detectors are written, with blanks on both sides of a dot or on none.
-        parts = (part.strip() for name in listed for part in _DOT.split(name))
-        names += [part for part in parts if part.strip(".")]
-        if quoted:
-            names.append((kind or "") + quoted.replace('""', '"'))
-    return names
+    for quoted in _IN_QUOTES.finditer(line):
+        names += [*_split_plain(line[begin : quoted.start()]), unquote(quoted[0])]
+        begin = quoted.end()
+    return names + _split_plain(line[begin:])
+
+
+def _split_plain(text: str) -> list[str]:
+    text = text.strip(" ,\t").lstrip(". ")
+    names = split_list(text, what="params.text_prompt", limits=DEFAULT_LIMITS)
+    # As the prompts of detectors are written, with blanks on both sides of a dot or on none.
+    parts = (part.strip() for name in names for part in _DOT.split(name))
+    return [part for part in parts if part.strip(".")]
 
 
 def _answer(result: Segmentation, *, labels: Sequence[str], epsilon: float) -> bytes:

@@ -134,7 +134,7 @@ def _key(stage: TuneStage) -> str:
     clip = stage.model.clip.config.vision_config
     parts = {
         "proposer": digest_tensors(stage.model.proposer.state_dict()),
-        "dataset": stage.dataset.fingerprint(),
+        "dataset": stage.inputs["--data"],
         "settings": settings,
         "clip": [clip.image_size, clip.patch_size, stage.model.config.clip_input],
         "edges": [stage.model.config.shortest_edge, stage.model.config.longest_edge],

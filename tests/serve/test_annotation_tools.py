@@ -18,7 +18,6 @@ from scipy.ndimage import binary_dilation, binary_erosion, binary_fill_holes
 
 from masqclip import Segmenter
 from masqclip.result import Segmentation
-from masqclip.serve.x_anylabeling import read_prompt
 
 NAMES = ["rocket", "tulip", "car", "snake"]
 
@@ -142,29 +141,6 @@ def test_x_anylabeling_is_told_what_is_wrong(
     answer = asyncio.run(run())
     assert answer.status_code == 422
     assert word in answer.json()["detail"]
-
-
-@pytest.mark.parametrize(
-    ("typed", "labels"),
-    [
-        ("rocket,,tulip", ["rocket", "tulip"]),
-        (" ,rocket, tulip ,", ["rocket", "tulip"]),
-        ("rocket.tulip", ["rocket", "tulip"]),
-        ("rocket. tulip", ["rocket", "tulip"]),
-        ("rocket . tulip, car.", ["rocket", "tulip", "car"]),
-        ("rocket\r\ntulip;\n\ncar", ["rocket", "tulip", "car"]),
-        ("rocket\uff0ctulip\u3001car\uff1bsnake", ["rocket", "tulip", "car", "snake"]),
-        ("Rocket, rocket, ROCKET", ["Rocket"]),
-        ("yellow  sand, stuff: sand, Background", ["yellow  sand", "stuff: sand"]),
-        ("St. Bernard, U.S. flag, 1.5 l bottle", ["St. Bernard", "U.S. flag", "1.5 l bottle"]),
-        ('"Node.js", "traffic light, red"', ["Node.js", "traffic light, red"]),
-        ('"a.b". car. "light, red"', ["a.b", "car", "light, red"]),
-        ('stuff: "sand, wet", 19" rack', ["stuff: sand, wet", '19" rack']),
-        ("TCP/IP, ./x.txt", ["TCP/IP", "./x.txt"]),
-    ],
-)
-def test_a_prompt_is_read_as_people_type_it(typed: str, labels: list[str]) -> None:
-    assert list(read_prompt(typed)) == labels
 
 
 def test_x_anylabeling_gets_its_labels_back_as_typed(serving: Serving, beach: bytes) -> None:

@@ -16,6 +16,7 @@ from masqclip.serve import Client
 from masqclip.serve.problems import Problem
 from masqclip.serve.settings import ServeSettings
 from masqclip.serve.uploads import from_data_uri
+from masqclip.serve.x_anylabeling import read_prompt
 
 HALF = "\ud800"
 
@@ -145,3 +146,28 @@ def test_a_heic_picture_is_called_one(serving: Serving) -> None:
             return str(answer.json()["detail"])
 
     assert "HEIC" in asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("typed", "labels"),
+    [
+        ("rocket,,tulip", ["rocket", "tulip"]),
+        (" ,rocket, tulip ,", ["rocket", "tulip"]),
+        ("rocket.tulip", ["rocket", "tulip"]),
+        ("rocket . tulip .", ["rocket", "tulip"]),
+        ("rocket. tulip", ["rocket", "tulip"]),
+        ("rocket . tulip, car.", ["rocket", "tulip", "car"]),
+        ("rocket\r\ntulip;\n\ncar", ["rocket", "tulip", "car"]),
+        ("rocket\uff0ctulip\u3001car\uff1bsnake", ["rocket", "tulip", "car", "snake"]),
+        ("Rocket, rocket, ROCKET", ["Rocket"]),
+        ("yellow  sand, stuff: sand, Background", ["yellow  sand", "stuff: sand"]),
+        ("St. Bernard, U.S. flag, 1.5 l bottle", ["St. Bernard", "U.S. flag", "1.5 l bottle"]),
+        ('"Node.js", "traffic light, red"', ["Node.js", "traffic light, red"]),
+        ('"a.b". car', ["a.b", "car"]),
+        ('car. "traffic, light"', ["car", "traffic, light"]),
+        ('stuff: "sand, wet", 19" rack', ["stuff: sand, wet", '19" rack']),
+        ("TCP/IP, ./x.txt", ["TCP/IP", "./x.txt"]),
+    ],
+)
+def test_a_prompt_is_read_as_people_type_it(typed: str, labels: list[str]) -> None:
+    assert list(read_prompt(typed)) == labels

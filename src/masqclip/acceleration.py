@@ -34,11 +34,11 @@ def compile_model(model: MasQClipModel, *, backend: str = "inductor") -> None:
         options["mode"] = "reduce-overhead"
     propose: Any = torch.compile(model.propose, **options)
     encode: Any = torch.compile(model.encode_and_embed, **options)
-    embed: Any = torch.compile(model.embed_masks, **options)
+    embed: Any = torch.compile(model.embed_patches, **options)
 
-    def embed_padded(tokens: ImageTokens, mask_logits: Tensor) -> Tensor:
-        found = embed(tokens, _padded(mask_logits))
-        return _kept(found, graphs)[:, : mask_logits.shape[1]]
+    def embed_padded(tokens: ImageTokens, visible: Tensor) -> Tensor:
+        found = embed(tokens, F.pad(visible, (0, 0, 0, -visible.shape[1] % MASK_STEP)))
+        return _kept(found, graphs)[:, : visible.shape[1]]
 
     def encode_padded(pixel_values: Tensor, mask_logits: Tensor) -> tuple[ImageTokens, Tensor]:
         tokens, found = encode(pixel_values, _padded(mask_logits))
@@ -56,7 +56,7 @@ def compile_model(model: MasQClipModel, *, backend: str = "inductor") -> None:
 
     model.propose = propose_kept  # type: ignore[method-assign]
     model.encode_and_embed = encode_padded  # type: ignore[method-assign]
-    model.embed_masks = embed_padded  # type: ignore[method-assign]
+    model.embed_patches = embed_padded  # type: ignore[method-assign]
 
 
 def _padded(mask_logits: Tensor) -> Tensor:

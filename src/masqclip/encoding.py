@@ -125,6 +125,7 @@ def _promising(proposals: Proposals, min_object_score: float) -> Proposals:
     if min_object_score <= 0:
         return proposals
     scores = object_log_scores(proposals.object_logits.float()).exp()
+    scores = scores.nan_to_num(-1.0)  # to a top-k NaN is the highest
     count = max(1, int((scores >= min_object_score).sum(dim=1).max()))
     chosen = scores.topk(min(count, scores.shape[1])).indices.sort(dim=1).values[..., None]
     return Proposals(
@@ -140,29 +141,23 @@ def resized_size(height: int, width: int, config: MasQClipConfig) -> tuple[int, 
     return (max(1, round(height * scale)), max(1, round(width * scale)))
 
 
+def frame_sizes(
+    height: int, width: int, config: MasQClipConfig
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(height, width) of a picture inside its padded frame, and of the frame."""
+    new = resized_size(height, width, config)
+    divisor = config.size_divisor
+    return new, (-(-new[0] // divisor) * divisor, -(-new[1] // divisor) * divisor)
+
+
 def frame_picture(pixels: np.ndarray, config: MasQClipConfig) -> tuple[Tensor, tuple[int, int]]:
     """Resize a picture by the model's rule and pad it: [3,H,W] in 0..255, and its size inside."""
     height, width = pixels.shape[:2]
-    new = resized_size(height, width, config)
+    new, frame = frame_sizes(height, width, config)
     picture = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
     if new != (height, width):
         picture = F.interpolate(
             picture, size=new, mode="bilinear", align_corners=False, antialias=True
         )
-    divisor = config.size_divisor
-    right, bottom = (-length % divisor for length in (new[1], new[0]))
+    right, bottom = frame[1] - new[1], frame[0] - new[0]
     return F.pad(picture[0].float(), (0, right, 0, bottom)), new
-
-
-def frame_masks(masks: Tensor, resized: tuple[int, int], frame: tuple[int, int]) -> Tensor:
-    """Given masks [N,H,W] as logits over the padded frame, [N,h,w]: positive inside.
-
-    A mask too small to fill half of any of the frame's pixels keeps those that it touches.
-    """
-    coverage = F.interpolate(
-        (masks != 0)[None].float(), size=resized, mode="bilinear", antialias=True
-    )[0]
-    thin = coverage.flatten(1).amax(1) <= 0.5
-    floor = torch.where(thin, 1e-3, 0.5).view(-1, 1, 1)
-    right, bottom = frame[1] - resized[1], frame[0] - resized[0]
-    return F.pad(coverage - floor, (0, right, 0, bottom), value=-1.0)

@@ -23,6 +23,7 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, PreTrainedModel
 
 from masqclip.clip.classifier import class_log_probs
+from masqclip.clip.mask_coverage import Masks, patch_weights
 from masqclip.clip.masked_vision import (
     ImageTokens,
     MaskQueries,
@@ -154,7 +155,12 @@ class MasQClipModel(PreTrainedModel):
 
     def embed_masks(self, tokens: ImageTokens, mask_logits: Tensor) -> Tensor:
         """[B,Q,E] embeddings of masks, given as logits [B,Q,h,w] over the padded frame."""
-        return embed_masks(self.clip, self.queries, tokens, self.visible_patches(mask_logits))
+        return self.embed_patches(tokens, self.visible_patches(mask_logits))
+
+    def embed_patches(self, tokens: ImageTokens, visible: Tensor) -> Tensor:
+        """[B,Q,E] embeddings of masks, given as the patches [B,Q,P] that they see; see
+        `masked_vision.embed_masks`."""
+        return embed_masks(self.clip, self.queries, tokens, visible)
 
     def encode_and_embed(
         self, pixel_values: Tensor, mask_logits: Tensor
@@ -184,7 +190,28 @@ class MasQClipModel(PreTrainedModel):
             patch_size=self.clip.config.vision_config.patch_size,
         )
 
-    def clip_size(self, frame: Tensor) -> tuple[int, int]:
+    def patch_weights(
+        self,
+        masks: Masks,
+        *,
+        size: tuple[int, int],
+        resized: tuple[int, int],
+        frame: tuple[int, int],
+    ) -> Tensor:
+        """[N,P]: how much the patches of CLIP's input count to given masks; the arguments are those
+        of `mask_coverage.patch_weights`."""
+        patch = self.clip.config.vision_config.patch_size
+        rows, columns = (side // patch for side in self.clip_size(frame))
+        return patch_weights(
+            masks,
+            size=size,
+            resized=resized,
+            frame=frame,
+            grid=(rows, columns),
+            device=self.device,
+        )
+
+    def clip_size(self, frame: Tensor | tuple[int, int]) -> tuple[int, int]:
         """(height, width) in pixels at which CLIP sees a frame, or a map in the frame's aspect.
 
         The published square, or about as many patches in the frame's own aspect.
@@ -193,7 +220,8 @@ class MasQClipModel(PreTrainedModel):
         if self.config.clip_input == "stretch":
             return vision.image_size, vision.image_size
         patches = vision.image_size // vision.patch_size
-        slant = math.sqrt(frame.shape[-2] / frame.shape[-1])
+        height, width = frame.shape[-2:] if isinstance(frame, Tensor) else frame
+        slant = math.sqrt(height / width)
         rows, columns = (max(1, round(patches * factor)) for factor in (slant, 1 / slant))
         return rows * vision.patch_size, columns * vision.patch_size
 

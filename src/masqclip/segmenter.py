@@ -21,16 +21,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from masqclip.acceleration import compile_model
+from masqclip.clip.mask_coverage import Masks
 from masqclip.clip.text import TextEncoder
 from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.folders import LeftOut
-from masqclip.data.images import find_images
+from masqclip.data.images import LoadedImage, find_images
+from masqclip.decoding.masks import sound_proposals
 from masqclip.devices import choose_device, choose_dtype
 from masqclip.encoding import (
     EncodedImage,
     encode_pictures,
-    frame_masks,
+    frame_sizes,
     read_ahead,
     read_picture,
 )
@@ -43,6 +45,9 @@ from masqclip.result import Segmentation, Task
 from masqclip.segments import find_segments
 
 Names = Vocabulary | str | Path | Sequence[Any] | Mapping[str, Sequence[str]]
+
+# Given masks that go through CLIP together.
+_MASKS_AT_ONCE = 1000
 
 #: What scores less stays unlabelled, unless a call says otherwise: the published object threshold.
 MIN_SCORE = 0.3
@@ -256,36 +261,48 @@ class Segmenter:
         encoded = encode_pictures(self.model, pictures, min_object_score=min_object_score)
         return encoded if several else encoded[0]
 
-    def embed_masks(self, image: Any, masks: Any) -> Tensor:
+    def embed_masks(self, image: Any, masks: Masks) -> Tensor:
         """CLIP embeddings of masks that come from elsewhere: SAM, an annotator, ground truth.
+
+        However small a mask is, it sees the patches about it (`mask_coverage`); one without a pixel
+        sees none. Masks of any number and size take little memory beside themselves.
 
         Args:
             image: a picture or an `EncodedImage`.
-            masks: [N,H,W] bool (or 0/1) at the picture's own size, array or tensor.
+            masks: [N,H,W] bool, or 0 and 1, at the picture's own size: an array, a tensor, or a
+                list of masks.
 
         Returns:
             [N,E] float32, L2-normalised, comparable with text embeddings.
 
         Raises:
-            MasqclipError: the masks' size is not the picture's.
+            MasqclipError: the masks' size is not the picture's, or they hold probabilities, logits
+                or other numbers.
         """
-        encoded = image if isinstance(image, EncodedImage) else self.encode(image)
-        size = (encoded.image.height, encoded.image.width)
-        given = torch.as_tensor(masks)
-        if given.ndim != 3 or tuple(given.shape[1:]) != size:
-            raise MasqclipError(
-                f"masks of shape {tuple(given.shape)} do not fit a picture of {size[0]}x{size[1]} "
-                "pixels; give [N, height, width]"
-            )
-        if len(given) == 0:
-            return torch.zeros(0, self.model.clip.config.projection_dim, device=self.device)
-        logits = frame_masks(given.to(self.device), encoded.resized, encoded.frame_size)
+        picture = read_picture(image)
+        loaded = picture.image if isinstance(picture, EncodedImage) else picture
+        size = (loaded.height, loaded.width)
+        resized, frame = frame_sizes(*size, self.model.config)
+        if isinstance(picture, EncodedImage):
+            resized, frame = picture.resized, picture.frame_size
         with torch.inference_mode():
-            embeddings = self.model.embed_masks(encoded.tokens, logits[None])[0]
-        return F.normalize(embeddings.float(), dim=-1)
+            weights = self.model.patch_weights(masks, size=size, resized=resized, frame=frame)
+            if isinstance(picture, LoadedImage):
+                (picture,) = encode_pictures(self.model, [picture])
+            tokens = picture.tokens
+            found = [
+                self.model.embed_patches(tokens, some[None])[0].float()
+                for some in weights.split(_MASKS_AT_ONCE)
+            ]
+        embeddings = torch.cat(found)
+        if not bool(embeddings.isfinite().all()):
+            raise MasqclipError(
+                f"the model's numbers overflow in {self.model.dtype}: load it with dtype='float32'"
+            )
+        return F.normalize(embeddings, dim=-1)
 
     def classify_masks(
-        self, image: Any, masks: Any, vocabulary: Names, *, distractors: Iterable[str] = ()
+        self, image: Any, masks: Masks, vocabulary: Names, *, distractors: Iterable[str] = ()
     ) -> MaskClassification:
         """Name masks that come from elsewhere. Arguments as in `embed_masks`."""
         words = self._words(vocabulary, (), distractors)
@@ -332,12 +349,18 @@ class Segmenter:
             min_score=least,
             overlap_threshold=self.model.config.overlap_threshold,
         )
+        overflow: tuple[str, ...] = ()
+        if not bool(sound_proposals(encoded.masks, log_probs).all()):
+            overflow = (
+                "proposals that hold no numbers were left out: the model overflows in "
+                f"{self.model.dtype}, load it with dtype='float32'",
+            )
         return Segmentation(
             image=encoded.image.pixels,
             task=task,
             names=words.names,
             segments=segments,
-            notes=encoded.image.notes,
+            notes=(*encoded.image.notes, *overflow),
         )
 
 

@@ -6,6 +6,7 @@ distractors, then "background".
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -24,9 +25,12 @@ def clip_logits(
         logit_scale: the inverse temperature.
 
     Returns:
-        [B,Q,R] float32.
+        [B,Q,R] float32, under autocast too: at a scale of 100, half precision rounds a logit by as
+        much as names differ.
     """
-    return logit_scale * F.normalize(mask_embeddings.float(), dim=-1) @ text_embeddings.float().T
+    with torch.autocast(mask_embeddings.device.type, enabled=False):
+        unit = F.normalize(mask_embeddings.float(), dim=-1)
+        return logit_scale * unit @ text_embeddings.float().T
 
 
 def class_log_probs(

@@ -109,7 +109,8 @@ def embed_masks(clip: Any, queries: MaskQueries, tokens: ImageTokens, visible: T
         clip: transformers' CLIP model.
         queries: the learned query projections and embedding.
         tokens: from `encode_image`.
-        visible: [B,Q,P] bool, the patches that each mask covers (`patch_visibility`).
+        visible: [B,Q,P] bool, the patches that each mask covers (`patch_visibility`), or float, how
+            much each counts beside the class token's 1 (`mask_coverage.patch_weights`).
 
     Returns:
         [B,Q,E] mask embeddings in the space of the text embeddings, not normalised.
@@ -195,6 +196,8 @@ def _mask_class_tokens(vision: Any, queries: MaskQueries, visible: Tensor) -> tu
     # CLIP's class token is visible to every mask, so an empty mask still has something to read.
     everyone = torch.ones_like(visible[..., :1])
     mask = torch.cat([everyone, visible], dim=-1).unsqueeze(1)
+    if mask.is_floating_point():  # in a softmax, the logarithm of a weight is that weight
+        mask = mask.log()
     start = vision.pre_layrnorm(vision.embeddings.class_embedding + queries.embedding)
     return start.expand(*visible.shape[:2], -1), mask
 
@@ -219,6 +222,8 @@ def _attend_as_masks(
 ) -> Tensor:
     """Attention of mask class tokens to what they may see, with their own queries: [B,N,Q,D/N]."""
     query = _split_heads(projection(layer.layer_norm1(hidden)), layer.self_attn.num_heads)
+    if mask.is_floating_point():
+        mask = mask.to(key.dtype)
     return F.scaled_dot_product_attention(query.to(key.dtype), key, value, attn_mask=mask)
 
 

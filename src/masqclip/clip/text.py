@@ -142,7 +142,8 @@ class TextEncoder:
         # Longest first: a name too long for the tower is found before hours of work, not after.
         placed.sort(key=lambda entry: len(entry[0]), reverse=True)
         cache = self._opened_cache()
-        sums = torch.zeros(len(groups), self.clip.config.projection_dim, device=self.clip.device)
+        size = (len(groups), self.clip.config.projection_dim)
+        sums = torch.zeros(size, dtype=torch.float32, device=self.clip.device)
         for start in range(0, len(placed), CHUNK_STRINGS):
             strings, rows = zip(*placed[start : start + CHUNK_STRINGS], strict=True)
             index = torch.tensor(rows, device=sums.device)
@@ -184,10 +185,11 @@ class TextEncoder:
         for name, ids in zip(written, tokens, strict=True):
             if len(ids) > self.context_length:
                 raise too_long(name, len(ids), self.context_length)
-        result = torch.empty(len(tokens), self.clip.config.projection_dim)
+        size = (len(tokens), self.clip.config.projection_dim)
+        result = torch.empty(size, dtype=torch.float32)
         # The tower is frozen here. no_grad rather than inference_mode: training multiplies mask
-        # embeddings that need gradients with these.
-        with torch.no_grad():
+        # embeddings that need gradients with these. Not in a caller's autocast: they are kept.
+        with torch.no_grad(), torch.autocast(self.clip.device.type, enabled=False):
             for batch in _batches([len(ids) for ids in tokens]):
                 padded = self._pad([tokens[i] for i in batch])
                 pooled = self.clip.text_model(input_ids=padded).pooler_output

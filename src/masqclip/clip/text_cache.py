@@ -72,7 +72,7 @@ class EmbeddingCache:
     ) -> None:
         self._max_strings = max_strings
         self._file = file
-        self._table = EmbeddingTable(torch.empty(0, width))
+        self._table = EmbeddingTable(torch.empty(0, width, dtype=torch.float32))
         self._unsaved = False
         if file is not None:
             self._load(file)

@@ -151,7 +151,9 @@ class StickerWorld:
         plans = [self._plan(seed, number) for number in numbers]
         canvas, ids = self._ground(plans)
         self._paste(plans, canvas, ids)
-        light = torch.tensor([plan.light for plan in plans], device=self.device)
+        light = torch.tensor(
+            [plan.light for plan in plans], dtype=torch.float32, device=self.device
+        )
         images = (canvas * light.view(-1, 1, 1, 1)).round().clamp(0, 255).to(torch.uint8)
         regions = [self._label(plan, id_map) for plan, id_map in zip(plans, ids, strict=True)]
         captions = [
@@ -199,14 +201,17 @@ class StickerWorld:
             angles=[math.radians(chance.uniform(-1, 1) * settings.max_angle) for _ in things],
             flips=[chance.random() < 0.5 for _ in things],
             light=chance.uniform(0.85, 1.1),
-            noise=[torch.rand(cells, cells, generator=generator) for cells in _NOISE_CELLS],
-            dice=torch.rand(_MAX_STUFF, 4, generator=generator),
+            noise=[
+                torch.rand(cells, cells, generator=generator, dtype=torch.float32)
+                for cells in _NOISE_CELLS
+            ],
+            dice=torch.rand(_MAX_STUFF, 4, generator=generator, dtype=torch.float32),
         )
 
     def _ground(self, plans: list[_Plan]) -> tuple[Tensor, Tensor]:
         """Paint the stuff. Returns the canvas [B,3,H,W] in 0..255 and the ids [B,H,W]."""
         size, device = self.settings.size, self.device
-        axis = (torch.arange(size, device=device) + 0.5) / size
+        axis = (torch.arange(size, dtype=torch.float32, device=device) + 0.5) / size
         y, x = torch.meshgrid(axis, axis, indexing="ij")
         noise = torch.cat(
             [
@@ -226,7 +231,7 @@ class StickerWorld:
             for k, (level, depth, waves, phase) in enumerate(plan.borders):
                 line = level + depth * torch.sin(along * waves + phase)
                 ids[b][down > line] = k + 2
-        canvas = torch.zeros(len(plans), 3, size, size, device=device)
+        canvas = torch.zeros(len(plans), 3, size, size, dtype=torch.float32, device=device)
         for texture, name in enumerate(_STUFF):
             uses = [(b, plan.stuff.index(texture)) for b, plan in enumerate(plans)
                     if texture in plan.stuff]  # fmt: skip
@@ -252,7 +257,8 @@ class StickerWorld:
                 if not rows:
                     continue
                 picked = torch.tensor([plans[b].sprites[slot] for b in rows], device=self.device)
-                theta = torch.tensor([_placement(plans[b], slot) for b in rows], device=self.device)
+                placements = [_placement(plans[b], slot) for b in rows]
+                theta = torch.tensor(placements, dtype=torch.float32, device=self.device)
                 grid = F.affine_grid(theta, [len(rows), 4, size, size], align_corners=False)
                 sticker = F.grid_sample(sheet[picked], grid, align_corners=False)
                 alpha = sticker[:, 3:]

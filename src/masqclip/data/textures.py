@@ -20,8 +20,8 @@ Texture = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 def _mix(low: tuple[float, ...], high: tuple[float, ...], amount: Tensor) -> Tensor:
     """Blend two RGB colours (0..255) by `amount` [N,H,W]; returns [N,3,H,W]."""
-    a = torch.tensor(low, device=amount.device).view(1, 3, 1, 1)
-    b = torch.tensor(high, device=amount.device).view(1, 3, 1, 1)
+    a = torch.tensor(low, dtype=torch.float32, device=amount.device).view(1, 3, 1, 1)
+    b = torch.tensor(high, dtype=torch.float32, device=amount.device).view(1, 3, 1, 1)
     return a + (b - a) * amount.clamp(0, 1).unsqueeze(1)
 
 

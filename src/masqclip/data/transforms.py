@@ -22,8 +22,8 @@ def normalise(pixels: Tensor, pixel_mask: Tensor | None = None) -> Tensor:
         pixels: the picture, or pictures.
         pixel_mask: [..., H, W] bool, false on padding, which becomes zero.
     """
-    mean = torch.tensor(PIXEL_MEAN, device=pixels.device).view(3, 1, 1)
-    std = torch.tensor(PIXEL_STD, device=pixels.device).view(3, 1, 1)
+    mean = torch.tensor(PIXEL_MEAN, dtype=torch.float32, device=pixels.device).view(3, 1, 1)
+    std = torch.tensor(PIXEL_STD, dtype=torch.float32, device=pixels.device).view(3, 1, 1)
     values = (pixels.float() - mean) / std
     return values if pixel_mask is None else values * pixel_mask.unsqueeze(-3)
 

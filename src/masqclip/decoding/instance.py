@@ -16,7 +16,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from masqclip.decoding.masks import MaskLogits, MaskSource, as_source, mask_areas, row_chunks
+from masqclip.decoding.masks import (
+    MaskLogits,
+    MaskSource,
+    as_source,
+    in_full_precision,
+    mask_areas,
+    row_chunks,
+    sound_proposals,
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,7 @@ class InstanceResult:
         return self.unique_masks[self.mask_index]
 
 
+@in_full_precision
 def decode_instance(
     mask_logits: MaskLogits,
     log_probs: Tensor,
@@ -62,7 +71,8 @@ def decode_instance(
     """
     source = as_source(mask_logits)
     num_classes = log_probs.shape[1]
-    probs = log_probs.float().exp().flatten()
+    unsound = ~sound_proposals(source, log_probs).unsqueeze(1)
+    probs = log_probs.float().exp().masked_fill(unsound, 0.0).flatten()
     probs, pairs = probs.topk(min(top_k, probs.numel()))
     # The mean inside a mask is below 1, so the probability alone can already rule a pair out.
     possible = probs >= min_score

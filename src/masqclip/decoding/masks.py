@@ -10,9 +10,10 @@ Shapes: Q proposals; h, w stride-4 grid; H, W output pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
+from functools import wraps
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +46,9 @@ class MaskSource(Protocol):
     def select(self, query_ids: Tensor) -> MaskSource:
         """Return the same masks for these proposals only, in this order."""
 
+    def sound(self) -> Tensor:
+        """Whether all of a proposal's logits are numbers, [Q] bool."""
+
 
 @dataclass(frozen=True)
 class FullMasks:
@@ -69,6 +73,9 @@ class FullMasks:
 
     def select(self, query_ids: Tensor) -> FullMasks:
         return FullMasks(self.logits[query_ids])
+
+    def sound(self) -> Tensor:
+        return ~self.logits.amax(dim=(1, 2)).isnan()  # the highest of NaN and anything is NaN
 
 
 @dataclass(frozen=True)
@@ -112,14 +119,48 @@ class ResizedMasks:
     def select(self, query_ids: Tensor) -> ResizedMasks:
         return replace(self, logits=self.logits[query_ids])
 
+    def sound(self) -> Tensor:
+        # Between infinity and a number there is none.
+        return self.logits.isfinite().flatten(1).all(dim=1)
+
 
 MaskLogits = Tensor | MaskSource
 """What a decoder accepts: logits [Q, H, W] at output size, or something that makes their rows."""
 
 
+Decoder = TypeVar("Decoder", bound=Callable[..., Any])
+
+
 def as_source(mask_logits: MaskLogits) -> MaskSource:
     """Let a plain tensor [Q, H, W] be read like any other source of masks."""
     return FullMasks(mask_logits) if isinstance(mask_logits, Tensor) else mask_logits
+
+
+def sound_proposals(source: MaskSource, log_probs: Tensor) -> Tensor:
+    """Which proposals hold numbers, in their masks and their classes: [Q] bool.
+
+    In half precision a model can overflow. A proposal of NaN would win every pixel, since no number
+    is higher; so decoders leave it out.
+
+    Args:
+        source: the masks.
+        log_probs: [Q, K].
+    """
+    return source.sound() & ~log_probs.isnan().any(dim=1)
+
+
+def in_full_precision(decode: Decoder) -> Decoder:
+    """Let a decoder compute in float32 whatever its caller's autocast says.
+
+    Its bounds, sums and comparisons are proven for float32 and cost little.
+    """
+
+    @wraps(decode)
+    def run(mask_logits: MaskLogits, *args: Any, **kwargs: Any) -> Any:
+        with torch.autocast(mask_logits.device.type, enabled=False):
+            return decode(mask_logits, *args, **kwargs)
+
+    return cast(Decoder, run)
 
 
 def resize_masks(

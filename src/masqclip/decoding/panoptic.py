@@ -20,8 +20,10 @@ from masqclip.decoding.masks import (
     MaskLogits,
     MaskSource,
     as_source,
+    in_full_precision,
     mask_areas,
     row_chunks,
+    sound_proposals,
     tile_bounds,
     widen_rows,
 )
@@ -56,6 +58,7 @@ class PanopticResult:
     segments: list[PanopticSegment]
 
 
+@in_full_precision
 def decode_panoptic(
     mask_logits: MaskLogits,
     log_probs: Tensor,
@@ -75,7 +78,7 @@ def decode_panoptic(
     """
     source = as_source(mask_logits)
     probs, class_ids = log_probs.float().exp().max(dim=1)
-    competes = probs > object_threshold
+    competes = (probs > object_threshold) & sound_proposals(source, log_probs)
     probs, class_ids = probs[competes], class_ids[competes]
     if len(probs) == 0:
         empty = torch.zeros(source.shape[1:], dtype=torch.int32, device=source.device)

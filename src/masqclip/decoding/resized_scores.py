@@ -15,23 +15,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from masqclip.decoding.masks import ResizedMasks
+from masqclip.decoding.masks import ResizedMasks, in_full_precision, sound_proposals
 
 _CHUNK_ELEMENTS = 1 << 24  # floats of the score maps at a time, 64 MiB
 
 
+@in_full_precision
 def decode_resized_scores(masks: ResizedMasks, log_probs: Tensor) -> Tensor:
     """The class of the highest resized score of every pixel: int64 [H, W].
 
     Args:
         masks: of a proposer.
         log_probs: [Q, K], log object score + log class probability.
+
+    Returns:
+        -1 everywhere if no proposal is left.
     """
+    sound = sound_proposals(masks, log_probs)
+    masks, log_probs = masks.select(sound.nonzero().flatten()), log_probs[sound]
     height, width = masks.output_size
+    if len(log_probs) == 0:
+        return torch.full((height, width), -1, dtype=torch.int64, device=masks.device)
     seen = replace(masks, output_size=masks.image_size)
     mask_probs = seen.rows(0, masks.image_size[0]).sigmoid()
     probs = log_probs.float().exp()
-    best = torch.full((height, width), -1.0, device=masks.device)
+    best = mask_probs.new_full((height, width), -1.0)
     winner = torch.full((height, width), -1, dtype=torch.int64, device=masks.device)
     step = max(1, _CHUNK_ELEMENTS // (height * width))
     for first in range(0, probs.shape[1], step):

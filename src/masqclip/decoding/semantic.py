@@ -14,7 +14,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from masqclip.decoding.masks import MaskLogits, as_source, row_chunks
+from masqclip.decoding.masks import (
+    MaskLogits,
+    MaskSource,
+    as_source,
+    in_full_precision,
+    row_chunks,
+    sound_proposals,
+)
 
 #: Pixels in which a class wins or cannot win as a whole: small enough to hold few masks' borders.
 TILE_ROWS, TILE_COLUMNS = 16, 32
@@ -33,6 +40,7 @@ class SemanticResult:
     scores: Tensor
 
 
+@in_full_precision
 def semantic_scores(mask_logits: MaskLogits, log_probs: Tensor) -> Tensor:
     """Return the published class scores float32 [K, H, W], all at once.
 
@@ -40,10 +48,11 @@ def semantic_scores(mask_logits: MaskLogits, log_probs: Tensor) -> Tensor:
         mask_logits: [Q, H, W] at output size, or a `MaskSource`.
         log_probs: [Q, K], log object score + log class probability.
     """
-    source = as_source(mask_logits)
+    source, log_probs = _voters(as_source(mask_logits), log_probs)
     return _vote(source.rows(0, source.shape[1]), log_probs)
 
 
+@in_full_precision
 def decode_semantic(
     mask_logits: MaskLogits, log_probs: Tensor, *, min_score: float = 0.0
 ) -> SemanticResult:
@@ -58,10 +67,10 @@ def decode_semantic(
         min_score: a pixel whose best score is lower stays unlabelled (-1). A score sums over
             proposals, so it can exceed 1 where several of them agree.
     """
-    source = as_source(mask_logits)
+    source, log_probs = _voters(as_source(mask_logits), log_probs)
     queries, height, width = source.shape
     class_map = torch.full((height, width), -1, dtype=torch.int64, device=source.device)
-    scores = torch.zeros((height, width), device=source.device)
+    scores = torch.zeros((height, width), dtype=torch.float32, device=source.device)
     if queries == 0:
         return SemanticResult(class_map, scores)
 
@@ -72,6 +81,14 @@ def decode_semantic(
         scores[start:stop] = best
         class_map[start:stop] = winner.masked_fill(best < min_score, -1)
     return SemanticResult(class_map, scores)
+
+
+def _voters(source: MaskSource, log_probs: Tensor) -> tuple[MaskSource, Tensor]:
+    """Masks and log-probabilities without proposals that hold no numbers."""
+    sound = sound_proposals(source, log_probs)
+    if bool(sound.all()):
+        return source, log_probs
+    return source.select(sound.nonzero().flatten()), log_probs[sound]
 
 
 def _bands(device: torch.device, height: int, floats_per_row: int) -> Iterator[tuple[int, int]]:

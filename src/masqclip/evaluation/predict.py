@@ -170,8 +170,8 @@ def _best_so_far(proposals: ResizedMasks, masks: NDArray[np.bool_]) -> list[list
     if len(masks) == 0:
         return []
     true = torch.from_numpy(masks).to(proposals.device).float()
-    overlap = torch.zeros(queries, len(masks), device=proposals.device)
-    areas = torch.zeros(queries, 1, device=proposals.device)
+    overlap = true.new_zeros(queries, len(masks))
+    areas = true.new_zeros(queries, 1)
     for start, stop in row_chunks(height, queries * width):
         found = (proposals.rows(start, stop) > 0).flatten(1).float()
         overlap += found @ true[:, start:stop].flatten(1).T

@@ -94,8 +94,8 @@ def pixel_centres(shapes: list[tuple[int, int]], device: torch.device) -> Tensor
     """[S, 2]: (x, y) in 0..1 of every position of every level, float32."""
     levels = []
     for height, width in shapes:
-        y = (torch.arange(height, device=device) + 0.5) / height
-        x = (torch.arange(width, device=device) + 0.5) / width
+        y = (torch.arange(height, dtype=torch.float32, device=device) + 0.5) / height
+        x = (torch.arange(width, dtype=torch.float32, device=device) + 0.5) / width
         rows, columns = torch.meshgrid(y, x, indexing="ij")
         levels.append(torch.stack([columns, rows], dim=-1).flatten(0, 1))
     return torch.cat(levels)

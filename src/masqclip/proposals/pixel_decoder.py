@@ -121,7 +121,7 @@ class Samples:
             starts.append(starts[-1] + (height + 2) * (width + 1))
         # Behind the last corner a few more rows are touched, with weight zero.
         self.rows = starts[-1] + shapes[-1][1] + 3
-        self.values = torch.zeros(batch, self.rows, attention.d_model)
+        self.values = torch.zeros(batch, self.rows, attention.d_model, dtype=torch.float32)
         self.centres = pixel_centres(shapes, torch.device("cpu"))
 
         def columns(of_level: list[int]) -> Tensor:

@@ -117,6 +117,6 @@ def suppress(masks: Tensor, scores: Tensor, max_overlap: float) -> Tensor:
 def _grid(points_per_side: int, size: tuple[int, int], side: int) -> Tensor:
     """[P, 2] (x, y) in the square's pixels: the middles of a grid's cells over the picture."""
     height, width = fitted_size(*size, side)
-    middles = (torch.arange(points_per_side) + 0.5) / points_per_side
+    middles = (torch.arange(points_per_side, dtype=torch.float32) + 0.5) / points_per_side
     rows, columns = torch.meshgrid(middles * height, middles * width, indexing="ij")
     return torch.stack([columns, rows], dim=-1).flatten(0, 1)

@@ -130,7 +130,8 @@ class OneFormerProposer(SegmenterProposer):
 
     def forward(self, pixel_values: Tensor, pixel_mask: Tensor) -> Proposals:
         """Propose masks; see `Proposer`."""
-        task = torch.zeros(len(pixel_values), self.config.task_seq_len, device=pixel_values.device)
+        size = (len(pixel_values), self.config.task_seq_len)
+        task = torch.zeros(size, dtype=torch.float32, device=pixel_values.device)
         task[:, : len(self.TASK)] = task.new_tensor(self.TASK)
         output = self.segmenter(
             pixel_values=pixel_values, task_inputs=task, pixel_mask=pixel_mask.long()

@@ -56,7 +56,11 @@ def from_square(masks: Tensor, pixel_mask: Tensor, side: int) -> Tensor:
     height, width = picture_size(pixel_mask)
     fitted = fitted_size(height, width, side)
     positions = [
-        (torch.arange(length // STRIDE, device=masks.device) + 0.5) * STRIDE / own * share / side
+        (torch.arange(length // STRIDE, dtype=torch.float32, device=masks.device) + 0.5)
+        * STRIDE
+        / own
+        * share
+        / side
         for length, own, share in zip(pixel_mask.shape, (height, width), fitted, strict=True)
     ]  # of the frame's pixels, as shares of the square
     rows, columns = torch.meshgrid(*(2 * place - 1 for place in positions), indexing="ij")

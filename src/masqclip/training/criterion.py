@@ -73,8 +73,8 @@ def mask_counts(
     objects = matched + settings.no_object_weight * rest
     device = masks[0].device
     return {
-        "masks": torch.tensor(float(sum(map(len, masks))), device=device),
-        "objects": torch.tensor(objects, device=device),
+        "masks": torch.tensor(sum(map(len, masks)), dtype=torch.float32, device=device),
+        "objects": torch.tensor(objects, dtype=torch.float32, device=device),
     }
 
 
@@ -229,7 +229,7 @@ def _uncertain_points(logits: Tensor, draw: PointDraw, settings: CriterionSettin
 def _draw(chances: Sequence[torch.Generator], counts: Sequence[int], points: int) -> Tensor:
     """Uniform points [sum(counts), P, 2] in 0..1: `counts` says for how many masks a picture's."""
     drawn = [
-        torch.rand(count, points, 2, generator=chance, device=chance.device)
+        torch.rand(count, points, 2, generator=chance, dtype=torch.float32, device=chance.device)
         for chance, count in zip(chances, counts, strict=True)
     ]
     return torch.cat(drawn)

@@ -150,7 +150,7 @@ class Trainer:
         """Whether any process has a wish, such as to stop."""
         if self.processes == 1:
             return wish
-        wishes = torch.tensor(float(wish), device=self.accelerator.device)
+        wishes = torch.tensor(wish, dtype=torch.float32, device=self.accelerator.device)
         return bool(self.accelerator.reduce(wishes, "sum") > 0)
 
     @contextmanager

@@ -25,8 +25,11 @@ def assign_labels(
     """The text row that each proposal should be named with.
 
     Both sides are made binary masks of `size` x `size`. A proposal takes the label of the
-    annotation with the lowest Dice cost, 1 - 2|A and B| / (|A| + |B|), when that cost is below
-    `threshold`; several may take the same one. All others are background.
+    annotation with the lowest Dice cost, 1 - (2|A and B| + 1) / (|A| + |B| + 1), when that cost is
+    below `threshold`; several may take the same one. All others are background.
+
+    By that formula two masks without a pixel are alike. So an annotation that has none left at this
+    size names nobody, and a proposal that has none is background.
 
     Args:
         mask_logits: [Q,h,w] over the frame.
@@ -39,8 +42,9 @@ def assign_labels(
     Returns:
         [Q] int64.
     """
+    nobody = torch.full((len(mask_logits),), background, device=mask_logits.device)
     if len(masks) == 0:
-        return torch.full((len(mask_logits),), background, device=mask_logits.device)
+        return nobody
     with torch.autocast(mask_logits.device.type, enabled=False):  # bfloat16 cannot count pixels
         predicted = F.interpolate(
             mask_logits[None].float(), size=(size, size), mode="bilinear", align_corners=False
@@ -49,10 +53,11 @@ def assign_labels(
         annotated = F.interpolate(masks[None].float(), size=(size, size), mode="nearest")[0]
         annotated = annotated.flatten(1)
         shared = predicted @ annotated.T
-        total = predicted.sum(-1, keepdim=True) + annotated.sum(-1)
-    cost = 1 - (2 * shared + 1) / (total + 1)
+        sizes, annotated_sizes = predicted.sum(-1, keepdim=True), annotated.sum(-1)
+    cost = 1 - (2 * shared + 1) / (sizes + annotated_sizes + 1)
+    cost = cost.masked_fill((sizes == 0) | (annotated_sizes == 0), torch.inf)
     best, nearest = cost.min(dim=1)
-    return torch.where(best < threshold, labels[nearest], background)
+    return torch.where(best < threshold, labels[nearest], nobody)
 
 
 def tuning_loss(

@@ -192,8 +192,10 @@ class PretrainStage(Stage):
         described, (part, parts) = batch["described"].float(), batch["share"]
         pictures, captions = described.shape
         own = F.pad(described[part * len(images) :][: len(images)], (0, len(texts) - captions))
-        by_image = images @ texts.T * scale
-        by_text = texts[:captions][part::parts] @ gather_rows(images).T * scale
+        # Autocast would round the very differences that are learned from.
+        with torch.autocast(images.device.type, enabled=False):
+            by_image = images @ texts.T * scale
+            by_text = texts[:captions][part::parts] @ gather_rows(images).T * scale
         loss = (
             _spread(by_image, own) / pictures
             + _spread(by_text, described.T[part::parts]) / captions

@@ -29,6 +29,9 @@ from masqclip.training.stage import to_device
 if TYPE_CHECKING:
     from masqclip.training.tune import TuneStage
 
+#: Raised with every change of how proposals are named: what was stored by another rule is refused.
+_RULES = 2
+
 #: Settings of a `TuneStage` that its proposals do not depend on.
 _FREE = ("batch_size", "learning_rate", "weight_decay", "background_weight", "loss_weight", "seed")
 
@@ -57,8 +60,8 @@ class ProposalCache:
         about, key = self.folder / "key.txt", _key(stage).encode()
         if about.exists() and about.read_bytes() != key:
             raise MasqclipError(
-                f"{folder} holds proposals of another proposer, dataset or setting; choose another "
-                "folder, or delete it"
+                f"{folder} holds proposals of another proposer, dataset or setting, or of another "
+                "release; choose another folder, or delete it"
             )
         write_atomically(about, key)
 
@@ -133,6 +136,7 @@ def _key(stage: TuneStage) -> str:
     settings = {name: v for name, v in asdict(stage.settings).items() if name not in _FREE}
     clip = stage.model.clip.config.vision_config
     parts = {
+        "rules": _RULES,
         "proposer": digest_tensors(stage.model.proposer.state_dict()),
         "dataset": stage.inputs["--data"],
         "settings": settings,

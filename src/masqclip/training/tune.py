@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
+from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
 from masqclip.clip.classifier import clip_logits
@@ -191,15 +191,20 @@ class TuneStage(Stage):
         return images[0], framed[0], inside[0]
 
     def group(self, frames: list[Frame], samples: list[Sample]) -> dict[str, Any]:
-        """Frames of one size: pixels [B,3,H,W], where pictures are, masks and their text rows."""
+        """Frames of one size: pixels [B,3,H,W], where pictures are, masks and their text rows.
+
+        Annotations of which a frame shows nothing are left out.
+        """
+        shown = [masks.flatten(1).any(1) for _, masks, _ in frames]
+        rows = [
+            torch.tensor([self._row[int(c)] for c in sample.category_ids]).long()
+            for sample in samples
+        ]
         return {
             "pixels": torch.stack([image for image, _, _ in frames]).float(),
             "inside": torch.stack([inside for _, _, inside in frames]),
-            "masks": [masks for _, masks, _ in frames],
-            "labels": [
-                torch.tensor([self._row[int(c)] for c in sample.category_ids]).long()
-                for sample in samples
-            ],
+            "masks": [masks[some] for (_, masks, _), some in zip(frames, shown, strict=True)],
+            "labels": [row[some] for row, some in zip(rows, shown, strict=True)],
         }
 
     def prepare(self, batch: dict[str, Any]) -> tuple[dict[str, Any], Counts]:
@@ -272,14 +277,22 @@ class TuneStage(Stage):
             visible.append(found[0])
             targets.append(found[1])
         if self.settings.masks != "proposals":
-            # Positive inside, as a proposal's logits; short lists are filled with what is no mask.
-            masks = pad_sequence(group["masks"], True)
-            labels = pad_sequence(group["labels"], True, NOTHING)
-            if masks.shape[1] == 0:
-                masks = masks.new_zeros((len(masks), 1, *masks.shape[2:]))
-                labels = labels.new_full((len(masks), 1), NOTHING)
-            visible.append(self.model.visible_patches(masks.float() - 0.5))
-            targets.append(labels)
+            height, width = group["pixels"].shape[-2:]
+            size = (int(height), int(width))
+            weights = [
+                self.model.patch_weights(masks, size=size, resized=size, frame=size)
+                for masks in group["masks"]
+            ]
+            # Short lists are filled with what is no mask, and one of nothing has one such.
+            longest = max(1, *map(len, weights))
+            visible.append(
+                torch.stack([F.pad(found, (0, 0, 0, longest - len(found))) for found in weights])
+            )
+            targets.append(
+                torch.stack(
+                    [F.pad(row, (0, longest - len(row)), value=NOTHING) for row in group["labels"]]
+                )
+            )
         return torch.cat(visible, dim=1), torch.cat(targets, dim=1)
 
     @torch.no_grad()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from masqclip.data.bit_masks import BitMask, mask_box
+from masqclip.data.bit_masks import BitMask, binary_mask, mask_box
 from masqclip.data.files import write_atomically
 from masqclip.data.label_maps import ids_to_rgb, png_bytes
 from masqclip.data.rle import decode_rle, encode_rle
@@ -42,8 +42,11 @@ class Segment:
         class_id: the name's place in the vocabulary.
         score: 0..1.
         thing: a countable thing, or a region of stuff.
-        mask: [H,W] bool. Where a picture's masks would take much memory they are kept as bits; each
-            look then makes an array anew, which cannot be written to.
+        mask: [H,W] bool; 0 and 1 become bool. Where a picture's masks would take much memory they
+            are kept as bits; each look then makes an array anew, which cannot be written to.
+
+    Raises:
+        MasqclipError: the mask holds other numbers, such as probabilities.
     """
 
     id: int
@@ -52,6 +55,10 @@ class Segment:
     score: float
     thing: bool
     mask: np.ndarray = field(repr=False)
+
+    def __post_init__(self) -> None:
+        mask = binary_mask(np.asarray(self.mask), what=f"the segment {self.name!r}")
+        object.__setattr__(self, "mask", mask)
 
     @classmethod
     def packed(

@@ -160,3 +160,28 @@ def test_dropped_rows_compete_but_are_not_reported() -> None:
     everything = class_log_probs(embeddings, texts, num_classes=5, logit_scale=10)
     torch.testing.assert_close(few, everything[..., :2])
     torch.testing.assert_close(everything.exp().sum(-1), torch.ones(1, 1))
+
+
+def test_weights_of_one_and_zero_are_seen_and_hidden(clip: CLIPModel) -> None:
+    queries = MaskQueries(clip.vision_model)
+    queries.start(clip.vision_model, "random")
+    tokens = encode_image(clip.vision_model, torch.rand(2, 3, 32, 32))
+    visible = torch.rand(2, 5, 16) > 0.5
+    visible[0, 0] = False
+    torch.testing.assert_close(
+        embed_masks(clip, queries, tokens, visible.float()),
+        embed_masks(clip, queries, tokens, visible),
+    )
+
+
+def test_a_patch_of_half_a_weight_counts_as_half_of_two_equal_ones(clip: CLIPModel) -> None:
+    """Two patches with the same keys and values at one half are one of them at one."""
+    queries = MaskQueries(clip.vision_model)
+    tokens = encode_image(clip.vision_model, torch.rand(1, 3, 32, 32))
+    for keys in (*tokens.keys, *tokens.values):
+        keys[:, :, 2] = keys[:, :, 1]  # of patches 0 and 1
+    halves, whole = torch.zeros(1, 1, 16), torch.zeros(1, 1, 16)
+    halves[..., :2], whole[..., 0] = 0.5, 1.0
+    torch.testing.assert_close(
+        embed_masks(clip, queries, tokens, halves), embed_masks(clip, queries, tokens, whole)
+    )

@@ -75,3 +75,9 @@ def test_broken_counts_are_refused(rle: dict[str, object]) -> None:
 def test_a_stack_of_masks_is_refused() -> None:
     with pytest.raises(MasqclipError, match="axes"):
         encode_rle(np.zeros((2, 3, 4), bool))
+
+
+def test_probabilities_are_refused() -> None:
+    with pytest.raises(MasqclipError, match=r"holds 0\.[19]: give bool"):
+        encode_rle(np.where(np.eye(3), 0.9, 0.1))
+    assert encode_rle(np.eye(3)) == encode_rle(np.eye(3, dtype=bool))

@@ -82,9 +82,11 @@ def test_a_row_a_class() -> None:
 
 def test_mask_accuracy_by_hand() -> None:
     metric, other = MaskAccuracy(3), MaskAccuracy(3)
-    right, wrong = ({"class": 0, "predicted": p, "iou": 1.0} for p in (0, 2))
+    right, wrong = (
+        {"class": 0, "predicted": p, "iou": 1.0, "area": area} for p, area in ((0, 1023), (2, 1024))
+    )
     assert metric.update([right, wrong, right]) == pytest.approx(2 / 3)
-    assert other.update([{"class": 1, "predicted": 1, "iou": 0.5}]) == 1
+    assert other.update([{"class": 1, "predicted": 1, "iou": 0.5, "area": 10}]) == 1
     assert math.isnan(other.update([]))
     metric.merge(other)
     scores = metric.results({"base": [0], "novel": [1, 2], "none": [2]})
@@ -92,6 +94,9 @@ def test_mask_accuracy_by_hand() -> None:
     assert scores["mask accuracy base"] == pytest.approx(2 / 3)
     assert scores["mask accuracy novel"] == 1
     assert math.isnan(scores["mask accuracy none"])
+    assert scores["mask accuracy small"] == 1
+    assert scores["mask accuracy medium"] == 0
+    assert math.isnan(scores["mask accuracy large"])
     assert scores["class accuracy"] == pytest.approx((2 / 3 + 1) / 2)
     assert scores["mask quality"] == pytest.approx(3.5 / 4)
 

@@ -35,6 +35,21 @@ def test_boxes_and_areas() -> None:
     assert Segment(1, "x", 0, 1.0, True, np.zeros((3, 3), bool)).box == (0, 0, 0, 0)
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.int64, np.float32])
+def test_masks_of_0_and_1_are_masks(kind: type) -> None:
+    _, cat = segmentation().segments
+    again = Segment(2, "cat", 1, 0.8, True, cat.mask.astype(kind))
+    assert again.mask.dtype == bool
+    assert np.array_equal(again.mask, cat.mask)
+
+
+@pytest.mark.parametrize("numbers", [(0.9, 0.1), (3.0, -3.0), (np.nan, 0.0), (255, 0)])
+def test_what_is_no_mask_is_refused(numbers: tuple[float, float]) -> None:
+    _, cat = segmentation().segments
+    with pytest.raises(MasqclipError, match=r"the mask of the segment 'cat' holds .*: give bool"):
+        Segment(2, "cat", 1, 0.8, True, np.where(cat.mask, *numbers))
+
+
 def test_maps() -> None:
     panoptic = segmentation("panoptic").label_map
     assert sorted(np.unique(panoptic).tolist()) == [0, 1, 2]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from masqclip.errors import MasqclipError
 
 Box = tuple[int, int, int, int]
 
@@ -17,6 +20,28 @@ def mask_box(mask: NDArray[np.bool_]) -> Box:
     if len(rows) == 0:
         return (0, 0, 0, 0)
     return (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+
+
+def binary_mask(mask: NDArray[Any], *, what: str) -> NDArray[np.bool_]:
+    """A mask [H, W] as bool.
+
+    Args:
+        mask: bool, which is returned itself, or 0 and 1 of any type.
+        what: whose it is, for errors.
+
+    Raises:
+        MasqclipError: it holds other numbers, such as probabilities or logits.
+    """
+    if mask.dtype == bool:
+        return mask
+    inside = mask == 1
+    wrong = mask[~(inside | (mask == 0))]
+    if wrong.size:
+        raise MasqclipError(
+            f"the mask of {what} holds {wrong.flat[0]}: give bool, or 0 and 1 (of probabilities "
+            "mask > 0.5, of logits mask > 0)"
+        )
+    return np.asarray(inside, bool)
 
 
 @dataclass(frozen=True, eq=False)

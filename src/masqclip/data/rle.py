@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from masqclip.data.bit_masks import binary_mask
 from masqclip.errors import MasqclipError
 
 _PIECE = 1 << 20  # pixels that are turned at a time: no more than a processor's cache holds
@@ -20,9 +21,18 @@ _MAX_GROUPS = 13  # 5-bit groups of a 64-bit number
 
 
 def encode_rle(mask: NDArray[Any]) -> dict[str, Any]:
-    """Compress a mask [H, W] (true or non-zero inside) to ``{"size": [H, W], "counts": str}``."""
+    """Compress a mask [H, W] to ``{"size": [H, W], "counts": str}``.
+
+    Args:
+        mask: bool, or whole numbers, of which all but 0 are inside.
+
+    Raises:
+        MasqclipError: it has other axes, or fractions: probabilities say not where a mask ends.
+    """
     if mask.ndim != 2:
         raise MasqclipError(f"a mask has axes (height, width); this one has shape {mask.shape}")
+    if mask.dtype.kind == "f":
+        mask = binary_mask(mask, what="a run-length encoding")
     mask = np.asarray(mask, dtype=bool)
     height, width = mask.shape
     changes = _changes(mask)

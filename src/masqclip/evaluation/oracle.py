@@ -27,18 +27,24 @@ class MaskAccuracy:
     def __init__(self, num_classes: int) -> None:
         self.right = np.zeros(num_classes, np.int64)
         self.total = np.zeros(num_classes, np.int64)
+        self.sizes = {name: np.zeros(2, np.int64) for name in _SIZES}  # right, all
         self.overlap = 0.0
 
     def update(self, records: Sequence[Mapping[str, Any]]) -> float:
-        """Add one picture's masks: ``{"class", "predicted", "iou"}``, positions of classes.
+        """Add one picture's masks: ``{"class", "predicted", "iou", "area"}``, the classes by their
+        positions, areas in pixels.
 
         Returns:
             The share that is named right; NaN without masks.
         """
         for record in records:
+            right = record["class"] == record["predicted"]
             self.total[record["class"]] += 1
-            self.right[record["class"]] += record["class"] == record["predicted"]
+            self.right[record["class"]] += right
             self.overlap += record["iou"]
+            for name, (low, high) in _SIZES.items():
+                if low <= record["area"] < high:
+                    self.sizes[name] += (right, 1)
         hits = [float(record["class"] == record["predicted"]) for record in records]
         return mean(np.array(hits))
 
@@ -46,6 +52,8 @@ class MaskAccuracy:
         """Add another's counts."""
         self.right += other.right
         self.total += other.total
+        for name, counts in other.sizes.items():
+            self.sizes[name] += counts
         self.overlap += other.overlap
 
     def per_class(self) -> dict[str, NDArray[np.float64]]:
@@ -54,8 +62,9 @@ class MaskAccuracy:
             return {"accuracy": self.right / self.total}
 
     def results(self, groups: Groups | None = None) -> dict[str, float]:
-        """``mask accuracy`` over all masks and those of each group, the mean over classes, and
-        ``mask quality``, the mean IoU of the masks that were named with the true ones."""
+        """``mask accuracy`` over all masks, those of each group and of each of COCO's sizes; the
+        mean over classes; and ``mask quality``, the mean IoU of the masks that were named with the
+        true ones."""
         total = self.total.sum()
         parts: Groups = {"": range(len(self.total)), **(groups or {})}
         scores = {}
@@ -64,6 +73,8 @@ class MaskAccuracy:
             masks = self.total[chosen].sum()
             share = self.right[chosen].sum() / masks if masks else float("nan")
             scores[f"mask accuracy {name}".strip()] = float(share)
+        for name, (right, number) in self.sizes.items():
+            scores[f"mask accuracy {name}"] = float(right / number) if number else float("nan")
         scores["class accuracy"] = mean(self.per_class()["accuracy"])
         scores["mask quality"] = self.overlap / total if total else float("nan")
         return scores

@@ -133,7 +133,7 @@ class _Masks:
         for record, mask in zip(named, masks, strict=True):
             given = decode_rle(record["segmentation"])
             iou = np.count_nonzero(given & mask) / np.count_nonzero(given | mask)
-            records.append({**record, "iou": iou})
+            records.append({**record, "iou": iou, "area": np.count_nonzero(mask)})
         return self.metric.update(records)
 
     def figures(self) -> dict[str, float]:

@@ -33,7 +33,9 @@ from masqclip.training.settings import TeacherSettings
 from masqclip.training.sheets import write_proposal_sheet
 from masqclip.training.stage import WHOLE, Counts, Share, Stage
 
-_NORMS = (nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
+#: What does not decay, as published: norms, embeddings, and Swin's tables of positions.
+_STILL = (nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm, nn.Embedding)
+_POSITIONS = ("relative_position_bias_table", "position_embeddings")
 
 
 class TeacherStage(Stage):
@@ -101,13 +103,16 @@ class TeacherStage(Stage):
         return self.skipped.summary()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """As published: the backbone learns slower; gains, biases and embeddings do not decay."""
+        """As published: the backbone learns slower; norms and embeddings do not decay, all other
+        biases do; what is frozen is in no group."""
         settings = self.settings
         backbone = {id(parameter) for parameter in self.module.backbone.parameters()}
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         for module in self.module.modules():
             for name, parameter in module.named_parameters(recurse=False):
-                still = isinstance(module, (*_NORMS, nn.Embedding)) or name == "bias"
+                if not parameter.requires_grad:
+                    continue
+                still = isinstance(module, _STILL) or name in _POSITIONS
                 groups.setdefault((id(parameter) in backbone, not still), []).append(parameter)
         return [
             {

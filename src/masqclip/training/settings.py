@@ -121,6 +121,9 @@ class FrameSettings:
         image_size: side of the square in pixels; not for ``none``.
         min_scale, max_scale: range of the jitter.
         flip: mirror half of the pictures.
+        filter_empty: leave out pictures without an annotation of a kept category that is no crowd
+            (detectron2 does so with instances, not with panoptic segments): on others a model
+            learns that there is nothing, whatever stands in them.
     """
 
     augmentation: str = "jitter"
@@ -128,6 +131,7 @@ class FrameSettings:
     min_scale: float = 0.1
     max_scale: float = 2.0
     flip: bool = True
+    filter_empty: bool = True
 
     def __post_init__(self) -> None:
         _one_of("augmentation", self.augmentation, ("jitter", "square", "none"))

@@ -27,7 +27,7 @@ from masqclip.hub import quiet_transformers
 from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.training.criterion import CriterionSettings, mask_counts, mask_losses
 from masqclip.training.framing import augment, stack, tensors
-from masqclip.training.inputs import dataset_inputs, dataset_notes
+from masqclip.training.inputs import annotated_pictures, dataset_inputs, dataset_notes
 from masqclip.training.sampling import SkippedPictures, picture_seed, read_samples, step_indices
 from masqclip.training.settings import TeacherSettings
 from masqclip.training.sheets import write_proposal_sheet
@@ -48,7 +48,7 @@ class TeacherStage(Stage):
         held_out: pictures with masks to evaluate on.
 
     Raises:
-        MasqclipError: the dataset is empty.
+        MasqclipError: the dataset is empty, or no picture has what there is to learn from.
     """
 
     name = "teacher"
@@ -63,9 +63,10 @@ class TeacherStage(Stage):
     ) -> None:
         if len(dataset) == 0:
             raise MasqclipError(f"{dataset.folder} holds no picture to train on")
-        self.dataset, self.held_out = dataset, held_out
-        self.notes = dataset_notes(dataset, held_out)
-        self.skipped = SkippedPictures(len(dataset))
+        self.dataset, left_out = annotated_pictures(dataset, settings)
+        self.held_out = held_out
+        self.notes = (*dataset_notes(dataset, held_out), *left_out)
+        self.skipped = SkippedPictures(len(self.dataset))
         self.settings = settings
         self.criterion = CriterionSettings(
             class_weight=settings.class_weight,

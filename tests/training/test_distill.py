@@ -42,6 +42,7 @@ SMALL = DistillSettings(
     max_scale=1.0,
     batch_size=2,
     num_points=64,
+    freeze_batch_norm=False,
     score_threshold=0.005,
     dice_threshold=0.6,
 )

@@ -31,15 +31,21 @@ SMALL = {
 }
 
 
-def make(scenes: Path, proposer: Path, stage: str, *, frozen: bool) -> TeacherStage:
-    """A stage on random weights, which a pretrained backbone stands for."""
-    dataset = CocoPanoptic(scenes, keep=is_base)
+Starts = dict[str, Path]
+
+
+@pytest.fixture
+def starts(tiny_backbone: Path, tiny_proposer: Path) -> Starts:
+    """What each stage starts from."""
+    return {"teacher": tiny_backbone, "distill": tiny_proposer}
+
+
+def make(scenes: Path, starts: Starts, stage: str, *, frozen: bool) -> TeacherStage:
+    dataset, start = CocoPanoptic(scenes, keep=is_base), starts[stage]
     if stage == "distill":
-        return DistillStage(dataset, proposer, DistillSettings(**SMALL, freeze_batch_norm=frozen))
-    settings = TeacherSettings(**SMALL, freeze_batch_norm=frozen)
-    made = TeacherStage(dataset, tiny_proposer_config(), settings)
-    assert isinstance(made, TeacherStage)
-    return made
+        return DistillStage(dataset, start, DistillSettings(**SMALL, freeze_batch_norm=frozen))
+    settings = TeacherSettings(**SMALL, backbone=str(start), freeze_batch_norm=frozen)
+    return TeacherStage(dataset, tiny_proposer_config(), settings)
 
 
 def norms(module: nn.Module) -> list[_BatchNorm]:
@@ -53,9 +59,9 @@ def state(module: nn.Module) -> list[torch.Tensor]:
 @pytest.mark.parametrize("stage", ["teacher", "distill"])
 @pytest.mark.parametrize("synchronised", [False, True])
 def test_frozen_batch_norms_are_constants(
-    tiny_scenes: Path, tiny_proposer: Path, tmp_path: Path, stage: str, synchronised: bool
+    tiny_scenes: Path, starts: Starts, tmp_path: Path, stage: str, synchronised: bool
 ) -> None:
-    trained = make(tiny_scenes, tiny_proposer, stage, frozen=True)
+    trained = make(tiny_scenes, starts, stage, frozen=True)
     if synchronised:  # as with several processes
         synchronise_batch_norm(trained.module)
     assert len(norms(trained.module)) == 12
@@ -74,13 +80,11 @@ def test_frozen_batch_norms_are_constants(
         assert not any(p.requires_grad for p in trained.teacher.train().parameters())
 
 
-def test_a_run_with_frozen_norms_goes_on(
-    tiny_scenes: Path, tiny_proposer: Path, tmp_path: Path
-) -> None:
+def test_a_run_with_frozen_norms_goes_on(tiny_scenes: Path, starts: Starts, tmp_path: Path) -> None:
     def losses(folder: Path, minutes: float) -> dict[str, torch.Tensor]:
         loop = LoopSettings(steps=3, workers=0, save_every=1, max_minutes=minutes)
         while not train(
-            made := make(tiny_scenes, tiny_proposer, "teacher", frozen=True),
+            made := make(tiny_scenes, starts, "teacher", frozen=True),
             loop,
             folder,
             device="cpu",
@@ -94,19 +98,19 @@ def test_a_run_with_frozen_norms_goes_on(
 
 @pytest.mark.parametrize("stage", ["teacher", "distill"])
 def test_batch_norms_that_are_not_frozen_learn(
-    tiny_scenes: Path, tiny_proposer: Path, tmp_path: Path, stage: str
+    tiny_scenes: Path, starts: Starts, tmp_path: Path, stage: str
 ) -> None:
-    trained = make(tiny_scenes, tiny_proposer, stage, frozen=False)
+    trained = make(tiny_scenes, starts, stage, frozen=False)
     before = state(trained.module)
     assert train(trained, LOOP, tmp_path, device="cpu")
     after = state(trained.module)
     assert not any(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-def test_frozen_batch_norms_do_not_count_as_trained(tiny_scenes: Path, tiny_proposer: Path) -> None:
+def test_frozen_batch_norms_do_not_count_as_trained(tiny_scenes: Path, starts: Starts) -> None:
     counts = {}
     for frozen in (False, True):
-        stage = make(tiny_scenes, tiny_proposer, "teacher", frozen=frozen)
+        stage = make(tiny_scenes, starts, "teacher", frozen=frozen)
         counts[frozen] = forecast(stage, LoopSettings(steps=1, workers=0), "cpu")
     gains_and_biases = sum(p.numel() for norm in norms(stage.module) for p in norm.parameters())
     assert counts[False].trainable - counts[True].trainable == gains_and_biases
@@ -133,8 +137,8 @@ def test_what_is_frozen_stays_so(tiny_proposer: Path) -> None:
     assert not any(p.requires_grad for p in still.train().parameters())
 
 
-def test_a_frozen_norm_gets_no_gradient(tiny_scenes: Path, tiny_proposer: Path) -> None:
-    stage = make(tiny_scenes, tiny_proposer, "teacher", frozen=True)
+def test_a_frozen_norm_gets_no_gradient(tiny_scenes: Path, starts: Starts) -> None:
+    stage = make(tiny_scenes, starts, "teacher", frozen=True)
     stage.module.train()
     batch_losses(stage, stage.batch(0))["loss"].backward()
     assert all(p.grad is None for norm in norms(stage.module) for p in norm.parameters())
@@ -154,10 +158,10 @@ NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 @pytest.mark.parametrize("stage", ["teacher", "distill"])
 @pytest.mark.parametrize("synchronised", [False, True])
 def test_only_norms_and_embeddings_do_not_decay(
-    tiny_scenes: Path, tiny_proposer: Path, stage: str, synchronised: bool
+    tiny_scenes: Path, starts: Starts, stage: str, synchronised: bool
 ) -> None:
     """The published rule, by the kind of the module that holds a parameter."""
-    made = make(tiny_scenes, tiny_proposer, stage, frozen=False)
+    made = make(tiny_scenes, starts, stage, frozen=False)
     if synchronised:
         synchronise_batch_norm(made.module)
     expected = {
@@ -183,7 +187,7 @@ def test_swins_table_of_positions_does_not_decay(tiny_scenes: Path, tmp_path: Pa
     )  # fmt: skip
     values = tiny_proposer_config().to_dict() | {"backbone_config": backbone}
     Mask2FormerProposer(Mask2FormerConfig(**values)).save_pretrained(tmp_path)
-    found = decays(make(tiny_scenes, tmp_path, "distill", frozen=True))  # type: ignore[arg-type]
+    found = decays(make(tiny_scenes, {"distill": tmp_path}, "distill", frozen=True))
     tables = [name for name in found if "relative_position_bias_table" in name]
     assert len(tables) == 4
     positions = [name for name in found if name.endswith("embeddings.position_embeddings")]

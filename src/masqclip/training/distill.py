@@ -57,11 +57,13 @@ class DistillStage(TeacherStage):
         *,
         held_out: CocoMasks | None = None,
     ) -> None:
-        frozen = load_teacher(teacher)
-        super().__init__(dataset, frozen.config, settings, held_out=held_out)
-        self.module.load_state_dict(frozen.state_dict())
-        self.teacher, self._source = frozen, teacher
+        self.teacher, self._source = load_teacher(teacher), teacher
+        super().__init__(dataset, self.teacher.config, settings, held_out=held_out)
         self.thresholds = (settings.score_threshold, settings.dice_threshold)
+
+    def _load_weights(self) -> None:
+        """Start from the teacher."""
+        self.module.load_state_dict(self.teacher.state_dict())
 
     @cached_property
     def inputs(self) -> dict[str, str]:

@@ -48,7 +48,8 @@ class TeacherStage(Stage):
         held_out: pictures with masks to evaluate on.
 
     Raises:
-        MasqclipError: the dataset is empty, or no picture has what there is to learn from.
+        MasqclipError: the dataset is empty, no picture has what there is to learn from, or batch
+            norms are to be frozen without a backbone that they come with.
     """
 
     name = "teacher"
@@ -80,10 +81,21 @@ class TeacherStage(Stage):
             config, freeze_batch_norm=settings.freeze_batch_norm
         )
         self._backbone: str | None = None
-        if settings.backbone:
-            with quiet_transformers():
-                self.module.load_backbone(settings.backbone)
-            self._backbone = digest_tensors(self.module.backbone.state_dict())
+        self._load_weights()
+
+    def _load_weights(self) -> None:
+        """Start the backbone from a ResNet's weights, where settings name one."""
+        if not self.settings.backbone:
+            if self.settings.freeze_batch_norm:
+                raise MasqclipError(
+                    "freeze_batch_norm keeps the batch norms of a trained backbone, and none is "
+                    "named: give one, such as backbone=microsoft/resnet-50, or set "
+                    "freeze_batch_norm=false"
+                )
+            return
+        with quiet_transformers():
+            self.module.load_backbone(self.settings.backbone)
+        self._backbone = digest_tensors(self.module.backbone.state_dict())
 
     @property
     def data(self) -> dict[str, int]:

@@ -45,11 +45,11 @@ masqclip segment picture.png -v stickers --model runs/mini
 masqclip train tune --data my_coco.json --images photos --model masqclip-mini --out runs/mine
 ```
 
-**COCO, base-novel setting**
+**COCO, base-novel setting** (the recipe's first lines hold the other stages' commands)
 
 ```text
 masqclip train teacher --data coco/annotations/instances_train2017.json \\
-    --images coco/train2017 --classes coco-base-novel --out runs/teacher
+    --images coco/train2017 --classes coco-base-novel --recipe base-novel --out runs/teacher
 ```
 
 **Several GPUs or machines, FSDP**
@@ -65,7 +65,8 @@ where it was and ends with the same weights as a run that never stopped.
 
 **Settings**
 
-A recipe names every setting; --set changes one: --set learning_rate=3e-4 --set steps=2000.""",
+A recipe names every setting, "miniature" unless you give one; --set changes one: --set
+learning_rate=3e-4 --set steps=2000.""",
 )
 
 Folder = Parameter(metavar="DIR")

@@ -70,6 +70,7 @@ learning_rate=3e-4 --set steps=2000.""",
 )
 
 Folder = Parameter(metavar="DIR")
+Weights = Parameter(metavar="DIR|NAME")
 
 
 @app.command
@@ -119,7 +120,7 @@ def teacher(*, pictures: Pictures, run: Run) -> int:
 def distill(
     *,
     pictures: Pictures,
-    teacher: Annotated[Path, Folder],
+    teacher: Annotated[Path, Weights],
     rounds: Annotated[int | None, Parameter(show_default=False)] = None,
     save_pseudo_labels: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     run: Run,
@@ -163,8 +164,8 @@ def tune(
     *,
     pictures: Pictures,
     model: Annotated[str | None, Parameter(metavar="NAME|DIR", show_default=False)] = None,
-    clip: Annotated[Path | None, Folder] = None,
-    proposer: Annotated[Path | None, Folder] = None,
+    clip: Annotated[Path | None, Weights] = None,
+    proposer: Annotated[Path | None, Weights] = None,
     masks: Annotated[
         Literal["proposals", "ground-truth", "both"] | None, Parameter(show_default=False)
     ] = None,
@@ -189,7 +190,7 @@ def tune(
     from dataclasses import replace
 
     from masqclip.data.digests import digest_model
-    from masqclip.hub import model_folder
+    from masqclip.hub import find_weights, model_folder
     from masqclip.segmenter import Segmenter
     from masqclip.training.tune import TuneStage, join
 
@@ -206,6 +207,8 @@ def tune(
         whole, tokenizer = given.model, given.text.tokenizer
         sources = {"--model": digest_model(model_folder(model))}
     elif clip and proposer:
+        clip = find_weights(clip, what="CLIP")  # a name of the Hub becomes a folder to digest
+        proposer = find_weights(proposer, what="proposer")
         whole, tokenizer = join(clip, proposer, settings)
         sources = {"--clip": digest_model(clip), "--proposer": digest_model(proposer)}
     stage = TuneStage(whole, tokenizer, dataset, settings, held_out=held_out, sources=sources)

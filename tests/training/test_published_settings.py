@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from masqclip.proposals.mask2former import resnet50_mask2former_config
+from masqclip.training.criterion import CriterionSettings
 from masqclip.training.recipes import SHIPPED, STAGES, load_recipe
 from masqclip.training.settings import LoopSettings
 
@@ -165,6 +167,29 @@ def test_defaults_are_the_base_novel_settings_but_for_those_that_are_listed() ->
             assert set(found) == set(expected)
             differing |= {name for name, value in found.items() if value != expected[name]}
     assert differing == EXCEPTIONS
+
+
+def test_the_loss_is_the_published_one() -> None:
+    weights = {name: MASK2FORMER[name] for name in ("class_weight", "mask_weight", "dice_weight")}
+    points = {"num_points": 12_544, "oversample_ratio": 3.0, "importance_ratio": 0.75}
+    assert values(CriterionSettings()) == weights | {"no_object_weight": 0.1} | points
+
+
+def test_the_proposer_is_the_published_one() -> None:
+    """Mask2Former with a ResNet-50; one decoder layer more, for the queries' own read-out."""
+    config = resnet50_mask2former_config()
+    expected = {
+        "num_queries": 100, "hidden_dim": 256, "feature_size": 256, "mask_feature_size": 256,
+        "encoder_layers": 6, "encoder_feedforward_dim": 1024, "decoder_layers": 10,
+        "dim_feedforward": 2048, "num_attention_heads": 8, "dropout": 0.0, "pre_norm": False,
+        "enforce_input_projection": False, "common_stride": 4,
+    }  # fmt: skip
+    assert {name: getattr(config, name) for name in expected} == expected
+    assert config.num_labels == 1
+    backbone = config.backbone_config
+    assert (backbone.depths, backbone.layer_type) == ([3, 4, 6, 3], "bottleneck")
+    assert backbone.hidden_sizes == [256, 512, 1024, 2048]
+    assert not backbone.downsample_in_bottleneck  # the stride stands in the 3x3 convolution
 
 
 def test_the_exceptions_are_the_ones_that_the_docs_list() -> None:

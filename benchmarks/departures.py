@@ -198,7 +198,7 @@ def main(
     limit: int = 100_000,
     pairs: int = 10_000,
 ) -> None:
-    """Measure all three and print them as JSON.
+    """Measure all three and print each as JSON when it is done.
 
     Args:
         annotations: a COCO instances file with polygons; its pictures are not read.
@@ -208,12 +208,12 @@ def main(
         pairs: pairs of masks.
     """
     torch.manual_seed(0)
-    found = {
-        "overlap": measure_overlap(annotations, pairs),
-        "masks": measure_masks(annotations, limit),
-        "means": measure_means(sprites, steps),
-    }
-    print(json.dumps(found, indent=1))
+    for name, measure in (
+        ("overlap", lambda: measure_overlap(annotations, pairs)),
+        ("masks", lambda: measure_masks(annotations, limit)),
+        ("means", lambda: measure_means(sprites, steps)),
+    ):
+        print(json.dumps({name: measure()}, indent=1), flush=True)
 
 
 if __name__ == "__main__":

@@ -187,8 +187,9 @@ def test_the_proposer_is_the_published_one() -> None:
     assert {name: getattr(config, name) for name in expected} == expected
     assert config.num_labels == 1
     backbone = config.backbone_config
-    assert (backbone.depths, backbone.layer_type) == ([3, 4, 6, 3], "bottleneck")
-    assert backbone.hidden_sizes == [256, 512, 1024, 2048]
+    assert list(backbone.depths) == [3, 4, 6, 3]
+    assert list(backbone.hidden_sizes) == [256, 512, 1024, 2048]
+    assert backbone.layer_type == "bottleneck"
     assert not backbone.downsample_in_bottleneck  # the stride stands in the 3x3 convolution
 
 

@@ -135,10 +135,18 @@ def _promising(proposals: Proposals, min_object_score: float) -> Proposals:
 
 
 def resized_size(height: int, width: int, config: MasQClipConfig) -> tuple[int, int]:
-    """(height, width) to which a model resizes a picture, its aspect kept; at least one pixel."""
-    scale = config.shortest_edge / min(height, width)
-    scale = min(scale, config.longest_edge / max(height, width))
-    return (max(1, round(height * scale)), max(1, round(width * scale)))
+    """(height, width) to which a model resizes a picture, its aspect kept; at least one pixel.
+
+    To the pixel as published (detectron2's resize by the shortest edge): the order of operations is
+    its own, and halves are rounded up.
+    """
+    shortest, longest = config.shortest_edge, config.longest_edge
+    scale = shortest / min(height, width)
+    tall, wide = (shortest, scale * width) if height < width else (scale * height, shortest)
+    if max(tall, wide) > longest:
+        shrink = longest / max(tall, wide)
+        tall, wide = tall * shrink, wide * shrink
+    return max(1, int(tall + 0.5)), max(1, int(wide + 0.5))
 
 
 def frame_sizes(

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from masqclip.data.transforms import PIXEL_MEAN, flip, large_scale_jitter, normalise, pad, resize
+from masqclip.data.transforms import (
+    PIXEL_MEAN,
+    flip,
+    jittered_size,
+    large_scale_jitter,
+    normalise,
+    pad,
+    resize,
+)
 
 
 def picture(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -54,18 +63,69 @@ def test_padding_is_at_the_bottom_right_and_becomes_zero() -> None:
         pad(image, masks, 16, 16)
 
 
+def jitter(height: int, width: int, scale: float, seed: int = 0) -> torch.Tensor:
+    """A picture whose pixels hold their own row (red) and column (green), jittered into 64 x 64."""
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    image = torch.stack([rows, columns, torch.zeros_like(rows)]).to(torch.uint8)
+    masks = torch.ones(1, height, width, dtype=torch.bool)
+    generator = torch.Generator().manual_seed(seed)
+    frame, found = large_scale_jitter(image, masks, 64, (scale, scale), generator)
+    assert frame.shape == (3, 64, 64)
+    # Where the mask is not, there is padding, and it is gray.
+    assert bool((frame[:, ~found[0]] == 128).all())
+    return frame
+
+
 @pytest.mark.parametrize("scales", [(0.3, 0.6), (1.0, 1.0), (1.5, 2.0)])
 def test_jitter_fills_the_frame(scales: tuple[float, float]) -> None:
     for seed in range(5):
-        image, masks, inside = large_scale_jitter(
-            *picture(48, 96), 64, scales, torch.Generator().manual_seed(seed)
+        image, masks = picture(48, 96)
+        masks[1] = True
+        image, masks = large_scale_jitter(
+            image, masks, 64, scales, torch.Generator().manual_seed(seed)
         )
         assert image.shape == (3, 64, 64)
         assert masks.shape == (2, 64, 64)
-        assert agree(image, masks) > 0.98
+        inside = masks[1]
+        assert agree(image * inside, masks) > 0.98
+        assert bool((image[:, ~inside] == 128).all())
         width = int(inside.any(0).sum())
         low, high = (min(64, round(64 * scale)) for scale in scales)
         assert low <= width <= high
+
+
+@pytest.mark.parametrize("size", [(48, 96), (96, 48), (333, 500), (64, 64), (5, 640), (427, 640)])
+def test_jittered_sizes_are_the_published_ones(size: tuple[int, int]) -> None:
+    """detectron2's scaling, restated with numpy, whose rounding is half to even."""
+    for scale in np.linspace(0.1, 2.0, 500):
+        goal = np.multiply((64, 64), scale)
+        ratio = np.minimum(goal[0] / size[0], goal[1] / size[1])
+        expected = np.round(np.multiply(size, ratio)).astype(int)
+        assert jittered_size(*size, 64, float(scale)) == tuple(np.maximum(expected, 1).tolist())
+
+
+def test_a_half_of_a_jittered_side_is_rounded_to_even() -> None:
+    assert jittered_size(3, 2, 15, 1.0) == (15, 10)
+    assert jittered_size(1, 2, 5, 1.0) == (2, 5)
+    assert jittered_size(3, 2, 7, 3 / 7) == (3, 2)
+    assert jittered_size(100, 1, 64, 0.1) == (6, 1)
+
+
+def test_one_number_moves_the_window_along_both_sides() -> None:
+    """Published: a crop lies on the diagonal of all crops, its offsets rounded half to even."""
+    seen = set()
+    for seed in range(200):
+        chance = torch.Generator().manual_seed(seed)
+        torch.rand((), generator=chance)
+        share = float(torch.rand((), generator=chance))
+        frame = jitter(96, 64, 2.0, seed)  # becomes 128 x 85: 64 and 21 pixels too large
+        top, left = np.round(np.multiply((64, 21), share)).astype(int).tolist()
+        # A pixel of the frame is 0.75 of the picture's.
+        assert int(frame[0, 0, 0]) == pytest.approx(0.75 * (top + 0.5) - 0.5, abs=0.8)
+        assert int(frame[1, 0, 0]) == pytest.approx(0.75 * (left + 0.5) - 0.5, abs=0.8)
+        seen.add(top)
+    assert min(seen) <= 1
+    assert max(seen) >= 63
 
 
 def test_jitter_is_a_function_of_its_generator() -> None:
@@ -78,11 +138,6 @@ def test_jitter_is_a_function_of_its_generator() -> None:
 
 
 def test_crops_reach_every_side() -> None:
-    image = torch.arange(128, dtype=torch.uint8).expand(3, 128, 128).clone()
-    masks = torch.zeros(0, 128, 128, dtype=torch.bool)
-    left = [
-        int(large_scale_jitter(image, masks, 64, (2.0, 2.0), g)[0][0, 0, 0])
-        for g in (torch.Generator().manual_seed(seed) for seed in range(200))
-    ]
+    left = [int(jitter(128, 128, 2.0, seed)[0, 0, 0]) for seed in range(200)]
     assert min(left) <= 2
     assert max(left) >= 62

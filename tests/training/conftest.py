@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import CLIPModel, Mask2FormerConfig
+from transformers import CLIPModel, Mask2FormerConfig, ResNetBackbone
 
 from masqclip.data.sprites import load_sprites
 from masqclip.data.sticker_files import write_stickers
@@ -40,6 +40,15 @@ def tiny_proposer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny-proposer")
     torch.manual_seed(5)
     Mask2FormerProposer(tiny_proposer_config()).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a ResNet that a proposer's backbone can start from."""
+    folder = tmp_path_factory.mktemp("tiny-backbone")
+    torch.manual_seed(6)
+    ResNetBackbone(tiny_proposer_config().backbone_config).save_pretrained(folder)
     return folder
 
 

@@ -36,8 +36,10 @@ TEACHER = TeacherSettings(
 TUNE = TuneSettings(augmentation="none", batch_size=4, learning_rate=1e-3, shortest_edge=64)
 
 
-def teacher(scenes: Path, *, freeze_batch_norm: bool = False) -> Stage:
-    settings = replace(TEACHER, freeze_batch_norm=freeze_batch_norm)
+def teacher(scenes: Path, *, backbone: Path | None = None) -> Stage:
+    """A teacher's stage; a backbone comes with batch norms, which are frozen then, as published."""
+    frozen = backbone is not None
+    settings = replace(TEACHER, backbone=str(backbone or ""), freeze_batch_norm=frozen)
     return TeacherStage(CocoPanoptic(scenes, keep=is_base), tiny_proposer_config(), settings)
 
 

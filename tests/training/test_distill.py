@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import SPRITES
+from PIL import Image
 from safetensors import safe_open
 from torch import Tensor
 
 from masqclip.data.coco import CocoInstances, CocoPanoptic, is_base
 from masqclip.data.open_coco import open_coco
+from masqclip.data.sprites import load_sprites
+from masqclip.data.sticker_files import write_stickers
+from masqclip.data.stickers import SceneSettings, StickerWorld
+from masqclip.data.transforms import normalise
 from masqclip.errors import MasqclipError
+from masqclip.proposals.base import Proposals
 from masqclip.training.distill import (
     DistillStage,
     dice,
@@ -34,6 +42,7 @@ SMALL = DistillSettings(
     max_scale=1.0,
     batch_size=2,
     num_points=64,
+    freeze_batch_norm=False,
     score_threshold=0.005,
     dice_threshold=0.6,
 )
@@ -147,6 +156,46 @@ def test_pseudo_labels_are_coco_and_overlap_nothing(
         new, old = torch.from_numpy(found[i].masks), torch.from_numpy(dataset[i].masks)
         assert (dice(new, old) < SMALL.dice_threshold).all()
         assert (dice(new, new) - torch.eye(len(new)) < SMALL.dice_threshold).all()
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "frame", "picture"),
+    [
+        ("jitter", (96, 96), (72, 96)),  # gray beneath the picture, as in training
+        ("square", (96, 96), (96, 96)),
+        ("none", (64, 64), (48, 64)),  # zeros beneath it
+    ],
+)
+def test_a_preview_shows_the_teacher_what_training_shows_it(
+    tmp_path: Path, augmentation: str, frame: tuple[int, int], picture: tuple[int, int]
+) -> None:
+    world = StickerWorld(load_sprites(SPRITES), SceneSettings(size=64))
+    write_stickers(tmp_path, world, images=1, seed=1)
+    scene = next((tmp_path / "images").iterdir())
+    with Image.open(scene) as image:
+        image.crop((0, 0, 64, 48)).save(scene)
+    document = json.loads((tmp_path / "annotations/instances.json").read_text())
+    document["images"][0]["height"] = 48
+    document["annotations"] = []
+    (tmp_path / "annotations/instances.json").write_text(json.dumps(document))
+    dataset = CocoInstances(tmp_path)
+    height, width = picture
+    seen: list[Tensor] = []
+
+    class Teacher(torch.nn.Module):
+        def forward(self, pixels: Tensor, pixel_mask: Tensor | None = None) -> Proposals:
+            seen.append(pixels)
+            logits = torch.full((1, 1, frame[0] // 4, frame[1] // 4), -9.0)
+            logits[..., : height // 4, : width // 8] = 9.0  # the left half of the picture
+            return Proposals(logits, torch.tensor([[[9.0, -9.0]]]))
+
+    settings = replace(SMALL, augmentation=augmentation, image_size=96, score_threshold=0.5)
+    labels = pseudo_labels(Teacher(), dataset, settings)  # type: ignore[arg-type]
+    assert [tuple(pixels.shape) for pixels in seen] == [(1, 3, *frame)]
+    padding = seen[0][..., height:, :]
+    gray = normalise(torch.full((3, 1, 1), 128)) if augmentation == "jitter" else torch.zeros(1)
+    torch.testing.assert_close(padding, gray.expand_as(padding).float())
+    assert [entry["bbox"] for entry in labels["annotations"]] == [[0, 0, 32, 48]]
 
 
 def test_a_folder_without_a_proposer_is_named(tiny_scenes: Path, tmp_path: Path) -> None:

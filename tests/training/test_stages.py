@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import tiny_proposer_config
 from torch import Tensor
 
 from masqclip.data.coco import CocoPanoptic, is_base
@@ -35,8 +36,9 @@ SMALL_CLIP = PretrainSettings(
     text_heads=2, embedding_size=32, merges=60, batch_size=8,
 )  # fmt: skip
 SMALL_TEACHER = TeacherSettings(
-    image_size=64, min_scale=1.0, max_scale=1.0, batch_size=4, learning_rate=1e-3, num_points=64
-)
+    image_size=64, min_scale=1.0, max_scale=1.0, batch_size=4, learning_rate=1e-3, num_points=64,
+    freeze_batch_norm=False,
+)  # fmt: skip
 
 
 def loop(steps: int) -> LoopSettings:
@@ -162,11 +164,24 @@ def test_novel_things_are_never_targets(scenes: Path) -> None:
 
 def test_the_teacher_trains_on_a_picture_without_annotation(scenes: Path) -> None:
     nothing = CocoPanoptic(scenes, keep=lambda category: False)
-    stage = TeacherStage(nothing, miniature_mask2former_config(), SMALL_TEACHER)
+    settings = replace(SMALL_TEACHER, filter_empty=False)
+    stage = TeacherStage(nothing, miniature_mask2former_config(), settings)
     stage.module.train()
     loss = batch_losses(stage, stage.batch(0))["loss"]
     loss.backward()
     assert loss.isfinite()
+
+
+def test_frozen_batch_norms_need_a_backbone_that_they_come_with(
+    scenes: Path, tiny_backbone: Path
+) -> None:
+    """Published, and the default; from random weights it would train a net without norms."""
+    dataset, settings = CocoPanoptic(scenes), replace(SMALL_TEACHER, freeze_batch_norm=True)
+    with pytest.raises(MasqclipError, match="freeze_batch_norm=false"):
+        TeacherStage(dataset, tiny_proposer_config(), settings)
+    named = replace(settings, backbone=str(tiny_backbone))
+    assert TeacherStage(dataset, tiny_proposer_config(), named).module.freeze_batch_norm
+    assert TeacherSettings().freeze_batch_norm
 
 
 def test_the_teacher_loads_again(teacher_folder: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from masqclip.cli.main import main
+from masqclip.data.digests import digest_model
 from masqclip.segmenter import Segmenter
 from masqclip.training.settings import TuneSettings
 from masqclip.training.tune import join
@@ -92,6 +93,28 @@ def test_a_student_is_distilled_and_its_teachers_masks_can_be_looked_at(
     assert len(json.loads(labels.read_text())["images"]) == 12
     for folder in ("student", "student/round-1"):
         assert (tmp_path / folder / "model.safetensors").is_file()
+
+
+def test_weights_by_a_name_of_the_hub_are_told_apart_too(
+    tiny_scenes: Path,
+    tiny_clip: Path,
+    tiny_proposer: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The paper's recipe names its CLIP so; a run holds the digest of what was downloaded."""
+    places = {"some/clip": tiny_clip, "some/proposer": tiny_proposer}
+    monkeypatch.setattr("masqclip.hub._download", lambda name, **_: places[name])
+    monkeypatch.chdir(tmp_path)
+    words = ["--data", str(tiny_scenes), "--set", "shortest_edge=64", "--set", "batch_size=2"]
+    tune = ["train", "tune", *words, "--clip", "some/clip", "--proposer", "some/proposer"]
+    assert main([*tune, "--out", "tuned", *QUICK]) == 0
+    distil = ["train", "distill", *words[:2], "--teacher", "some/proposer", *words[-2:]]
+    assert main([*distil, "--out", "student", *QUICK]) == 0
+    held = json.loads((tmp_path / "tuned/inputs.json").read_text())
+    held |= json.loads((tmp_path / "student/inputs.json").read_text())
+    assert held["--clip"] == digest_model(tiny_clip)
+    assert held["--proposer"] == held["--teacher"] == digest_model(tiny_proposer)
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def test_published_frames_are_squares(parts: Parts, augmentation: str) -> None:
     stage = parts.stage(augmentation=augmentation, image_size=96)
     (group,) = stage.batch(2)["groups"]
     assert group["pixels"].shape == (3, 3, 96, 96)
-    assert group["inside"].all() == (augmentation == "square")
+    assert group["inside"].all()  # the gray beneath a jittered picture is part of it
     assert batch_losses(stage, stage.batch(2))["loss"].isfinite()
 
 

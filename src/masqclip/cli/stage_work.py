@@ -24,9 +24,11 @@ def write_pseudo_labels(
     from masqclip.data.files import write_atomically
     from masqclip.devices import choose_device
     from masqclip.training.distill import load_teacher
+    from masqclip.training.inputs import annotated_pictures
     from masqclip.training.pseudo_labels import pseudo_labels
 
     frozen = load_teacher(teacher)
+    dataset, _ = annotated_pictures(dataset, settings)
     with Steps("pseudo labels", total=len(dataset)) as bar:
         document = pseudo_labels(
             frozen,

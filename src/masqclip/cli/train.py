@@ -45,11 +45,11 @@ masqclip segment picture.png -v stickers --model runs/mini
 masqclip train tune --data my_coco.json --images photos --model masqclip-mini --out runs/mine
 ```
 
-**COCO, base-novel setting**
+**COCO, base-novel setting** (the recipe's first lines hold the other stages' commands)
 
 ```text
 masqclip train teacher --data coco/annotations/instances_train2017.json \\
-    --images coco/train2017 --classes coco-base-novel --out runs/teacher
+    --images coco/train2017 --classes coco-base-novel --recipe base-novel --out runs/teacher
 ```
 
 **Several GPUs or machines, FSDP**
@@ -65,10 +65,12 @@ where it was and ends with the same weights as a run that never stopped.
 
 **Settings**
 
-A recipe names every setting; --set changes one: --set learning_rate=3e-4 --set steps=2000.""",
+A recipe names every setting, "miniature" unless you give one; --set changes one: --set
+learning_rate=3e-4 --set steps=2000.""",
 )
 
 Folder = Parameter(metavar="DIR")
+Weights = Parameter(metavar="DIR|NAME")
 
 
 @app.command
@@ -118,7 +120,7 @@ def teacher(*, pictures: Pictures, run: Run) -> int:
 def distill(
     *,
     pictures: Pictures,
-    teacher: Annotated[Path, Folder],
+    teacher: Annotated[Path, Weights],
     rounds: Annotated[int | None, Parameter(show_default=False)] = None,
     save_pseudo_labels: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     run: Run,
@@ -162,8 +164,8 @@ def tune(
     *,
     pictures: Pictures,
     model: Annotated[str | None, Parameter(metavar="NAME|DIR", show_default=False)] = None,
-    clip: Annotated[Path | None, Folder] = None,
-    proposer: Annotated[Path | None, Folder] = None,
+    clip: Annotated[Path | None, Weights] = None,
+    proposer: Annotated[Path | None, Weights] = None,
     masks: Annotated[
         Literal["proposals", "ground-truth", "both"] | None, Parameter(show_default=False)
     ] = None,
@@ -188,7 +190,7 @@ def tune(
     from dataclasses import replace
 
     from masqclip.data.digests import digest_model
-    from masqclip.hub import model_folder
+    from masqclip.hub import find_weights, model_folder
     from masqclip.segmenter import Segmenter
     from masqclip.training.tune import TuneStage, join
 
@@ -205,6 +207,8 @@ def tune(
         whole, tokenizer = given.model, given.text.tokenizer
         sources = {"--model": digest_model(model_folder(model))}
     elif clip and proposer:
+        clip = find_weights(clip, what="CLIP")  # a name of the Hub becomes a folder to digest
+        proposer = find_weights(proposer, what="proposer")
         whole, tokenizer = join(clip, proposer, settings)
         sources = {"--clip": digest_model(clip), "--proposer": digest_model(proposer)}
     stage = TuneStage(whole, tokenizer, dataset, settings, held_out=held_out, sources=sources)

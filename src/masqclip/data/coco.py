@@ -155,6 +155,21 @@ class _CocoFolder:
         part._records = self._records[np.asarray(rows, np.int64)]
         return part
 
+    def annotated(self) -> Self:
+        """The pictures with an annotation that is kept and no crowd; no picture is read."""
+        kept = self.categories.kept
+        return self.part(
+            [
+                row
+                for row in range(len(self))
+                if any(e["category_id"] in kept and not e["iscrowd"] for e in self._masks(row))
+            ]
+        )
+
+    def _masks(self, row: int) -> list[dict[str, Any]]:
+        """A picture's entries that stand for one mask each."""
+        return self.annotations(row)
+
     def keeping(self, keep: Keep | None) -> Self:
         """The same pictures with another choice of categories."""
         other = copy(self)
@@ -290,6 +305,9 @@ class CocoPanoptic(_CocoFolder):
         """The picture, and the map of its segments."""
         maps = [self.mask_folder / str(a["file_name"]) for a in self.annotations(row)]
         return [*super()._files(row), *maps]
+
+    def _masks(self, row: int) -> list[dict[str, Any]]:
+        return [segment for a in self.annotations(row) for segment in a["segments_info"]]
 
     def _sample(self, entry: Mapping[str, Any], annotations: Sequence[Any]) -> Sample:
         image = self._image(entry)

@@ -13,6 +13,8 @@ from torch.nn import functional as F
 # ImageNet's channel means and deviations, for pixels in 0..255: what published proposers expect.
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
+#: What jitter pads with, as published: a gray near the mean, which is part of the picture.
+JITTER_PADDING = 128
 
 
 def normalise(pixels: Tensor, pixel_mask: Tensor | None = None) -> Tensor:
@@ -48,8 +50,10 @@ def resize(image: Tensor, masks: Tensor, height: int, width: int) -> tuple[Tenso
     return resized.round().clamp(0, 255).to(torch.uint8), small
 
 
-def pad(image: Tensor, masks: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Zero-pad at the bottom right.
+def pad(
+    image: Tensor, masks: Tensor, height: int, width: int, value: int = 0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Pad at the bottom right, the image with `value`, the masks with false.
 
     Returns:
         The image [3, height, width], the masks [N, height, width] and the pixel mask
@@ -60,7 +64,16 @@ def pad(image: Tensor, masks: Tensor, height: int, width: int) -> tuple[Tensor, 
         raise ValueError(f"{tuple(image.shape[-2:])} pixels do not fit in {height} x {width}")
     pixel_mask = torch.ones(image.shape[-2:], dtype=torch.bool)
     edges = (0, right, 0, below)
-    return F.pad(image, edges), F.pad(masks, edges), F.pad(pixel_mask, edges)
+    return F.pad(image, edges, value=value), F.pad(masks, edges), F.pad(pixel_mask, edges)
+
+
+def jittered_size(height: int, width: int, size: int, factor: float) -> tuple[int, int]:
+    """(height, width) of a picture that fits a square of `size` times `factor`, its shape kept.
+
+    Halves are rounded to even, as numpy does in detectron2's scaling; at least one pixel.
+    """
+    ratio = factor * size / max(height, width)
+    return max(1, round(height * ratio)), max(1, round(width * ratio))
 
 
 def large_scale_jitter(
@@ -69,25 +82,24 @@ def large_scale_jitter(
     size: int,
     scales: tuple[float, float],
     generator: torch.Generator,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
     """Large-scale jitter (Ghiasi et al., 2021): random size, then a random crop, then padding.
 
     The picture is scaled, its shape kept, to fit a square of `size` times a factor drawn uniformly
-    from `scales`; where it is larger than the square a random window of it stays.
+    from `scales`; where it is larger than the square a random window of it stays. As in detectron2,
+    one number draws the window's place along both sides, and the padding is gray and counts as
+    picture.
 
     Returns:
-        Image [3, size, size], masks [N, size, size] (some may be empty now), pixel mask
-        [size, size].
+        Image [3, size, size] and masks [N, size, size] (some may be empty now).
     """
     factor = _uniform(*scales, generator)
-    height, width = image.shape[-2:]
-    ratio = factor * size / max(height, width)
-    new_height, new_width = max(1, round(height * ratio)), max(1, round(width * ratio))
-    image, masks = resize(image, masks, new_height, new_width)
-    top = int(_uniform(0, 1, generator) * (max(0, new_height - size) + 1))
-    left = int(_uniform(0, 1, generator) * (max(0, new_width - size) + 1))
+    tall, wide = jittered_size(image.shape[-2], image.shape[-1], size, factor)
+    image, masks = resize(image, masks, tall, wide)
+    place = _uniform(0, 1, generator)
+    top, left = round(max(0, tall - size) * place), round(max(0, wide - size) * place)
     window = (..., slice(top, top + size), slice(left, left + size))
-    return pad(image[window], masks[window], size, size)
+    return pad(image[window], masks[window], size, size, JITTER_PADDING)[:2]
 
 
 def _uniform(low: float, high: float, generator: torch.Generator) -> float:

@@ -41,8 +41,9 @@ class Mask2FormerProposer(SegmenterProposer):
 
     Args:
         config: the architecture; `num_labels=1` for a class-agnostic model.
-        freeze_batch_norm: keep the backbone's batch norm at its stored statistics while training,
-            which is how an ImageNet backbone is fine-tuned. Off for training from scratch.
+        freeze_batch_norm: keep the backbone's batch norms, gain, bias and statistics, as they are
+            while training, which is how an ImageNet backbone is fine-tuned (detectron2's frozen
+            batch norm). Off for training from scratch.
     """
 
     config_class = Mask2FormerConfig
@@ -65,6 +66,21 @@ class Mask2FormerProposer(SegmenterProposer):
     def backbone(self) -> nn.Module:
         """The part that may come pretrained and then learns at a lower rate."""
         return self.segmenter.model.pixel_level_module.encoder
+
+    @property
+    def freeze_batch_norm(self) -> bool:
+        """Whether the backbone's batch norms are constants."""
+        return self._freeze_batch_norm
+
+    @freeze_batch_norm.setter
+    def freeze_batch_norm(self, frozen: bool) -> None:
+        self._freeze_batch_norm = frozen
+        for norm in self._batch_norms():
+            norm.requires_grad_(not frozen)
+        self.train(self.training)
+
+    def _batch_norms(self) -> list[nn.BatchNorm2d]:
+        return [child for child in self.backbone.modules() if isinstance(child, nn.BatchNorm2d)]
 
     def forward(self, pixel_values: Tensor, pixel_mask: Tensor | None = None) -> Proposals:
         """Propose masks for [B, 3, H, W] normalised pixels; `pixel_mask` is not needed."""
@@ -103,12 +119,12 @@ class Mask2FormerProposer(SegmenterProposer):
             ) from error
 
     def train(self, mode: bool = True) -> Mask2FormerProposer:
-        """Switch between training and inference; frozen batch norm stays in inference."""
+        """Switch between training and inference; frozen batch norms stay in inference."""
         super().train(mode)
         if self.freeze_batch_norm:
-            for module in self.backbone.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
+            for norm in self._batch_norms():
+                # Again, as somebody may have said since that everything is to learn.
+                norm.eval().requires_grad_(False)
         return self
 
     @classmethod

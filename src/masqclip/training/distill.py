@@ -26,7 +26,7 @@ from masqclip.data.digests import digest_model
 from masqclip.data.open_coco import CocoMasks
 from masqclip.decoding.instance import InstanceResult, decode_instance
 from masqclip.decoding.masks import MaskLogits, ResizedMasks
-from masqclip.hub import quiet_transformers
+from masqclip.hub import find_weights, quiet_transformers
 from masqclip.proposals.base import object_log_scores
 from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.training.settings import DistillSettings
@@ -39,7 +39,7 @@ class DistillStage(TeacherStage):
 
     Args:
         dataset: pictures with masks; what categories they have does not matter.
-        teacher: folder of a proposer; the student starts from it, too.
+        teacher: a proposer's folder or name; the student starts from it, too.
         settings: how.
         held_out: what evaluations look at.
 
@@ -57,11 +57,15 @@ class DistillStage(TeacherStage):
         *,
         held_out: CocoMasks | None = None,
     ) -> None:
-        frozen = load_teacher(teacher)
-        super().__init__(dataset, frozen.config, settings, held_out=held_out)
-        self.module.load_state_dict(frozen.state_dict())
-        self.teacher, self._source = frozen, teacher
+        # Of a name of the Hub, the folder: it is digested.
+        self._source = find_weights(teacher, what="proposer")
+        self.teacher = load_teacher(self._source)
+        super().__init__(dataset, self.teacher.config, settings, held_out=held_out)
         self.thresholds = (settings.score_threshold, settings.dice_threshold)
+
+    def _load_weights(self) -> None:
+        """Start from the teacher."""
+        self.module.load_state_dict(self.teacher.state_dict())
 
     @cached_property
     def inputs(self) -> dict[str, str]:

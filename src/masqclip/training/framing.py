@@ -34,13 +34,16 @@ def augment(
     *,
     mirror: bool | None = None,
 ) -> Frame:
-    """Augment one picture; a crop may leave masks empty. `mirror` is drawn unless given."""
+    """Augment one picture; a crop may leave masks empty. `mirror` is drawn unless given.
+
+    What jitter pads with is part of the picture, as published: the pixel mask is true there.
+    """
     if draw_mirror(settings, generator) if mirror is None else mirror:
         image, masks = flip(image, masks)
     size = settings.image_size
     if settings.augmentation == "jitter":
         scales = (settings.min_scale, settings.max_scale)
-        return large_scale_jitter(image, masks, size, scales, generator)
+        image, masks = large_scale_jitter(image, masks, size, scales, generator)
     if settings.augmentation == "square":
         image, masks = resize(image, masks, size, size)
     return pad(image, masks, *image.shape[-2:])

@@ -16,6 +16,7 @@ from masqclip.errors import MasqclipError
 
 if TYPE_CHECKING:
     from masqclip.data.open_coco import CocoMasks
+    from masqclip.training.settings import FrameSettings
 
 FILE_NAME = "inputs.json"
 
@@ -32,6 +33,31 @@ def dataset_notes(dataset: CocoMasks, held_out: CocoMasks | None) -> tuple[str, 
     """What is to be said of a stage's annotations, each line once: both may be of one file."""
     notes = [*dataset.notes, *(held_out.notes if held_out is not None else ())]
     return tuple(dict.fromkeys(notes))
+
+
+def annotated_pictures(
+    dataset: CocoMasks, settings: FrameSettings
+) -> tuple[CocoMasks, tuple[str, ...]]:
+    """The pictures of a dataset that a stage trains on, see `FrameSettings.filter_empty`.
+
+    Returns:
+        They, and a line that says how many were left out, if any were.
+
+    Raises:
+        MasqclipError: none is left.
+    """
+    if not settings.filter_empty:
+        return dataset, ()
+    total, found = len(dataset), dataset.annotated()
+    if len(found) == 0:
+        raise MasqclipError(
+            f"none of the {total} pictures of {dataset.folder} has an annotation of a kept "
+            "category that is no crowd; filter_empty=false trains on them all the same"
+        )
+    if len(found) == total:
+        return dataset, ()
+    left_out = f"{total - len(found)} of {total} pictures, without an annotation to learn from"
+    return found, (f"{dataset.folder}: left out: {left_out} (filter_empty)",)
 
 
 def claim_inputs(folder: Path, inputs: Mapping[str, str]) -> None:

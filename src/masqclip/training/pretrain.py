@@ -37,6 +37,7 @@ from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.data.coco import CocoCaptions
 from masqclip.data.digests import combine_digests, digest_model
 from masqclip.errors import MasqclipError
+from masqclip.hub import find_weights
 from masqclip.training.distributed import gather_rows
 from masqclip.training.sampling import SkippedPictures, step_indices
 from masqclip.training.settings import PretrainSettings
@@ -70,14 +71,15 @@ class PretrainStage(Stage):
         *,
         start: str | Path | None = None,
     ) -> None:
-        self.settings, self._start = settings, start
+        self.settings = settings
+        self._start = None if start is None else find_weights(start, what="CLIP")
         self.datasets = [CocoCaptions(folder) for folder in folders]
         if not self.datasets or any(len(dataset) == 0 for dataset in self.datasets):
             raise MasqclipError("pretraining needs folders with captioned pictures; one is empty")
         self.notes = tuple(note for dataset in self.datasets for note in dataset.notes)
         self.skipped = SkippedPictures(sum(map(len, self.datasets)))
-        if start is not None:
-            self.module, self.tokenizer = load_clip(start), load_tokenizer(start)
+        if self._start is not None:
+            self.module, self.tokenizer = load_clip(self._start), load_tokenizer(self._start)
             vision = self.module.config.vision_config
             if (vision.image_size, vision.patch_size) != (settings.image_size, settings.patch_size):
                 raise MasqclipError(

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from masqclip.data.open_coco import CocoMasks
-from masqclip.data.transforms import large_scale_jitter, normalise
+from masqclip.data.transforms import jittered_size, normalise
 from masqclip.decoding.masks import ResizedMasks
 from masqclip.errors import MasqclipError
 from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.result import Segment, Segmentation
 from masqclip.training.distill import instances, select_masks
-from masqclip.training.framing import tensors
+from masqclip.training.framing import augment, stack, tensors
 from masqclip.training.settings import DistillSettings
 
 
@@ -29,7 +30,8 @@ def pseudo_labels(
 ) -> dict[str, Any]:
     """The masks that distillation would train on beside the annotations, without augmentation.
 
-    Each picture is fitted into the settings' square frame; masks come back at its own size.
+    Each picture is framed as the settings say, jitter at a scale of one; masks come back at its
+    own size.
 
     Args:
         teacher: a proposer in inference.
@@ -42,7 +44,7 @@ def pseudo_labels(
         A COCO instances document with one category, "object", and a ``score`` in each annotation.
     """
     teacher.to(device)
-    size = settings.image_size
+    plain = replace(settings, min_scale=1.0, max_scale=1.0)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for row in range(len(dataset)):
@@ -55,12 +57,14 @@ def pseudo_labels(
         height, width = sample.image.shape[:2]
         picture, annotated = tensors(sample)
         unused = torch.Generator()  # at a scale of exactly one nothing is drawn that matters
-        frame, _, inside = large_scale_jitter(picture, annotated[:0], size, (1.0, 1.0), unused)
-        proposals = teacher(normalise(frame[None].to(device), inside[None].to(device)))
-        fitted = (int(inside.any(1).sum()), int(inside.any(0).sum()))
-        masks = ResizedMasks(
-            proposals.mask_logits[0].float(), (size, size), fitted, (height, width)
-        )
+        framed = augment(picture, annotated[:0], plain, unused, mirror=False)
+        pixels, _, inside = stack([framed])
+        proposals = teacher(normalise(pixels.to(device), inside.to(device)))
+        size = (framed[0].shape[-2], framed[0].shape[-1])
+        if settings.augmentation == "jitter":  # whose padding is part of the frame
+            size = jittered_size(height, width, settings.image_size, 1.0)
+        frame = (pixels.shape[-2], pixels.shape[-1])
+        masks = ResizedMasks(proposals.mask_logits[0].float(), frame, size, (height, width))
         found = instances(masks, proposals.object_logits[0])
         kept = select_masks(
             annotated.to(device),

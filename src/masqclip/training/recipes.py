@@ -7,7 +7,8 @@ A recipe has a table for each stage it knows, with the stage's settings, and in 
     [tune.loop]
     steps = 10_000
 
-What a recipe leaves out keeps the default of `settings.py`, which is the published value.
+What a recipe leaves out keeps the default of `settings.py`: the published value, but for the few
+that docs/training.md lists.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The settings of every stage: plain data, importable without torch.
 
-Defaults are the published values where the paper has them. Recipes (`recipes/*.toml`) override them
-by name; `training/recipes.py` reads those.
+Defaults are the published values of the base-novel setting, but for those that docs/training.md
+lists with their reasons. Recipes (`recipes/*.toml`) override them by name; `training/recipes.py`
+reads those.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class LoopSettings:
     warmup_steps: int = 0
     schedule: str = "constant"
     milestones: tuple[int, ...] = ()
-    clip_norm: float = 0.0
+    clip_norm: float = 0.01
     precision: str = "no"
     accumulate: int = 1
     seed: int = 0
@@ -112,7 +113,7 @@ class PretrainSettings:
 
 @dataclass(frozen=True)
 class FrameSettings:
-    """How pictures become training frames; defaults are the published ones, base-novel setting.
+    """Which pictures become training frames, and how.
 
     Attributes:
         augmentation: ``jitter`` is large-scale jitter in a square (base-novel setting), ``square``
@@ -121,6 +122,9 @@ class FrameSettings:
         image_size: side of the square in pixels; not for ``none``.
         min_scale, max_scale: range of the jitter.
         flip: mirror half of the pictures.
+        filter_empty: leave out pictures without an annotation of a kept category that is no crowd
+            (detectron2 does so with instances, not with panoptic segments): on others a model
+            learns that there is nothing, whatever stands in them.
     """
 
     augmentation: str = "jitter"
@@ -128,6 +132,7 @@ class FrameSettings:
     min_scale: float = 0.1
     max_scale: float = 2.0
     flip: bool = True
+    filter_empty: bool = True
 
     def __post_init__(self) -> None:
         _one_of("augmentation", self.augmentation, ("jitter", "square", "none"))
@@ -135,7 +140,7 @@ class FrameSettings:
 
 @dataclass(frozen=True)
 class TuneSettings(FrameSettings):
-    """How the queries are tuned; defaults are the published ones.
+    """How the queries are tuned.
 
     Attributes:
         batch_size: pictures a step.
@@ -174,13 +179,14 @@ class TuneSettings(FrameSettings):
 
 @dataclass(frozen=True)
 class TeacherSettings(FrameSettings):
-    """How a proposer is trained; defaults are the published ones of the base-novel setting.
+    """How a proposer is trained.
 
     Attributes:
         architecture: ``resnet50`` (published) or ``miniature``.
         backbone: a ResNet of Hugging Face's format, a folder or a name on the Hub, whose weights
             the backbone starts from; random ones unless given.
-        freeze_batch_norm: keep the backbone's batch norm as it came, as ImageNet backbones want.
+        freeze_batch_norm: keep the backbone's batch norms as they came, with its weights or with
+            the teacher's; a teacher that starts at random cannot.
         batch_size: pictures a step.
         learning_rate, weight_decay: of AdamW.
         backbone_multiplier: of the learning rate in the backbone.
@@ -192,7 +198,7 @@ class TeacherSettings(FrameSettings):
 
     architecture: str = "resnet50"
     backbone: str = ""
-    freeze_batch_norm: bool = False
+    freeze_batch_norm: bool = True
     batch_size: int = 16
     learning_rate: float = 1e-4
     weight_decay: float = 0.05
@@ -211,7 +217,7 @@ class TeacherSettings(FrameSettings):
 
 @dataclass(frozen=True)
 class DistillSettings(TeacherSettings):
-    """How a student is trained; defaults are the published ones of the base-novel setting.
+    """How a student is trained; architecture and backbone are its teacher's.
 
     Attributes:
         batch_size: pictures a step.

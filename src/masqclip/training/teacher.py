@@ -27,13 +27,15 @@ from masqclip.hub import quiet_transformers
 from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.training.criterion import CriterionSettings, mask_counts, mask_losses
 from masqclip.training.framing import augment, stack, tensors
-from masqclip.training.inputs import dataset_inputs, dataset_notes
+from masqclip.training.inputs import annotated_pictures, dataset_inputs, dataset_notes
 from masqclip.training.sampling import SkippedPictures, picture_seed, read_samples, step_indices
 from masqclip.training.settings import TeacherSettings
 from masqclip.training.sheets import write_proposal_sheet
 from masqclip.training.stage import WHOLE, Counts, Share, Stage
 
-_NORMS = (nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
+#: What does not decay, as published: norms, embeddings, and Swin's tables of positions.
+_STILL = (nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm, nn.Embedding)
+_POSITIONS = ("relative_position_bias_table", "position_embeddings")
 
 
 class TeacherStage(Stage):
@@ -46,7 +48,8 @@ class TeacherStage(Stage):
         held_out: pictures with masks to evaluate on.
 
     Raises:
-        MasqclipError: the dataset is empty.
+        MasqclipError: the dataset is empty, no picture has what there is to learn from, or batch
+            norms are to be frozen without a backbone that they come with.
     """
 
     name = "teacher"
@@ -61,9 +64,10 @@ class TeacherStage(Stage):
     ) -> None:
         if len(dataset) == 0:
             raise MasqclipError(f"{dataset.folder} holds no picture to train on")
-        self.dataset, self.held_out = dataset, held_out
-        self.notes = dataset_notes(dataset, held_out)
-        self.skipped = SkippedPictures(len(dataset))
+        self.dataset, left_out = annotated_pictures(dataset, settings)
+        self.held_out = held_out
+        self.notes = (*dataset_notes(dataset, held_out), *left_out)
+        self.skipped = SkippedPictures(len(self.dataset))
         self.settings = settings
         self.criterion = CriterionSettings(
             class_weight=settings.class_weight,
@@ -77,10 +81,21 @@ class TeacherStage(Stage):
             config, freeze_batch_norm=settings.freeze_batch_norm
         )
         self._backbone: str | None = None
-        if settings.backbone:
-            with quiet_transformers():
-                self.module.load_backbone(settings.backbone)
-            self._backbone = digest_tensors(self.module.backbone.state_dict())
+        self._load_weights()
+
+    def _load_weights(self) -> None:
+        """Start the backbone from a ResNet's weights, where settings name one."""
+        if not self.settings.backbone:
+            if self.settings.freeze_batch_norm:
+                raise MasqclipError(
+                    "freeze_batch_norm keeps the batch norms of a trained backbone, and none is "
+                    "named: give one, such as backbone=microsoft/resnet-50, or set "
+                    "freeze_batch_norm=false"
+                )
+            return
+        with quiet_transformers():
+            self.module.load_backbone(self.settings.backbone)
+        self._backbone = digest_tensors(self.module.backbone.state_dict())
 
     @property
     def data(self) -> dict[str, int]:
@@ -101,13 +116,16 @@ class TeacherStage(Stage):
         return self.skipped.summary()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """As published: the backbone learns slower; gains, biases and embeddings do not decay."""
+        """As published: the backbone learns slower; norms and embeddings do not decay, all other
+        biases do; what is frozen is in no group."""
         settings = self.settings
         backbone = {id(parameter) for parameter in self.module.backbone.parameters()}
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         for module in self.module.modules():
             for name, parameter in module.named_parameters(recurse=False):
-                still = isinstance(module, (*_NORMS, nn.Embedding)) or name == "bias"
+                if not parameter.requires_grad:
+                    continue
+                still = isinstance(module, _STILL) or name in _POSITIONS
                 groups.setdefault((id(parameter) in backbone, not still), []).append(parameter)
         return [
             {

@@ -46,7 +46,7 @@ from masqclip.model import MasQClipModel
 from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.segmenter import Segmenter
 from masqclip.training.framing import Frame, augment, draw_mirror, stack, tensors
-from masqclip.training.inputs import dataset_inputs, dataset_notes
+from masqclip.training.inputs import annotated_pictures, dataset_inputs, dataset_notes
 from masqclip.training.naming import NOTHING, assign_labels, tuning_loss
 from masqclip.training.sampling import SkippedPictures, picture_seed, read_samples, step_indices
 from masqclip.training.settings import TuneSettings
@@ -76,7 +76,8 @@ class TuneStage(Stage):
             with the same only.
 
     Raises:
-        MasqclipError: the dataset holds no picture or keeps no category.
+        MasqclipError: the dataset holds no picture, keeps no category, or no picture has what there
+            is to learn from.
     """
 
     name = "tune"
@@ -95,10 +96,11 @@ class TuneStage(Stage):
             raise MasqclipError(f"{dataset.folder} has no picture, or no category, to tune on")
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
-        self.dataset, self.held_out = dataset, held_out
-        self.notes = dataset_notes(dataset, held_out)
-        self.skipped = SkippedPictures(len(dataset))
         self.settings = settings or TuneSettings()
+        self.dataset, left_out = annotated_pictures(dataset, self.settings)
+        self.held_out = held_out
+        self.notes = (*dataset_notes(dataset, held_out), *left_out)
+        self.skipped = SkippedPictures(len(self.dataset))
         self.vocabulary = dataset_vocabulary(dataset)
         encoder = TextEncoder(model.clip, tokenizer, cache=False)
         self.text_embeddings = encoder.embed_vocabulary(self.vocabulary)

@@ -170,9 +170,9 @@ def measure_overlap(annotations: Path, pairs: int) -> dict[str, float]:
     for picture, height, width, shape in polygons(annotations):
         by_picture.setdefault(picture, []).append(segmentation_mask(shape, height, width).copy())
     pictures = [masks for masks in by_picture.values() if masks]
-    # Of fewer than nine points in both masks, one divided by all of them and one is above 0.1.
+    # Of at most nine points in both masks, one divided by all of them and one is no less than 0.1.
     names = ("differ", "differ without the added ones", "overlapping by the estimate only")
-    kinds = dict.fromkeys((*names, "fewer than 9 points"), 0)
+    kinds = dict.fromkeys((*names, "at most 9 points"), 0)
     for _ in range(pairs):
         masks = pictures[int(chance.integers(len(pictures)))]
         first, second = (masks[int(i)] for i in chance.integers(len(masks), size=2))
@@ -191,7 +191,7 @@ def measure_overlap(annotations: Path, pairs: int) -> dict[str, float]:
             2 * shared / max(both, 1) >= THRESHOLD
         )
         kinds["overlapping by the estimate only"] += found and not overlapping
-        kinds["fewer than 9 points"] += both < 9
+        kinds["at most 9 points"] += both <= 9
     return {"pairs": pairs, "threshold": THRESHOLD} | kinds
 
 

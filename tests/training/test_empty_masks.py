@@ -199,7 +199,9 @@ def test_teacher_and_student_see_no_annotation_without_a_pixel(
     changes = {"image_size": 64, "min_scale": 3.0, "max_scale": 8.0, "num_points": 64}
     dataset = CocoPanoptic(tiny_scenes, keep=is_base)
     config = Mask2FormerProposer.from_pretrained(tiny_proposer).config
-    teacher = TeacherStage(dataset, config, TeacherSettings(**changes, batch_size=4))
+    teacher = TeacherStage(
+        dataset, config, TeacherSettings(**changes, batch_size=4, freeze_batch_norm=False)
+    )
     student = DistillStage(
         dataset, tiny_proposer, DistillSettings(**changes, score_threshold=0.0, dice_threshold=2.0)
     )

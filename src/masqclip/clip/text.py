@@ -24,13 +24,14 @@ from masqclip.clip.name_items import BACKGROUND
 from masqclip.clip.text_cache import EmbeddingCache
 from masqclip.clip.tokenizer import (
     PADDING_ID,
-    clean_text,
     load_tokenizer,
+    read_text,
     token_ids,
     tokenize,
     too_long,
 )
 from masqclip.clip.vocabulary import Vocabulary
+from masqclip.data.clip_text import reading
 from masqclip.errors import MasqclipError
 
 if TYPE_CHECKING:
@@ -134,10 +135,9 @@ class TextEncoder:
         groups = [category.prompts for category in vocabulary.categories]
         groups += [(name,) for name in (*vocabulary.distractors, BACKGROUND)]
         placed = [
-            (template.replace("{}", prompt), row)
+            (sentence, row)
             for row, prompts in enumerate(groups)
-            for prompt in prompts
-            for template in vocabulary.templates
+            for sentence in _sentences(prompts, vocabulary.templates)
         ]
         # Longest first: a name too long for the tower is found before hours of work, not after.
         placed.sort(key=lambda entry: len(entry[0]), reverse=True)
@@ -166,20 +166,20 @@ class TextEncoder:
             return cache
 
     def _embed(self, strings: Sequence[str], cache: EmbeddingCache) -> Tensor:
-        cleaned = [clean_text(string) for string in strings]
+        read = [read_text(string) for string in strings]
         known = cache.table()
-        if missing := known.missing(cleaned):
-            written = dict(zip(cleaned, strings, strict=True))
+        if missing := known.missing(read):
+            written = dict(zip(read, strings, strict=True))
             with self._turn:
                 # Another thread may have computed them, or made room, since they were missed.
                 known = cache.table()
-                if missing := known.missing(cleaned):
+                if missing := known.missing(read):
                     computed = self._run_tower(missing, [written[string] for string in missing])
                     known = cache.add(missing, computed)
-        return known.lookup(cleaned).to(self.clip.device)
+        return known.lookup(read).to(self.clip.device)
 
     def _run_tower(self, strings: Sequence[str], written: Sequence[str]) -> Tensor:
-        """Embeddings [N, D] of cleaned strings, float32 on the CPU."""
+        """Embeddings [N, D] of readings, float32 on the CPU."""
         tokens = token_ids(strings, self.tokenizer)
         for name, ids in zip(written, tokens, strict=True):
             if len(ids) > self.context_length:
@@ -215,6 +215,18 @@ class TextEncoder:
                 whole = weight.detach().cpu().contiguous().reshape(-1)
                 digest.update(whole.view(torch.uint8).numpy().data)
         return digest.hexdigest()
+
+
+def _sentences(prompts: Sequence[str], templates: Sequence[str]) -> list[str]:
+    """The prompts in the templates. What CLIP reads alike counts once: twice, it weighs double."""
+    if len(prompts) == len(templates) == 1:
+        return [templates[0].replace("{}", prompts[0])]
+    sentences: dict[str, str] = {}
+    for prompt in prompts:
+        for template in templates:
+            sentence = template.replace("{}", prompt)
+            sentences.setdefault(reading(sentence), sentence)
+    return list(sentences.values())
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from masqclip.acceleration import compile_model
+from masqclip.clip.name_limits import shown
 from masqclip.clip.text import TextEncoder
 from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.clip.vocabulary import Vocabulary
@@ -29,6 +30,7 @@ from masqclip.data.images import find_images
 from masqclip.devices import choose_device, choose_dtype
 from masqclip.encoding import (
     EncodedImage,
+    Picture,
     encode_pictures,
     frame_masks,
     read_ahead,
@@ -37,6 +39,7 @@ from masqclip.encoding import (
 from masqclip.errors import MasqclipError
 from masqclip.hub import model_folder
 from masqclip.model import MasQClipModel
+from masqclip.options import check_count, check_share, check_task
 from masqclip.parts import join_parts
 from masqclip.proposals.base import object_log_scores
 from masqclip.result import Segmentation, Task
@@ -188,8 +191,8 @@ class Segmenter:
         task: Task = "panoptic",
         *,
         min_score: float | None = None,
-        stuff: Iterable[str] = (),
-        distractors: Iterable[str] = (),
+        stuff: str | Iterable[str] = (),
+        distractors: str | Iterable[str] = (),
     ) -> Any:
         """Segment a picture, or a list of them.
 
@@ -199,19 +202,26 @@ class Segmenter:
             task: ``instance`` finds every thing (masks may overlap), ``semantic`` names every
                 pixel, ``panoptic`` does both without overlap.
             min_score: what scores less is left out or stays unlabelled; 0.3 by default.
-            stuff: names that are regions, not countable things.
-            distractors: names that compete but are never reported.
+            stuff: names that are regions, not countable things; a list, or a string with commas.
+            distractors: names that compete but are never reported; likewise.
 
         Returns:
             A `Segmentation`, or a list of them for a list.
 
         Raises:
-            MasqclipError: the picture or the names cannot be used.
+            MasqclipError: the names or an option cannot be used, which is told before any work;
+                or a picture.
         """
-        words = self._words(vocabulary, stuff, distractors)
-        if isinstance(image, (list, tuple)):
-            return list(self.stream(image, words, task, min_score=min_score))
-        return next(self.stream([image], words, task, min_score=min_score))
+        several = isinstance(image, (list, tuple))
+        results = self.stream(
+            image if several else [image],
+            vocabulary,
+            task,
+            min_score=min_score,
+            stuff=stuff,
+            distractors=distractors,
+        )
+        return list(results) if several else next(results)
 
     def stream(
         self,
@@ -221,8 +231,8 @@ class Segmenter:
         *,
         batch_size: int = 8,
         min_score: float | None = None,
-        stuff: Iterable[str] = (),
-        distractors: Iterable[str] = (),
+        stuff: str | Iterable[str] = (),
+        distractors: str | Iterable[str] = (),
     ) -> Iterator[Segmentation]:
         """Segment any number of pictures, one result at a time, in their order.
 
@@ -231,14 +241,32 @@ class Segmenter:
 
         Pictures whose frames are of one size go through the model together. A result never depends
         on what else is in its batch.
+
+        Raises:
+            MasqclipError: the names, an option or the folder cannot be used, which this call tells
+                itself; or a picture, once its turn has come.
         """
+        task, least = check_task(task), _least_score(min_score)
+        batch_size = check_count(batch_size, what="batch_size")
+        if not isinstance(images, Iterable | Path):
+            raise MasqclipError(f"images are {shown(images)}: give pictures, or a folder of them")
         words = self._words(vocabulary, stuff, distractors)
         source = _listed(images) if isinstance(images, str | Path) else images
-        rows = self._text(words)  # before any picture: names may be too long for the tower
-        least = least_object_score(task, min_score)
-        for batch in read_ahead(source, batch_size):
-            for encoded in encode_pictures(self.model, batch, min_object_score=least):
-                yield self._decode(encoded, words, rows, task, min_score)
+        rows = self._text(words)
+        return self._results(read_ahead(source, batch_size), words, rows, task, least)
+
+    def _results(
+        self,
+        batches: Iterable[Sequence[Picture]],
+        words: Vocabulary,
+        rows: Tensor,
+        task: Task,
+        least: float,
+    ) -> Iterator[Segmentation]:
+        for batch in batches:
+            heard = least_object_score(task, least)
+            for encoded in encode_pictures(self.model, batch, min_object_score=heard):
+                yield self._decode(encoded, words, rows, task, least)
 
     def encode(self, image: Any, *, min_object_score: float = 0.0) -> Any:
         """Run the proposer and CLIP over a picture, for any number of calls that follow.
@@ -250,7 +278,12 @@ class Segmenter:
 
         Returns:
             An `EncodedImage`, or a list of them for a list.
+
+        Raises:
+            MasqclipError: the score is none, which is told before any picture is read; or a
+                picture cannot be used.
         """
+        min_object_score = check_share(min_object_score, what="min_object_score")
         several = isinstance(image, (list, tuple))
         pictures = [read_picture(picture) for picture in (image if several else [image])]
         encoded = encode_pictures(self.model, pictures, min_object_score=min_object_score)
@@ -285,12 +318,17 @@ class Segmenter:
         return F.normalize(embeddings.float(), dim=-1)
 
     def classify_masks(
-        self, image: Any, masks: Any, vocabulary: Names, *, distractors: Iterable[str] = ()
+        self, image: Any, masks: Any, vocabulary: Names, *, distractors: str | Iterable[str] = ()
     ) -> MaskClassification:
-        """Name masks that come from elsewhere. Arguments as in `embed_masks`."""
+        """Name masks that come from elsewhere. Arguments as in `embed_masks`.
+
+        Raises:
+            MasqclipError: the names cannot be used, which is told before the picture is read; or
+                the picture or the masks.
+        """
         words = self._words(vocabulary, (), distractors)
-        embeddings = self.embed_masks(image, masks)
         rows = self._text(words)
+        embeddings = self.embed_masks(image, masks)
         probs = self.model.classify(embeddings[None], rows, len(words))[0].exp().cpu()
         scores, best = probs.max(dim=-1)
         return MaskClassification(
@@ -301,9 +339,9 @@ class Segmenter:
         )
 
     def _words(
-        self, vocabulary: Names, stuff: Iterable[str], distractors: Iterable[str]
+        self, vocabulary: Names, stuff: str | Iterable[str], distractors: str | Iterable[str]
     ) -> Vocabulary:
-        return Vocabulary.parse(vocabulary, stuff=tuple(stuff), distractors=tuple(distractors))
+        return Vocabulary.parse(vocabulary, stuff=stuff, distractors=distractors)
 
     def _text(self, words: Vocabulary) -> Tensor:
         with torch.inference_mode():
@@ -316,12 +354,9 @@ class Segmenter:
         words: Vocabulary,
         rows: Tensor,
         task: Task,
-        min_score: float | None,
+        least: float,
     ) -> Segmentation:
         """Name an encoded picture's masks and turn them into a result."""
-        least = MIN_SCORE if min_score is None else min_score
-        if not 0 <= least <= 1:
-            raise MasqclipError(f"min_score is {least}; it is a probability, 0 to 1")
         classes = self.model.classify(encoded.mask_embeddings[None], rows, len(words))[0]
         log_probs = object_log_scores(encoded.object_logits).unsqueeze(-1) + classes
         segments = find_segments(
@@ -339,6 +374,10 @@ class Segmenter:
             segments=segments,
             notes=encoded.image.notes,
         )
+
+
+def _least_score(min_score: float | None) -> float:
+    return MIN_SCORE if min_score is None else check_share(min_score, what="min_score")
 
 
 def least_object_score(task: Task, min_score: float | None) -> float:

@@ -15,7 +15,7 @@ from masqclip.decoding.instance import decode_instance, instance_mask
 from masqclip.decoding.panoptic import decode_panoptic
 from masqclip.decoding.semantic import decode_semantic
 from masqclip.encoding import EncodedImage
-from masqclip.errors import MasqclipError
+from masqclip.options import check_task
 from masqclip.result import Segment, Task
 
 #: Masks of one picture that take more memory than this are kept as bits, an eighth of it.
@@ -45,13 +45,12 @@ def find_segments(
     Raises:
         MasqclipError: there is no such task.
     """
+    check_task(task)
     if task == "instance":
         return _instances(encoded, log_probs, words, min_score)
     if task == "semantic":
         return _semantic(encoded, log_probs, words, min_score)
-    if task == "panoptic":
-        return _panoptic(encoded, log_probs, words, min_score, overlap_threshold)
-    raise MasqclipError(f"task is {task!r}; it is 'instance', 'semantic' or 'panoptic'")
+    return _panoptic(encoded, log_probs, words, min_score, overlap_threshold)
 
 
 def _instances(

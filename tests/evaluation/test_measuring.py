@@ -297,6 +297,21 @@ def test_a_vocabulary_of_ones_own(truth: GroundTruth) -> None:
         match_vocabulary(truth, Vocabulary((Category(published.names[0]),)))
 
 
+def test_a_call_is_checked_before_any_work(
+    segmenter: Segmenter, truth: GroundTruth, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("masqclip.evaluation.evaluate.check_pictures", None)
+    long = (*dataset_vocabulary(truth).categories[:-1], Category("word " * 90))
+    folder = tmp_path / "out"
+    with pytest.raises(MasqclipError, match="tokens long"):
+        evaluate(segmenter, truth, ("instance",), words=Vocabulary(long), folder=folder)
+    with pytest.raises(MasqclipError, match="are 1 categories, stickers has 149 classes"):
+        evaluate(segmenter, truth, ("instance",), words=Vocabulary.parse("cat"), folder=folder)
+    with pytest.raises(MasqclipError, match="the tasks are the string 'instance'"):
+        evaluate(segmenter, truth, "instance", folder=folder)
+    assert not folder.exists()
+
+
 # Truths
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +125,25 @@ class TextEncoder:
                     self._vocabularies = newest
         return kept.to(self.clip.device, copy=True)
 
+    def check(self, vocabulary: Vocabulary) -> None:
+        """Refuse names that are too long for the tower, without embedding any.
+
+        Raises:
+            MasqclipError: a name, in its template, is longer than the tower reads.
+        """
+        if vocabulary not in self._vocabularies:
+            self._check(sentence for sentence, _ in _placed(vocabulary))
+
+    def _check(self, sentences: Iterable[str]) -> None:
+        # A token takes a byte at least, so nearly all are known to be short enough.
+        most = self.context_length - 2
+        long = [s for s in sentences if len(s) > most or not s.isascii() or "&" in s]
+        for start in range(0, len(long), CHUNK_STRINGS):
+            chunk = long[start : start + CHUNK_STRINGS]
+            for name, ids in zip(chunk, token_ids(chunk, self.tokenizer), strict=True):
+                if len(ids) > self.context_length:
+                    raise too_long(name, len(ids), self.context_length)
+
     def clear(self) -> None:
         """Forget all embeddings in memory: needed after the text tower's weights changed."""
         with self._turn:
@@ -132,17 +151,14 @@ class TextEncoder:
             self._cache = None
 
     def _embed_rows(self, vocabulary: Vocabulary) -> Tensor:
-        groups = [category.prompts for category in vocabulary.categories]
-        groups += [(name,) for name in (*vocabulary.distractors, BACKGROUND)]
-        placed = [
-            (sentence, row)
-            for row, prompts in enumerate(groups)
-            for sentence in _sentences(prompts, vocabulary.templates)
-        ]
-        # Longest first: a name too long for the tower is found before hours of work, not after.
+        placed = _placed(vocabulary)
+        # Before hours of work, not after.
+        self._check(sentence for sentence, _ in placed)
+        # By length, so that those of a batch hold little padding.
         placed.sort(key=lambda entry: len(entry[0]), reverse=True)
         cache = self._opened_cache()
-        sums = torch.zeros(len(groups), self.clip.config.projection_dim, device=self.clip.device)
+        number = len(vocabulary) + len(vocabulary.distractors) + 1
+        sums = torch.zeros(number, self.clip.config.projection_dim, device=self.clip.device)
         for start in range(0, len(placed), CHUNK_STRINGS):
             strings, rows = zip(*placed[start : start + CHUNK_STRINGS], strict=True)
             index = torch.tensor(rows, device=sums.device)
@@ -215,6 +231,17 @@ class TextEncoder:
                 whole = weight.detach().cpu().contiguous().reshape(-1)
                 digest.update(whole.view(torch.uint8).numpy().data)
         return digest.hexdigest()
+
+
+def _placed(vocabulary: Vocabulary) -> list[tuple[str, int]]:
+    """All sentences that are embedded, each with the row that it belongs to."""
+    groups = [category.prompts for category in vocabulary.categories]
+    groups += [(name,) for name in (*vocabulary.distractors, BACKGROUND)]
+    return [
+        (sentence, row)
+        for row, prompts in enumerate(groups)
+        for sentence in _sentences(prompts, vocabulary.templates)
+    ]
 
 
 def _sentences(prompts: Sequence[str], templates: Sequence[str]) -> list[str]:

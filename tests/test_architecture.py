@@ -33,6 +33,7 @@ ORDER = (
     "clip",
     "decoding",
     "result",
+    "options",
     "evaluation",
     "model_output",
     "model",

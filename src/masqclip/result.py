@@ -143,9 +143,14 @@ class Segmentation:
         return draw_overlay(self.image, self.segments, opacity=opacity, labels=labels)
 
     def save(self, path: str | Path, *, opacity: float = 0.55, labels: bool = True) -> Path:
-        """Write the overlay (`plot`) as a PNG, whole or not at all; returns its path."""
-        write_atomically(path, png_bytes(self.plot(opacity=opacity, labels=labels)))
-        return Path(path)
+        """Write the overlay (`plot`) as a PNG, whole or not at all; returns its path.
+
+        Raises:
+            MasqclipError: the path does not end in .png, or is a folder; nothing is drawn then.
+        """
+        target = _png_path(path)
+        write_atomically(target, png_bytes(self.plot(opacity=opacity, labels=labels)))
+        return target
 
     def to_coco(
         self, image_id: int = 0, category_ids: list[int] | None = None
@@ -260,9 +265,9 @@ class Segmentation:
             The ``segments_info``; ``category_id`` is the name's place in the vocabulary.
 
         Raises:
-            MasqclipError: the task is not ``panoptic``.
+            MasqclipError: the task is not ``panoptic``, or the path does not end in .png.
         """
-        target, info = Path(path), self.segments_info()
+        target, info = _png_path(path), self.segments_info()
         write_atomically(target, self.panoptic_png())
         document = json.dumps({"file_name": target.name, "segments_info": info}, indent=1)
         write_atomically(target.with_suffix(".json"), document.encode())
@@ -272,13 +277,17 @@ class Segmentation:
         """Write a class map: greyscale, the name's place in the vocabulary, 255 = unlabelled.
 
         With more than 255 names the PNG has 16 bits, and 65535 is unlabelled.
+
+        Raises:
+            MasqclipError: the path does not end in .png.
         """
+        target = _png_path(path)
         classes = np.full(self.image.shape[:2], -1, np.int64)
         # The best on top, where instances overlap.
         for segment in sorted(self.segments, key=lambda segment: segment.score):
             classes[segment.mask] = segment.class_id
-        write_atomically(path, semantic_png(classes, len(self.names)))
-        return Path(path)
+        write_atomically(target, semantic_png(classes, len(self.names)))
+        return target
 
     def to_supervision(self) -> Any:
         """As `supervision.Detections`, with ``class_name`` in its data.
@@ -351,3 +360,13 @@ class Segmentation:
                 )
             )  # fmt: skip
         return fo.Detections(detections=detections)
+
+
+def _png_path(path: str | Path) -> Path:
+    """Where a PNG goes: told before it is drawn that it cannot."""
+    target = Path(path)
+    if target.suffix.lower() != ".png" or target.is_dir():
+        raise MasqclipError(
+            f"{target}: a PNG is written; give the path of a file that ends in .png"
+        )
+    return target

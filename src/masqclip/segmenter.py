@@ -22,15 +22,16 @@ from torch import Tensor
 
 from masqclip.acceleration import compile_model
 from masqclip.clip.mask_coverage import Masks
+from masqclip.clip.name_limits import shown
 from masqclip.clip.text import TextEncoder
 from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.folders import LeftOut
 from masqclip.data.images import LoadedImage, find_images
-from masqclip.decoding.masks import sound_proposals
 from masqclip.devices import choose_device, choose_dtype
 from masqclip.encoding import (
     EncodedImage,
+    Picture,
     encode_pictures,
     frame_sizes,
     read_ahead,
@@ -39,10 +40,10 @@ from masqclip.encoding import (
 from masqclip.errors import MasqclipError
 from masqclip.hub import model_folder
 from masqclip.model import MasQClipModel
+from masqclip.options import check_count, check_share, check_task
 from masqclip.parts import join_parts
-from masqclip.proposals.base import object_log_scores
 from masqclip.result import Segmentation, Task
-from masqclip.segments import find_segments
+from masqclip.segments import segment_encoded
 
 Names = Vocabulary | str | Path | Sequence[Any] | Mapping[str, Sequence[str]]
 
@@ -193,8 +194,8 @@ class Segmenter:
         task: Task = "panoptic",
         *,
         min_score: float | None = None,
-        stuff: Iterable[str] = (),
-        distractors: Iterable[str] = (),
+        stuff: str | Iterable[str] = (),
+        distractors: str | Iterable[str] = (),
     ) -> Any:
         """Segment a picture, or a list of them.
 
@@ -204,19 +205,26 @@ class Segmenter:
             task: ``instance`` finds every thing (masks may overlap), ``semantic`` names every
                 pixel, ``panoptic`` does both without overlap.
             min_score: what scores less is left out or stays unlabelled; 0.3 by default.
-            stuff: names that are regions, not countable things.
-            distractors: names that compete but are never reported.
+            stuff: names that are regions, not countable things; a list, or a string with commas.
+            distractors: names that compete but are never reported; likewise.
 
         Returns:
             A `Segmentation`, or a list of them for a list.
 
         Raises:
-            MasqclipError: the picture or the names cannot be used.
+            MasqclipError: the names or an option cannot be used, which is told before any work;
+                or a picture.
         """
-        words = self._words(vocabulary, stuff, distractors)
-        if isinstance(image, (list, tuple)):
-            return list(self.stream(image, words, task, min_score=min_score))
-        return next(self.stream([image], words, task, min_score=min_score))
+        several = isinstance(image, (list, tuple))
+        results = self.stream(
+            image if several else [image],
+            vocabulary,
+            task,
+            min_score=min_score,
+            stuff=stuff,
+            distractors=distractors,
+        )
+        return list(results) if several else next(results)
 
     def stream(
         self,
@@ -226,8 +234,8 @@ class Segmenter:
         *,
         batch_size: int = 8,
         min_score: float | None = None,
-        stuff: Iterable[str] = (),
-        distractors: Iterable[str] = (),
+        stuff: str | Iterable[str] = (),
+        distractors: str | Iterable[str] = (),
     ) -> Iterator[Segmentation]:
         """Segment any number of pictures, one result at a time, in their order.
 
@@ -236,14 +244,32 @@ class Segmenter:
 
         Pictures whose frames are of one size go through the model together. A result never depends
         on what else is in its batch.
+
+        Raises:
+            MasqclipError: the names, an option or the folder cannot be used, which this call tells
+                itself; or a picture, once its turn has come.
         """
+        task, least = check_task(task), _least_score(min_score)
+        batch_size = check_count(batch_size, what="batch_size")
+        if not isinstance(images, Iterable | Path):
+            raise MasqclipError(f"images are {shown(images)}: give pictures, or a folder of them")
         words = self._words(vocabulary, stuff, distractors)
         source = _listed(images) if isinstance(images, str | Path) else images
-        rows = self._text(words)  # before any picture: names may be too long for the tower
-        least = least_object_score(task, min_score)
-        for batch in read_ahead(source, batch_size):
-            for encoded in encode_pictures(self.model, batch, min_object_score=least):
-                yield self._decode(encoded, words, rows, task, min_score)
+        rows = self._text(words)
+        return self._results(read_ahead(source, batch_size), words, rows, task, least)
+
+    def _results(
+        self,
+        batches: Iterable[Sequence[Picture]],
+        words: Vocabulary,
+        rows: Tensor,
+        task: Task,
+        least: float,
+    ) -> Iterator[Segmentation]:
+        for batch in batches:
+            heard = least_object_score(task, least)
+            for encoded in encode_pictures(self.model, batch, min_object_score=heard):
+                yield segment_encoded(self.model, encoded, words, rows, task, min_score=least)
 
     def encode(self, image: Any, *, min_object_score: float = 0.0) -> Any:
         """Run the proposer and CLIP over a picture, for any number of calls that follow.
@@ -255,7 +281,12 @@ class Segmenter:
 
         Returns:
             An `EncodedImage`, or a list of them for a list.
+
+        Raises:
+            MasqclipError: the score is none, which is told before any picture is read; or a
+                picture cannot be used.
         """
+        min_object_score = check_share(min_object_score, what="min_object_score")
         several = isinstance(image, (list, tuple))
         pictures = [read_picture(picture) for picture in (image if several else [image])]
         encoded = encode_pictures(self.model, pictures, min_object_score=min_object_score)
@@ -302,12 +333,22 @@ class Segmenter:
         return F.normalize(embeddings, dim=-1)
 
     def classify_masks(
-        self, image: Any, masks: Masks, vocabulary: Names, *, distractors: Iterable[str] = ()
+        self,
+        image: Any,
+        masks: Masks,
+        vocabulary: Names,
+        *,
+        distractors: str | Iterable[str] = (),
     ) -> MaskClassification:
-        """Name masks that come from elsewhere. Arguments as in `embed_masks`."""
+        """Name masks that come from elsewhere. Arguments as in `embed_masks`.
+
+        Raises:
+            MasqclipError: the names cannot be used, which is told before the picture is read; or
+                the picture or the masks.
+        """
         words = self._words(vocabulary, (), distractors)
-        embeddings = self.embed_masks(image, masks)
         rows = self._text(words)
+        embeddings = self.embed_masks(image, masks)
         probs = self.model.classify(embeddings[None], rows, len(words))[0].exp().cpu()
         scores, best = probs.max(dim=-1)
         return MaskClassification(
@@ -318,50 +359,17 @@ class Segmenter:
         )
 
     def _words(
-        self, vocabulary: Names, stuff: Iterable[str], distractors: Iterable[str]
+        self, vocabulary: Names, stuff: str | Iterable[str], distractors: str | Iterable[str]
     ) -> Vocabulary:
-        return Vocabulary.parse(vocabulary, stuff=tuple(stuff), distractors=tuple(distractors))
+        return Vocabulary.parse(vocabulary, stuff=stuff, distractors=distractors)
 
     def _text(self, words: Vocabulary) -> Tensor:
         with torch.inference_mode():
             return self.text.embed_vocabulary(words)
 
-    @torch.inference_mode()
-    def _decode(
-        self,
-        encoded: EncodedImage,
-        words: Vocabulary,
-        rows: Tensor,
-        task: Task,
-        min_score: float | None,
-    ) -> Segmentation:
-        """Name an encoded picture's masks and turn them into a result."""
-        least = MIN_SCORE if min_score is None else min_score
-        if not 0 <= least <= 1:
-            raise MasqclipError(f"min_score is {least}; it is a probability, 0 to 1")
-        classes = self.model.classify(encoded.mask_embeddings[None], rows, len(words))[0]
-        log_probs = object_log_scores(encoded.object_logits).unsqueeze(-1) + classes
-        segments = find_segments(
-            task,
-            encoded,
-            log_probs,
-            words,
-            min_score=least,
-            overlap_threshold=self.model.config.overlap_threshold,
-        )
-        overflow: tuple[str, ...] = ()
-        if not bool(sound_proposals(encoded.masks, log_probs).all()):
-            overflow = (
-                "proposals that hold no numbers were left out: the model overflows in "
-                f"{self.model.dtype}, load it with dtype='float32'",
-            )
-        return Segmentation(
-            image=encoded.image.pixels,
-            task=task,
-            names=words.names,
-            segments=segments,
-            notes=(*encoded.image.notes, *overflow),
-        )
+
+def _least_score(min_score: float | None) -> float:
+    return MIN_SCORE if min_score is None else check_share(min_score, what="min_score")
 
 
 def least_object_score(task: Task, min_score: float | None) -> float:

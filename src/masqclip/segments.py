@@ -12,15 +12,57 @@ from torch import Tensor
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.bit_masks import BitMask
 from masqclip.decoding.instance import decode_instance, instance_mask
+from masqclip.decoding.masks import sound_proposals
 from masqclip.decoding.panoptic import decode_panoptic
 from masqclip.decoding.semantic import decode_semantic
 from masqclip.encoding import EncodedImage
-from masqclip.errors import MasqclipError
-from masqclip.result import Segment, Task
+from masqclip.model import MasQClipModel
+from masqclip.options import check_task
+from masqclip.proposals.base import object_log_scores
+from masqclip.result import Segment, Segmentation, Task
 
 #: Masks of one picture that take more memory than this are kept as bits, an eighth of it.
 MAX_MASK_BYTES = 1 << 28
 _BAND = 1 << 20
+
+
+@torch.inference_mode()
+def segment_encoded(
+    model: MasQClipModel,
+    encoded: EncodedImage,
+    words: Vocabulary,
+    rows: Tensor,
+    task: Task,
+    *,
+    min_score: float,
+) -> Segmentation:
+    """Name an encoded picture's masks and turn them into a result.
+
+    Args:
+        model: that the picture was encoded by.
+        encoded: the picture.
+        words: the K names.
+        rows: their text embeddings, those of distractors and background (`TextEncoder`).
+        task: see `Segmenter`.
+        min_score: what scores less is left out, 0..1.
+    """
+    classes = model.classify(encoded.mask_embeddings[None], rows, len(words))[0]
+    log_probs = object_log_scores(encoded.object_logits).unsqueeze(-1) + classes
+    segments = find_segments(
+        task,
+        encoded,
+        log_probs,
+        words,
+        min_score=min_score,
+        overlap_threshold=model.config.overlap_threshold,
+    )
+    notes = encoded.image.notes
+    if not bool(sound_proposals(encoded.masks, log_probs).all()):
+        notes += (
+            f"proposals that hold no numbers were left out: the model overflows in {model.dtype}, "
+            "load it with dtype='float32'",
+        )
+    return Segmentation(encoded.image.pixels, task, words.names, segments, notes)
 
 
 def find_segments(
@@ -45,13 +87,12 @@ def find_segments(
     Raises:
         MasqclipError: there is no such task.
     """
+    check_task(task)
     if task == "instance":
         return _instances(encoded, log_probs, words, min_score)
     if task == "semantic":
         return _semantic(encoded, log_probs, words, min_score)
-    if task == "panoptic":
-        return _panoptic(encoded, log_probs, words, min_score, overlap_threshold)
-    raise MasqclipError(f"task is {task!r}; it is 'instance', 'semantic' or 'panoptic'")
+    return _panoptic(encoded, log_probs, words, min_score, overlap_threshold)
 
 
 def _instances(

@@ -13,7 +13,7 @@ import pytest
 
 from masqclip.clip import name_limits
 from masqclip.clip.name_limits import NameLimits, closest
-from masqclip.clip.tokenizer import MAX_TEXT_CHARACTERS, clean_text, load_tokenizer, token_ids
+from masqclip.clip.tokenizer import MAX_TEXT_CHARACTERS, load_tokenizer, read_text, token_ids
 from masqclip.clip.vocabulary import CLIP_TEMPLATES, Category, Vocabulary
 from masqclip.errors import MasqclipError
 
@@ -171,7 +171,7 @@ def test_lookalikes_are_sought_for_a_bounded_time() -> None:
 
 def test_texts_are_looked_at_before_they_are_tokenised() -> None:
     tokenizer = load_tokenizer()
-    assert clean_text("a " * (MAX_TEXT_CHARACTERS // 2))
+    assert read_text("a " * (MAX_TEXT_CHARACTERS // 2))
     for text in ("&amp;" * 6_000_000, "cat\ud800", "cat\x00"):
         with pytest.raises(MasqclipError, match=r"the name '(cat|&amp;)"):
             token_ids(["dog", text], tokenizer)

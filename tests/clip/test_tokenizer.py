@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from masqclip.clip.tokenizer import clean_text, load_tokenizer, token_ids, tokenize
+from masqclip.clip.tokenizer import load_tokenizer, token_ids, tokenize
 from masqclip.errors import MasqclipError
 
 GOLDEN = Path(__file__).parents[1] / "data" / "clip.safetensors"
@@ -30,13 +30,6 @@ def test_tokens_are_those_recorded(tokenizer) -> None:
 def test_vocabulary_is_openai_s(tokenizer) -> None:
     assert len(tokenizer) == 49_408
     assert (tokenizer.bos_token_id, tokenizer.eos_token_id) == (49_406, 49_407)
-
-
-def test_cleaning() -> None:
-    assert clean_text("  A &amp;amp; B\t\u3000C ") == "a & b c"
-    assert (
-        clean_text("\u201cit\u2019s\u201d \uff26\uff35\uff2c\uff2c \ufb01ne") == '"it\'s" full fine'
-    )
 
 
 def test_truncation_is_asked_for(tokenizer) -> None:

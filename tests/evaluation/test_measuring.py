@@ -286,7 +286,8 @@ def test_published_protocols() -> None:
 
 def test_a_vocabulary_of_ones_own(truth: GroundTruth) -> None:
     published = dataset_vocabulary(truth)
-    given = [Category(n, (f"drawn {n}",)) for n in reversed(published.names)]
+    # Letter case and what else CLIP does not read tell no names apart.
+    given = [Category(n.upper(), (f"drawn {n}",)) for n in reversed(published.names)]
     words = match_vocabulary(truth, Vocabulary((*given, Category("moon base")), ("void",)))
     assert words.names == published.names
     assert words.stuff_ids == published.stuff_ids
@@ -294,6 +295,21 @@ def test_a_vocabulary_of_ones_own(truth: GroundTruth) -> None:
     assert words.distractors == ("moon base", "void")
     with pytest.raises(MasqclipError, match="lacks 148 classes of stickers"):
         match_vocabulary(truth, Vocabulary((Category(published.names[0]),)))
+
+
+def test_a_call_is_checked_before_any_work(
+    segmenter: Segmenter, truth: GroundTruth, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("masqclip.evaluation.evaluate.check_pictures", None)
+    long = (*dataset_vocabulary(truth).categories[:-1], Category("word " * 90))
+    folder = tmp_path / "out"
+    with pytest.raises(MasqclipError, match="tokens long"):
+        evaluate(segmenter, truth, ("instance",), words=Vocabulary(long), folder=folder)
+    with pytest.raises(MasqclipError, match="are 1 categories, stickers has 149 classes"):
+        evaluate(segmenter, truth, ("instance",), words=Vocabulary.parse("cat"), folder=folder)
+    with pytest.raises(MasqclipError, match="the tasks are the string 'instance'"):
+        evaluate(segmenter, truth, "instance", folder=folder)
+    assert not folder.exists()
 
 
 # Truths

@@ -13,6 +13,7 @@ from conftest import Serving
 
 from masqclip.errors import MasqclipError
 from masqclip.serve import Client
+from masqclip.serve.labels import asked_labels
 from masqclip.serve.problems import Problem
 from masqclip.serve.settings import ServeSettings
 from masqclip.serve.uploads import from_data_uri
@@ -171,3 +172,32 @@ def test_a_heic_picture_is_called_one(serving: Serving) -> None:
 )
 def test_a_prompt_is_read_as_people_type_it(typed: str, labels: list[str]) -> None:
     assert list(read_prompt(typed)) == labels
+
+
+def test_labels_that_clip_reads_alike_are_asked_for_once() -> None:
+    written = ["R&D", "sand", "R&amp;D", "\uff33and", "stuff: SAND", "\uff22ackground", "t - shirt"]
+    assert asked_labels([*written, "T-Shirt"], what="a label") == ("R&D", "sand", "t - shirt")
+
+
+@pytest.mark.parametrize(
+    ("fields", "accept", "status", "told"),
+    [
+        ({"vocabulary": "car, " + "word " * 90}, "*/*", 422, "tokens long"),
+        ({"vocabulary": "car"}, "text/html", 406, "accepted are"),
+        ({"vocabulary": "car", "task": "instance"}, 'image/png;profile="panoptic"', 406, "no map"),
+    ],
+)
+def test_a_bad_wish_costs_no_encoding(
+    serving: Serving, beach: bytes, monkeypatch: pytest.MonkeyPatch,
+    fields: dict[str, str], accept: str, status: int, told: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("masqclip.serve.engine.Engine.open", None)
+
+    async def run() -> httpx.Response:
+        async with serving() as client:
+            return await client.post(
+                "/v1/segment", files={"image": beach}, data=fields, headers={"Accept": accept}
+            )
+
+    answer = asyncio.run(run())
+    assert (answer.status_code, told in answer.text) == (status, True)

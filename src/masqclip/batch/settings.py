@@ -9,6 +9,7 @@ from typing import Any, get_args
 from masqclip.batch.reading import MAX_FILE_BYTES, Kind
 from masqclip.clip.vocabulary import Category, Vocabulary
 from masqclip.errors import MasqclipError
+from masqclip.options import check_count, check_share, check_task
 from masqclip.result import Task
 
 
@@ -51,6 +52,13 @@ class JobSettings:
     max_file: float = MAX_FILE_BYTES / 1e6
     schemes: tuple[str, ...] = ()
     weights: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse options that no job can have, before one is planned."""
+        check_task(self.task)
+        if self.min_score is not None:
+            check_share(self.min_score, what="min_score")
+        check_count(self.shard_size, what="shard_size")
 
     @property
     def max_bytes(self) -> int:

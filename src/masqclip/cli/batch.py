@@ -196,16 +196,17 @@ def batch(
 def _check_numbers(
     min_score: float | None, shard_size: int, memory: float, max_file: float, workers: int | None
 ) -> None:
-    if min_score is not None and not 0 <= min_score <= 1:
-        raise MasqclipError(f"--min-score {min_score:g}: give a number from 0 to 1")
-    if shard_size < 1:
-        raise MasqclipError(f"--shard-size {shard_size}: give 1 or more")
+    from masqclip.options import check_count, check_share
+
+    if min_score is not None:
+        check_share(min_score, what="--min-score")
+    check_count(shard_size, what="--shard-size")
     if memory <= 0:
         raise MasqclipError(f"--memory {memory:g}: give gigabytes, more than 0")
     if max_file <= 0:
         raise MasqclipError(f"--max-file {max_file:g}: give megabytes, more than 0")
-    if workers is not None and workers < 1:
-        raise MasqclipError(f"--workers {workers}: give 1 or more")
+    if workers is not None:
+        check_count(workers, what="--workers")
 
 
 def _words(

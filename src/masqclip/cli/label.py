@@ -110,12 +110,13 @@ def label(
         dtype: The precision to compute in; the default suits the device.
         quiet: Print errors only.
     """
-    if min_score is not None and not 0 <= min_score <= 1:
-        raise MasqclipError(f"--min-score {min_score:g}: give a number from 0 to 1")
+    from masqclip.options import check_count, check_share
+
+    if min_score is not None:
+        check_share(min_score, what="--min-score")
     if not 0 <= split < 1:
         raise MasqclipError(f"--split {split:g}: give a share from 0 to less than 1")
-    if batch_size < 1:
-        raise MasqclipError(f"--batch-size {batch_size}: give 1 or more")
+    check_count(batch_size, what="--batch-size")
     check_folder(out)
     from masqclip.clip.vocabulary import Vocabulary
     from masqclip.data.digests import digest_model

@@ -121,8 +121,6 @@ def segment_each(
             failure = error
         else:
             yield left.pop(0), result
-    if isinstance(failure, MasqclipError):
-        list(ask(()))  # the names alone
     for path in left:
         outcome: Segmentation | Exception
         if failure is not None and len(batch) == 1:

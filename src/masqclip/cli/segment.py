@@ -178,10 +178,11 @@ def segment(
     """
     if not images:
         raise MasqclipError("no picture given: masqclip segment IMAGE... --vocabulary NAMES")
-    if min_score is not None and not 0 <= min_score <= 1:
-        raise MasqclipError(f"--min-score {min_score:g}: give a number from 0 to 1")
-    if batch_size < 1:
-        raise MasqclipError(f"--batch-size {batch_size}: give 1 or more")
+    from masqclip.options import check_count, check_share
+
+    if min_score is not None:
+        check_share(min_score, what="--min-score")
+    check_count(batch_size, what="--batch-size")
     parts = _parts(clip, proposer, queries)
     model = model if parts is None else f"{clip} + {proposer}"
     from masqclip.clip.vocabulary import Vocabulary

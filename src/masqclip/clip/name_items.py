@@ -13,6 +13,7 @@ from masqclip.clip.name_limits import (
     take,
     too_many,
 )
+from masqclip.data.clip_text import reading
 from masqclip.errors import MasqclipError
 
 STUFF_PREFIX = "stuff:"
@@ -96,7 +97,7 @@ def read_labels(
     items: list[NamedItem] = []
     for position, label in enumerate(taken):
         item = read_name(label, what=f"name {position + 1} of {source}", limits=limits)
-        if item.name.lower() != BACKGROUND and not is_marker(item.name):
+        if reading(item.name) != BACKGROUND and not is_marker(item.name):
             region = bool(stuff) and stuff[position]
             items.append(NamedItem(item.name, thing=item.thing and not region))
     if not items:

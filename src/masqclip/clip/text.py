@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +24,14 @@ from masqclip.clip.name_items import BACKGROUND
 from masqclip.clip.text_cache import EmbeddingCache
 from masqclip.clip.tokenizer import (
     PADDING_ID,
-    clean_text,
     load_tokenizer,
+    read_text,
     token_ids,
     tokenize,
     too_long,
 )
 from masqclip.clip.vocabulary import Vocabulary
+from masqclip.data.clip_text import reading
 from masqclip.errors import MasqclipError
 
 if TYPE_CHECKING:
@@ -124,6 +125,25 @@ class TextEncoder:
                     self._vocabularies = newest
         return kept.to(self.clip.device, copy=True)
 
+    def check(self, vocabulary: Vocabulary) -> None:
+        """Refuse names that are too long for the tower, without embedding any.
+
+        Raises:
+            MasqclipError: a name, in its template, is longer than the tower reads.
+        """
+        if vocabulary not in self._vocabularies:
+            self._check(sentence for sentence, _ in _placed(vocabulary))
+
+    def _check(self, sentences: Iterable[str]) -> None:
+        # A token takes a byte at least, so nearly all are known to be short enough.
+        most = self.context_length - 2
+        long = [s for s in sentences if len(s) > most or not s.isascii() or "&" in s]
+        for start in range(0, len(long), CHUNK_STRINGS):
+            chunk = long[start : start + CHUNK_STRINGS]
+            for name, ids in zip(chunk, token_ids(chunk, self.tokenizer), strict=True):
+                if len(ids) > self.context_length:
+                    raise too_long(name, len(ids), self.context_length)
+
     def clear(self) -> None:
         """Forget all embeddings in memory: needed after the text tower's weights changed."""
         with self._turn:
@@ -131,18 +151,14 @@ class TextEncoder:
             self._cache = None
 
     def _embed_rows(self, vocabulary: Vocabulary) -> Tensor:
-        groups = [category.prompts for category in vocabulary.categories]
-        groups += [(name,) for name in (*vocabulary.distractors, BACKGROUND)]
-        placed = [
-            (template.replace("{}", prompt), row)
-            for row, prompts in enumerate(groups)
-            for prompt in prompts
-            for template in vocabulary.templates
-        ]
-        # Longest first: a name too long for the tower is found before hours of work, not after.
+        placed = _placed(vocabulary)
+        # Before hours of work, not after.
+        self._check(sentence for sentence, _ in placed)
+        # By length, so that those of a batch hold little padding.
         placed.sort(key=lambda entry: len(entry[0]), reverse=True)
         cache = self._opened_cache()
-        size = (len(groups), self.clip.config.projection_dim)
+        number = len(vocabulary) + len(vocabulary.distractors) + 1
+        size = (number, self.clip.config.projection_dim)
         sums = torch.zeros(size, dtype=torch.float32, device=self.clip.device)
         for start in range(0, len(placed), CHUNK_STRINGS):
             strings, rows = zip(*placed[start : start + CHUNK_STRINGS], strict=True)
@@ -167,20 +183,20 @@ class TextEncoder:
             return cache
 
     def _embed(self, strings: Sequence[str], cache: EmbeddingCache) -> Tensor:
-        cleaned = [clean_text(string) for string in strings]
+        read = [read_text(string) for string in strings]
         known = cache.table()
-        if missing := known.missing(cleaned):
-            written = dict(zip(cleaned, strings, strict=True))
+        if missing := known.missing(read):
+            written = dict(zip(read, strings, strict=True))
             with self._turn:
                 # Another thread may have computed them, or made room, since they were missed.
                 known = cache.table()
-                if missing := known.missing(cleaned):
+                if missing := known.missing(read):
                     computed = self._run_tower(missing, [written[string] for string in missing])
                     known = cache.add(missing, computed)
-        return known.lookup(cleaned).to(self.clip.device)
+        return known.lookup(read).to(self.clip.device)
 
     def _run_tower(self, strings: Sequence[str], written: Sequence[str]) -> Tensor:
-        """Embeddings [N, D] of cleaned strings, float32 on the CPU."""
+        """Embeddings [N, D] of readings, float32 on the CPU."""
         tokens = token_ids(strings, self.tokenizer)
         for name, ids in zip(written, tokens, strict=True):
             if len(ids) > self.context_length:
@@ -217,6 +233,29 @@ class TextEncoder:
                 whole = weight.detach().cpu().contiguous().reshape(-1)
                 digest.update(whole.view(torch.uint8).numpy().data)
         return digest.hexdigest()
+
+
+def _placed(vocabulary: Vocabulary) -> list[tuple[str, int]]:
+    """All sentences that are embedded, each with the row that it belongs to."""
+    groups = [category.prompts for category in vocabulary.categories]
+    groups += [(name,) for name in (*vocabulary.distractors, BACKGROUND)]
+    return [
+        (sentence, row)
+        for row, prompts in enumerate(groups)
+        for sentence in _sentences(prompts, vocabulary.templates)
+    ]
+
+
+def _sentences(prompts: Sequence[str], templates: Sequence[str]) -> list[str]:
+    """The prompts in the templates. What CLIP reads alike counts once: twice, it weighs double."""
+    if len(prompts) == len(templates) == 1:
+        return [templates[0].replace("{}", prompts[0])]
+    sentences: dict[str, str] = {}
+    for prompt in prompts:
+        for template in templates:
+            sentence = template.replace("{}", prompt)
+            sentences.setdefault(reading(sentence), sentence)
+    return list(sentences.values())
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:

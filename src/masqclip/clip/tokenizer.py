@@ -1,17 +1,13 @@
-"""Words to CLIP's tokens: the shipped OpenAI byte-pair encoding, and OpenAI's cleaning of text.
+"""Words to CLIP's tokens: the shipped OpenAI byte-pair encoding.
 
 The merges stand in ``openai_bpe/`` (see the notice beside them); the vocabulary follows from
-them. Of the first step of OpenAI's cleaning (ftfy), straight quotes and plain letters for wide and
-joined ones are here and the repair of wrongly decoded text is not; all else is the same, so tokens
-of well-formed text are identical.
+them. What is read of a text before it is tokenised says `masqclip.data.clip_text`.
 """
 
 from __future__ import annotations
 
 import gzip
-import html
 import re
-import unicodedata
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -22,6 +18,7 @@ from torch import Tensor
 
 from masqclip.clip.name_limits import check_writable, shown
 from masqclip.clip.tokenizer_files import has_tokenizer, read_tables
+from masqclip.data.clip_text import reading
 from masqclip.errors import MasqclipError
 from masqclip.hub import find_tokenizer
 
@@ -33,14 +30,6 @@ CONTEXT_LENGTH = 77  # of OpenAI's text towers, start and end included
 # Ten times what any tower reads: cleaning and tokenising take 150 bytes for each character.
 MAX_TEXT_CHARACTERS = 10_000
 PADDING_ID = 0  # what OpenAI pads with; the causal tower never looks past the end token
-
-_PLAIN_CHARACTERS = (
-    dict.fromkeys((0x2018, 0x2019, 0x201A, 0x201B), "'")
-    | dict.fromkeys((0x201C, 0x201D, 0x201E, 0x201F), '"')
-    # The wide forms of East Asian keyboards, and typesetters' joined fi, fl and the like.
-    | {c: unicodedata.normalize("NFKC", chr(c)) for c in range(0xFF01, 0xFFF0)}
-    | {c: unicodedata.normalize("NFKC", chr(c)) for c in range(0xFB00, 0xFB07)}
-)
 
 
 def load_tokenizer(source: str | Path | None = None) -> CLIPTokenizer:
@@ -87,8 +76,8 @@ def load_tokenizer(source: str | Path | None = None) -> CLIPTokenizer:
         ) from error
 
 
-def clean_text(text: str) -> str:
-    """Text as OpenAI's CLIP saw it: entities resolved, single blanks, lower case.
+def read_text(text: str) -> str:
+    """What CLIP reads of a text (`masqclip.data.clip_text.reading`), if it can be read.
 
     Raises:
         MasqclipError: it is far longer than any tower reads, or holds what no tokenizer takes.
@@ -100,17 +89,16 @@ def clean_text(text: str) -> str:
         )
     if not text.isprintable():
         check_writable(text, what=f"the name {shown(text)}")
-    text = html.unescape(html.unescape(text)).translate(_PLAIN_CHARACTERS)
-    return " ".join(text.split()).lower()
+    return reading(text)
 
 
 def token_ids(texts: Sequence[str], tokenizer: CLIPTokenizer) -> list[list[int]]:
     """Tokens of each text, start and end included, at their own lengths."""
     if not texts:
         return []
-    cleaned = [clean_text(text) for text in texts]
+    words = [read_text(text) for text in texts]
     # verbose=False: the callers measure lengths themselves, the library need not warn.
-    encoded = tokenizer(cleaned, padding=False, truncation=False, verbose=False)
+    encoded = tokenizer(words, padding=False, truncation=False, verbose=False)
     return list(encoded["input_ids"])
 
 

@@ -30,6 +30,7 @@ from masqclip.clip.name_limits import (
     too_many,
 )
 from masqclip.data.class_lists import ClassEntry, class_list_descriptions, read_class_list
+from masqclip.data.clip_text import reading
 from masqclip.errors import MasqclipError
 
 PLAIN_TEMPLATES = ("{}",)
@@ -60,7 +61,8 @@ class Category:
     Attributes:
         name: what results call it.
         prompts: the strings that are embedded and averaged; left empty, the name itself. The
-            name is among them only where it is listed.
+            name is among them only where it is listed. Of those that CLIP reads alike, such as
+            "fig" and "Fig", the first is kept.
         thing: a countable thing (true) or a region of stuff such as sky.
     """
 
@@ -83,17 +85,38 @@ class Category:
         # The first is the name itself as a rule.
         prompts = [p if p is name else tidy(p, what=what) for p in self.prompts]
         object.__setattr__(self, "name", name)
-        # A synonym given twice would weigh double in the average.
-        object.__setattr__(self, "prompts", tuple(dict.fromkeys(prompts)) or (name,))
+        if len(prompts) > 1:
+            # A synonym given twice would weigh double in the average.
+            first: dict[str, str] = {}
+            for prompt in prompts:
+                first.setdefault(reading(prompt), prompt)
+            prompts = list(first.values())
+            self.__dict__["prompt_readings"] = frozenset(first)
+        object.__setattr__(self, "prompts", tuple(prompts) or (name,))
+
+    @cached_property
+    def reading(self) -> str:
+        """What CLIP reads of the name: what tells it from others."""
+        return reading(self.name)
+
+    @cached_property
+    def prompt_readings(self) -> frozenset[str]:
+        """What CLIP reads of the prompts: what the embedding depends on."""
+        return frozenset(self.reading if p is self.name else reading(p) for p in self.prompts)
 
 
 @dataclass(frozen=True)
 class Vocabulary:
     """Categories in order, distractors, and the templates that all their prompts are put into.
 
+    A sentence that comes of several prompts or templates of a category, as CLIP reads it, is
+    counted once.
+
     Raises:
-        MasqclipError: no category, a name given twice (letter case does not count, since CLIP
-            reads lower case), a category called "background", or a template without ``{}``.
+        MasqclipError: no category; a name given twice, or two that CLIP reads alike (letter case,
+            width, HTML entities and blanks beside signs do not count:
+            `masqclip.data.clip_text.reading`); two with the same prompts; one that is
+            "background", or of which nothing is read; or a template without ``{}``.
     """
 
     categories: tuple[Category, ...]
@@ -105,7 +128,7 @@ class Vocabulary:
             raise MasqclipError("the vocabulary is empty: give at least one name")
         distractors = tuple(tidy(n, what="a distractor") for n in self.distractors)
         object.__setattr__(self, "distractors", distractors)
-        _check_names([*self.names, *distractors])
+        _check_names((*self.categories, *map(Category, distractors)))
         if not self.templates:
             raise MasqclipError('no prompt template is given: use ("{}",) for bare names')
         for template in self.templates:
@@ -185,6 +208,8 @@ class Vocabulary:
     def subset(self, names: str | Iterable[str]) -> Vocabulary:
         """The categories of these names, in the order asked for; all else stays.
 
+        A name finds its category if CLIP reads both alike: "Cat" finds "cat".
+
         Raises:
             MasqclipError: a name that is not in the vocabulary, or none at all.
         """
@@ -193,13 +218,19 @@ class Vocabulary:
         return replace(self, categories=tuple(self.categories[i] for i in positions))
 
     def _find(self, names: Iterable[str], *, what: str) -> list[int]:
-        where = {name: i for i, name in enumerate(self.names)}
+        where = {category.reading: i for i, category in enumerate(self.categories)}
+        where |= {name: i for i, name in enumerate(self.names)}  # as written, they need no reading
+        positions = []
         for name in names:
-            if name not in where:
+            place = where.get(name)
+            if place is None:
+                place = where.get(reading(name))
+            if place is None:
                 words = {word: c.name for c in self.categories for word in c.prompts}
                 hint = name_lists.nearest(name, self.names, words)
                 raise MasqclipError(f"the {what} {shown(name)} is not in the vocabulary{hint}")
-        return [where[name] for name in names]
+            positions.append(place)
+        return positions
 
 
 def builtin_vocabularies() -> dict[str, str]:
@@ -302,19 +333,43 @@ def _mark_stuff(vocabulary: Vocabulary, names: tuple[str, ...]) -> tuple[Categor
     )
 
 
-def _check_names(names: Sequence[str]) -> None:
-    seen: dict[str, str] = {}
-    for name in names:
-        key = name.lower()
+def _check_names(categories: Sequence[Category]) -> None:
+    """Refuse names of which one would take all that belongs to another, or to nothing."""
+    named: dict[str, str] = {}
+    for category in categories:
+        name, key = category.name, category.reading
+        if not key:
+            raise MasqclipError(f"CLIP reads nothing of the name {shown(name)}: give words")
         if key == BACKGROUND:
             raise MasqclipError(
                 f"{shown(name)} is always part of a vocabulary: leave it out, and what it wins "
                 "stays unlabelled"
             )
-        if key in seen:
+        if key in named:
             raise MasqclipError(
                 f"the name {shown(name)} is given twice: keep one of them"
-                if name == seen[key]
-                else f"{shown(seen[key])} and {shown(name)} are one name to CLIP: keep one of them"
+                if name == named[key]
+                else f"{shown(named[key])} and {shown(name)} are one name to CLIP: keep one of them"
             )
-        seen[key] = name
+        named[key] = name
+    if any(category.prompts != (category.name,) for category in categories):
+        _check_prompts(categories)
+
+
+def _check_prompts(categories: Sequence[Category]) -> None:
+    prompted: dict[frozenset[str], str] = {}
+    for category in categories:
+        name, read = category.name, category.prompt_readings
+        if "" in read:
+            raise MasqclipError(f"CLIP reads nothing of a synonym of {shown(name)}: give words")
+        if read == {BACKGROUND}:
+            raise MasqclipError(
+                f"{shown(name)} is read as {BACKGROUND!r}, which is always part of a vocabulary: "
+                "leave it out, and what it wins stays unlabelled"
+            )
+        if read in prompted:
+            raise MasqclipError(
+                f"{shown(prompted[read])} and {shown(name)} have the same prompts and are one name "
+                "to CLIP: keep one of them"
+            )
+        prompted[read] = name

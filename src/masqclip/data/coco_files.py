@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from masqclip.data.annotation_files import read_coco_json
+from masqclip.data.clip_text import reading
 from masqclip.data.coco_values import (
     Key,
     no_classes,
@@ -275,12 +276,14 @@ class _Reading:
                 self.notes.add(what, repr(found.pop(key)["name"])[:60])
         named: dict[str, Key] = {}
         for key, entry in found.items():
-            same = named.setdefault(" ".join(entry["name"].split()).lower(), key)
-            if same != key:  # CLIP reads one word, and both would get half of what is found
+            same = named.setdefault(reading(entry["name"]), key)
+            if same != key:  # CLIP reads one word, and the first would get all that is found
                 self.where = "categories"
+                other = found[same]["name"]
+                also = "" if other == entry["name"] else f", to CLIP the same as {other!r:.60}"
                 raise MasqclipError(
-                    f"{same!r:.60} and {key!r:.60} are both named {entry['name']!r:.60}; name them "
-                    "apart, or make one of them"
+                    f"{same!r:.60} and {key!r:.60} are both named {entry['name']!r:.60}{also}; "
+                    "name them apart, or make one of them"
                 )
         return found
 

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from masqclip.data.clip_text import reading
 from masqclip.errors import MasqclipError
 
 #: An id as in a file: a number, or a word.
@@ -149,7 +150,7 @@ def no_classes(
     found = {
         key: BACKGROUNDS
         for key, entry in categories.items()
-        if entry["name"].strip().strip("_").lower() in ("background", "ignore")
+        if reading(entry["name"]).strip("_ ") in ("background", "ignore")
     }
     found |= dict.fromkeys(tops if heads else (), HEADINGS)
     used = {str(entry.get("category_id")) for entry in annotations} if found else set()

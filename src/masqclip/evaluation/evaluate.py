@@ -88,6 +88,12 @@ def evaluate(
     from masqclip.evaluation.predict import Predictor, seen_at
 
     _check_tasks(truth, tasks)
+    if len(words) != len(truth.classes):
+        raise MasqclipError(
+            f"the words are {len(words)} categories, {truth.name} has {len(truth.classes)} classes:"
+            " give one for each (match_vocabulary)"
+        )
+    segmenter.text.check(words)
     resolved = (protocol or published_protocol(truth.name)).resolved(segmenter.model.config)
     processes = processes or Processes()
     share = _share(truth, processes)
@@ -241,6 +247,8 @@ def make_manifest(
 
 
 def _check_tasks(truth: GroundTruth, tasks: Sequence[str]) -> None:
+    if isinstance(tasks, str):
+        raise MasqclipError(f"the tasks are the string {tasks!r}: give a tuple, ({tasks!r},)")
     if not tasks:
         raise MasqclipError(f"no task is given: choose from {', '.join((*TASKS, *ORACLES))}")
     for task in tasks:

@@ -28,24 +28,25 @@ def match_vocabulary(truth: GroundTruth, words: Vocabulary) -> Vocabulary:
 
     Args:
         truth: the dataset. What is a thing is its matter.
-        words: a category of the same name for every class, in any order; its other categories
-            compete and are never counted, as distractors are.
+        words: a category of the same name to CLIP for every class, in any order; its other
+            categories compete and are never counted, as distractors are.
 
     Raises:
         MasqclipError: a class has no category.
     """
     published = dataset_vocabulary(truth)
-    given = {category.name: category for category in words.categories}
-    lacking = [name for name in published.names if name not in given]
+    given = {category.reading: category for category in words.categories}
+    asked = {category.reading for category in published.categories}
+    lacking = [c.name for c in published.categories if c.reading not in given]
     if lacking:
         raise MasqclipError(
             f"the vocabulary lacks {len(lacking)} classes of {truth.name}, the first of them "
             f"{lacking[0]!r}: name every class as the dataset does"
         )
-    others = tuple(name for name in given if name not in set(published.names))
+    others = tuple(category.name for key, category in given.items() if key not in asked)
     return Vocabulary(
         tuple(
-            Category(category.name, given[category.name].prompts, thing=category.thing)
+            Category(category.name, given[category.reading].prompts, thing=category.thing)
             for category in published.categories
         ),
         distractors=(*others, *words.distractors),

@@ -23,6 +23,7 @@ from masqclip.labelling.formats import DatasetWriter, Format, FormatSettings, da
 from masqclip.labelling.journal import FILE_NAME as JOURNAL_NAME
 from masqclip.labelling.journal import Journal, PictureFile, read_picture
 from masqclip.labelling.written import WrittenFiles
+from masqclip.options import check_count, check_share, check_task
 from masqclip.render.sheet import contact_sheet
 from masqclip.result import Segmentation, Task
 
@@ -134,9 +135,12 @@ def label_folder(
 
     Raises:
         MasqclipError: no picture can be read, `out` holds something else, another process is at
-            work in it, the format needs another task, or it cannot hold a name.
+            work in it, an option is none, the format needs another task, or it cannot hold a name.
     """
-    settings, task = settings or FormatSettings(), task or default_task(kind)
+    settings, task = settings or FormatSettings(), check_task(task or default_task(kind))
+    check_count(batch_size, what="batch_size")
+    if min_score is not None:
+        min_score = check_share(min_score, what="min_score")
     if kind == "panoptic" and task != "panoptic":
         raise MasqclipError(f"the format panoptic holds no {task} masks; ask for task panoptic")
     basis = {

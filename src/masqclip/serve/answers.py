@@ -13,6 +13,9 @@ from masqclip.render.overlay import segment_colours
 from masqclip.result import Segmentation
 from masqclip.serve.problems import Problem
 
+#: A media type, and what makes an answer of a result.
+Form = tuple[str, Callable[[Segmentation], bytes]]
+
 JSON, PNG = "application/json", "image/png"
 
 PNG_HELP = (
@@ -21,7 +24,7 @@ PNG_HELP = (
 )
 
 
-def wanted(accept: str, task: str) -> tuple[str, Callable[[Segmentation], bytes]]:
+def wanted(accept: str, task: str) -> Form:
     """The media type of the answer, and how it is made of a result.
 
     The first of the header's types that is known is taken; without any, JSON.

@@ -193,10 +193,15 @@ class Engine:
         """The vocabulary of a request, read beside the event loop unless it is short.
 
         Raises:
-            MasqclipError: it cannot be used.
+            MasqclipError: it cannot be used, or a name is too long for the model.
             Problem: 422, more names than the service takes.
         """
-        read = partial(wish.words, self.settings.max_names)
+
+        def read() -> Vocabulary:
+            words = wish.words(self.settings.max_names)
+            self.segmenter.text.check(words)
+            return words
+
         if wish.brief:
             return read()
         return await asyncio.get_running_loop().run_in_executor(self._parser, read)

@@ -2,7 +2,7 @@
 
 A tool knows its labels as they are written. ``yellow  sand`` is asked for as "yellow sand" and
 ``stuff: sand`` as the region "sand", but both come back as they were. What two labels would ask for
-in common, and what CLIP does not tell apart by their case, the first of them gets. A label for the
+in common, and what CLIP reads alike ("Sand", "sand"), the first of them gets. A label for the
 background is not asked for: it is what no other label wins.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from masqclip.clip.name_items import BACKGROUND, read_name
 from masqclip.clip.name_limits import DEFAULT_LIMITS
+from masqclip.data.clip_text import reading
 
 
 def asked_labels(written: Sequence[str], *, what: str) -> tuple[str, ...]:
@@ -29,7 +30,7 @@ def asked_labels(written: Sequence[str], *, what: str) -> tuple[str, ...]:
     kept: dict[str, str] = {}
     for label in written:
         if label.strip():
-            name = read_name(label, what=what, limits=DEFAULT_LIMITS).name.lower()
+            name = reading(read_name(label, what=what, limits=DEFAULT_LIMITS).name)
             if name != BACKGROUND:
                 kept.setdefault(name, label)
     return tuple(kept.values())

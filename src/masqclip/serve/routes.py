@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from masqclip.clip.vocabulary import Vocabulary, builtin_vocabularies, load_builtin
 from masqclip.encoding import EncodedImage
 from masqclip.serve import x_anylabeling
-from masqclip.serve.answers import PNG, PNG_HELP, wanted
+from masqclip.serve.answers import PNG, PNG_HELP, Form, wanted
 from masqclip.serve.engine import Engine
 from masqclip.serve.metrics import MEDIA_TYPE
 from masqclip.serve.problems import MEDIA_TYPE as PROBLEM
@@ -115,10 +115,12 @@ async def segment_image(
 async def segment_once(request: Request, engine: TheEngine, accept: Accept = "*/*") -> Response:
     """Find what names describe in a picture that is sent along; nothing of it is kept."""
     data, wish = await read_segment_form(request)
-    words = await engine.read_words(wish)  # a bad vocabulary costs no encoding
+    # A bad vocabulary, or an answer that is not made, costs no encoding.
+    form = wanted(accept, wish.task)
+    words = await engine.read_words(wish)
     upload = await engine.open(data)
     async with engine.admitted():
-        return await _answer(engine, await engine.encode(upload), wish, words, accept)
+        return await _answer(engine, await engine.encode(upload), wish, words, form)
 
 
 @router.get("/v1/models", tags=["models"], responses=problems(401))
@@ -197,14 +199,15 @@ def _info(key: str, encoded: EncodedImage) -> ImageInfo:
 async def _segment(
     engine: Engine, encoded: EncodedImage, wish: SegmentRequest, accept: str
 ) -> Response:
+    form = wanted(accept, wish.task)
     words = await engine.read_words(wish)
     async with engine.admitted():
-        return await _answer(engine, encoded, wish, words, accept)
+        return await _answer(engine, encoded, wish, words, form)
 
 
 async def _answer(
-    engine: Engine, encoded: EncodedImage, wish: SegmentRequest, words: Vocabulary, accept: str
+    engine: Engine, encoded: EncodedImage, wish: SegmentRequest, words: Vocabulary, form: Form
 ) -> Response:
-    media_type, finish = wanted(accept, wish.task)
+    media_type, finish = form
     body = await engine.name(encoded, words, wish.task, wish.min_score, finish)
     return Response(body, media_type=media_type)

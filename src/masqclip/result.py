@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -160,12 +160,16 @@ class Segmentation:
         Args:
             image_id: of the picture.
             category_ids: the dataset's number of each name; its place in the vocabulary by default.
+
+        Raises:
+            MasqclipError: there are not as many numbers as names.
         """
+        numbers = self._category_ids(category_ids)
         return [
             coco_result(
                 segment.mask,
                 image_id=image_id,
-                category_id=category_ids[segment.class_id] if category_ids else segment.class_id,
+                category_id=numbers[segment.class_id],
                 score=segment.score,
                 box=segment.box,
             )
@@ -233,11 +237,15 @@ class Segmentation:
 
         Args:
             category_ids: the dataset's number of each name; its place in the vocabulary by default.
+
+        Raises:
+            MasqclipError: there are not as many numbers as names.
         """
+        numbers = self._category_ids(category_ids)
         return [
             {
                 "id": segment.id,
-                "category_id": category_ids[segment.class_id] if category_ids else segment.class_id,
+                "category_id": numbers[segment.class_id],
                 "name": segment.name,
                 "isthing": int(segment.thing),
                 "score": round(segment.score, 4),
@@ -247,6 +255,13 @@ class Segmentation:
             }
             for segment in self.segments
         ]
+
+    def _category_ids(self, given: Sequence[int] | None) -> Sequence[int]:
+        if given is not None and len(given) != len(self.names):
+            raise MasqclipError(
+                f"{len(given)} category_ids do not fit {len(self.names)} names: give one for each"
+            )
+        return range(len(self.names)) if given is None else given
 
     def panoptic_png(self) -> bytes:
         """COCO's panoptic PNG: the ids of `label_map` as colours.
@@ -319,7 +334,12 @@ class Segmentation:
 
         Args:
             kind: ``brush`` is exact; ``polygon`` is easier to edit, and its holes are filled.
+
+        Raises:
+            MasqclipError: there is no such kind.
         """
+        if kind not in get_args(RegionKind):
+            raise MasqclipError(f"kind {kind!r}: give 'brush' or 'polygon'")
         return [
             region
             for segment in self.segments

@@ -72,6 +72,19 @@ def test_coco_holds_the_masks_under_the_datasets_numbers() -> None:
     json.dumps(entries)
 
 
+@pytest.mark.parametrize("numbers", [[], [91], [91, 17, 4]])
+def test_numbers_that_are_not_one_for_each_name_are_refused(numbers: list[int]) -> None:
+    with pytest.raises(MasqclipError, match=rf"{len(numbers)} category_ids do not fit 2 names"):
+        segmentation().to_coco(category_ids=numbers)
+    with pytest.raises(MasqclipError, match="do not fit 2 names"):
+        segmentation().segments_info(numbers)
+
+
+def test_a_kind_of_region_that_is_none_is_refused() -> None:
+    with pytest.raises(MasqclipError, match="kind 'polygons': give 'brush' or 'polygon'"):
+        segmentation().to_label_studio(kind="polygons")  # type: ignore[arg-type]
+
+
 def test_names_follow_when_the_vocabulary_is_in_another_order(tmp_path: Path) -> None:
     result = segmentation("semantic", ("dog", "cat", "sky"))
     classes = np.asarray(Image.open(result.to_semantic_png(tmp_path / "s.png")))

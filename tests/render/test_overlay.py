@@ -182,6 +182,7 @@ def test_the_most_interior_point_of_a_ring_lies_on_it() -> None:
         (np.zeros((4, 4, 3)), np.ones((4, 4), bool), 0.5, "float64"),
         (grey(4, 4), np.ones((4, 5), bool), 0.5, "'cat'"),
         (grey(4, 4), np.ones((4, 4), bool), 1.5, "opacity"),
+        (grey(4, 4), np.ones((4, 4), bool), "0.5", "opacity is '0.5'"),
     ],
 )
 def test_mistakes_are_named(

@@ -106,14 +106,14 @@ def draw_overlay(
     return canvas
 
 
-def _check(image: NDArray[np.uint8], opacity: float) -> None:
+def _check(image: NDArray[np.uint8], opacity: object) -> None:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise MasqclipError(
             f"cannot draw on an array of shape {tuple(image.shape)} and type {image.dtype}: "
             "give an RGB picture, [H, W, 3] uint8"
         )
-    if not 0 <= opacity <= 1:
-        raise MasqclipError(f"opacity is {opacity}: give a number from 0 to 1")
+    if not isinstance(opacity, int | float | np.floating) or not 0 <= opacity <= 1:
+        raise MasqclipError(f"opacity is {opacity!r}: give a number from 0 to 1")
 
 
 def _mask_of(segment: DrawnSegment, size: tuple[int, int]) -> NDArray[np.bool_]:

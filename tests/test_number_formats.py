@@ -155,7 +155,7 @@ def test_proposals_of_no_numbers_leave_pixels_unlabelled(
     monkeypatch.setattr(broken.model, "propose", overflow)
     found = broken(picture, NAMES, task)
     assert not found.segments
-    assert "overflows in torch.float32" in found.notes[-1]
+    assert "no numbers were left out: the model's weights are damaged" in found.notes[-1]
 
 
 def test_some_proposals_of_no_numbers_push_none_out(
@@ -186,5 +186,45 @@ def test_given_masks_of_a_model_that_overflows_are_refused(picture: np.ndarray) 
     broken = load()
     with torch.no_grad():
         broken.model.queries.embedding.fill_(torch.nan)
-    with pytest.raises(MasqclipError, match=r"overflow in torch\.float32: load it with dtype"):
+    masks = np.ones((1, 128, 128), bool)
+    with pytest.raises(MasqclipError, match=r"the masks' embeddings are no numbers: .* damaged"):
+        broken.embed_masks(picture, masks)
+    broken.model.to(torch.bfloat16)
+    with pytest.raises(MasqclipError, match=r"overflows in torch\.bfloat16: load it with dtype="):
+        broken.embed_masks(picture, masks)
+
+
+def test_embeddings_too_long_to_be_normalised_are_refused(picture: np.ndarray) -> None:
+    broken = load()
+    with torch.no_grad():
+        broken.model.clip.visual_projection.weight.mul_(1e22)
+    with pytest.raises(MasqclipError, match="the masks' embeddings are no numbers"):
         broken.embed_masks(picture, np.ones((1, 128, 128), bool))
+
+
+def test_names_of_no_numbers_name_nothing(picture: np.ndarray) -> None:
+    broken = load()
+    with torch.no_grad():
+        broken.model.clip.text_projection.weight.fill_(torch.nan)
+    with pytest.raises(MasqclipError, match="the names' embeddings are no numbers"):
+        broken.classify_masks(picture, np.ones((1, 128, 128), bool), NAMES)
+    for task in get_args(Task):
+        found = broken(picture, NAMES, task, min_score=0.0)
+        assert not found.segments
+        assert "no numbers" in found.notes[-1]
+
+
+def test_what_no_proposal_votes_for_stays_unlabelled(
+    picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sure = load()
+    propose = sure.model.propose
+
+    def no_objects(*inputs: torch.Tensor) -> Proposals:
+        found = propose(*inputs)
+        found.object_logits[..., 0] = -torch.inf
+        return found
+
+    monkeypatch.setattr(sure.model, "propose", no_objects)
+    for task in get_args(Task):
+        assert not sure(picture, NAMES, task, min_score=0.0).segments

@@ -55,6 +55,13 @@ def choose_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch
     return chosen
 
 
+def overflow_advice(dtype: torch.dtype) -> str:
+    """What to say and do when a model makes numbers that are none."""
+    if dtype == torch.float32:
+        return "the model's weights are damaged: load or convert it anew"
+    return f"the model overflows in {dtype}: load it with dtype='float32'"
+
+
 def cpu_has_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 itself (AVX-512 BF16 or AMX)."""
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")

@@ -28,7 +28,7 @@ from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.folders import LeftOut
 from masqclip.data.images import LoadedImage, find_images
-from masqclip.devices import choose_device, choose_dtype
+from masqclip.devices import choose_device, choose_dtype, overflow_advice
 from masqclip.encoding import (
     EncodedImage,
     Picture,
@@ -326,10 +326,8 @@ class Segmenter:
                 for some in weights.split(_MASKS_AT_ONCE)
             ]
         embeddings = torch.cat(found)
-        if not bool(embeddings.isfinite().all()):
-            raise MasqclipError(
-                f"the model's numbers overflow in {self.model.dtype}: load it with dtype='float32'"
-            )
+        if not bool(embeddings.norm(dim=-1).isfinite().all()):
+            raise self._no_numbers("the masks' embeddings")
         return F.normalize(embeddings, dim=-1)
 
     def classify_masks(
@@ -350,6 +348,8 @@ class Segmenter:
         rows = self._text(words)
         embeddings = self.embed_masks(image, masks)
         probs = self.model.classify(embeddings[None], rows, len(words))[0].exp().cpu()
+        if not bool(probs.isfinite().all()):
+            raise self._no_numbers("the names' embeddings")
         scores, best = probs.max(dim=-1)
         return MaskClassification(
             names=tuple(words.names[i] for i in best.tolist()),
@@ -357,6 +357,9 @@ class Segmenter:
             probs=probs.numpy(),
             vocabulary=words.names,
         )
+
+    def _no_numbers(self, what: str) -> MasqclipError:
+        return MasqclipError(f"{what} are no numbers: {overflow_advice(self.model.dtype)}")
 
     def _words(
         self, vocabulary: Names, stuff: str | Iterable[str], distractors: str | Iterable[str]

@@ -15,6 +15,7 @@ from masqclip.decoding.instance import decode_instance, instance_mask
 from masqclip.decoding.masks import sound_proposals
 from masqclip.decoding.panoptic import decode_panoptic
 from masqclip.decoding.semantic import decode_semantic
+from masqclip.devices import overflow_advice
 from masqclip.encoding import EncodedImage
 from masqclip.model import MasQClipModel
 from masqclip.options import check_task
@@ -58,10 +59,8 @@ def segment_encoded(
     )
     notes = encoded.image.notes
     if not bool(sound_proposals(encoded.masks, log_probs).all()):
-        notes += (
-            f"proposals that hold no numbers were left out: the model overflows in {model.dtype}, "
-            "load it with dtype='float32'",
-        )
+        advice = overflow_advice(model.dtype)
+        notes += (f"proposals whose masks or classes are no numbers were left out: {advice}",)
     return Segmentation(encoded.image.pixels, task, words.names, segments, notes)
 
 

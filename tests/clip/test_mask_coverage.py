@@ -93,7 +93,14 @@ def test_padding_hides_nothing_and_shifts_nothing() -> None:
     torch.testing.assert_close(apart.view(-1, 4, 4), weights(padded[None], (64, 64)))
 
 
-def test_bands_and_devices_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_autocast_rounds_no_share() -> None:
+    masks = np.random.default_rng(3).random((3, 70, 50)) < 0.3
+    whole = weights(masks, (70, 50))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(weights(masks, (70, 50)), whole)
+
+
+def test_bands_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     masks = np.random.default_rng(3).random((3, 70, 50)) < 0.3
     whole = weights(masks, (70, 50))
     monkeypatch.setattr("masqclip.clip.mask_coverage._BAND", 200)
@@ -152,6 +159,9 @@ MASKS = np.random.default_rng(5).random((3, 40, 50)) < 0.4
         torch.from_numpy(MASKS.copy()),
         torch.from_numpy(MASKS.copy()).half(),
         np.asfortranarray(MASKS),
+        MASKS.astype(">u2"),
+        MASKS.astype(">f4"),
+        MASKS.astype(np.longdouble),
         MASKS[:, ::-1][:, ::-1],
         np.frombuffer(MASKS.tobytes(), bool).reshape(MASKS.shape),  # read-only
     ],
@@ -184,6 +194,11 @@ def test_none_are_none(mini: Segmenter) -> None:
         (lambda m: m[None], "do not fit"),
         (lambda m: [m[0], m[1][:-1]], "mask 2 of shape"),
         (lambda m: [m[0], None], "mask 2"),
+        (lambda m: [m[0], [[1, 0], [1]]], "mask 2 is of type list"),
+        (lambda m: [True], r"mask 1 of shape \(\) does not fit"),
+        (lambda m: torch.from_numpy(m.copy()).to_sparse(), "masks are of type Tensor"),
+        (lambda m: [torch.from_numpy(m[0] * 1.0).to_sparse()], "mask 1 is of type"),
+        (lambda m: torch.empty(m.shape, device="meta"), "masks are of type Tensor"),
         (lambda m: "masks.png", "type str"),
         (lambda m: None, "type NoneType"),
         (lambda m: {"a": m}, "type dict"),

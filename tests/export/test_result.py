@@ -50,6 +50,12 @@ def test_what_is_no_mask_is_refused(numbers: tuple[float, float]) -> None:
         Segment(2, "cat", 1, 0.8, True, np.where(cat.mask, *numbers))
 
 
+@pytest.mark.parametrize("shape", [(), (4,), (4, 4, 1)])
+def test_a_mask_has_two_axes(shape: tuple[int, ...]) -> None:
+    with pytest.raises(MasqclipError, match=r"has the shape .*: give \[H, W\]"):
+        Segment(1, "cat", 0, 1.0, True, np.ones(shape, bool))
+
+
 def test_maps() -> None:
     panoptic = segmentation("panoptic").label_map
     assert sorted(np.unique(panoptic).tolist()) == [0, 1, 2]

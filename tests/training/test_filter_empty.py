@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import tiny_proposer_config
@@ -14,6 +15,7 @@ from masqclip.cli.main import main
 from masqclip.data.coco import CocoInstances, CocoPanoptic, is_base
 from masqclip.data.open_coco import CocoMasks
 from masqclip.errors import MasqclipError
+from masqclip.training.checkpoints import Checkpoints
 from masqclip.training.distill import DistillStage
 from masqclip.training.loop import train
 from masqclip.training.settings import (
@@ -145,6 +147,26 @@ def test_a_run_does_not_go_on_with_the_other_value(scenes: Path, tmp_path: Path)
     run(dataset.annotated(), tmp_path / "all", filter_empty=True)
     with pytest.raises(MasqclipError, match="filter_empty"):
         run(dataset.annotated(), tmp_path / "all", filter_empty=False)
+
+
+def test_a_run_of_a_release_that_did_not_know_a_setting_does_not_go_on(
+    tiny_scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = TeacherStage(CocoInstances(tiny_scenes), tiny_proposer_config(), TEACHER)
+    known = Checkpoints._settings
+
+    def older(self: Checkpoints) -> dict[str, Any]:
+        settings = known(self)
+        return {
+            table: {name: value for name, value in values.items() if name != "filter_empty"}
+            for table, values in settings.items()
+        }
+
+    monkeypatch.setattr(Checkpoints, "_settings", older)
+    assert train(stage, LOOP, tmp_path / "run", device="cpu")
+    monkeypatch.undo()
+    with pytest.raises(MasqclipError, match=r"another release, which did not know 'filter_empty'"):
+        train(stage, replace(LOOP, steps=2), tmp_path / "run", device="cpu")
 
 
 def test_a_preview_of_pseudo_labels_is_of_the_pictures_that_are_trained_on(

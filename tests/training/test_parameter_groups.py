@@ -117,6 +117,16 @@ def test_frozen_batch_norms_do_not_count_as_trained(tiny_scenes: Path, starts: S
     assert counts[True].frozen == gains_and_biases
 
 
+def test_what_is_frozen_is_in_no_group_whatever_was_said_since(
+    tiny_proposer: Path, tiny_scenes: Path
+) -> None:
+    settings = DistillSettings(freeze_batch_norm=True)
+    stage = DistillStage(CocoPanoptic(tiny_scenes, keep=is_base), tiny_proposer, settings)
+    expected = [len(group["params"]) for group in stage.parameter_groups()]
+    stage.module.requires_grad_(True)
+    assert [len(group["params"]) for group in stage.parameter_groups()] == expected
+
+
 def test_what_is_frozen_stays_so(tiny_proposer: Path) -> None:
     def learning(proposer: Mask2FormerProposer) -> set[bool]:
         return {p.requires_grad for norm in norms(proposer) for p in norm.parameters()}

@@ -19,7 +19,7 @@ Shapes: N masks, H W the picture, P patches in R rows and C columns.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -63,10 +63,11 @@ def patch_weights(
     """
     sides = zip(size, resized, frame, grid, strict=True)
     down, across = (_side_weights(*side, device) for side in sides)
-    weights = [
-        _mask_weights(mask, number, size, down, across)
-        for number, mask in enumerate(_one_by_one(masks, size), start=1)
-    ]
+    with torch.autocast(down.device.type, enabled=False):  # shares are sums of small numbers
+        weights = [
+            _mask_weights(mask, number, size, down, across)
+            for number, mask in enumerate(_one_by_one(masks, size), start=1)
+        ]
     if not weights:
         return torch.zeros(0, grid[0] * grid[1], dtype=torch.float32, device=device)
     return torch.stack(weights)
@@ -97,7 +98,7 @@ def _mask_weights(
     """[P] of one mask."""
     given = _as_tensor(mask, number)
     if tuple(given.shape) != size:
-        raise _misfit(f"mask {number} of shape {tuple(given.shape)}", size)
+        raise _misfit(f"mask {number} of shape {tuple(given.shape)} does", size)
     shares = down.new_zeros(2, down.shape[1], across.shape[1])
     step = max(1, _BAND // size[1])
     for start in range(0, size[0], step):
@@ -117,9 +118,9 @@ def _mask_weights(
 
 def _one_by_one(masks: object, size: tuple[int, int]) -> Iterable[Any]:
     """The masks of an array or a list, none of which is copied yet."""
-    if isinstance(masks, (np.ndarray, Tensor)):
+    if isinstance(masks, np.ndarray) or _is_dense(masks):
         if masks.ndim != 3 or tuple(masks.shape[1:]) != size:
-            raise _misfit(f"masks of shape {tuple(masks.shape)}", size)
+            raise _misfit(f"masks of shape {tuple(masks.shape)} do", size)
         return masks
     if isinstance(masks, Sequence) and not isinstance(masks, (str, bytes)):
         return masks
@@ -128,21 +129,32 @@ def _one_by_one(masks: object, size: tuple[int, int]) -> Iterable[Any]:
     )
 
 
+def _is_dense(mask: object) -> TypeGuard[Tensor]:
+    """Whether it is a tensor whose numbers can be read."""
+    if not isinstance(mask, Tensor) or mask.is_nested or mask.is_quantized or mask.is_meta:
+        return False
+    return mask.layout == torch.strided and not mask.is_complex()
+
+
 def _as_tensor(mask: Any, number: int) -> Tensor:
+    """A mask as a tensor of its own; arrays that torch does not take are copied."""
     if isinstance(mask, Tensor):
-        found, numeric = mask.detach(), not mask.is_complex() and not mask.is_quantized
+        if _is_dense(mask):
+            return mask.detach()
     else:
-        # A copy: torch takes no reversed and no read-only arrays.
-        array = np.array(mask, order="C")
-        numeric = array.dtype.kind in "buif"
-        found = torch.from_numpy(array) if numeric else torch.empty(0)
-    if not numeric:
-        kind = getattr(mask, "dtype", type(mask).__name__)
-        raise MasqclipError(f"mask {number} is of type {kind}: give bool, or 0 and 1")
-    return found
+        try:
+            array = np.array(mask, order="C")
+        except ValueError:  # rows of several lengths
+            array = np.array(None)
+        if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+            array = array.astype(np.float64)
+        if array.dtype.kind in "buif":
+            return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
+    kind = getattr(mask, "dtype", type(mask).__name__)
+    raise MasqclipError(f"mask {number} is of type {kind}: give bool, or 0 and 1")
 
 
 def _misfit(what: str, size: tuple[int, int]) -> MasqclipError:
     return MasqclipError(
-        f"{what} do not fit a picture of {size[0]}x{size[1]} pixels; give [N, height, width]"
+        f"{what} not fit a picture of {size[0]}x{size[1]} pixels; give [N, height, width]"
     )

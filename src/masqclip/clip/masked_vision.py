@@ -56,9 +56,11 @@ class MaskQueries(nn.Module):
 
     def __init__(self, vision: Any) -> None:
         super().__init__()
-        width = vision.config.hidden_size
-        self.projections = nn.ModuleList(nn.Linear(width, width) for _ in vision.encoder.layers)
-        self.embedding = nn.Parameter(torch.zeros(width))
+        width, dtype = vision.config.hidden_size, vision.embeddings.class_embedding.dtype
+        self.projections = nn.ModuleList(
+            nn.Linear(width, width, dtype=dtype) for _ in vision.encoder.layers
+        )
+        self.embedding = nn.Parameter(torch.zeros(width, dtype=dtype))
 
     @torch.no_grad()
     def start(self, vision: Any, how: QueryStart = "clip") -> None:

@@ -30,8 +30,10 @@ def binary_mask(mask: NDArray[Any], *, what: str) -> NDArray[np.bool_]:
         what: whose it is, for errors.
 
     Raises:
-        MasqclipError: it holds other numbers, such as probabilities or logits.
+        MasqclipError: it has other axes, or holds other numbers, such as probabilities or logits.
     """
+    if mask.ndim != 2:
+        raise MasqclipError(f"the mask of {what} has the shape {mask.shape}: give [H, W]")
     if mask.dtype == bool:
         return mask
     inside = mask == 1

@@ -64,8 +64,8 @@ def decode_semantic(
     Args:
         mask_logits: [Q, H, W] at output size, or a `MaskSource`.
         log_probs: [Q, K], log object score + log class probability.
-        min_score: a pixel whose best score is lower stays unlabelled (-1). A score sums over
-            proposals, so it can exceed 1 where several of them agree.
+        min_score: a pixel whose best score is lower, or zero, stays unlabelled (-1). A score sums
+            over proposals, so it can exceed 1 where several of them agree.
     """
     source, log_probs = _voters(as_source(mask_logits), log_probs)
     queries, height, width = source.shape
@@ -79,7 +79,8 @@ def decode_semantic(
         mask_probs = source.rows(start, stop).sigmoid()
         best, winner = _contest(mask_probs, votes)
         scores[start:stop] = best
-        class_map[start:stop] = winner.masked_fill(best < min_score, -1)
+        # Where nobody votes, as for proposals of no probability, no class is the first one.
+        class_map[start:stop] = winner.masked_fill((best < min_score) | (best == 0), -1)
     return SemanticResult(class_map, scores)
 
 

@@ -183,7 +183,12 @@ class Checkpoints:
         check_inputs(path, state["settings"]["inputs"], settings.pop("inputs"))
         for table, values in settings.items():
             for name, value in values.items():
-                was = state["settings"][table].get(name)
+                if name not in state["settings"][table]:
+                    raise MasqclipError(
+                        f"{path} is of another release, which did not know {name!r} and trained "
+                        "otherwise; choose another --out"
+                    )
+                was = state["settings"][table][name]
                 if name not in FREE_SETTINGS and was != value:
                     raise MasqclipError(
                         f"{path} was trained with {name} = {was!r}, now it is {value!r}; keep the "

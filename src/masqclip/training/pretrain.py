@@ -93,7 +93,7 @@ class PretrainStage(Stage):
             merges=settings.merges,
         )
         torch.manual_seed(settings.seed)
-        self.module = CLIPModel(clip_config(settings, self.tokenizer))
+        self.module = CLIPModel(clip_config(settings, self.tokenizer)).float()
 
     @property
     def data(self) -> dict[str, int]:

@@ -79,7 +79,7 @@ class TeacherStage(Stage):
         torch.manual_seed(settings.seed)
         self.module: Mask2FormerProposer = Mask2FormerProposer(
             config, freeze_batch_norm=settings.freeze_batch_norm
-        )
+        ).float()  # whatever the caller's default dtype is
         self._backbone: str | None = None
         self._load_weights()
 
@@ -119,6 +119,7 @@ class TeacherStage(Stage):
         """As published: the backbone learns slower; norms and embeddings do not decay, all other
         biases do; what is frozen is in no group."""
         settings = self.settings
+        self.module.train(self.module.training)  # what is frozen is so, whatever was said since
         backbone = {id(parameter) for parameter in self.module.backbone.parameters()}
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         for module in self.module.modules():

@@ -93,7 +93,7 @@ def _filled(model_class: Any, config: Any, tensors: Mapping[str, Tensor]) -> Any
     model ten times as long as to make it.
     """
     with torch.random.fork_rng(devices=[]):  # what starts at random is overwritten
-        model = model_class(copy.deepcopy(config))
+        model = model_class(copy.deepcopy(config)).float()  # whatever the default dtype is
     model.config.dtype = torch.float32
     model.load_state_dict({name: tensors[name] for name in model.state_dict()})
     return model.eval()

@@ -75,12 +75,13 @@ def decode_semantic(
         return SemanticResult(class_map, scores)
 
     votes = log_probs.float().exp()
+    # Where nobody votes, as for proposals of no probability, the first class has won nothing.
+    least = max(min_score, torch.finfo(votes.dtype).tiny)
     for start, stop in _bands(source.device, height, width * max(votes.shape)):
         mask_probs = source.rows(start, stop).sigmoid()
         best, winner = _contest(mask_probs, votes)
         scores[start:stop] = best
-        # Where nobody votes, as for proposals of no probability, no class is the first one.
-        class_map[start:stop] = winner.masked_fill((best < min_score) | (best == 0), -1)
+        class_map[start:stop] = winner.masked_fill(best < least, -1)
     return SemanticResult(class_map, scores)
 
 

@@ -266,8 +266,8 @@ class Segmenter:
         task: Task,
         least: float,
     ) -> Iterator[Segmentation]:
+        heard = least_object_score(task, least)
         for batch in batches:
-            heard = least_object_score(task, least)
             for encoded in encode_pictures(self.model, batch, min_object_score=heard):
                 yield segment_encoded(self.model, encoded, words, rows, task, min_score=least)
 
@@ -313,9 +313,10 @@ class Segmenter:
         picture = read_picture(image)
         loaded = picture.image if isinstance(picture, EncodedImage) else picture
         size = (loaded.height, loaded.width)
-        resized, frame = frame_sizes(*size, self.model.config)
         if isinstance(picture, EncodedImage):
             resized, frame = picture.resized, picture.frame_size
+        else:
+            resized, frame = frame_sizes(*size, self.model.config)
         with torch.inference_mode():
             weights = self.model.patch_weights(masks, size=size, resized=resized, frame=frame)
             if isinstance(picture, LoadedImage):

@@ -310,33 +310,31 @@ def test_a_picture_under_two_ids_is_refused_however_it_is_written(folder: Path, 
         CocoInstances(folder)
 
 
+def add_categories(folder: Path, *entries: dict[str, object]) -> None:
+    path = folder / "annotations/instances.json"
+    content = json.loads(path.read_text())
+    content["categories"] += entries
+    path.write_text(json.dumps(content))
+
+
 @pytest.mark.parametrize("name", ["background", "_background_", "__ignore__", "\uff22ackground"])
 def test_a_background_that_is_in_no_annotation_is_left_out_and_said(
     folder: Path, name: str
 ) -> None:
-    path = folder / "annotations/instances.json"
-    content = json.loads(path.read_text())
-    content["categories"].append({"id": 70, "name": name})
-    path.write_text(json.dumps(content))
+    add_categories(folder, {"id": 70, "name": name})
     dataset = CocoInstances(folder)
     assert 70 not in dataset.categories.names
     assert "are the background and in no annotation" in dataset.notes[0]
 
 
 def test_a_heading_that_is_called_background_is_left_out_once(folder: Path) -> None:
-    path = folder / "annotations/instances.json"
-    content = json.loads(path.read_text())
-    content["categories"].append({"id": 70, "name": "background", "supercategory": "none"})
-    path.write_text(json.dumps(content))
+    add_categories(folder, {"id": 70, "name": "background", "supercategory": "none"})
     dataset = CocoInstances(folder)
     assert 70 not in dataset.categories.names
     assert "1 categories that only head the others" in dataset.notes[0]
 
 
 def test_two_categories_that_are_one_name_to_clip_are_refused(folder: Path) -> None:
-    path = folder / "annotations/instances.json"
-    content = json.loads(path.read_text())
-    content["categories"] += [{"id": 70, "name": "R&D"}, {"id": 71, "name": "R&amp;D"}]
-    path.write_text(json.dumps(content))
+    add_categories(folder, {"id": 70, "name": "R&D"}, {"id": 71, "name": "R&amp;D"})
     with pytest.raises(MasqclipError, match="named 'R&amp;D', to CLIP the same as 'R&D'; name the"):
         CocoInstances(folder)

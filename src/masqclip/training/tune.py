@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from masqclip.clip.classifier import clip_logits
@@ -285,15 +285,13 @@ class TuneStage(Stage):
                 self.model.patch_weights(masks, size=size, resized=size, frame=size)
                 for masks in group["masks"]
             ]
-            # Short lists are filled with what is no mask, and one of nothing has one such.
-            longest = max(1, *map(len, weights))
-            visible.append(
-                torch.stack([F.pad(found, (0, 0, 0, longest - len(found))) for found in weights])
-            )
+            # Short lists are filled with what is no mask; so is one place where none has any.
+            nothing = weights[0].new_zeros(1, weights[0].shape[1])
+            visible.append(pad_sequence([*weights, nothing], True)[:-1])
             targets.append(
-                torch.stack(
-                    [F.pad(row, (0, longest - len(row)), value=NOTHING) for row in group["labels"]]
-                )
+                pad_sequence(
+                    [*group["labels"], group["labels"][0].new_tensor([NOTHING])], True, NOTHING
+                )[:-1]
             )
         return torch.cat(visible, dim=1), torch.cat(targets, dim=1)
 

@@ -1,0 +1,284 @@
+"""Whether the tests would notice: small changes to a room, one at a time, with its tests run.
+
+    python benchmarks/mutants.py decoding                  every change to a room
+    python benchmarks/mutants.py all --sample 200 --seed 3   200 changes drawn from all rooms
+    python benchmarks/mutants.py --changes survivors.tsv   changes that a table lists
+
+A change that a test notices is killed; one that no test notices survives, and is either
+equivalent (nothing can tell it from what stands there) or a rule that no test states. Prints each
+survivor, and last how many were killed; ``--out`` writes the survivors as a table that
+``--changes`` reads again: file, line, what stands there, what was put in its place.
+
+First all tests are run once, to learn which files of tests run which lines (kept in
+``build/mutants``; ``--fresh`` learns it again). A change is then met with those files, its own
+room's and quick ones first, until one fails or ``--budget`` seconds are over. Everything happens in
+copies of the tree; the tree itself is not touched. Needs `coverage` and `pytest-xdist`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from tempfile import TemporaryDirectory
+
+from rich.console import Console
+from rich.progress import Progress
+
+from mutations import Mutation, applied, mutations
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PACKAGE = "src/masqclip"
+LEARNED = REPOSITORY / "build" / "mutants" / "coverage.json"
+#: Imports and the collection of tests, which every run pays for.
+STARTING = 60.0
+#: A folder of tests is that of a room; tests of what stands outside of rooms lie at the top.
+LEFT_OUT = (".git", ".venv", "build", "dist", "runs", "out", ".*_cache", ".hypothesis")
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Which tests run what.
+
+    Attributes:
+        seconds: of each file of tests.
+        lines: for each file of the package, for each line, the files of tests that run it.
+    """
+
+    seconds: dict[str, float]
+    lines: dict[str, dict[str, list[str]]]
+
+    def tests(self, mutation: Mutation) -> list[str]:
+        """The files of tests to meet a change with, in their order."""
+        lines = self.lines.get(mutation.file, {})
+        if mutation.in_function:
+            found = set(lines.get(str(mutation.line), []))
+        else:  # run on import: whatever uses the module may notice
+            found = {file for files in lines.values() for file in files}
+        room = f"tests/{mutation.file.split('/')[0].removesuffix('.py')}"
+        found = found or {file for file in self.seconds if file.startswith(room)}
+        near = ("/test_" + Path(mutation.file).stem, room)
+        return sorted(
+            found,
+            key=lambda file: ([part not in file for part in near], self.seconds.get(file, 0.0)),
+        )
+
+
+def learn(workers: int) -> Coverage:
+    """Run all tests once, with coverage.
+
+    Raises:
+        SystemExit: a test fails as it is.
+    """
+    with TemporaryDirectory() as scratch:
+        command = [
+            sys.executable, "-m", "pytest", "-q", "-n", str(workers), "-p", "coverage_by_file",
+            "--dist", "worksteal",
+        ]  # fmt: skip
+        env = os.environ | {
+            "PYTHONPATH": os.pathsep.join([f"{REPOSITORY}/benchmarks", f"{REPOSITORY}/src"]),
+            "MASQCLIP_COVERAGE": scratch,
+        }
+        if subprocess.run(command, cwd=REPOSITORY, env=env, check=False).returncode:
+            raise SystemExit("the tests fail as they are: mend that first")
+        seconds: dict[str, float] = defaultdict(float)
+        lines: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+        for part in Path(scratch).glob("*.json"):
+            found = json.loads(part.read_text())
+            for file, value in found["seconds"].items():
+                seconds[file] += value
+            for file, by_line in found["lines"].items():
+                for line, tests in by_line.items():
+                    lines[file][line] |= set(tests)
+    learned = {
+        "seconds": seconds,
+        "lines": {
+            file: {line: sorted(tests) for line, tests in by_line.items()}
+            for file, by_line in lines.items()
+        },
+    }
+    LEARNED.parent.mkdir(parents=True, exist_ok=True)
+    LEARNED.write_text(json.dumps(learned))
+    return Coverage(**json.loads(LEARNED.read_text()))
+
+
+def listed(table: Path) -> list[Mutation]:
+    """The changes of a table, each at the place nearest to the line that it names.
+
+    Raises:
+        SystemExit: the package has no such text any more.
+    """
+    found = []
+    with table.open(newline="", encoding="utf-8") as file:
+        for row in csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
+            if row[0] == "file":
+                continue
+            name, line, old, new = row[0], int(row[1]), row[2], (row[3:] or [""])[0]
+            path = REPOSITORY / PACKAGE / name
+            source = path.read_bytes() if path.exists() else b""
+            if old.encode() not in source:
+                print(f"{name}:{line}: nothing reads {old!r} any more", file=sys.stderr)
+                continue
+            starts = [i for i in range(len(source)) if source.startswith(old.encode(), i)]
+            at = min(starts, key=lambda start: abs(source[:start].count(b"\n") + 1 - line))
+            number = source[:at].count(b"\n") + 1
+            nested = source[source.rfind(b"\n", 0, at) + 1 : at + 1].startswith(b"        ")
+            end = at + len(old.encode())
+            found.append(Mutation(name, number, at, end, old, new, nested))
+    return found
+
+
+def drawn(rooms: Sequence[str], sample: int, seed: int) -> list[Mutation]:
+    """All changes to some rooms, or so many of them drawn by chance.
+
+    Raises:
+        SystemExit: there is no such room.
+    """
+    root = REPOSITORY / PACKAGE
+    files: list[Path] = []
+    for room in rooms:
+        place = root if room == "all" else root / room
+        if not place.exists():
+            raise SystemExit(f"{room}: no room or file of {PACKAGE}")
+        files += sorted(place.rglob("*.py")) if place.is_dir() else [place]
+    found = [change for file in files for change in mutations(root, str(file.relative_to(root)))]
+    chosen = random.Random(seed).sample(found, min(sample or len(found), len(found)))
+    return sorted(chosen, key=lambda change: (change.file, change.start, change.new))
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Copies of the tree, one for each change that is being tried."""
+
+    free: SimpleQueue[Path]
+
+    def verdict(self, mutation: Mutation, coverage: Coverage, budget: float) -> str:
+        """What became of a change: ``killed``, ``survived`` or ``untested``."""
+        tests = coverage.tests(mutation)
+        if not tests:
+            return "untested"
+        total, chosen = 0.0, list[str]()
+        for file in tests:
+            if not chosen or total + coverage.seconds.get(file, 0.0) <= budget:
+                chosen.append(file)
+                total += coverage.seconds.get(file, 0.0)
+        copy = self.free.get()
+        path = copy / PACKAGE / mutation.file
+        before = path.read_bytes()
+        try:
+            path.write_bytes(applied(REPOSITORY / PACKAGE, mutation))
+            _forget_bytecode(path)
+            command = [
+                sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider",
+                "-p", "no:xdist", *chosen,
+            ]  # fmt: skip
+            env = os.environ | {"PYTHONPATH": str(copy / "src"), "OMP_NUM_THREADS": "1"}
+            with subprocess.Popen(
+                command, cwd=copy, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            ) as process:  # fmt: skip
+                try:
+                    status = process.wait(STARTING + 6 * total)
+                except subprocess.TimeoutExpired:  # it hangs: that is noticed
+                    status = 1
+                finally:
+                    _end(process)
+        finally:
+            path.write_bytes(before)
+            _forget_bytecode(path)
+            self.free.put(copy)
+        return "survived" if status == 0 else "killed"
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """A run and all that it started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, 9)
+
+
+def _forget_bytecode(path: Path) -> None:
+    """A change within one second and of the same length would else go unseen by Python."""
+    for file in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
+        file.unlink()
+
+
+def copies(scratch: Path, workers: int) -> Copies:
+    """So many copies of the tree."""
+    free: SimpleQueue[Path] = SimpleQueue()
+    for number in range(workers):
+        copy = scratch / str(number)
+        shutil.copytree(REPOSITORY, copy, ignore=shutil.ignore_patterns(*LEFT_OUT), symlinks=True)
+        free.put(copy)
+    return Copies(free)
+
+
+def tried(
+    changes: Sequence[Mutation], coverage: Coverage, workers: int, budget: float
+) -> Iterator[tuple[Mutation, str]]:
+    """Each change and what became of it."""
+    with TemporaryDirectory() as scratch, ThreadPoolExecutor(workers) as pool:
+        trees = copies(Path(scratch), workers)
+        verdicts = [pool.submit(trees.verdict, change, coverage, budget) for change in changes]
+        try:
+            for change, verdict in zip(changes, verdicts, strict=True):
+                yield change, verdict.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def main() -> None:
+    """Read the command line, and try."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("rooms", nargs="*", help="rooms or files of src/masqclip, or 'all'")
+    parser.add_argument("--sample", type=int, default=0, help="so many changes, by chance; 0 = all")
+    parser.add_argument("--seed", type=int, default=0, help="of the drawing")
+    parser.add_argument("--changes", type=Path, help="a table of changes, as --out writes it")
+    parser.add_argument("--out", type=Path, help="write the survivors as a table")
+    parser.add_argument("--workers", type=int, default=2, help="changes tried at a time")
+    parser.add_argument("--budget", type=float, default=120, help="seconds of tests for a change")
+    parser.add_argument("--fresh", action="store_true", help="learn anew what tests run what")
+    given = parser.parse_args()
+    if bool(given.rooms) == bool(given.changes):
+        parser.error("name rooms, or a table of --changes")
+    changes = (
+        listed(given.changes) if given.changes else drawn(given.rooms, given.sample, given.seed)
+    )
+    known = LEARNED.exists() and not given.fresh
+    coverage = Coverage(**json.loads(LEARNED.read_text())) if known else learn(given.workers)
+    survivors, console = list[Mutation](), Console(stderr=True)
+    begun = time.monotonic()
+    with Progress(console=console) as progress:
+        for change, verdict in progress.track(
+            tried(changes, coverage, given.workers, given.budget), total=len(changes)
+        ):
+            if verdict != "killed":
+                survivors.append(change)
+                text = f"{change.file}:{change.line}: {change.old!r} -> {change.new!r} {verdict}"
+                print(text, flush=True)
+    if given.out:
+        rows = ((change.file, change.line, change.old, change.new) for change in survivors)
+        with given.out.open("w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_NONE, escapechar="\\")
+            table.writerows([("file", "line", "as it is", "changed to"), *rows])
+    killed, number = len(changes) - len(survivors), max(1, len(changes))
+    minutes = (time.monotonic() - begun) / 60
+    print(f"{killed} of {len(changes)} killed ({killed / number:.0%}), {minutes:.0f} min")
+
+
+if __name__ == "__main__":
+    main()

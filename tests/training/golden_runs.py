@@ -22,6 +22,7 @@ from transformers import CLIPModel, ResNetBackbone
 
 from masqclip.data.coco import CocoPanoptic, is_base
 from masqclip.proposals.mask2former import Mask2FormerProposer, miniature_mask2former_config
+from masqclip.training.distill import DistillStage
 from masqclip.training.loop import Trainer
 from masqclip.training.pretrain import PretrainStage, clip_config
 from masqclip.training.settings import (
@@ -31,7 +32,6 @@ from masqclip.training.settings import (
     TeacherSettings,
     TuneSettings,
 )
-from masqclip.training.distill import DistillStage
 from masqclip.training.stage import Stage
 from masqclip.training.teacher import TeacherStage
 from masqclip.training.tune import TuneStage, join
@@ -48,7 +48,7 @@ PRETRAIN = PretrainSettings(
     text_heads=2, embedding_size=32, merges=40, batch_size=4, extra_captions=3, learning_rate=2e-3,
 )  # fmt: skip
 TEACHER = TeacherSettings(
-    image_size=64, min_scale=0.5, max_scale=1.5, batch_size=2, num_points=256, learning_rate=2e-3,
+    image_size=64, min_scale=0.5, max_scale=1.5, batch_size=2, num_points=1024, learning_rate=3e-4,
 )  # fmt: skip
 DISTILL = DistillSettings(
     image_size=64, augmentation="square", batch_size=2, num_points=256, learning_rate=2e-3,

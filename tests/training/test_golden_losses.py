@@ -13,12 +13,14 @@ import golden_runs
 import pytest
 
 RECORDED = golden_runs.read_table()
-#: Figures agree to so much, relatively. Twenty steps multiply the last bit of a sum, whose order is
-#: the processor's: between instruction sets (SSE, AVX2, AVX-512) and numbers of threads the most
-#: that was seen is a hundredth of it. A pixel of a teacher's or a proposal's mask that falls on the
-#: other side of zero moves a loss by a few thousandths; the world is small enough for that to be
-#: rare, and no pixel did.
-TOLERANCE = 1e-3
+#: How far losses may lie apart, relatively. Sums are added in the processor's own order: without
+#: vector instructions (PyTorch's and oneDNN's lowest settings) instead of AVX2, twenty steps of
+#: `pretrain` and `distill` differ by 6e-7. Jitter makes pictures of whole numbers larger or
+#: smaller, and there one value in 10,000 is rounded to its neighbour: that moves losses of `tune`
+#: by 6e-5 and of `teacher`, whose sampled points then change places, by 1e-3. Threads: 4e-7.
+TOLERANCE = {"pretrain": 1e-4, "teacher": 1e-2, "distill": 1e-4, "tune": 1e-3}
+#: Learning rates follow from the settings alone.
+RATES = 1e-6
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +37,16 @@ def test_a_stage_loses_as_recorded(name: str, folders: tuple[Path, Path]) -> Non
     recorded = RECORDED[name]
     assert len(found) == len(recorded) == golden_runs.STEPS
     for step, (row, expected) in enumerate(zip(found, recorded, strict=True)):
-        assert row == pytest.approx(expected, rel=TOLERANCE, abs=1e-6), f"step {step}"
+        for figure, value in expected.items():
+            near = RATES if figure.startswith("rate") else TOLERANCE[name]
+            assert row.pop(figure) == pytest.approx(value, rel=near, abs=1e-9), (step, figure)
+        assert not row, f"figures that are not recorded: {row}"
 
 
 def test_the_recorded_rates_are_those_of_the_schedules() -> None:
     """The rates by the formulas, so that a table written anew cannot record a wrong schedule."""
     for name, loop in golden_runs.LOOPS.items():
-        full = {"pretrain": 2e-3, "teacher": 2e-3, "distill": 2e-3, "tune": 5e-3}[name]
+        full = {"pretrain": 2e-3, "teacher": 3e-4, "distill": 2e-3, "tune": 5e-3}[name]
         for step, row in enumerate(RECORDED[name]):
             warm = min(1.0, (step + 1) / loop.warmup_steps) if loop.warmup_steps else 1.0
             after = max(0, step - loop.warmup_steps)

@@ -10,18 +10,18 @@ survivor, and last how many were killed; ``--out`` writes the survivors as a tab
 ``--changes`` reads again: file, line, what stands there, what was put in its place.
 
 First all tests are run once, to learn which files of tests run which lines (kept in
-``build/mutants``; ``--fresh`` learns it again). A change is then met with those files, its own
-room's and quick ones first, until one fails or ``--budget`` seconds are over. Everything happens in
-copies of the tree; the tree itself is not touched. Needs `coverage` and `pytest-xdist`.
+``build/mutants``; ``--learn`` learns it again, of all files or of new ones). A change is then met
+with those files, its own room's and quick ones first, until one fails or ``--budget`` seconds are
+over. Everything happens in copies of the tree; the tree itself is not touched.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -45,6 +45,8 @@ PACKAGE = "src/masqclip"
 LEARNED = REPOSITORY / "build" / "mutants" / "coverage.json"
 #: Imports and the collection of tests, which every run pays for.
 STARTING = 60.0
+#: How a table writes the end of a line within a change.
+_BREAK = "\\n"
 #: A folder of tests is that of a room; tests of what stands outside of rooms lie at the top.
 LEFT_OUT = (".git", ".venv", "build", "dist", "runs", "out", ".*_cache", ".hypothesis")
 
@@ -77,41 +79,49 @@ class Coverage:
         )
 
 
-def learn(workers: int) -> Coverage:
-    """Run all tests once, with coverage.
+def learn(workers: int, files: Sequence[str] = ()) -> Coverage:
+    """Run all tests once, or those of some files, with coverage, and keep what was learned.
 
-    Raises:
-        SystemExit: a test fails as it is.
+    What is known of other files stays. A test that fails tells what it runs all the same.
     """
     with TemporaryDirectory() as scratch:
         command = [
             sys.executable, "-m", "pytest", "-q", "-n", str(workers), "-p", "coverage_by_file",
-            "--dist", "worksteal",
+            "--dist", "worksteal", *files,
         ]  # fmt: skip
         env = os.environ | {
             "PYTHONPATH": os.pathsep.join([f"{REPOSITORY}/benchmarks", f"{REPOSITORY}/src"]),
             "MASQCLIP_COVERAGE": scratch,
         }
-        if subprocess.run(command, cwd=REPOSITORY, env=env, check=False).returncode:
-            raise SystemExit("the tests fail as they are: mend that first")
-        seconds: dict[str, float] = defaultdict(float)
-        lines: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-        for part in Path(scratch).glob("*.json"):
-            found = json.loads(part.read_text())
-            for file, value in found["seconds"].items():
-                seconds[file] += value
-            for file, by_line in found["lines"].items():
-                for line, tests in by_line.items():
-                    lines[file][line] |= set(tests)
-    learned = {
-        "seconds": seconds,
-        "lines": {
+        subprocess.run(command, cwd=REPOSITORY, env=env, check=False)
+        parts = [json.loads(part.read_text()) for part in Path(scratch).glob("*.json")]
+    known = known_coverage() if files else Coverage({}, {})
+    renewed = {file for part in parts for file in part["seconds"]}
+    seconds = {file: value for file, value in known.seconds.items() if file not in renewed}
+    lines: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for file, by_line in known.lines.items():
+        for line, tests in by_line.items():
+            lines[file][line] |= set(tests) - renewed
+    for part in parts:
+        for file, value in part["seconds"].items():
+            seconds[file] = seconds.get(file, 0.0) + value
+        for file, by_line in part["lines"].items():
+            for line, tests in by_line.items():
+                lines[file][line] |= set(tests)
+    learned = Coverage(
+        seconds,
+        {
             file: {line: sorted(tests) for line, tests in by_line.items()}
             for file, by_line in lines.items()
         },
-    }
+    )
     LEARNED.parent.mkdir(parents=True, exist_ok=True)
-    LEARNED.write_text(json.dumps(learned))
+    LEARNED.write_text(json.dumps(vars(learned)))
+    return learned
+
+
+def known_coverage() -> Coverage:
+    """What an earlier run learned."""
     return Coverage(**json.loads(LEARNED.read_text()))
 
 
@@ -122,22 +132,18 @@ def listed(table: Path) -> list[Mutation]:
         SystemExit: the package has no such text any more.
     """
     found = []
-    with table.open(newline="", encoding="utf-8") as file:
-        for row in csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
-            if row[0] == "file":
-                continue
-            name, line, old, new = row[0], int(row[1]), row[2], (row[3:] or [""])[0]
-            path = REPOSITORY / PACKAGE / name
-            source = path.read_bytes() if path.exists() else b""
-            if old.encode() not in source:
-                print(f"{name}:{line}: nothing reads {old!r} any more", file=sys.stderr)
-                continue
-            starts = [i for i in range(len(source)) if source.startswith(old.encode(), i)]
-            at = min(starts, key=lambda start: abs(source[:start].count(b"\n") + 1 - line))
-            number = source[:at].count(b"\n") + 1
-            nested = source[source.rfind(b"\n", 0, at) + 1 : at + 1].startswith(b"        ")
-            end = at + len(old.encode())
-            found.append(Mutation(name, number, at, end, old, new, nested))
+    for row in table.read_text().splitlines()[1:]:
+        name, number, old, new = (*row.split("\t"), "")[:4]
+        old, line, path = old.replace(_BREAK, "\n"), int(number), REPOSITORY / PACKAGE / name
+        source = path.read_bytes() if path.exists() else b""
+        starts = [match.start() for match in re.finditer(re.escape(old.encode()), source)]
+        if not starts:
+            print(f"{name}:{line}: nothing reads {old!r} any more", file=sys.stderr)
+            continue
+        at = min(starts, key=lambda start: abs(source[:start].count(b"\n") + 1 - line))
+        line = source[:at].count(b"\n") + 1
+        nested = source[source.rfind(b"\n", 0, at) + 1 : at + 1].startswith(b"        ")
+        found.append(Mutation(name, line, at, at + len(old.encode()), old, new, nested))
     return found
 
 
@@ -251,15 +257,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the survivors as a table")
     parser.add_argument("--workers", type=int, default=2, help="changes tried at a time")
     parser.add_argument("--budget", type=float, default=120, help="seconds of tests for a change")
-    parser.add_argument("--fresh", action="store_true", help="learn anew what tests run what")
+    parser.add_argument(
+        "--learn", nargs="*", metavar="FILE", help="learn what these tests run first; none = all"
+    )
     given = parser.parse_args()
-    if bool(given.rooms) == bool(given.changes):
+    if not given.rooms and not given.changes and given.learn is None:
         parser.error("name rooms, or a table of --changes")
     changes = (
         listed(given.changes) if given.changes else drawn(given.rooms, given.sample, given.seed)
     )
-    known = LEARNED.exists() and not given.fresh
-    coverage = Coverage(**json.loads(LEARNED.read_text())) if known else learn(given.workers)
+    if given.learn is not None or not LEARNED.exists():
+        learn(given.workers, given.learn or ())
+    coverage = known_coverage()
     survivors, console = list[Mutation](), Console(stderr=True)
     begun = time.monotonic()
     with Progress(console=console) as progress:
@@ -271,10 +280,12 @@ def main() -> None:
                 text = f"{change.file}:{change.line}: {change.old!r} -> {change.new!r} {verdict}"
                 print(text, flush=True)
     if given.out:
-        rows = ((change.file, change.line, change.old, change.new) for change in survivors)
-        with given.out.open("w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_NONE, escapechar="\\")
-            table.writerows([("file", "line", "as it is", "changed to"), *rows])
+        rows = [("file", "line", "as it is", "changed to")]
+        rows += [
+            (change.file, str(change.line), change.old.replace("\n", _BREAK), change.new)
+            for change in survivors
+        ]
+        given.out.write_text("".join("\t".join(row) + "\n" for row in rows))
     killed, number = len(changes) - len(survivors), max(1, len(changes))
     minutes = (time.monotonic() - begun) / 60
     print(f"{killed} of {len(changes)} killed ({killed / number:.0%}), {minutes:.0f} min")

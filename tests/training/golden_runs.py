@@ -69,10 +69,11 @@ LOOPS = {
 }  # fmt: skip
 
 
-def write_world(folder: Path, pictures: int = 10) -> None:
+def write_world(folder: Path, pictures: int = 10, *, empty: bool = False) -> None:
     """Pictures of three kinds of things on two grounds, with crowds, void and things of no class.
 
-    Every number follows from the picture's own; all pictures have 48 x 64 pixels.
+    Every number follows from the picture's own; all pictures have 48 x 64 pixels. If `empty`,
+    nothing is annotated in the last.
     """
     for name in ("images", "panoptic", "annotations"):
         (folder / name).mkdir(parents=True)
@@ -100,6 +101,8 @@ def write_world(folder: Path, pictures: int = 10) -> None:
             segments.append({"id": part + 2, "category_id": kind + 1, "iscrowd": crowd})
         ids[:3] = 0  # void
         there = [segment for segment in segments if (ids == segment["id"]).any()]
+        if empty and number == pictures - 1:
+            there = [segment | {"category_id": 3} for segment in there]  # a novel category
         file = f"{number:02d}.png"
         Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(folder / "images" / file)
         coded = np.stack([ids, np.zeros_like(ids), np.zeros_like(ids)], -1).astype(np.uint8)

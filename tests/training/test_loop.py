@@ -74,6 +74,14 @@ def test_learns_and_saves(tmp_path: Path) -> None:
     assert (tmp_path / "line.pt").exists()
 
 
+def test_the_seed_is_that_of_the_global_generator(tmp_path: Path) -> None:
+    """What a loss draws by itself follows from the loop's seed and the step."""
+    for name, seed in (("first", 0), ("again", 0), ("other", 1)):
+        train(Line(), replace(SETTINGS, seed=seed), tmp_path / name)
+    assert losses(tmp_path / "first") == losses(tmp_path / "again")
+    assert losses(tmp_path / "first")[0] != losses(tmp_path / "other")[0]
+
+
 def test_workers_change_nothing(tmp_path: Path) -> None:
     train(Line(), SETTINGS, tmp_path / "none")
     train(Line(), replace(SETTINGS, workers=1), tmp_path / "one")

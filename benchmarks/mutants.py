@@ -268,6 +268,8 @@ def main() -> None:
     )
     if given.learn is not None or not LEARNED.exists():
         learn(given.workers, given.learn or ())
+    if not changes:
+        return
     coverage = known_coverage()
     survivors, console = list[Mutation](), Console(stderr=True)
     begun = time.monotonic()

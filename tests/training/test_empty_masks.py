@@ -161,8 +161,9 @@ def test_frames_without_any_annotation_left_train(tuning: Any) -> None:
         frames = [stage.frame(sample), stage.frame(stage.dataset[1])]
         group = stage.group(frames, [sample, stage.dataset[1]])
         assert len(group["masks"][0]) == len(group["labels"][0]) == 0
-        loss = batch_losses(stage, {"groups": [group], "skipped": []})["loss"]
-        assert loss.isfinite()
+        losses = batch_losses(stage, {"groups": [group], "skipped": []})
+        assert losses["loss"].isfinite()
+        assert losses["bare"] == 0.5  # and such pictures are counted
 
 
 def test_stored_proposals_name_nothing_by_an_annotation_that_is_lost(
@@ -210,6 +211,25 @@ def test_teacher_and_student_see_no_annotation_without_a_pixel(
             with torch.no_grad():
                 prepared, _ = stage.prepare(stage.batch(step))
             assert all(bool(m.flatten(1).any(1).all()) for m in prepared["masks"])
+
+
+def test_pictures_without_a_mask_to_learn_from_are_counted(
+    tiny_scenes: Path, tiny_proposer: Path
+) -> None:
+    changes = {"image_size": 64, "num_points": 64, "batch_size": 4}
+    dataset = CocoPanoptic(tiny_scenes, keep=is_base)
+    config = Mask2FormerProposer.from_pretrained(tiny_proposer).config
+    settings = TeacherSettings(**changes, freeze_batch_norm=False)
+    strict = DistillSettings(**changes, score_threshold=1.0)  # nothing that is found counts
+    for stage in (
+        TeacherStage(dataset, config, settings),
+        DistillStage(dataset, tiny_proposer, strict),
+    ):
+        batch = stage.batch(0)
+        batch["masks"][2] = batch["masks"][2][:0]
+        losses = batch_losses(stage, batch)
+        assert losses["bare"] == 0.25
+        assert losses["loss"].isfinite()
 
 
 def test_a_teachers_mask_of_no_numbers_is_none(tiny_proposer: Path) -> None:

@@ -86,8 +86,7 @@ class DistillStage(TeacherStage):
         ]
         added = sum(map(len, targets)) - sum(map(len, batch["masks"]))
         prepared, counts = super().prepare(batch | {"masks": targets})
-        pictures = counts["masks"].new_tensor(len(targets))
-        return prepared | {"found": added}, {**counts, "pictures": pictures}
+        return prepared | {"found": added}, counts
 
     def losses(self, batch: dict[str, Any], totals: Counts) -> dict[str, Tensor]:
         """The teacher stage's loss on all masks; ``found``: the teacher's share, a picture."""

@@ -158,17 +158,21 @@ class TeacherStage(Stage):
         }
 
     def prepare(self, batch: dict[str, Any]) -> tuple[dict[str, Any], Counts]:
-        """The batch as it is, and its masks counted."""
+        """The batch as it is, and its masks and pictures counted."""
         self.skipped.note(batch["skipped"])
-        return batch, mask_counts(batch["masks"], self.module.config.num_queries, self.criterion)
+        masks = batch["masks"]
+        counts = mask_counts(masks, self.module.config.num_queries, self.criterion)
+        return batch, {**counts, "pictures": counts["masks"].new_tensor(len(masks))}
 
     def losses(self, batch: dict[str, Any], totals: Counts) -> dict[str, Tensor]:
-        """Mask2Former's loss over all decoder layers, and the last layer's three parts."""
+        """Mask2Former's loss over all decoder layers, the last layer's three parts, and
+        ``bare``: the share of pictures in whose frame there is no mask to learn from."""
         layers = self.module.layer_proposals(batch["pixels"])
         with torch.autocast(batch["pixels"].device.type, enabled=False):
-            return mask_losses(
+            losses = mask_losses(
                 layers, batch["masks"], self.criterion, seeds=batch["seeds"], totals=totals
             )
+        return losses | {"bare": sum(len(m) == 0 for m in batch["masks"]) / totals["pictures"]}
 
     def evaluate(self, folder: Path, step: int) -> dict[str, float]:
         """Recall of the held-out masks, and a sheet of proposals."""

@@ -212,9 +212,10 @@ class TuneStage(Stage):
     def prepare(self, batch: dict[str, Any]) -> tuple[dict[str, Any], Counts]:
         """Say which patches each mask covers and what it is to be named, and count the masks."""
         self.skipped.note(batch["skipped"])
-        groups, targets = [], []
+        groups, targets, seen = [], [], []
         for group in batch["groups"]:
             visible, wanted = self._masks(group)
+            seen += [len(masks) > 0 for masks in group["masks"]]
             groups.append({"pixels": group["pixels"], "visible": visible, "targets": wanted})
             targets.append(wanted.flatten())
         target = torch.cat(targets)
@@ -223,11 +224,13 @@ class TuneStage(Stage):
             "masks": counted,
             "matched": matched,
             "weight": matched + self.settings.background_weight * (counted - matched),
+            "pictures": counted.new_tensor(len(seen)),
         }
-        return {"groups": groups}, counts
+        return {"groups": groups, "bare": seen.count(False)}, counts
 
     def losses(self, batch: dict[str, Any], totals: Counts) -> dict[str, Tensor]:
-        """The classification loss, and how many of the masks with a name are named rightly."""
+        """The classification loss, how many of the masks with a name are named rightly, and
+        ``bare``: the share of pictures in whose frame there is nothing annotated."""
         embeddings, targets = [], []
         for group in batch["groups"]:
             with torch.no_grad():
@@ -246,6 +249,7 @@ class TuneStage(Stage):
             "loss": self.settings.loss_weight * loss,
             "named": right.sum() / totals["matched"].clamp(min=1),
             "matched": named.sum() / totals["masks"].clamp(min=1),
+            "bare": batch["bare"] / totals["pictures"],
         }
 
     def _named(self, targets: Tensor) -> Tensor:

@@ -20,14 +20,12 @@ STATE = {"weights": {"a": torch.arange(1000.0)}, "step": 3, "names": ["x"]}
 
 
 def test_a_checkpoint_is_torchs_own_format_and_comes_back(tmp_path: Path) -> None:
-    write_checkpoint(tmp_path / "a.pt", STATE)
-    for state in (
-        read_checkpoint(tmp_path / "a.pt"),
-        torch.load(tmp_path / "a.pt", weights_only=True),
-    ):
+    path = tmp_path / "of" / "runs" / "a.pt"  # folders are made
+    write_checkpoint(path, STATE)
+    for state in (read_checkpoint(path), torch.load(path, weights_only=True)):
         assert torch.equal(state["weights"]["a"], STATE["weights"]["a"])  # type: ignore[index]
         assert (state["step"], state["names"]) == (3, ["x"])
-    assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
+    assert [path.name for path in path.parent.iterdir()] == ["a.pt"]
 
 
 def test_every_flipped_bit_of_a_checkpoint_is_told(tmp_path: Path) -> None:

@@ -42,6 +42,27 @@ def test_every_flipped_bit_of_a_checkpoint_is_told(tmp_path: Path) -> None:
         assert "weights_only" not in str(caught.value)
 
 
+def test_what_is_wrong_with_a_checkpoint_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    write_checkpoint(path, STATE)
+    whole = path.read_bytes()
+    torch.save(STATE, tmp_path / "foreign.pt")
+    write_checkpoint(tmp_path / "half.pt", STATE)
+    (tmp_path / "half.pt").write_bytes(whole[:-1])
+    damaged = whole[:300] + bytes([whole[300] ^ 1]) + whole[301:]
+    (tmp_path / "damaged.pt").write_bytes(damaged)
+    for name, said in (
+        ("gone.pt", "No such file"),
+        ("foreign.pt", "does not end with a digest"),
+        ("half.pt", "does not end with a digest"),
+        ("damaged.pt", "it is damaged"),
+    ):
+        with pytest.raises(
+            MasqclipError, match=rf"{name} cannot be read \(.*{said}.*\); delete it"
+        ):
+            read_checkpoint(tmp_path / name)
+
+
 def test_a_run_goes_on_with_its_own_inputs_only(tmp_path: Path) -> None:
     claim_inputs(tmp_path, {"--data": "1", "--model": "2"})
     claim_inputs(tmp_path, {"--data": "1", "--model": "2"})

@@ -15,6 +15,7 @@ A run's folder holds ``checkpoints/step-*.pt``, ``checkpoints/best.pt``, and bes
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -137,10 +138,13 @@ class Checkpoints:
         return position
 
     def keep_best(self, model: nn.Module, step: int, figures: Mapping[str, float]) -> None:
-        """Keep the weights, when the first of the figures is better than ever before."""
+        """Keep the weights, when the first of the figures is better than ever before.
+
+        A figure that is no number, such as recall where nothing is annotated, is never better.
+        """
         name, value = next(iter(figures.items()))
         before = self.best()
-        if before is not None and not value > before["value"]:
+        if not value > (-math.inf if before is None else before["value"]):
             return
         parameters = get_model_state_dict(model, options=_WHOLE)
         if self.accelerator.is_main_process:

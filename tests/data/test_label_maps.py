@@ -27,7 +27,7 @@ from masqclip.errors import MasqclipError
     [
         (np.array([[0, 255]], np.uint8), "png"),
         (np.array([[0, 65_535]], np.uint16), "png"),
-        (np.array([[0, 700]], np.int32), "tif"),
+        (np.array([[0, 65_535]], np.int32), "tif"),
         (np.array([[0.0, 3.0]], np.float32), "tif"),
     ],
 )
@@ -41,6 +41,7 @@ def test_labels_are_read_as_they_are(tmp_path: Path, values: np.ndarray, suffix:
     "values",
     [
         np.array([[0, -1]], np.int32),  # would count from the end of the classes
+        np.array([[0, 65_536]], np.int32),
         np.array([[0, 2**31 - 1]], np.int32),  # would ask for gigabytes
         np.array([[0.0, 1.5]], np.float32),
         np.array([[0.0, np.nan]], np.float32),

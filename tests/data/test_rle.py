@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from masqclip.data.rle import decode_rle, encode_rle
+from masqclip.data import rle as rle_module
+from masqclip.data.rle import decode_rle, encode_rle, rle_counts
 from masqclip.errors import MasqclipError
 
 MASKS = arrays(bool, st.tuples(st.integers(1, 40), st.integers(1, 40)))
@@ -81,3 +82,48 @@ def test_probabilities_are_refused() -> None:
     with pytest.raises(MasqclipError, match=r"holds 0\.[19]: give bool"):
         encode_rle(np.where(np.eye(3), 0.9, 0.1))
     assert encode_rle(np.eye(3)) == encode_rle(np.eye(3, dtype=bool))
+
+
+@pytest.mark.parametrize("piece", [1, 7, 20, 64])
+@given(mask=MASKS)
+@settings(max_examples=20, deadline=None)
+def test_pieces_of_a_mask_are_one_mask(piece: int, mask: np.ndarray) -> None:
+    """Masks are turned in pieces; where one ends, a run goes on."""
+    whole = encode_rle(mask)
+    before, rle_module._PIECE = rle_module._PIECE, piece
+    try:
+        assert encode_rle(mask) == whole
+    finally:
+        rle_module._PIECE = before
+
+
+def test_numbers_of_up_to_64_bits_are_read_and_larger_ones_refused() -> None:
+    """Thirteen groups of five bits hold a number of 64; a fourteenth is of none."""
+    zero = "P" * 12 + "0"  # 0 in thirteen groups: "more" twelve times, and the end
+    assert decode_rle({"size": [1, 1], "counts": zero + "1"}).all()
+    with pytest.raises(MasqclipError, match="a number that is too large"):
+        decode_rle({"size": [1, 1], "counts": "P" + zero + "1"})
+
+
+@pytest.mark.parametrize("counts", ["/", "p", "0/", " ", "\x7f"])
+def test_only_coco_s_64_characters_are_counts(counts: str) -> None:
+    with pytest.raises(MasqclipError, match="not COCO's compressed form"):
+        rle_counts({"size": [1, 1], "counts": counts})
+
+
+@pytest.mark.parametrize("counts", [[0, 1], [1], [0, 0, 1], [1, 0]])
+def test_runs_may_be_empty(counts: list[int]) -> None:
+    found = decode_rle({"size": [1, 1], "counts": counts})
+    assert bool(found[0, 0]) == (sum(counts[1::2]) == 1)
+
+
+@pytest.mark.parametrize("counts", [[[0, 1]], ["a"], [2**70], [4, 2**62, 2**62], [-1, 2]])
+def test_counts_that_are_no_runs_are_refused(counts: list[object]) -> None:
+    with pytest.raises(MasqclipError, match="RLE"):
+        rle_counts({"size": [1, 1], "counts": counts})
+
+
+@pytest.mark.parametrize("type_", [np.uint8, np.int64, np.float32, np.float64])
+def test_masks_of_0_and_1_of_any_type_are_masks(type_: type) -> None:
+    mask = np.array([[0, 1, 1], [1, 0, 1]])
+    assert encode_rle(mask.astype(type_)) == encode_rle(mask.astype(bool))

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from masqclip.data.transforms import (
+    JITTER_PADDING,
     PIXEL_MEAN,
+    PIXEL_STD,
     flip,
     jittered_size,
     large_scale_jitter,
@@ -141,3 +143,71 @@ def test_crops_reach_every_side() -> None:
     left = [int(jitter(128, 128, 2.0, seed)[0, 0, 0]) for seed in range(200)]
     assert min(left) <= 2
     assert max(left) >= 62
+
+
+def test_pixels_are_normalised_by_the_numbers_of_imagenet() -> None:
+    """Published proposers were trained on exactly these, channel by channel."""
+    assert PIXEL_MEAN == (123.675, 116.28, 103.53)
+    assert PIXEL_STD == (58.395, 57.12, 57.375)
+    pixels = torch.tensor([123.675, 116.28, 103.53]) + torch.tensor([58.395, -57.12, 2 * 57.375])
+    image = pixels.view(1, 3, 1, 1).expand(2, 3, 4, 5)
+    inside = torch.ones(2, 4, 5, dtype=torch.bool)
+    inside[1, :, 3:] = False
+    found = normalise(image, inside)
+    for channel, value in enumerate((1.0, -1.0, 2.0)):
+        torch.testing.assert_close(found[:, channel], value * inside)
+    assert normalise(image.double()).dtype == torch.float32
+
+
+def test_a_smaller_picture_is_antialiased_and_rounded() -> None:
+    """Every pixel of the picture counts: stripes become their mean, not what a sample meets."""
+    stripes = torch.zeros(3, 64, 64, dtype=torch.uint8)
+    stripes[..., ::4] = 200
+    image, _ = resize(stripes, torch.zeros(0, 64, 64, dtype=torch.bool), 16, 16)
+    assert bool((image[..., 1:-1].int() - 50).abs().max() <= 3)
+    nearly = torch.tensor([[[255, 255], [255, 254]]], dtype=torch.uint8).expand(3, -1, -1)
+    image, _ = resize(nearly, torch.zeros(0, 2, 2, dtype=torch.bool), 1, 1)
+    assert image.unique().tolist() == [255]  # 254.75
+
+
+def test_a_mask_is_resized_by_the_pixel_in_the_middle() -> None:
+    masks = torch.zeros(1, 9, 9, dtype=torch.bool)
+    masks[0, 4, 1::3] = True
+    small = resize(torch.zeros(3, 9, 9, dtype=torch.uint8), masks, 3, 3)[1]
+    assert small[0].tolist() == [[False] * 3, [True] * 3, [False] * 3]
+    large = resize(torch.zeros(3, 9, 9, dtype=torch.uint8), masks, 18, 27)[1]
+    assert torch.equal(large[0], masks[0].repeat_interleave(2, 0).repeat_interleave(3, 1))
+
+
+def test_what_has_its_size_already_is_left_as_it_is() -> None:
+    image, masks = picture(16, 24)
+    for found, given in zip(resize(image, masks, 16, 24), (image, masks), strict=True):
+        assert torch.equal(found, given)
+    for found, given in zip(pad(image, masks, 16, 24), (image, masks), strict=False):
+        assert torch.equal(found, given)
+    for height, width in ((15, 24), (16, 23)):
+        with pytest.raises(ValueError, match="do not fit"):
+            pad(image, masks, height, width)
+
+
+def test_padding_is_black_unless_it_is_jitters() -> None:
+    image, masks = picture(16, 24)
+    white = torch.full_like(image, 255)
+    assert bool((pad(white, masks, 20, 30)[0][:, 16:] == 0).all())
+    assert bool((pad(white, masks, 20, 30, 7)[0][:, :, 24:] == 7).all())
+    assert JITTER_PADDING == 128
+    masks[:] = True
+    assert not pad(white, masks, 20, 30, 7)[1][:, 16:].any()
+
+
+def test_factors_are_drawn_over_all_of_their_range() -> None:
+    """Uniformly, both ends included, one number for the size before the one for the place."""
+    image, masks = torch.zeros(3, 100, 100, dtype=torch.uint8), torch.ones(1, 100, 100).bool()
+    for seed in range(20):
+        chance = torch.Generator().manual_seed(seed)
+        side = round((0.2 + 0.6 * float(torch.rand((), generator=chance))) * 100)
+        found = large_scale_jitter(
+            image, masks, 100, (0.2, 0.8), torch.Generator().manual_seed(seed)
+        )[1]
+        assert (int(found[0].any(0).sum()), int(found[0].any(1).sum())) == (side, side)
+        assert bool(found[0, :side, :side].all())

@@ -23,6 +23,7 @@ from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.training.distill import DistillStage
 from masqclip.training.loop import Trainer
 from masqclip.training.pretrain import PretrainStage
+from masqclip.training.sampling import picture_seed
 from masqclip.training.settings import LoopSettings
 from masqclip.training.stage import Stage
 from masqclip.training.teacher import TeacherStage
@@ -168,3 +169,24 @@ def test_a_setting_of_the_loop_changes_the_run_if_it_should(
             assert row == pytest.approx(expected, rel=1e-4)
     else:
         assert (after != before) == differs
+
+
+@pytest.mark.parametrize("name", ["pretrain", "teacher"])
+def test_the_first_weights_follow_from_the_seed(name: str, folders: tuple[Path, Path]) -> None:
+    """Whatever was drawn before, and in a random stage all of them."""
+    alone = {"backbone": ""} if name == "teacher" else {}
+    first, again, other = (
+        digest_tensors(stage(name, folders, **alone, seed=seed).module.state_dict())
+        for seed in (0, 0, 1)
+    )
+    assert first == again
+    assert first != other
+
+
+def test_every_draw_of_a_picture_has_its_own_numbers(folders: tuple[Path, Path]) -> None:
+    """Frames and points of a picture, pictures of a batch, and steps: none share a seed."""
+    trained = stage("teacher", folders)
+    seeds = [seed for step in range(4) for seed in trained.batch(step)["seeds"]]
+    frames = [picture_seed(0, step, place, "frame") for step in range(4) for place in range(2)]
+    assert len({*seeds, *frames}) == 16
+    assert all(0 <= seed < 2**32 for seed in seeds)

@@ -18,23 +18,28 @@ over. Everything happens in copies of the tree; the tree itself is not touched.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
+import multiprocessing
 import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
-from queue import SimpleQueue
 from tempfile import TemporaryDirectory
+from typing import NoReturn
 
+import pytest
 from rich.console import Console
 from rich.progress import Progress
 
@@ -43,8 +48,14 @@ from mutations import Mutation, applied, mutations
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = "src/masqclip"
 LEARNED = REPOSITORY / "build" / "mutants" / "coverage.json"
-#: Imports and the collection of tests, which every run pays for.
+#: Seconds for the collection of tests, which every run pays for.
 STARTING = 60.0
+#: What tests import and take seconds for.
+IMPORTED = (
+    "torch", "transformers.models.clip.modeling_clip", "fastapi", "httpx", "pydantic", "uvicorn",
+    "transformers.models.mask2former.modeling_mask2former", "hypothesis.extra.numpy", "cyclopts",
+    "scipy.optimize", "pyarrow.dataset", "pyarrow.parquet", "fsspec", "PIL.Image", "yaml",
+)  # fmt: skip
 #: How a table writes the end of a line within a change.
 _BREAK = "\\n"
 #: A folder of tests is that of a room; tests of what stands outside of rooms lie at the top.
@@ -77,6 +88,16 @@ class Coverage:
             found,
             key=lambda file: ([part not in file for part in near], self.seconds.get(file, 0.0)),
         )
+
+    def chosen(self, mutation: Mutation, budget: float) -> tuple[list[str], float]:
+        """Those of `tests` that fit so many seconds, the first in any case; their seconds."""
+        total, chosen = 0.0, list[str]()
+        for file in self.tests(mutation):
+            seconds = self.seconds.get(file, 0.0)
+            if not chosen or total + seconds <= budget:
+                chosen.append(file)
+                total += seconds
+        return chosen, total
 
 
 def learn(workers: int, files: Sequence[str] = ()) -> Coverage:
@@ -165,84 +186,87 @@ def drawn(rooms: Sequence[str], sample: int, seed: int) -> list[Mutation]:
     return sorted(chosen, key=lambda change: (change.file, change.start, change.new))
 
 
-@dataclass(frozen=True)
-class Copies:
-    """Copies of the tree, one for each change that is being tried."""
+def tried(
+    changes: Sequence[Mutation], coverage: Coverage, workers: int, budget: float
+) -> Iterator[tuple[Mutation, str]]:
+    """Each change and what became of it: ``killed``, ``survived`` or ``untested``."""
+    context = multiprocessing.get_context("spawn")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with TemporaryDirectory() as scratch:
+        copies = context.SimpleQueue()
+        for number in range(workers):
+            copy, left_out = Path(scratch) / str(number), shutil.ignore_patterns(*LEFT_OUT)
+            shutil.copytree(REPOSITORY, copy, ignore=left_out, symlinks=True)
+            copies.put(copy)
+        with ProcessPoolExecutor(workers, context, _begin, (copies,)) as pool:
+            verdicts = [
+                pool.submit(_verdict, change, *coverage.chosen(change, budget))
+                for change in changes
+            ]
+            try:
+                for change, verdict in zip(changes, verdicts, strict=True):
+                    yield change, verdict.result()
+            finally:
+                pool.shutdown(cancel_futures=True)
 
-    free: SimpleQueue[Path]
 
-    def verdict(self, mutation: Mutation, coverage: Coverage, budget: float) -> str:
-        """What became of a change: ``killed``, ``survived`` or ``untested``."""
-        tests = coverage.tests(mutation)
-        if not tests:
-            return "untested"
-        total, chosen = 0.0, list[str]()
-        for file in tests:
-            if not chosen or total + coverage.seconds.get(file, 0.0) <= budget:
-                chosen.append(file)
-                total += coverage.seconds.get(file, 0.0)
-        copy = self.free.get()
-        path = copy / PACKAGE / mutation.file
-        before = path.read_bytes()
-        try:
-            path.write_bytes(applied(REPOSITORY / PACKAGE, mutation))
-            _forget_bytecode(path)
-            command = [
-                sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider",
-                "-p", "no:xdist", *chosen,
-            ]  # fmt: skip
-            env = os.environ | {"PYTHONPATH": str(copy / "src"), "OMP_NUM_THREADS": "1"}
-            with subprocess.Popen(
-                command, cwd=copy, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            ) as process:  # fmt: skip
-                try:
-                    status = process.wait(STARTING + 6 * total)
-                except subprocess.TimeoutExpired:  # it hangs: that is noticed
-                    status = 1
-                finally:
-                    _end(process)
-        finally:
-            path.write_bytes(before)
-            _forget_bytecode(path)
-            self.free.put(copy)
+def _begin(copies: SimpleQueue[Path]) -> None:
+    """Make a process ready to try changes: in a copy of its own, with slow imports behind it."""
+    copy = copies.get()
+    os.chdir(copy)
+    sys.path.insert(0, str(copy / "src"))
+    os.environ["PYTHONPATH"] = str(copy / "src")
+    for name in IMPORTED:
+        with suppress(ImportError):
+            importlib.import_module(name)
+    assert not any(name.startswith("masqclip") for name in sys.modules)
+
+
+def _verdict(mutation: Mutation, tests: Sequence[str], seconds: float) -> str:
+    """Meet a change with tests, in a child of this process."""
+    if not tests:
+        return "untested"
+    path = Path(PACKAGE) / mutation.file
+    before = path.read_bytes()
+    try:
+        path.write_bytes(applied(before, mutation))
+        _forget_bytecode(path)
+        child = os.fork()
+        if child == 0:
+            _run(tests)
+        ends = time.monotonic() + STARTING + 6 * seconds
+        ended, status = 0, 1
+        while not ended and time.monotonic() < ends:  # what hangs is noticed
+            time.sleep(0.02)
+            ended, status = os.waitpid(child, os.WNOHANG)
+        with suppress(ProcessLookupError):  # it, and all that it started
+            os.killpg(child, signal.SIGKILL)
+        if not ended:
+            os.waitpid(child, 0)
+            return "killed"
         return "survived" if status == 0 else "killed"
+    finally:
+        path.write_bytes(before)
+        _forget_bytecode(path)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """A run and all that it started."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, 9)
+def _run(tests: Sequence[str]) -> NoReturn:
+    """Run tests in this process, a child, and end it."""
+    status = 1
+    try:
+        os.setsid()
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for number in (0, 1, 2):
+            os.dup2(nowhere, number)
+        status = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]))
+    finally:
+        os._exit(status)
 
 
 def _forget_bytecode(path: Path) -> None:
     """A change within one second and of the same length would else go unseen by Python."""
     for file in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
         file.unlink()
-
-
-def copies(scratch: Path, workers: int) -> Copies:
-    """So many copies of the tree."""
-    free: SimpleQueue[Path] = SimpleQueue()
-    for number in range(workers):
-        copy = scratch / str(number)
-        shutil.copytree(REPOSITORY, copy, ignore=shutil.ignore_patterns(*LEFT_OUT), symlinks=True)
-        free.put(copy)
-    return Copies(free)
-
-
-def tried(
-    changes: Sequence[Mutation], coverage: Coverage, workers: int, budget: float
-) -> Iterator[tuple[Mutation, str]]:
-    """Each change and what became of it."""
-    with TemporaryDirectory() as scratch, ThreadPoolExecutor(workers) as pool:
-        trees = copies(Path(scratch), workers)
-        verdicts = [pool.submit(trees.verdict, change, coverage, budget) for change in changes]
-        try:
-            for change, verdict in zip(changes, verdicts, strict=True):
-                yield change, verdict.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def main() -> None:

@@ -85,9 +85,8 @@ def mutations(root: Path, file: str) -> list[Mutation]:
     return sorted(set(found), key=lambda mutation: (mutation.start, mutation.end, mutation.new))
 
 
-def applied(root: Path, mutation: Mutation) -> bytes:
-    """The file's bytes with the change."""
-    source = (root / mutation.file).read_bytes()
+def applied(source: bytes, mutation: Mutation) -> bytes:
+    """The content of a file with the change."""
     return source[: mutation.start] + mutation.new.encode() + source[mutation.end :]
 
 

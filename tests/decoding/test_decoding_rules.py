@@ -184,6 +184,13 @@ def test_bounds_of_a_tile_hold_all_of_its_logits(width: int) -> None:
     tiles = widen_rows(rows, width).split(16, dim=2)
     assert low.shape == high.shape == (3, len(tiles))
     for number, tile in enumerate(tiles):
+        # No looser than the columns that the tile's first and last lie between.
+        ends = [
+            (x + 0.5) * 24 / width - 0.5 for x in (16 * number, min(16 * number + 15, width - 1))
+        ]
+        first, last = max(0, int(ends[0])), min(23, int(max(0.0, ends[1])) + 1)
+        assert torch.equal(low[:, number], rows[:, :, first : last + 1].amin(dim=(1, 2)))
+        assert torch.equal(high[:, number], rows[:, :, first : last + 1].amax(dim=(1, 2)))
         assert (tile >= low[:, number, None, None] - 1e-5).all()
         assert (tile <= high[:, number, None, None] + 1e-5).all()
 

@@ -107,6 +107,9 @@ def test_what_is_no_proposer(tmp_path: Path, clip: Path) -> None:
     ("told", "edges"),
     [
         ({"size": 800, "max_size": 1333}, (800, 1333)),
+        ({"size": 800}, (800, 800)),
+        ({"size": {"shortest_edge": 800, "longest_edge": 1333}}, (800, 1333)),
+        ({"size": {"shortest_edge": 800}}, None),
         ({"size": {"longest_edge": 1024}}, (1024, 1024)),
         ({"size": {"height": 384, "width": 384}}, (384, 384)),
         ({}, None),
@@ -118,5 +121,20 @@ def test_how_pictures_are_resized(
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(told | {"image_mean": [0.5] * 3}))
     settings = picture_settings(tmp_path)
     assert settings.pop("pixel_mean") == (127.5, 127.5, 127.5)
+    assert "pixel_std" not in settings
     expected = {} if edges is None else {"shortest_edge": edges[0], "longest_edge": edges[1]}
     assert settings == expected
+
+
+def test_how_pictures_are_normalised(tmp_path: Path) -> None:
+    """In 0..255, where the file says 0..1; what is no number is told with all settings."""
+    told = {"image_mean": [0.0, 1, "x"], "image_std": [0.2, 0.4, 1.0]}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(told))
+    found = picture_settings(tmp_path)
+    assert found == {"pixel_mean": (0.0, 255, "x"), "pixel_std": (51.0, 102.0, 255.0)}
+    (tmp_path / "preprocessor_config.json").write_text('{"image_mean": 0.5, "size": "x"}')
+    assert picture_settings(tmp_path) == {}
+    (tmp_path / "preprocessor_config.json").write_text("[]")
+    assert picture_settings(tmp_path) == {}
+    (tmp_path / "preprocessor_config.json").unlink()
+    assert picture_settings(tmp_path) == {}

@@ -334,8 +334,12 @@ def test_a_curve_lies_between_its_ticks() -> None:
     page = np.asarray(draw_curves({"cat": [(0, 1.0), (2, float("inf")), (4, 3.0), (8, 0.0)]}))
     assert page.shape == (280, 460, 3)
     rows, columns = np.nonzero((page == name_colour("cat")).all(-1))
-    assert (columns.min(), columns.max()) == pytest.approx((64, 460 - 16 + 3), abs=1)
+    assert (columns.min(), columns.max()) == (63, 460 - 16 + 3)
     assert (rows.min(), rows.max()) == pytest.approx((34, 250 + 3), abs=1)
+    ink, paper = [40, 40, 48], [255, 255, 255]
+    assert page[250, 200].tolist() == page[100, 64].tolist() == ink
+    assert page[0, 0].tolist() == page[279, 459].tolist() == page[251, 449].tolist() == paper
+    assert page[34, 200].tolist() == [226, 226, 230], "a line at every tick"
     top = columns[rows == rows.min()]
     assert top.mean() == pytest.approx(64 + 380 / 2, abs=2)
     start = rows[columns == columns.min()]

@@ -327,6 +327,15 @@ def test_of_equal_scores_the_first_class_wins_a_pixel(seed: int) -> None:
     assert (winner != scores.flip(0).argmax(dim=0).neg().add(59)).any(), "there must be ties"
 
 
+def test_a_class_that_leads_nowhere_can_win_where_the_leaders_are_weak() -> None:
+    """Two proposals prefer other classes, yet agree on the last: as in the arg-max over all."""
+    votes = torch.tensor([[0.75, 0, 0, 0], [0, 0.25, 0, 0.1875], [0, 0, 0.25, 0.1875]])
+    masks = torch.tensor([[[1.0, 0]], [[0, 1]], [[0, 1]]])
+    best, winner = semantic._contest(masks, votes)
+    assert winner.tolist() == [[0, 3]]
+    assert best.tolist() == [[0.75, 0.375]]
+
+
 def test_no_class_is_left_out_for_a_sum_that_was_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A bound is no lower than what a class scores, in whatever order its votes are summed."""
     bounds: list[Tensor] = []

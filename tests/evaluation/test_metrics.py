@@ -213,6 +213,26 @@ def test_masks_match_at_cocos_thresholds(backend: Backend) -> None:
     assert scores["ARs"] == scores["AR1"] == pytest.approx(0.8)
 
 
+@pytest.mark.parametrize("backend", ["hotcoco", "pycocotools"])
+def test_masks_of_the_truth_as_coco_writes_them(backend: Backend) -> None:
+    """Polygons of several parts; and numbers of pixels in turns, as of crowds. Areas follow."""
+    image = {"id": 1, "height": 4, "width": 6}
+    mask = np.zeros((4, 6), bool)
+    mask[:, :2], mask[:, 4:] = True, True
+    written: list[object] = [
+        [[0, 0, 2, 0, 2, 4, 0, 4], [4, 0, 6, 0, 6, 4, 4, 4]],
+        {"size": [4, 6], "counts": [0, 8, 8, 8]},
+        encode_rle(mask),
+    ]
+    found = [{"image_id": 1, "category_id": 1, "score": 1.0, "segmentation": encode_rle(mask)}]
+    for segmentation in written:
+        metric = AveragePrecision([1], backend=backend)
+        truth = [{"category_id": 1, "segmentation": segmentation}]
+        assert metric.update(image, truth, found) == 1
+        assert metric.results()["APs"] == pytest.approx(1.0)
+        assert metric._complete(1, truth[0], image)["area"] == 16
+
+
 def test_no_truth_has_no_score() -> None:
     metric = AveragePrecision([1, 2])
     assert math.isnan(metric.update({"id": 1, "height": 40, "width": 40}, [], []))

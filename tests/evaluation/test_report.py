@@ -89,7 +89,7 @@ def test_mask_accuracy_by_hand() -> None:
     assert other.update([{"class": 1, "predicted": 1, "iou": 0.5, "area": 10}]) == 1
     assert math.isnan(other.update([]))
     metric.merge(other)
-    scores = metric.results({"base": [0], "novel": [1, 2], "none": [2]})
+    scores = metric.results({"base": [0], "novel": {1, 2}, "none": [2]})
     assert scores["mask accuracy"] == pytest.approx(3 / 4)
     assert scores["mask accuracy base"] == pytest.approx(2 / 3)
     assert scores["mask accuracy novel"] == 1
@@ -107,7 +107,7 @@ def test_proposal_recall_by_hand() -> None:
     metric.update([{"class": 0, "area": 100, "ious": [0.0, 0.5, 0.74, 1.0]}])
     other.update([{"class": 1, "area": 2000, "ious": [0.2, 0.2, 0.6, 0.6]}])
     metric.merge(other)
-    scores = metric.results({"novel": [1]})
+    scores = metric.results({"novel": {1}})
     # Thresholds 0.50, 0.55 ... 0.95: 0.5 reaches one of ten, 0.6 three, 0.74 five, 1 all.
     assert scores["AR@1"] == 0
     assert scores["AR@10"] == pytest.approx(0.1 / 2)

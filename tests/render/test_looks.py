@@ -136,6 +136,17 @@ def test_small_things_lie_on_large_ones_and_segments_take_the_order_of_their_siz
     assert near(one[50, 50], name_colour("sea"))
 
 
+def test_what_has_no_pixel_takes_no_colour_from_the_others() -> None:
+    empty, cat = Drawn(np.zeros((400, 400), bool)), Drawn(rectangle((400, 400), 9, 9, 200, 200))
+    with_it, without = (draw_overlay(grey(400, 400), parts) for parts in ([empty, cat], [cat]))
+    assert np.array_equal(np.asarray(with_it), np.asarray(without))
+
+
+def test_a_picture_that_is_large_enough_keeps_its_pixels() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (384, 20, 3), dtype=np.uint8)
+    assert np.array_equal(np.asarray(draw_overlay(picture, [])), picture)
+
+
 @pytest.mark.parametrize("opacity", [-0.01, 1.01, float("nan"), None])
 def test_what_is_no_opacity(opacity: Any) -> None:
     with pytest.raises(MasqclipError, match=r"opacity is .*: give a number from 0 to 1"):

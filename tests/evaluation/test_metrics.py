@@ -32,6 +32,13 @@ def test_iou_by_hand() -> None:
     assert twice.results() == matrix.results()
 
 
+def test_a_class_of_a_single_pixel_counts() -> None:
+    matrix = ConfusionMatrix(2)
+    matrix.update(np.array([[1, 0]]), np.array([[1, 255]]))
+    assert matrix.results() == {"mIoU": 1.0, "fwIoU": 1.0, "mAcc": 1.0, "pAcc": 1.0}
+    assert np.isnan(matrix.per_class()["IoU"][0])
+
+
 def test_panoptic_quality_by_hand() -> None:
     target = np.zeros((4, 10), int)
     target[:, :4], target[:, 4:8] = 1, 2  # the last two columns are void

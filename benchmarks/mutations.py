@@ -25,7 +25,7 @@ SIGNS: dict[type[ast.AST], str] = {
     ast.Pow: "**", ast.BitAnd: "&", ast.BitOr: "|", ast.And: "and", ast.Or: "or",
 }  # fmt: skip
 #: Keyword arguments that no test on one processor, of calls that are right, can tell.
-UNTOLD = {"device", "strict", "stacklevel"}
+UNTOLD = {"device", "strict", "stacklevel", "repr"}
 #: Calls that stand for one another, and those whose argument, or object, stands for the whole.
 SWAPS = {"min": "max", "max": "min", "any": "all", "all": "any"}
 WRAPPERS = {"sorted", "reversed", "list", "set", "abs"}

@@ -24,6 +24,8 @@ SIGNS: dict[type[ast.AST], str] = {
     ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//", ast.Mod: "%",
     ast.Pow: "**", ast.BitAnd: "&", ast.BitOr: "|", ast.And: "and", ast.Or: "or",
 }  # fmt: skip
+#: Keyword arguments that no test on one processor, of calls that are right, can tell.
+UNTOLD = {"device", "strict", "stacklevel", "repr"}
 #: Calls that stand for one another, and those whose argument, or object, stands for the whole.
 SWAPS = {"min": "max", "max": "min", "any": "all", "all": "any"}
 WRAPPERS = {"sorted", "reversed", "list", "set", "abs"}
@@ -112,6 +114,8 @@ def _skipped(tree: ast.AST) -> Iterator[int]:
                 parts = [node]
             case ast.Call(func=ast.Name("TypeVar" | "cast" | "App")):
                 parts = [node]
+            case ast.keyword() if node.arg in UNTOLD:
+                parts = [node]
         for part in parts:
             if part is not None:
                 yield from (id(inner) for inner in ast.walk(part))
@@ -170,7 +174,7 @@ def _call(node: ast.Call, source: bytes, starts: list[int]) -> Iterator[tuple[Pl
     elif isinstance(node.func, ast.Attribute) and node.func.attr in METHODS and not node.args:
         yield _end(node.func.value), _end(node), ""
     for keyword in node.keywords:
-        if keyword.arg is None:
+        if keyword.arg is None or keyword.arg in UNTOLD:
             continue
         begin, end = _begin(keyword), _end(keyword)
         after = source[starts[end[0] - 1] + end[1] :]

@@ -7,10 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
-from masqclip.encoding import encode_pictures, read_ahead, read_picture
+from masqclip.configuration import MasQClipConfig
+from masqclip.encoding import (
+    _promising,
+    encode_pictures,
+    frame_picture,
+    frame_sizes,
+    read_ahead,
+    read_picture,
+)
 from masqclip.errors import MasqclipError
-from masqclip.proposals.base import object_log_scores
+from masqclip.proposals.base import Proposals, object_log_scores
 from masqclip.segmenter import Segmenter
 
 NAMES = ["cat", "dog", "car", "rocket", "tulip", "stuff: grass", "stuff: sand"]
@@ -81,3 +90,74 @@ def test_bfloat16_maps_agree(mini: Segmenter, pictures: list[np.ndarray]) -> Non
     b = rounded(pictures[0], NAMES).label_map
     assert (a == b).mean() > 0.97
     assert rounded.encode(pictures[0]).mask_logits.dtype == torch.float32
+
+
+def test_a_frame_is_the_picture_and_black_beside_it() -> None:
+    """Resized without aliasing, at the top left; sides are the next multiples of the divisor."""
+    config = MasQClipConfig(shortest_edge=20, longest_edge=64, size_divisor=16)
+    pixels = np.random.default_rng(0).integers(1, 255, (40, 70, 3), np.uint8)
+    assert frame_sizes(40, 70, config) == ((20, 35), (32, 48))
+    assert frame_sizes(32, 64, MasQClipConfig(shortest_edge=32, longest_edge=64)) == (
+        (32, 64),
+        (32, 64),
+    )
+    frame, size = frame_picture(pixels, config)
+    assert size == (20, 35)
+    assert frame.shape == (3, 32, 48)
+    assert frame.dtype == torch.float32
+    picture = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    resized = F.interpolate(picture.float(), size=size, mode="bilinear", antialias=True)
+    assert (frame[:, :20, :35] - resized[0]).abs().max() <= 1, "rounded to whole numbers, as Pillow"
+    assert torch.equal(frame, frame.round())
+    assert frame[:, 20:].eq(0).all()
+    assert frame[:, :, 35:].eq(0).all()
+    own, size = frame_picture(pixels[:20, :33], config)
+    assert size == (20, 33)
+    assert torch.equal(own[:, :20, :33], picture[0, :, :20, :33].float()), "not resized, the same"
+    mirrored, _ = frame_picture(pixels[:20, 32::-1], config)
+    assert torch.equal(mirrored[:, :20, :33], own[:, :20, :33].flip(2))
+
+
+def test_as_many_proposals_are_kept_as_the_richest_picture_needs() -> None:
+    """In their order; one of just the least score counts, of NaN none; never fewer than one."""
+    probs = torch.tensor([[0.5, 0.9, 0.1, 0.7], [0.1, 0.2, 0.6, torch.nan]])
+    logits = torch.stack([probs, 1 - probs], dim=-1).log()
+    masks = torch.arange(8.0).view(2, 4, 1, 1).expand(2, 4, 3, 5)
+    reached = object_log_scores(logits).exp()[0, 0].item()
+
+    def kept(least: float) -> list[list[int]]:
+        found = _promising(Proposals(masks, logits), least)
+        numbers = found.mask_logits[:, :, 0, 0].long()
+        assert torch.equal(found.mask_logits, masks.flatten(0, 1)[numbers])
+        expected = logits.flatten(0, 1)[numbers]
+        torch.testing.assert_close(found.object_logits, expected, equal_nan=True)
+        return numbers.tolist()
+
+    assert kept(reached) == [[0, 1, 3], [4, 5, 6]]
+    assert kept(reached + 1e-6) == [[1, 3], [5, 6]]
+    assert kept(0.95) == [[1], [6]]
+    assert kept(0.0) == kept(-1.0) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert kept(1e-9) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
+def test_pictures_of_several_frames_come_back_in_their_order(mini: Segmenter) -> None:
+    """With what is encoded already among them, each with its own size, masks and tokens."""
+    chance = np.random.default_rng(1)
+    sizes = [(96, 96), (40, 120), (96, 96), (120, 40), (100, 90)]
+    images = [read_picture(chance.integers(0, 255, (*size, 3), np.uint8)) for size in sizes]
+    known = encode_pictures(mini.model, images[2:3])[0]
+    mixed = [*images[:2], known, *images[3:]]
+    together = encode_pictures(mini.model, mixed)
+    assert together[2] is known
+    for image, size, found in zip(images, sizes, together, strict=True):
+        (alone,) = encode_pictures(mini.model, [image])
+        assert found.image is image
+        assert (found.resized, found.frame_size) == frame_sizes(*size, mini.model.config)
+        assert (found.resized, found.frame_size) == (alone.resized, alone.frame_size)
+        assert found.masks.shape[1:] == size
+        assert len(found.tokens.keys) == len(alone.tokens.keys)
+        for name in ("mask_logits", "object_logits", "mask_embeddings"):
+            mine, own = getattr(found, name), getattr(alone, name)
+            torch.testing.assert_close(mine, own, atol=1e-3, rtol=1e-3)
+        for mine, own in zip(found.tokens.keys, alone.tokens.keys, strict=True):
+            torch.testing.assert_close(mine, own, atol=1e-3, rtol=1e-3)

@@ -12,7 +12,13 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 
 from masqclip.cli.main import main
 from masqclip.errors import MasqclipError
-from masqclip.hub import find_weights, model_folder, named_models, quiet_transformers
+from masqclip.hub import (
+    find_tokenizer,
+    find_weights,
+    model_folder,
+    named_models,
+    quiet_transformers,
+)
 from masqclip.model import MasQClipModel
 from masqclip.proposals.adapters import ADAPTERS
 from masqclip.weights import folders
@@ -78,6 +84,57 @@ def test_what_is_no_name(name: str) -> None:
         find_weights(name, what="CLIP")
 
 
+def test_what_is_no_weights_folder_is_no_name_of_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is it asked for: a path that is mistyped must not leave the machine."""
+    hub = Hub(tmp_path, "model.safetensors")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", hub)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "owner").mkdir()
+    (tmp_path / "owner" / "file").touch()
+    for name in ("owner/file", "~/model", "./model", "/model"):
+        with pytest.raises(MasqclipError, match="there is no model"):
+            find_weights(name, what="model")
+    for name in ("owner/file", "nowhere", "a/b/c", str(tmp_path / "owner" / "file")):
+        with pytest.raises(MasqclipError, match=rf"no model '{name}'.* one \(masqclip-mini\)"):
+            model_folder(name)
+    assert hub.asked == []
+    assert model_folder("owner") == Path("owner")
+    assert model_folder("someone/model") == tmp_path
+    assert model_folder("masqclip-mini").name == "masqclip-mini"
+    assert {repository for repository, _ in hub.asked} == {"someone/model"}
+
+
+def test_of_a_tokenizer_the_small_files_are_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = Hub(tmp_path, "model.safetensors")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", hub)
+    assert find_tokenizer("owner/model") == tmp_path
+    assert hub.asked == [("owner/model", ["*.json", "*.txt"])]
+    find_weights("owner/model", what="CLIP")
+    assert hub.asked[1:] == [("owner/model", ["*.json", "*.txt", "model*.safetensors"])]
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("RepositoryNotFoundError", "the Hub does not have it, or not for everybody"),
+        ("GatedRepoError", "the Hub does not have it, or not for everybody"),
+        ("ConnectionError", "the Hub cannot be reached"),
+    ],
+)
+def test_why_it_cannot_be_downloaded(monkeypatch: pytest.MonkeyPatch, kind: str, said: str) -> None:
+    def fails(*_: Any, **__: Any) -> str:
+        raise type(kind, (OSError,), {})("long")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fails)
+    for find, what in ((find_tokenizer, "tokenizer"), (model_folder, "model")):
+        with pytest.raises(MasqclipError, match=f"^the {what} 'owner/model' is not .*{said}"):
+            find("owner/model")
+
+
 def test_parts_go_together(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["segment", "x.png", "-v", "frog", "--clip", "clip-b16"]
     assert main(words) == 2
@@ -113,6 +170,25 @@ def test_quiet_of_two_threads_ends_with_the_last() -> None:
     assert logging.get_verbosity() == logging.ERROR
     second.__exit__(None, None, None)
     assert logging.get_verbosity() == level
+
+
+@pytest.mark.parametrize("bars", [True, False])
+def test_what_was_quiet_stays_quiet(bars: bool) -> None:
+    from transformers.utils import logging
+
+    before, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    switch = {True: logging.enable_progress_bar, False: logging.disable_progress_bar}
+    switch[bars]()
+    logging.set_verbosity(logging.DEBUG)
+    try:
+        for _ in range(2):  # the second finds what the first left
+            with quiet_transformers():
+                assert not logging.is_progress_bar_enabled()
+            assert logging.is_progress_bar_enabled() == bars
+            assert logging.get_verbosity() == logging.DEBUG
+    finally:
+        switch[before]()
+        logging.set_verbosity(level)
 
 
 def test_a_model_of_its_own_names_is_loaded_as_transformers_would(

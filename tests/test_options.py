@@ -108,6 +108,24 @@ def test_numbers_of_numpy_are_numbers() -> None:
     assert check_task("semantic") == "semantic"
 
 
+def test_both_ends_of_a_share_and_the_first_count_are_taken() -> None:
+    for share in (0, 1, 0.0, 1.0, np.float64(0.25)):
+        assert check_share(share, what="x") == share
+        assert type(check_share(share, what="x")) is float
+    assert type(check_count(np.int64(1), what="x")) is int
+    assert [check_count(count, what="x") for count in (1, 2)] == [1, 2]
+    for share in (-1e-9, 1 + 1e-9, None):
+        told("x .*: give a number from 0 to 1", check_share, value=share, what="x")
+    for count in (0, True, 1.0, None):
+        told("x .*: give 1 or more", check_count, value=count, what="x")
+    for task in ("instance", "semantic", "panoptic"):
+        assert check_task(task) == task
+    for near in (" Instance ", "PANOPTIK"):
+        told("did you mean", check_task, value=near)
+    with pytest.raises(MasqclipError, match=r"give 'instance', 'semantic' or 'panoptic'$"):
+        check_task("xyz")
+
+
 @pytest.mark.parametrize(("options", "message"), [*OPTIONS[:2], *OPTIONS[4:7], *STREAM])
 def test_a_labelled_folder(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     call = {"folder": tmp_path, "names": ["a.png"], "words": Vocabulary.parse("cat"), "load": None}

@@ -60,8 +60,8 @@ def compile_model(model: MasQClipModel, *, backend: str = "inductor") -> None:
 
 
 def _padded(mask_logits: Tensor) -> Tensor:
-    """With empty masks beside them: mask class tokens do not see one another."""
-    return F.pad(mask_logits, (0, 0, 0, 0, 0, -mask_logits.shape[1] % MASK_STEP), value=-1.0)
+    """With empty masks beside them, of logits of 0: mask class tokens do not see one another."""
+    return F.pad(mask_logits, (0, 0, 0, 0, 0, -mask_logits.shape[1] % MASK_STEP))
 
 
 def _kept(result: Tensor, graphs: bool) -> Tensor:

@@ -107,6 +107,28 @@ def test_bands_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(weights(masks, (70, 50)), whole)
 
 
+def test_a_patch_counts_by_bilinear_nearness_integrated_over_each_pixel() -> None:
+    """By numbers: many points in every pixel, each shared among the nearest centres of patches."""
+    size, resized, frame, grid = (5, 7), (10, 21), (16, 32), (2, 4)
+    mask = np.random.default_rng(2).random(size) < 0.5
+    parts = 200
+    near, filled = np.zeros((2, *grid))
+    sides = []
+    for n, new, whole, patches in zip(size, resized, frame, grid, strict=True):
+        points = (np.arange(n * parts) + 0.5) / parts * new / n * patches / whole
+        away = np.abs(points - (np.arange(patches)[:, None] + 0.5))
+        step = new / n * patches / whole / parts
+        # Of a mask of the whole frame a patch at the border gets less; that is its full measure.
+        every = (np.arange(100 * patches) + 0.5) / 100
+        full = np.maximum(0, 1 - np.abs(every - (np.arange(patches)[:, None] + 0.5))).sum(1) / 100
+        tent = np.maximum(0, 1 - away).reshape(patches, n, parts).sum(2) * step / full[:, None]
+        sides.append((tent, (away < 0.5).reshape(patches, n, parts).sum(2) * step))
+    near = sides[0][0] @ mask @ sides[1][0].T
+    filled = sides[0][1] @ mask @ sides[1][1].T
+    found = patch_weights(mask[None], size=size, resized=resized, frame=frame, grid=grid)
+    np.testing.assert_allclose(found[0].numpy(), (near / filled.max()).ravel(), atol=2e-3)
+
+
 # Embeddings
 
 
@@ -184,6 +206,7 @@ def test_none_are_none(mini: Segmenter) -> None:
         (lambda m: np.where(m, 0.9, 0.1), r"mask 1 holds 0\.[19]: give bool, or 0 and 1"),
         (lambda m: np.where(m, 4.0, -4.0), r"mask 1 holds -?4: give bool"),
         (lambda m: m.astype(np.uint8) * 255, "mask 1 holds 255"),
+        (lambda m: [m[0], np.pad([[3]], ((39, 0), (0, 49)))], "mask 2 holds 3:"),
         (lambda m: np.where(m, np.nan, 0), "mask 1 holds nan"),
         (lambda m: torch.from_numpy(m * 1.0) * torch.inf, "mask 1 holds"),
         (lambda m: m.astype(complex), "complex"),

@@ -27,10 +27,9 @@ MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
 STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
 
 
-@pytest.fixture(scope="module")
-def clip() -> CLIPModel:
+def small_clip(**settings: str) -> CLIPModel:
     torch.manual_seed(0)
-    vision = {
+    vision = settings | {
         "hidden_size": 32,
         "intermediate_size": 64,
         "num_hidden_layers": 3,
@@ -41,6 +40,11 @@ def clip() -> CLIPModel:
     text = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
             "num_attention_heads": 2, "vocab_size": 99}  # fmt: skip
     return CLIPModel(CLIPConfig(vision_config=vision, text_config=text, projection_dim=24)).eval()
+
+
+@pytest.fixture(scope="module")
+def clip() -> CLIPModel:
+    return small_clip()
 
 
 @pytest.mark.parametrize("setting", ["instance", "panoptic"])
@@ -93,8 +97,10 @@ def test_both_paths_at_once_are_the_two_apart(clip: CLIPModel) -> None:
 
 
 @torch.no_grad()
-def test_untuned_and_all_visible_is_clip_itself(clip: CLIPModel) -> None:
+@pytest.mark.parametrize("activation", ["quick_gelu", "gelu"])  # OpenAI's CLIPs, and OpenCLIP's
+def test_untuned_and_all_visible_is_clip_itself(activation: str) -> None:
     """A mask class token that sees everything, with CLIP's own queries, is CLIP's class token."""
+    clip = small_clip(hidden_act=activation)
     pixels = torch.randn(2, 3, 32, 32)
     queries = MaskQueries(clip.vision_model)
     queries.start(clip.vision_model, "clip")
@@ -150,6 +156,78 @@ def test_a_patch_is_visible_where_any_pixel_of_it_is_positive() -> None:
     visible = patch_visibility(logits, image_size=32, patch_size=8)
     assert visible.shape == (1, 1, 16)
     assert visible.nonzero().tolist() == [[0, 0, 1 * 4 + 2]]
+
+
+@pytest.mark.parametrize("size", [(32, 32), (40, 24)])
+def test_patches_are_those_of_masks_resized_to_clips_input(size: tuple[int, int]) -> None:
+    """The published rule: bilinear, not aligned at corners, then the highest pixel of a patch."""
+    chance = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 11, 13, generator=chance) - 1.2
+    resized = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+    patches = resized.unflatten(3, (-1, 8)).unflatten(2, (-1, 8)).amax(dim=(3, 5))
+    found = patch_visibility(logits, image_size=size, patch_size=8)
+    assert torch.equal(found, patches.flatten(2) > 0)
+    assert 0.2 < found.float().mean() < 0.8
+    if size == (32, 32):
+        assert torch.equal(patch_visibility(logits, image_size=32, patch_size=8), found)
+    half = patch_visibility(logits.bfloat16(), image_size=size, patch_size=8)
+    whole = patch_visibility(logits.bfloat16().float(), image_size=size, patch_size=8)
+    assert torch.equal(half, whole)
+
+
+def test_a_logit_of_zero_covers_no_patch() -> None:
+    assert not patch_visibility(torch.zeros(1, 1, 4, 4), image_size=32, patch_size=8).any()
+
+
+def test_queries_start_from_clips_or_by_chance_and_at_the_class_tokens_place(
+    clip: CLIPModel,
+) -> None:
+    vision, queries = clip.vision_model, MaskQueries(clip.vision_model)
+    place = vision.embeddings.position_embedding.weight[0]
+    for how in ("clip", "random", "clip"):
+        queries.start(vision, how)  # type: ignore[arg-type]
+        assert torch.equal(queries.embedding, place)
+        for projection, layer in zip(queries.projections, vision.encoder.layers, strict=True):
+            for name, own in layer.self_attn.q_proj.state_dict().items():
+                same = torch.allclose(projection.state_dict()[name], own, atol=1e-3)
+                assert same == (how == "clip")
+    queries.start(vision, "random")
+    before = queries.projections[0].weight.detach().clone()
+    queries.start(vision, "random")
+    assert not torch.equal(queries.projections[0].weight, before)
+
+
+@torch.no_grad()
+def test_pictures_of_another_size_are_seen_as_clip_sees_them(clip: CLIPModel) -> None:
+    """Position embeddings are interpolated."""
+    pixels = torch.randn(1, 3, 40, 24)
+    queries = MaskQueries(clip.vision_model)
+    queries.start(clip.vision_model, "clip")
+    seen = torch.ones(1, 1, 15, dtype=torch.bool)
+    _, ours = encode_and_embed(clip, queries, pixels, seen)
+    theirs = clip.vision_model(pixels, interpolate_pos_encoding=True).pooler_output
+    torch.testing.assert_close(ours[:, 0], clip.visual_projection(theirs), atol=1e-5, rtol=1e-5)
+
+
+def test_tokens_of_some_pictures_are_theirs(clip: CLIPModel) -> None:
+    tokens = encode_image(clip.vision_model, torch.randn(3, 3, 32, 32))
+    some = tokens.select(torch.tensor([2, 0]))
+    for ours, all_of_them in ((some.keys, tokens.keys), (some.values, tokens.values)):
+        assert len(ours) == len(all_of_them) == 3
+        assert all(torch.equal(a, b[[2, 0]]) for a, b in zip(ours, all_of_them, strict=True))
+
+
+def test_classes_are_scored_by_the_cosine_at_the_published_temperature() -> None:
+    """log-softmax(100 cosine), whatever the length of an embedding, in float32 always."""
+    chance = torch.Generator().manual_seed(0)
+    texts = F.normalize(torch.randn(4, 8, generator=chance), dim=-1)
+    embeddings = 7 * torch.randn(1, 3, 8, generator=chance)
+    cosines = F.cosine_similarity(embeddings[0][:, None], texts[None], dim=-1)
+    expected = (100 * cosines).log_softmax(-1)[None, :, :3]
+    torch.testing.assert_close(class_log_probs(embeddings, texts, num_classes=3), expected)
+    torch.testing.assert_close(clip_logits(embeddings, texts), 100 * cosines[None])
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(class_log_probs(embeddings, texts, num_classes=3), expected)
 
 
 def test_dropped_rows_compete_but_are_not_reported() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from masqclip.clip import name_limits
-from masqclip.clip.name_limits import NameLimits, closest
+from masqclip.clip.name_limits import NameLimits, closest, shown
 from masqclip.clip.tokenizer import MAX_TEXT_CHARACTERS, load_tokenizer, read_text, token_ids
 from masqclip.clip.vocabulary import CLIP_TEMPLATES, Category, Vocabulary
 from masqclip.errors import MasqclipError
@@ -175,3 +175,88 @@ def test_texts_are_looked_at_before_they_are_tokenised() -> None:
     for text in ("&amp;" * 6_000_000, "cat\ud800", "cat\x00"):
         with pytest.raises(MasqclipError, match=r"the name '(cat|&amp;)"):
             token_ids(["dog", text], tokenizer)
+
+
+# One more than each limit is too much; just as many are not. What is written, and its measure.
+EDGES: list[tuple[str, int, object]] = [
+    ("names", 3, "cat, dog, cow"),
+    ("names", 3, "cat; dog; cow"),
+    ("names", 3, "cat. dog. cow."),
+    ("names", 3, "cat\ndog\ncow"),
+    ("names", 3, "cat,\ndog,\ncow"),
+    ("names", 3, ["cat", "dog", "cow"]),
+    ("names", 3, {"cat": [], "dog": [], "cow": []}),
+    ("names", 3, [Category("cat"), Category("dog"), Category("cow")]),
+    ("prompts", 3, {"cat": ["a", "b", "c"]}),
+    ("prompts", 3, {"cat": "a, b, c"}),
+    ("prompts", 4, {"cat": ["a", "b"], "dog": ["c", "d"]}),
+    ("prompts", 3, "cat, a\ndog"),
+    ("prompts", 4, "cat, a, b\ndog"),
+    ("prompts", 3, "cat = a; b\ndog"),
+    ("prompts", 3, [Category("cat", ("a", "b", "c"))]),
+    ("lines", 2, "cat\n\ndog"),
+    ("lines", 1, "cat\r\ndog"),
+    ("text_bytes", 8, "cat, dog"),
+    ("name_characters", 4, ["  lion  "]),
+    ("name_characters", 4, "lion, cat"),
+    ("name_characters", 4, {"cat": ["lion"]}),
+    ("strings", 3, "cat, dog, cow"),
+]
+
+
+@pytest.mark.parametrize(("name", "most", "written"), EDGES)
+def test_a_limit_is_the_most_there_may_be(name: str, most: int, written: object) -> None:
+    within = Vocabulary.parse(written, limits=NameLimits(**{name: most}))  # type: ignore[arg-type]
+    assert within == Vocabulary.parse(written)  # type: ignore[arg-type]
+    with pytest.raises(MasqclipError):
+        Vocabulary.parse(written, limits=NameLimits(**{name: most - 1}))  # type: ignore[arg-type]
+
+
+def test_strings_are_prompts_and_distractors_in_every_template() -> None:
+    """And their characters a hundred times as many at most, the names' in each of their places."""
+    names = {"cat": ["a", "b"], "dog": ["c"]}
+    options = {"distractors": ["cow"], "templates": ["{}", "a {}"]}
+    assert Vocabulary.parse(names, **options, limits=NameLimits(strings=8))  # type: ignore[arg-type]
+    with pytest.raises(MasqclipError, match=r"4 prompts in 2 templates are 8 strings"):
+        Vocabulary.parse(names, **options, limits=NameLimits(strings=7))  # type: ignore[arg-type]
+    # 2 strings may have 200 characters: 2 x 12 of the template and, in two places, 2 x 44 each.
+    long, template = "n" * 44, "{} and {} or"
+    both, limits = ["a" + long[1:], "b" + long[1:]], NameLimits(strings=2)
+    assert Vocabulary.parse(both, templates=template, limits=limits)
+    with pytest.raises(MasqclipError, match="2 strings of 202 characters"):
+        Vocabulary.parse(both, templates=template + "!", limits=limits)
+
+
+def test_a_template_may_be_as_long_as_a_name_and_have_nine_places() -> None:
+    for template in ("{}" * 9, "{}" + "a" * 998):
+        assert Vocabulary.parse("cat", templates=template).templates == (template,)
+    with pytest.raises(MasqclipError, match="10 places"):
+        Vocabulary.parse("cat", templates="{}" * 10)
+    with pytest.raises(MasqclipError, match="1,001 characters"):
+        Vocabulary.parse("cat", templates="{}" + "a" * 999)
+
+
+def test_the_first_of_the_most_alike_is_meant() -> None:
+    assert closest("cat", ["bat", "rat"], cutoff=0.5) == "bat"
+    assert closest("abcd", ["abxy"], cutoff=0.5) == "abxy", "just alike enough"
+    assert closest("abcd", ["abxy"], cutoff=0.51) is None
+    assert closest("n" * 60, ["n" * 60], cutoff=0.5) == "n" * 60
+    assert closest("n" * 61, ["n" * 61], cutoff=0.5) is None
+    assert closest("n" * 60, ["n" * 61, "n" * 50], cutoff=0.5) == "n" * 50
+    far = ["x"] * (name_limits._COMPARED_NAMES - 1)
+    assert closest("cat", [*far, "cat"], cutoff=0.5) == "cat"
+    assert closest("cat", [*far, "x", "cat"], cutoff=0.5) is None
+    near = ["bat"] * (name_limits._COMPARED_CLOSELY - 1)
+    assert closest("cat", [*near, "cat"], cutoff=0.5) == "cat"
+    assert closest("cat", [*near, "bat", "cat"], cutoff=0.5) == "bat"
+
+
+def test_values_are_shown_shortly_on_one_line() -> None:
+    assert shown("a\nb") == r"'a\nb'"
+    assert shown("n" * 78) == f"'{'n' * 78}'", "as long as it may be"
+    cut = shown("n" * 79)
+    assert (len(cut), cut[:3], cut[-3:]) == (80, "'nn", "nn'")
+    assert "..." in cut
+    assert len(shown(["n" * 30] * 10)) <= 80
+    assert len(shown("n" * 100, longest=20)) == 20
+    assert "  " not in shown("a   b")

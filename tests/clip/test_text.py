@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.nn import functional
 from transformers import CLIPConfig, CLIPModel
 
@@ -18,7 +20,7 @@ from masqclip.errors import MasqclipError
 NAMES = ["cat", "a photo of a traffic light", "", "cat", "grass " * 30]
 
 
-def small_clip(seed: int = 0, **text_config: int) -> CLIPModel:
+def small_clip(seed: int = 0, **text_config: int | str) -> CLIPModel:
     torch.manual_seed(seed)
     tower = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
     return CLIPModel(
@@ -182,3 +184,114 @@ def test_foreign_tokenizer_is_refused(tokenizer) -> None:
         TextEncoder(small_clip(vocab_size=1000, bos_token_id=0, eos_token_id=1), tokenizer)
     with pytest.raises(MasqclipError, match=r"ends a text with token 49407 .* looks for 7"):
         TextEncoder(small_clip(eos_token_id=7), tokenizer)
+
+
+def test_a_template_is_filled_in_and_otherwise_left_as_it_is(clip: CLIPModel, tokenizer) -> None:
+    encoder = TextEncoder(clip, tokenizer)
+    for names in (["cat {0}"], ["cat {0}", "kitten"]):
+        words = Vocabulary(
+            (Category("cat", tuple(names)), Category("dog")), templates=("{x} {} in {} {{",)
+        )
+        rows = encoder.embed_vocabulary(words)
+        strings = [f"{{x}} {name} in {name} {{{{" for name in names]
+        expected = functional.normalize(encoder.embed_strings(strings).mean(0), dim=0)
+        torch.testing.assert_close(rows[0], expected)
+
+
+class Words(dict[str, int]):
+    """As much of a tokenizer as tells it from others."""
+
+    eos_token_id = 9
+
+    def get_vocab(self) -> dict[str, int]:
+        return self
+
+
+def test_whatever_changes_embeddings_changes_the_name_of_their_file() -> None:
+    """A file of embeddings must never be found by an encoder that would make others."""
+    words = Words(a=1, b=2)
+
+    def name(clip: CLIPModel, tokenizer: Words = words) -> str:
+        encoder = TextEncoder(clip, tokenizer, cache="folder")  # type: ignore[arg-type]
+        return str(encoder._opened_cache()._file)
+
+    def clip(**settings: int | str) -> CLIPModel:
+        return small_clip(**{"vocab_size": 10, "eos_token_id": 9, **settings})
+
+    def changed(module: str) -> CLIPModel:
+        other = clip()
+        with torch.no_grad():
+            next(other.get_submodule(module).parameters()).view(-1)[0] += 1e-3
+        return other
+
+    others = [
+        name(changed("text_projection")),
+        name(changed("text_model.embeddings")),
+        name(changed("text_model.final_layer_norm")),
+        name(clip(num_attention_heads=4)),
+        name(clip(eos_token_id=2)),
+        name(clip(hidden_act="gelu")),
+        name(clip().bfloat16()),
+        name(clip(), Words(a=2, b=1)),
+        name(clip(), Words(a=1, b=2, c=3)),
+    ]
+    assert len({name(clip()), *others}) == len(others) + 1
+    assert name(clip()) == name(changed("vision_model"))
+    assert name(clip(), Words(b=2, a=1)) == name(clip())
+
+
+@pytest.mark.parametrize("kind", ["nan", "width", "count", "twice", "numbers", "half"])
+def test_a_file_that_cannot_be_right_is_not_believed(kind: str, tmp_path: Path) -> None:
+    strings: list[object] = ["a", "b"]
+    rows = torch.ones(2, 3)
+    if kind == "nan":
+        rows[1, 2] = torch.nan
+    elif kind == "width":
+        rows = torch.ones(2, 4)
+    elif kind == "count":
+        rows = torch.ones(3, 3)
+    elif kind == "twice":
+        strings = ["a", "a"]
+    elif kind == "numbers":
+        strings = ["a", 1]
+    else:
+        rows = rows.half()
+    file = tmp_path / "text.safetensors"
+    save_file({"embeddings": rows}, file, metadata={"strings": json.dumps(strings)})
+    cache = EmbeddingCache(3, file)
+    assert len(cache) == (2 if kind == "half" else 0)
+    assert cache.table().embeddings.dtype == torch.float32
+
+
+def test_a_bound_is_what_fits() -> None:
+    cache = EmbeddingCache(1, max_strings=3)
+    cache.add(["a"], torch.ones(1, 1))
+    known = cache.add(["b", "c"], torch.ones(2, 1))
+    assert len(cache) == len(known.rows) == 3
+    assert cache.add(["b", "d"], torch.ones(2, 1)).missing(list("abcd")) == []
+    assert cache.table().missing(list("abcd")) == ["a", "c"]
+
+
+def test_only_so_many_vocabularies_are_kept_the_latest_ones(
+    clip: CLIPModel, tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[str, ...]] = []
+    embed_rows = TextEncoder._embed_rows
+    monkeypatch.setattr(
+        TextEncoder,
+        "_embed_rows",
+        lambda self, words: made.append(words.names) or embed_rows(self, words),
+    )
+    encoder = TextEncoder(clip, tokenizer)
+    for name in ("a", "b", "c", "d", "a", "e", "b", "a"):
+        encoder.embed_vocabulary(Vocabulary.parse([name]))
+    assert [names[0] for names in made] == ["a", "b", "c", "d", "e", "a"]
+
+
+def test_batches_hold_strings_of_like_length_in_bounded_numbers() -> None:
+    lengths = [5, 77, 9, 3, 4096, 8, 2048]
+    batches = list(text._batches(lengths))
+    assert sorted(i for batch in batches for i in batch) == list(range(7))
+    assert batches[:2] == [[4], [6, 1]]
+    for batch in batches:
+        assert len(batch) * max(lengths[i] for i in batch) <= text.BATCH_TOKENS or len(batch) == 1

@@ -9,7 +9,14 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from masqclip.clip.tokenizer import load_tokenizer, token_ids, tokenize
+from masqclip.clip.tokenizer import (
+    MAX_TEXT_CHARACTERS,
+    load_tokenizer,
+    read_text,
+    token_ids,
+    tokenize,
+    too_long,
+)
 from masqclip.errors import MasqclipError
 
 GOLDEN = Path(__file__).parents[1] / "data" / "clip.safetensors"
@@ -64,3 +71,27 @@ def test_missing_and_broken_folders(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{broken")
     with pytest.raises(MasqclipError, match="cannot be loaded"):
         load_tokenizer(str(tmp_path))
+
+
+def test_what_just_fits_is_read_whole(tokenizer) -> None:
+    """Start and end count; what is cut ends in the end token, what is short is padded with 0."""
+    for truncate in (False, True):
+        rows = tokenize(["cat dog", "cat"], tokenizer, context_length=4, truncate=truncate)
+        (ids,) = token_ids(["cat dog"], tokenizer)
+        assert rows.tolist() == [ids, [ids[0], ids[1], ids[3], 0]]
+    with pytest.raises(MasqclipError, match=r"is 4 tokens long .* at most 3"):
+        tokenize(["cat dog"], tokenizer, context_length=3)
+    cut = tokenize(["cat dog"], tokenizer, context_length=3, truncate=True)
+    assert cut.tolist() == [[ids[0], ids[1], ids[3]]]
+
+
+def test_a_name_is_shown_whole_up_to_eighty_characters() -> None:
+    whole, longer = "n" * 80, "n" * 81
+    assert f"the name {whole!r} is 90 tokens" in str(too_long(whole, 90, 77))
+    assert f"the name '{'n' * 77}...' is 90 tokens" in str(too_long(longer, 90, 77))
+
+
+def test_a_text_may_be_as_long_as_is_said() -> None:
+    assert len(read_text("a" * MAX_TEXT_CHARACTERS)) == MAX_TEXT_CHARACTERS
+    with pytest.raises(MasqclipError, match="more than the limit"):
+        read_text("a" * (MAX_TEXT_CHARACTERS + 1))

@@ -5,9 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from masqclip.clip.name_limits import DEFAULT_LIMITS
 from masqclip.clip.vocabulary import (
     CLIP_TEMPLATES,
     Category,
@@ -124,3 +127,80 @@ def test_ten_thousand_names_are_quick() -> None:
     assert half.names[0] == "name 9999"
     assert len(half) == 5_000
     assert time.perf_counter() - start < 2
+
+
+def category(*prompts: str) -> Category:
+    return Category("cat", prompts)
+
+
+def told(message: str, *given: Any, **options: Any) -> None:
+    with pytest.raises(MasqclipError, match=message):
+        Vocabulary.parse(*given, **options)
+
+
+@pytest.mark.parametrize(
+    ("categories", "message"),
+    [
+        ([category("cat", "background")], None),
+        ([category("background")], "'cat' is read as 'background', which is always part"),
+        (
+            [category("a", "b"), Category("dog", ("B", "A"))],
+            "'cat' and 'dog' have the same prompts",
+        ),
+        ([category("a", "b"), Category("dog", ("b",))], None),
+        ([category("dog"), Category("dog")], "'cat' and 'dog' have the same prompts"),
+        ([Category("cat"), Category("CAT")], "'cat' and 'CAT' are one name to CLIP"),
+        ([Category("cat"), Category("cat")], "the name 'cat' is given twice"),
+    ],
+)
+def test_no_name_takes_what_belongs_to_another(
+    categories: list[Category], message: str | None
+) -> None:
+    if message is None:
+        assert len(Vocabulary.parse(categories)) == len(categories)
+    else:
+        told(message, categories)
+
+
+def test_of_what_is_read_alike_the_first_is_kept() -> None:
+    assert category("Fig", "fig", "FIG", "fruit").prompts == ("Fig", "fruit")
+    assert category().prompts == ("cat",)
+    assert category("cat", "cat").prompts == ("cat",)
+    assert category("a", "B").prompt_readings == {"a", "b"}
+    assert Category("Cat").prompt_readings == {"cat"} == {Category("Cat").reading}
+    assert Category("cat").thing
+
+
+def test_what_is_no_category_is_told() -> None:
+    with pytest.raises(MasqclipError, match="the prompts of 'cat' are 3: give a tuple of them"):
+        Category("cat", 3)  # type: ignore[arg-type]
+    told("3", [3, "cat"])
+
+
+def test_a_subset_keeps_all_else_and_finds_what_is_read_alike() -> None:
+    whole = Vocabulary.parse(
+        ["Cat", "dog", Category("sky", thing=False)], distractors=["bus"], templates=("a {}",)
+    )
+    part = whole.subset("SKY, cat")
+    assert part.names == ("sky", "Cat")
+    assert part.stuff_ids == {0}
+    assert (part.distractors, part.templates) == (("bus",), ("a {}",))
+    with pytest.raises(MasqclipError, match="the name 'cow' is not in the vocabulary"):
+        whole.subset("cow")
+
+
+def test_a_built_in_may_have_blanks_about_it() -> None:
+    assert Vocabulary.parse(" ade20k-150\n") == load_builtin("ade20k-150")
+    merged = load_builtin("coco-panoptic").categories
+    assert sum(not c.thing for c in merged) == 53
+    marked = Vocabulary.parse("cat, dog, sky", stuff=["DOG"])
+    assert marked.stuff_ids == {1}
+    assert Vocabulary.parse(marked, stuff=["sky"]).stuff_ids == {1, 2}
+
+
+def test_a_vocabulary_that_is_one_already_is_passed_on() -> None:
+    words = Vocabulary.parse("cat, dog", distractors="bus", templates=CLIP_TEMPLATES)
+    assert Vocabulary.parse(words) is words
+    small = replace(DEFAULT_LIMITS, names=1)
+    assert Vocabulary.parse(words, limits=small) is words
+    told("the vocabulary", words, distractors="tram", limits=small)

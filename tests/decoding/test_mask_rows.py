@@ -95,7 +95,11 @@ def test_half_precision_logits_are_read_as_float32() -> None:
     logits = torch.randn(2, 8, 8)
     half = ResizedMasks(logits.bfloat16(), (32, 32), (32, 32), (20, 20)).rows(0, 20)
     exact = ResizedMasks(logits.bfloat16().float(), (32, 32), (32, 32), (20, 20)).rows(0, 20)
+    assert half.dtype == torch.float32
     assert torch.equal(half, exact)
+    full = FullMasks(logits.bfloat16()).rows(2, 5)
+    assert full.dtype == torch.float32
+    assert torch.equal(full, logits.bfloat16().float()[:, 2:5])
 
 
 def test_row_chunks_cover_the_picture_once_and_stay_small() -> None:
@@ -103,3 +107,8 @@ def test_row_chunks_cover_the_picture_once_and_stay_small() -> None:
     assert [row for start, stop in chunks for row in range(start, stop)] == list(range(600))
     assert max((stop - start) * 100 * 3000 for start, stop in chunks) <= CHUNK_ELEMENTS
     assert list(row_chunks(3, 1 << 40)) == [(0, 1), (1, 2), (2, 3)]
+    assert list(row_chunks(5, 0)) == [(0, 5)], "of pictures without proposals"
+    exact = list(row_chunks(8, CHUNK_ELEMENTS // 2))
+    assert exact == [(0, 2), (2, 4), (4, 6), (6, 8)], "what just fits is taken"
+    assert list(row_chunks(8, 1, at_most=3)) == [(0, 3), (3, 6), (6, 8)]
+    assert CHUNK_ELEMENTS * 4 == 8 * 2**20

@@ -25,3 +25,17 @@ def test_equals_the_published_order_of_steps(chunk: int, monkeypatch: pytest.Mon
     assert (winner == scores.argmax(0)).float().mean() > 0.999  # ties in the last digit
     other = decode_semantic(masks, log_probs).class_map
     assert (winner != other).any(), "the order of the steps matters"
+
+
+@pytest.mark.parametrize("classes_at_once", [1, 2, 7])
+def test_of_equal_scores_the_first_class_wins(
+    classes_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the two are looked at one after the other."""
+    monkeypatch.setattr(resized_scores, "_CHUNK_ELEMENTS", classes_at_once * 45 * 70)
+    chance = torch.Generator().manual_seed(0)
+    masks = ResizedMasks(torch.randn(6, 16, 24, generator=chance), (64, 96), (60, 93), (45, 70))
+    log_probs = torch.randn(6, 3, generator=chance).log_softmax(-1)
+    twice = decode_resized_scores(masks, log_probs.repeat_interleave(2, dim=1))
+    assert torch.equal(twice, 2 * decode_resized_scores(masks, log_probs))
+    assert twice.unique().tolist() == [0, 2, 4]

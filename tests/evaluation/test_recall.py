@@ -77,3 +77,38 @@ def test_a_share_of_nothing() -> None:
 
 def test_no_confident_proposal_at_all() -> None:
     assert recall(Straw(), DATASET, min_score=1.1)["all"] == 0
+
+
+def test_an_overlap_and_a_score_of_just_the_threshold_count() -> None:
+    """A mask is where its logit is positive; of many masks each has its best proposal."""
+    half = sample(64, 64, (ALL, slice(0, 16), True))  # half of the left half
+    assert recall(Straw(), [half])["things"] == 1
+    assert recall(Straw(), [half], threshold=0.51)["things"] == 0
+    score = torch.tensor([3.0, -3.0]).softmax(0)[0].item()
+    assert recall(Straw(), DATASET[:1], min_score=score)["things"] == 1
+    assert recall(Straw(), DATASET[:1], min_score=score + 1e-6)["things"] == 0
+    assert recall(Straw(), DATASET, images=1)["all"] == 1
+    assert recall(Straw(), DATASET[1:2])["iou_things"] == 0
+
+
+def test_a_picture_is_padded_to_what_proposers_take() -> None:
+    """At the bottom right, to multiples of 32, with the others of its batch; and normalised."""
+    seen = []
+
+    class Looking(Straw):
+        def forward(self, pixel_values: Tensor, pixel_mask: Tensor) -> Proposals:
+            seen.append((pixel_values, pixel_mask))
+            return super().forward(pixel_values, pixel_mask)
+
+    white, small = sample(40, 64), sample(33, 20)
+    white.image[:] = 255
+    recall(Looking().eval(), [white, small, small], batch_size=2)
+    (pixels, inside), (rest, _) = seen
+    assert pixels.shape == (2, 3, 64, 64)
+    assert rest.shape == (1, 3, 64, 32)
+    assert inside[0].sum() == 40 * 64
+    assert inside[0, :40].all()
+    assert inside[1, :33, :20].all()
+    assert inside[1].sum() == 33 * 20
+    assert (pixels[0, :, :40] > 2).all(), "white, in units of the proposer's spread"
+    assert (pixels[:, :, 40:] == 0).all()

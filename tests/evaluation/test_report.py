@@ -89,7 +89,7 @@ def test_mask_accuracy_by_hand() -> None:
     assert other.update([{"class": 1, "predicted": 1, "iou": 0.5, "area": 10}]) == 1
     assert math.isnan(other.update([]))
     metric.merge(other)
-    scores = metric.results({"base": [0], "novel": [1, 2], "none": [2]})
+    scores = metric.results({"base": [0], "novel": {1, 2}, "none": [2]})
     assert scores["mask accuracy"] == pytest.approx(3 / 4)
     assert scores["mask accuracy base"] == pytest.approx(2 / 3)
     assert scores["mask accuracy novel"] == 1
@@ -107,7 +107,7 @@ def test_proposal_recall_by_hand() -> None:
     metric.update([{"class": 0, "area": 100, "ious": [0.0, 0.5, 0.74, 1.0]}])
     other.update([{"class": 1, "area": 2000, "ious": [0.2, 0.2, 0.6, 0.6]}])
     metric.merge(other)
-    scores = metric.results({"novel": [1]})
+    scores = metric.results({"novel": {1}})
     # Thresholds 0.50, 0.55 ... 0.95: 0.5 reaches one of ten, 0.6 three, 0.74 five, 1 all.
     assert scores["AR@1"] == 0
     assert scores["AR@10"] == pytest.approx(0.1 / 2)
@@ -119,3 +119,28 @@ def test_proposal_recall_by_hand() -> None:
     assert scores["recall at IoU 0.5"] == 1
     assert scores["mean best IoU"] == pytest.approx(0.8)
     np.testing.assert_allclose(metric.per_class(3)["AR@100"], [1, 0.3, np.nan])
+
+
+def test_cocos_sizes_of_masks_at_their_edges() -> None:
+    """Small is below 32 x 32 pixels, medium below 96 x 96."""
+    edges = {"small": (1, 1023), "medium": (1024, 9215), "large": (9216, 10**7)}
+    for name, areas in edges.items():
+        for area in areas:
+            found, named = ProposalRecall(), MaskAccuracy(1)
+            found.update([{"class": 0, "area": area, "ious": [0.5] * 4}])
+            named.update([{"class": 0, "predicted": 0, "iou": 1.0, "area": area}])
+            for size in edges:
+                recall = found.results()[f"AR@100 {size}"]
+                assert recall == pytest.approx(0.1) if size == name else math.isnan(recall)
+                accuracy = named.results()[f"mask accuracy {size}"]
+                assert accuracy == 1 if size == name else math.isnan(accuracy)
+
+
+def test_a_pictures_proposals_by_hand() -> None:
+    """The mean of what the last count reaches; recall from an IoU of one half, itself included."""
+    metric = ProposalRecall()
+    records = [{"class": 0, "area": 9, "ious": [0, 0, 0, iou]} for iou in (0.5, 0.49)]
+    assert metric.update(records) == pytest.approx(0.495)
+    assert math.isnan(metric.update([]))
+    assert metric.results()["recall at IoU 0.5"] == 0.5
+    assert metric.results()["AR@100"] == pytest.approx(0.05)

@@ -82,7 +82,9 @@ def test_two_runs_at_once_are_refused(segmenter: Segmenter, folder: Path) -> Non
         predict(segmenter, folder)
 
 
-@pytest.mark.parametrize("content", ["", "[", "7", "[7]", '{"a": 1}', "[" * 100_000, '[{"a": 1}]'])
+@pytest.mark.parametrize(
+    "content", ["", "[", "7", "[7]", "[{}, 7]", '{"a": 1}', "[" * 100_000, '[{"a": 1}]']
+)
 @pytest.mark.parametrize("name", ["instance/0.json", "panoptic/0.json", "masks/0.json"])
 def test_a_damaged_prediction_is_one_line(folder: Path, name: str, content: str) -> None:
     (folder / "predictions" / name).write_text(content)

@@ -134,3 +134,36 @@ def test_a_key_is_text() -> None:
     assert picture_address("https://host/", path) == "https://host/caf%E9.jpg"
     with pytest.raises(MasqclipError, match=r"caf.*not UTF-8.*rename it"):
         picture_address("s3://bucket/", path)
+
+
+def test_tags_may_have_other_names_and_polygons_four_digits() -> None:
+    mask = np.zeros((7, 30), bool)
+    mask[1:4, 1:8] = True
+    (region,) = mask_regions(
+        mask, region_id="s9", name="cat", score=0.25, kind="polygon", from_name="f", to_name="t"
+    )
+    assert (region["id"], region["from_name"], region["to_name"]) == ("s9", "f", "t")
+    assert (region["original_width"], region["original_height"]) == (30, 7)
+    assert region["score"] == 0.25
+    assert region["value"]["closed"] is True
+    assert region["value"].keys() == {"points", "closed", "polygonlabels"}
+    corners = [[3.3333, 14.2857], [3.3333, 57.1429], [26.6667, 14.2857], [26.6667, 57.1429]]
+    assert sorted(region["value"]["points"]) == corners
+    assert (
+        mask_regions(np.zeros((3, 3), bool), region_id="s", name="x", score=1, kind="polygon") == []
+    )
+
+
+def test_the_whole_interface() -> None:
+    assert labeling_config({"cat\t1": (1, 2, 255)}) == (
+        '<View>\n  <Image name="image" value="$image" zoom="true"/>\n'
+        '  <BrushLabels name="label" toName="image">\n'
+        '    <Label value="cat&#9;1" background="#0102ff"/>\n  </BrushLabels>\n</View>\n'
+    )
+
+
+def test_runs_too_long_for_a_count_go_on() -> None:
+    """65,536 bytes, a quarter as many pixels, whatever they are."""
+    for number in (16_384, 16_385, 2 * 16_384, 40_000):
+        for painted in (True, False):
+            assert_brush_holds(np.full((1, number), painted))

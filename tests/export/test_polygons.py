@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 from masqclip.data.sprites import load_sprites
-from masqclip.export.polygons import TOLERANCE, mask_polygons
+from masqclip.export.polygons import TOLERANCE, mask_polygons, simplify_ring
 
 SPRITES = Path(__file__).parents[1] / "data" / "sprites"
 
@@ -155,3 +155,54 @@ def test_the_teeth_of_a_comb_are_not_cut_off_one_by_one(monkeypatch: pytest.Monk
     (comb,) = mask_polygons(mask)
     assert len(comb) > 3000
     assert measured < 40 * 20_000  # of 20,000 points, each so often; it was 750 times
+
+
+def test_a_point_of_just_the_tolerance_is_left_out() -> None:
+    """What lies within it need not be kept, and of a ring no less than three points."""
+    ring = np.array([[0, 0], [4, 0], [8, 1], [16, 0], [16, 8], [0, 8]], float)
+    without = [[0, 0], [0, 8], [16, 0], [16, 8]]
+    assert sorted(simplify_ring(ring, 1.0).tolist()) == without
+    kept = simplify_ring(ring, 0.99).tolist()
+    assert sorted(kept) == sorted([*without, [8, 1]])
+    assert len(simplify_ring(ring, 0.0)) == 6
+    assert sorted(simplify_ring(ring, 0.01).tolist()) == sorted(ring.tolist())
+    for small in (ring[:3], ring[:2], ring[:1]):
+        assert np.array_equal(simplify_ring(small, 100.0), small)
+    assert len(simplify_ring(ring, 1e-9)) == 6
+
+
+def test_a_ring_that_would_shrink_to_a_line_stays() -> None:
+    line = np.array([[0, 0], [10, 0], [10, 0.5], [0, 0.5]])
+    assert np.array_equal(np.sort(simplify_ring(line, 5.0), axis=0), np.sort(line, axis=0))
+
+
+def test_a_diagonal_loses_its_stairs() -> None:
+    """At the usual tolerance, three quarters of a pixel, which is more than a stair is high."""
+    assert TOLERANCE == 0.75
+    mask = np.tril(np.ones((30, 30), bool))
+    (polygon,) = mask_polygons(mask)
+    assert len(polygon) <= 5
+    assert len(mask_polygons(mask, tolerance=0.3)[0]) > 30
+
+
+def test_outer_contours_run_clockwise_and_holes_the_other_way() -> None:
+    mask = np.zeros((9, 12), bool)
+    mask[1:8, 2:11] = True
+    mask[3:5, 4:7] = False
+    outer, hole = mask_polygons(mask, tolerance=0, holes=True)
+    areas = [
+        sum(
+            x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(ring, np.roll(ring, -1, 0), strict=True)
+        )
+        for ring in (outer, hole)
+    ]
+    assert areas == [2 * 63, -2 * 6]
+    assert len(mask_polygons(mask, tolerance=0)) == 1
+
+
+def test_outlines_of_parts_of_one_and_two_pixels() -> None:
+    mask = np.zeros((6, 9), bool)
+    mask[1, 1] = mask[4, 5] = mask[4, 6] = True
+    pair, single = mask_polygons(mask, outline="pixels")
+    assert single.tolist() == [[1, 1]]
+    assert sorted(pair.tolist()) == [[5, 4], [6, 4]]

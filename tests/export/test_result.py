@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -167,3 +168,97 @@ def test_supervision() -> None:
     assert detections.data["class_name"].tolist() == ["sky", "cat"]
     empty = Segmentation(result.image, "panoptic", result.names, ()).to_supervision()
     assert len(empty) == 0
+
+
+def layered() -> Segmentation:
+    """Three instances that overlap, none of which is the best by its place."""
+    masks = np.zeros((3, 4, 6), bool)
+    masks[0, :, :4], masks[1, :, 1:5], masks[2, :, 2:] = True, True, True
+    segments = tuple(
+        Segment(n + 1, name, n, score, n != 2, mask)
+        for n, (name, score, mask) in enumerate(
+            zip(("cat", "dog", "sky"), (0.7, 0.912345, 0.5), masks, strict=True)
+        )
+    )
+    notes = ("transparency put on white", "turned upright")
+    return Segmentation(
+        np.zeros((4, 6, 3), np.uint8), "instance", ("cat", "dog", "sky"), segments, notes
+    )
+
+
+def test_the_best_instance_lies_on_top_of_a_class_map(tmp_path: Path) -> None:
+    classes = np.asarray(Image.open(layered().to_semantic_png(tmp_path / "s.png")))
+    assert classes.tolist() == [[0, 1, 1, 1, 1, 2]] * 4
+
+
+def test_numbers_of_the_dataset_and_what_is_a_thing() -> None:
+    result = layered()
+    assert [entry["category_id"] for entry in result.segments_info([9, 4, 7])] == [9, 4, 7]
+    assert [entry["category_id"] for entry in result.segments_info()] == [0, 1, 2]
+    assert [entry["category_id"] for entry in result.to_coco()] == [0, 1, 2]
+    assert [entry["image_id"] for entry in result.to_coco()] == [0, 0, 0]
+    info = result.segments_info()
+    assert [entry["isthing"] for entry in info] == [1, 1, 0]
+    assert [entry["iscrowd"] for entry in info] == [0, 0, 0]
+    assert [entry["id"] for entry in info] == [1, 2, 3]
+    assert [entry["name"] for entry in info] == ["cat", "dog", "sky"]
+    assert [entry["score"] for entry in info] == [0.7, 0.9123, 0.5]
+    assert [entry["bbox"] for entry in info] == [[0, 0, 4, 4], [1, 0, 4, 4], [2, 0, 4, 4]]
+    assert [entry["area"] for entry in info] == [16, 16, 16]
+
+
+def test_json_holds_everything_but_the_picture() -> None:
+    result = layered()
+    document = result.to_json()
+    assert document.keys() == {
+        "task", "height", "width", "vocabulary", "notes", "segments",
+    }  # fmt: skip
+    assert document["vocabulary"] == ["cat", "dog", "sky"]
+    assert document["notes"] == ["transparency put on white", "turned upright"]
+    assert [entry["score"] for entry in document["segments"]] == [0.7, 0.9123, 0.5]
+    assert document["segments"][1]["bbox"] == [1, 0, 4, 4]
+    again = Segmentation.from_json(document)
+    assert (again.task, again.names, again.notes) == (result.task, result.names, result.notes)
+    assert not again.image.any()
+    for before, after in zip(result.segments, again.segments, strict=True):
+        for name in ("id", "name", "class_id", "thing"):
+            assert getattr(after, name) == getattr(before, name)
+        assert after.score == pytest.approx(before.score, abs=1e-4)
+        assert np.array_equal(after.mask, before.mask)
+
+
+def test_a_summary_counts_what_is_there_more_than_once() -> None:
+    result = layered()
+    twice = Segmentation(result.image, "instance", result.names, (*result.segments[1:],) * 2)
+    assert twice.summary() == "dog x2, sky x2"
+    assert (len(twice), len(result)) == (4, 3)
+
+
+@pytest.mark.parametrize(("names", "unlabelled"), [(255, 255), (256, 65535)])
+def test_sixteen_bits_begin_where_eight_end(names: int, unlabelled: int) -> None:
+    """255 classes have the values 0 to 254; of more, the last would be "unlabelled"."""
+    png = semantic_png(np.array([[0, names - 1, -1]]), names)
+    assert np.asarray(Image.open(BytesIO(png))).tolist() == [[0, names - 1, unlabelled]]
+
+
+def test_no_png_tells_more_than_65535_classes() -> None:
+    assert semantic_png(np.array([[65534, -1]]), 65535)
+    with pytest.raises(MasqclipError, match="65536 classes do not fit"):
+        semantic_png(np.array([[0]]), 65536)
+
+
+def test_drawing_options_reach_the_picture(tmp_path: Path) -> None:
+    result = layered()
+    drawn = {
+        name: Image.open(result.save(tmp_path / f"{name}.png", **options)).tobytes()
+        for name, options in (
+            ("plain", {}),
+            ("opaque", {"opacity": 1.0}),
+            ("bare", {"labels": False}),
+        )
+    }
+    assert len(set(drawn.values())) == 3
+    assert drawn["plain"] == result.plot().tobytes()
+    assert drawn["plain"] == result.plot(opacity=0.55, labels=True).tobytes()
+    assert drawn["opaque"] == result.plot(opacity=1.0).tobytes()
+    assert drawn["bare"] == result.plot(labels=False).tobytes()

@@ -12,8 +12,16 @@ from PIL import Image, ImageDraw
 
 from masqclip.data.images import MAX_SIDE
 from masqclip.data.sprites import load_sprites
+from masqclip.export import yolo
 from masqclip.export.polygons import mask_polygons
-from masqclip.export.yolo import data_yaml, join_polygons, yolo_line
+from masqclip.export.yolo import (
+    HEAD_BYTES,
+    PIXEL_TOLERANCE,
+    data_yaml,
+    join_polygons,
+    trainer_suffix,
+    yolo_line,
+)
 
 SPRITES = Path(__file__).parents[1] / "data" / "sprites"
 
@@ -145,3 +153,62 @@ def test_names_are_quoted() -> None:
     assert document == {
         "train": "images/train", "val": "images/val", "names": dict(enumerate(names))
     }  # fmt: skip
+
+
+HEADS = {
+    b"\xff\xd8\xff\xe0": ".jpg",
+    b"\x89PNG\r\n\x1a\n": ".png",
+    b"RIFF\n\0\0\nWEBP": ".webp",
+    b"BM12": ".bmp",
+    b"II*\0": ".tif",
+    b"II+\0": ".tif",
+    b"MM\0*": ".tif",
+    b"MM\0+": ".tif",
+}
+
+
+@pytest.mark.parametrize(("head", "usual"), HEADS.items())
+def test_trainers_open_pictures_by_their_suffix_and_look_into_them(head: bytes, usual: str) -> None:
+    assert len(b"RIFF....WEBP") == HEAD_BYTES
+    for kept in (".jpg", ".JPEG", ".png", ".webp", ".bmp", ".tif", ".tiff"):
+        assert trainer_suffix(kept, head) == kept.lower()
+    for unknown in ("", ".gif", ".mpo", ".jpe", ".ti"):
+        assert trainer_suffix(unknown, head) == usual
+    for before in (b"x", b"\0"):
+        assert trainer_suffix(".jpg", before + head) is None
+    assert trainer_suffix(".jpg", head[:1]) is None
+    assert trainer_suffix(".gif", b"GIF89a") is None
+
+
+def test_a_line_has_six_digits_and_little_is_moved() -> None:
+    assert PIXEL_TOLERANCE == 0.35
+    mask = np.zeros((10, 20), bool)
+    mask[2, 3] = True
+    assert yolo_line(mask, 12) == "12 " + " ".join(["0.174000 0.248000"] * 3)
+    circle = np.hypot(*(np.indices((60, 60)) - 30)) < 25
+    assert len(str(yolo_line(circle, 0, tolerance=0))) > len(str(yolo_line(circle, 0)))
+    assert len(str(yolo_line(circle, 0))) > len(str(yolo_line(circle, 0, tolerance=2)))
+    assert yolo_line(circle, 0) == yolo_line(circle, 0, tolerance=0.35)
+
+
+@pytest.mark.parametrize("few", [0, 4, 30, 1 << 20])
+def test_nearest_corners_are_found_in_halves_as_in_the_whole(
+    few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance = np.random.default_rng(0)
+    polygons = [chance.random((int(n), 2)) * 4 + chance.random(2) * 40 for n in (3, 9, 4, 4, 7, 3)]
+    monkeypatch.setattr(yolo, "_FEW_POINTS", few)
+    starts = np.cumsum([0, *map(len, polygons)])
+    points = np.concatenate(polygons)
+    seams = list(yolo._nearest_corners(points, starts))
+    assert len(seams) == len(polygons) - 1
+    for number, (here, there) in enumerate(seams, start=1):
+        begin, end = starts[number], starts[number + 1]
+        assert 0 <= here < begin <= there < end
+        distances = np.linalg.norm(points[:begin, None] - points[begin:end], axis=-1)
+        assert np.linalg.norm(points[here] - points[there]) == pytest.approx(distances.min())
+
+
+def test_a_name_is_written_so_that_any_reader_of_yaml_takes_it() -> None:
+    document = data_yaml(["a\x7f\x85b", "\u00e9"], train="t", val="v")
+    assert document == 'train: t\nval: v\nnames:\n  0: "a\\u007f\\u0085b"\n  1: "\u00e9"\n'

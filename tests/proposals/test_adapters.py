@@ -3,138 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import transformers
+from families import FAMILIES
 from transformers import CLIPConfig, CLIPModel
 
 from masqclip import MasqclipError, Segmenter
 from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.proposals.adapters import ADAPTERS, load_proposer, picture_settings
-from masqclip.proposals.sam import stability, suppress
 from masqclip.proposals.segmenters import OneFormerProposer
-from masqclip.proposals.square import OUTSIDE, from_square, to_square
-
-SWIN = {
-    "model_type": "swin",
-    "embed_dim": 8,
-    "depths": [1, 1, 1, 1],
-    "num_heads": [1, 1, 2, 2],
-    "window_size": 2,
-    "out_features": ["stage1", "stage2", "stage3", "stage4"],
-}
-RESNET = {
-    "model_type": "resnet",
-    "embedding_size": 8,
-    "hidden_sizes": [16, 32, 64, 128],
-    "depths": [1, 1, 1, 1],
-    "layer_type": "bottleneck",
-    "out_features": ["stage1", "stage2", "stage3", "stage4"],
-}
-MASK2FORMER = {
-    "feature_size": 32,
-    "mask_feature_size": 32,
-    "hidden_dim": 32,
-    "encoder_feedforward_dim": 32,
-    "dim_feedforward": 32,
-    "num_attention_heads": 2,
-    "encoder_layers": 1,
-    "decoder_layers": 2,
-    "num_queries": 7,
-    "num_labels": 3,
-}
-DETR = {
-    "model_type": "detr",
-    "d_model": 32,
-    "num_queries": 7,
-    "encoder_layers": 1,
-    "decoder_layers": 1,
-    "encoder_ffn_dim": 32,
-    "decoder_ffn_dim": 32,
-    "encoder_attention_heads": 2,
-    "decoder_attention_heads": 2,
-}
-FAMILIES: dict[str, Callable[[], Any]] = {
-    "mask2former-swin": lambda: transformers.Mask2FormerForUniversalSegmentation(
-        transformers.Mask2FormerConfig(backbone_config=SWIN, **MASK2FORMER)
-    ),
-    "mask2former-resnet": lambda: transformers.Mask2FormerForUniversalSegmentation(
-        transformers.Mask2FormerConfig(backbone_config=RESNET, **MASK2FORMER)
-    ),
-    "maskformer": lambda: transformers.MaskFormerForInstanceSegmentation(
-        transformers.MaskFormerConfig(
-            backbone_config=SWIN,
-            decoder_config=DETR,
-            fpn_feature_size=32,
-            mask_feature_size=32,
-            num_labels=3,
-        )
-    ),
-    "oneformer": lambda: transformers.OneFormerForUniversalSegmentation(
-        transformers.OneFormerConfig(
-            backbone_config=SWIN,
-            num_queries=7,
-            hidden_dim=32,
-            mask_dim=32,
-            conv_dim=32,
-            encoder_feedforward_dim=32,
-            dim_feedforward=32,
-            num_attention_heads=2,
-            encoder_layers=1,
-            decoder_layers=2,
-            query_dec_layers=1,
-            text_encoder_width=16,
-            text_encoder_num_layers=1,
-            text_encoder_context_length=77,
-            num_labels=3,
-        )
-    ),
-    "eomt": lambda: transformers.EomtForUniversalSegmentation(
-        transformers.EomtConfig(
-            hidden_size=32,
-            num_hidden_layers=3,
-            num_attention_heads=2,
-            mlp_ratio=2,
-            image_size=64,
-            patch_size=16,
-            num_blocks=1,
-            num_queries=7,
-            num_labels=3,
-        )
-    ),
-    "sam": lambda: transformers.SamModel(
-        transformers.SamConfig(
-            vision_config={
-                "hidden_size": 16,
-                "output_channels": 16,
-                "num_pos_feats": 8,
-                "num_hidden_layers": 1,
-                "num_attention_heads": 2,
-                "image_size": 64,
-                "window_size": 2,
-                "global_attn_indexes": [],
-                "mlp_dim": 32,
-            },
-            prompt_encoder_config={"hidden_size": 16, "image_size": 64, "image_embedding_size": 4},
-            mask_decoder_config={
-                "hidden_size": 16,
-                "mlp_dim": 16,
-                "num_attention_heads": 2,
-                "num_hidden_layers": 1,
-                "iou_head_hidden_dim": 16,
-            },
-            points_per_side=3,
-            min_predicted_iou=-9.0,
-            min_stability=0.0,
-            num_proposals=7,
-        )
-    ),
-}
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +107,9 @@ def test_what_is_no_proposer(tmp_path: Path, clip: Path) -> None:
     ("told", "edges"),
     [
         ({"size": 800, "max_size": 1333}, (800, 1333)),
+        ({"size": 800}, (800, 800)),
+        ({"size": {"shortest_edge": 800, "longest_edge": 1333}}, (800, 1333)),
+        ({"size": {"shortest_edge": 800}}, None),
         ({"size": {"longest_edge": 1024}}, (1024, 1024)),
         ({"size": {"height": 384, "width": 384}}, (384, 384)),
         ({}, None),
@@ -237,34 +121,20 @@ def test_how_pictures_are_resized(
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(told | {"image_mean": [0.5] * 3}))
     settings = picture_settings(tmp_path)
     assert settings.pop("pixel_mean") == (127.5, 127.5, 127.5)
+    assert "pixel_std" not in settings
     expected = {} if edges is None else {"shortest_edge": edges[0], "longest_edge": edges[1]}
     assert settings == expected
 
 
-def test_there_and_back_in_a_square() -> None:
-    """A picture of its own coordinates, fitted into a square and sampled back, is itself."""
-    inside = torch.zeros(64, 96, dtype=torch.bool)
-    inside[:60, :90] = True
-    rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(96.0), indexing="ij")
-    frame = torch.stack([rows, columns, rows])
-    square = to_square(frame[None], inside[None], 360, (-5.0, -5.0, -5.0))
-    assert square.shape == (1, 3, 360, 360)
-    assert (square[0, :, 240:] == -5).all()
-    back = from_square(square[0], inside, 360)
-    assert back.shape == (3, 16, 24)
-    assert (back[:, 15:] == OUTSIDE).all()
-    # The middle of each cell of four pixels lies between its second and third.
-    middles = torch.arange(14.0) * 4 + 1.5
-    torch.testing.assert_close(
-        back[0, :14, :22], middles[:, None].expand(14, 22), atol=0.02, rtol=0
-    )
-
-
-def test_sam_keeps_the_best_of_what_overlaps() -> None:
-    masks = torch.zeros(4, 8, 8, dtype=torch.bool)
-    masks[0, :4], masks[1, :5], masks[2, 6:], masks[3, :, :4] = True, True, True, True
-    kept = suppress(masks, torch.tensor([0.5, 0.9, 0.4, 0.8]), max_overlap=0.7)
-    assert kept.tolist() == [1, 3, 2]  # 0 is four fifths of 1
-    assert suppress(masks[:0], torch.zeros(0), 0.7).tolist() == []
-    logits = torch.tensor([[[3.0, 3.0], [0.5, -3.0]], [[3.0, 3.0], [-3.0, -3.0]]])
-    torch.testing.assert_close(stability(logits), torch.tensor([2 / 3, 1.0]))
+def test_how_pictures_are_normalised(tmp_path: Path) -> None:
+    """In 0..255, where the file says 0..1; what is no number is told with all settings."""
+    told = {"image_mean": [0.0, 1, "x"], "image_std": [0.2, 0.4, 1.0]}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(told))
+    found = picture_settings(tmp_path)
+    assert found == {"pixel_mean": (0.0, 255, "x"), "pixel_std": (51.0, 102.0, 255.0)}
+    (tmp_path / "preprocessor_config.json").write_text('{"image_mean": 0.5, "size": "x"}')
+    assert picture_settings(tmp_path) == {}
+    (tmp_path / "preprocessor_config.json").write_text("[]")
+    assert picture_settings(tmp_path) == {}
+    (tmp_path / "preprocessor_config.json").unlink()
+    assert picture_settings(tmp_path) == {}

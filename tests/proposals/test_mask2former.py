@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
@@ -12,9 +13,15 @@ from transformers import Mask2FormerConfig, ResNetConfig, SwinConfig
 from transformers.models.mask2former import modeling_mask2former
 
 from masqclip.errors import MasqclipError
+from masqclip.hub import model_folder
 from masqclip.proposals.base import object_log_scores
 from masqclip.proposals.deformable import LevelwiseAttention, deformable_attention
-from masqclip.proposals.mask2former import Mask2FormerProposer, miniature_mask2former_config
+from masqclip.proposals.mask2former import (
+    Mask2FormerProposer,
+    mask2former_config,
+    miniature_mask2former_config,
+    resnet50_mask2former_config,
+)
 
 
 def tiny_config(labels: int = 1, backbone: str = "resnet") -> Mask2FormerConfig:
@@ -174,3 +181,64 @@ def test_the_whole_model_equals_transformers(proposer: Mask2FormerProposer) -> N
     found = proposer(pixels)
     torch.testing.assert_close(found.mask_logits, expected.masks_queries_logits)
     torch.testing.assert_close(found.object_logits, expected.class_queries_logits)
+
+
+def test_the_published_architecture() -> None:
+    """ResNet-50, 100 queries, 6 encoder and 9 decoder layers, one class, sizes of Mask2Former."""
+    config = resnet50_mask2former_config()
+    assert (config.num_queries, config.num_labels) == (100, 1)
+    assert (config.encoder_layers, config.decoder_layers) == (6, 10)  # and the queries themselves
+    assert config.hidden_dim == config.feature_size == config.mask_feature_size == 256
+    assert (config.dim_feedforward, config.encoder_feedforward_dim) == (2048, 1024)
+    assert (config.num_attention_heads, config.dropout) == (8, 0.0)
+    backbone = config.backbone_config
+    assert list(backbone.depths) == [3, 4, 6, 3]
+    assert list(backbone.hidden_sizes) == [256, 512, 1024, 2048]
+    assert backbone.layer_type == "bottleneck"
+    assert list(backbone.out_features) == ["stage1", "stage2", "stage3", "stage4"]
+    with torch.device("meta"):
+        assert not Mask2FormerProposer(config).freeze_batch_norm
+
+
+def test_the_miniature_as_it_ships_and_as_asked_for() -> None:
+    config = miniature_mask2former_config()
+    shipped = json.loads((model_folder("masqclip-mini") / "config.json").read_text())
+    shipped = mask2former_config(shipped["proposer_config"])
+    for name in (
+        "num_queries", "num_labels", "encoder_layers", "decoder_layers", "hidden_dim",
+        "feature_size", "mask_feature_size", "dim_feedforward", "encoder_feedforward_dim",
+        "num_attention_heads",
+    ):  # fmt: skip
+        assert getattr(config, name) == getattr(shipped, name), name
+    for name in ("hidden_sizes", "depths", "out_features"):
+        own = getattr(shipped.backbone_config, name)
+        assert list(getattr(config.backbone_config, name)) == list(own), name
+    assert config.backbone_config.layer_type == shipped.backbone_config.layer_type == "basic"
+    assert config.backbone_config.embedding_size == shipped.backbone_config.embedding_size
+    other = miniature_mask2former_config(
+        num_queries=3, width=32, backbone_widths=(8, 9, 10, 11), backbone_depths=(1, 1, 2, 3),
+        encoder_layers=5, decoder_layers=7,
+    )  # fmt: skip
+    assert (other.num_queries, other.encoder_layers, other.decoder_layers) == (3, 5, 7)
+    assert other.hidden_dim == other.feature_size == other.mask_feature_size == 32
+    assert other.dim_feedforward == other.encoder_feedforward_dim == 128
+    assert list(other.backbone_config.hidden_sizes) == [8, 9, 10, 11]
+    assert other.backbone_config.embedding_size == 8
+    assert list(other.backbone_config.depths) == [1, 1, 2, 3]
+
+
+def test_frozen_norms_stay_frozen_whatever_is_switched_on(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    Mask2FormerProposer(tiny_config()).save_pretrained(tmp_path)
+    loaded = Mask2FormerProposer.from_pretrained(tmp_path, freeze_batch_norm=True)
+    assert not Mask2FormerProposer.from_pretrained(tmp_path).freeze_batch_norm
+    norms = [m for m in loaded.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+    for switch in (lambda: None, loaded.train, lambda: loaded.requires_grad_(True).train()):
+        switch()
+        assert not any(p.requires_grad for norm in norms for p in norm.parameters())
+        assert not any(norm.training for norm in norms)
+    loaded.freeze_batch_norm = False
+    assert all(p.requires_grad for norm in norms for p in norm.parameters())
+    assert all(norm.training for norm in norms)
+    half = Mask2FormerProposer.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    assert {p.dtype for p in half.parameters()} == {torch.bfloat16}

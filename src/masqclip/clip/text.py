@@ -213,12 +213,9 @@ class TextEncoder:
         return result
 
     def _pad(self, tokens: Sequence[Sequence[int]]) -> Tensor:
-        """Tokens [N, longest]. What follows the end token is never seen: the tower is causal."""
-        end = self.clip.config.text_config.eos_token_id
-        # Any id but the end token's, lest a tower that pools at the first one is misled.
-        padding = PADDING_ID if end != PADDING_ID else 1
+        """Tokens [N, longest]. What follows the first end token is never seen, whatever it is."""
         longest = max(map(len, tokens))
-        rows = [[*ids, *[padding] * (longest - len(ids))] for ids in tokens]
+        rows = [[*ids, *[PADDING_ID] * (longest - len(ids))] for ids in tokens]
         return torch.tensor(rows, device=self.clip.device)
 
     def _fingerprint(self) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from masqclip.batch.addresses import open_filesystem
 from masqclip.batch.items import Item, Listed, items_table, table_items
 from masqclip.batch.manifest import Entry, entry_name, find_damage, modified, numbered
 from masqclip.batch.parts import TRIES, Part, attempt, reason_of
@@ -137,6 +138,27 @@ def test_files_of_shards_that_are_done_may_be_gone_but_not_be_others(tmp_path: P
     assert change(gone, done=False) == "b: gone since the job was planned"
     assert change(gone, done=True) is None
     assert "4 bytes then" in str(change(gone, replace(same, bytes=4), done=True))
+
+
+@pytest.mark.parametrize("known", [-1, 9])
+def test_a_remote_file_may_be_as_large_as_is_read_and_no_larger(known: int) -> None:
+    """Also where nobody said before how large it is."""
+    store = Store("memory://limits")
+    store.write("a", b"x" * 9)
+    item = Item("a", "memory://limits/a", bytes=known)
+    (fits,) = read_items("files", [item], None, 9, True)
+    assert fits[1] == b"x" * 9
+    (refused,) = read_items("files", [item], None, 8, True)
+    assert "9 bytes, more than the limit of 8" in str(refused[1])
+
+
+def test_a_local_name_may_look_like_a_chain_of_addresses(tmp_path: Path) -> None:
+    path = tmp_path / "a::b"
+    path.mkdir()
+    (path / "c.png").write_bytes(b"x")
+    filesystem, found = open_filesystem(str(path))
+    assert found == str(path)
+    assert [Path(name).name for name in filesystem.ls(found, detail=False)] == ["c.png"]
 
 
 # Parts

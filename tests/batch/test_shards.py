@@ -231,6 +231,28 @@ def test_the_time_left_is_at_the_pace_of_the_last_commits(
     assert folder.status().seconds_left == pytest.approx(20.0)
 
 
+@pytest.mark.parametrize(
+    ("times", "left"),
+    [
+        ([1000.0, 1000.5, 1001.0], 0.5),  # four pictures are left, of eight a second
+        ([1000.0, 1000.0, 1000.0], None),  # no time has passed that could be told
+        ([1000.0, 1600.0, 1600.0], 300.0),  # ten minutes back, and no further
+        ([1000.0, 1600.5, 1601.0], 0.5),
+        ([1000.0, 2000.0, 3000.0], None),  # one commit has no pace
+    ],
+)
+def test_the_pace_is_that_of_ten_minutes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: list[float], left: float | None
+) -> None:
+    folder = planned(str(tmp_path), 16)
+    for shard in range(3):
+        folder.write_part("shards", shard, 0, records(0, 4))
+        folder.commit(shard, 1, folder.read()[0])
+    told = iter(times)
+    monkeypatch.setattr("masqclip.batch.shards.modified", lambda entry: next(told))
+    assert folder.status().seconds_left == (None if left is None else pytest.approx(left))
+
+
 def test_attempts_are_counted_until_they_end(uri: str) -> None:
     folder = planned(uri)
     for number in range(2):

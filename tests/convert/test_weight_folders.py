@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from transformers import CLIPVisionModel
 
 from masqclip.errors import MasqclipError
-from masqclip.weights.folders import inside, read_folder
+from masqclip.weights.folders import inside, load_model, read_folder
 
 ONE, TWO = {"a": torch.tensor([1.0])}, {"b": torch.tensor([2.0, 3.0])}
 
@@ -102,3 +103,12 @@ def test_a_file_lies_in_its_folder_or_in_the_hub_s_cache(tmp_path: Path) -> None
     (plain / "cached").symlink_to(blob)  # only a snapshot's folder belongs to the cache
     with pytest.raises(MasqclipError, match="a link out of"):
         inside(plain, "cached")
+
+
+def test_a_model_is_made_of_pickles_only_where_they_are_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    torch.save(ONE, tmp_path / "pytorch_model.bin")
+    with pytest.raises(MasqclipError, match="describes 12 layers, and the weights are only 1"):
+        load_model(CLIPVisionModel, tmp_path)  # read, and of another model
+    with pytest.raises(MasqclipError, match=r"needs model\.safetensors$"):
+        load_model(CLIPVisionModel, tmp_path, pickled=False)

@@ -35,6 +35,13 @@ def test_stems_are_flat_and_each_its_own() -> None:
     }  # fmt: skip
 
 
+def test_stems_that_differ_in_letter_case_are_the_same_to_some_disks() -> None:
+    for names in (["A.jpg", "a.png", "a.gif"], ["a.jpg", "A.png", "a.gif"]):
+        stems = list(flat_stems(names).values())
+        assert len({stem.casefold() for stem in stems}) == 3
+        assert stems == [names[0][0], f"{names[1][0]}-2", f"{names[2][0]}-3"]
+
+
 def test_a_long_name_is_cut_and_told_apart_by_its_digest() -> None:
     """A stem has 230 bytes at most, so that its suffix has room."""
     fits, long, other = "x" * 230, "x" * 231, "x" * 230 + "y"

@@ -165,6 +165,7 @@ def test_who_knows_the_token_is_let_in(headers: dict[str, str], status: int) -> 
         ("text/html, application/json", "panoptic", "json"),
         ("image/png", "instance", "overlay"), ("IMAGE/*;q=0.5", "panoptic", "overlay"),
         ("image/png, application/json", "panoptic", "overlay"),
+        (" image/png ;q=1 , text/html", "panoptic", "overlay"),
         ('image/png; profile="panoptic"', "panoptic", "ids"),
         ("image/png;q=1;profile=panoptic", "semantic", "ids"),
         ('image/png;profile="other", application/json', "panoptic", "json"),

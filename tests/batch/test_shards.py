@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,48 @@ def test_settings_survive_their_file(uri: str) -> None:
     folder.check(other)
     with pytest.raises(MasqclipError, match="another vocabulary, save_embeddings: repeat"):
         folder.check(settings(min_score=0.25, inputs=("a", "b")))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"inputs": ("photos", "more")}, {"inputs": ()}, {"kind": "tar"}, {"model": "n"},
+        {"vocabulary": None}, {"vocabulary": Vocabulary.parse("cat, sky", distractors="dog")},
+        {"vocabulary": Vocabulary.parse("cat, stuff: sky")}, {"column": "image"},
+        {"dtype": "bfloat16"}, {"task": "semantic"}, {"min_score": 0.5}, {"min_score": 0.0},
+        {"format": "coco"}, {"overlay": True}, {"save_embeddings": True}, {"shard_size": 5},
+        {"memory": 2.0}, {"max_file": 1.0}, {"schemes": ("gs",)},
+    ],
+    ids=lambda change: "-".join(change),
+)  # fmt: skip
+def test_a_job_of_any_other_setting_is_another_job(tmp_path: Path, change: dict[str, Any]) -> None:
+    """Results of the two would stand in one folder; either may be the one that is there."""
+    one, other = settings(), settings(**change)
+    (name,) = change
+    for number, (there, asked) in enumerate([(one, other), (other, one)]):
+        folder = JobFolder(str(tmp_path / str(number)))
+        folder.plan(there, items(3))
+        assert folder.read()[0] == there
+        folder.check(there)
+        with pytest.raises(MasqclipError, match=f"holds a job with another {name}: repeat"):
+            folder.check(asked)
+
+
+def test_a_job_of_other_weights_is_told_as_that(tmp_path: Path) -> None:
+    folder = planned(str(tmp_path), weights="a")
+    folder.check(settings(weights="a"))
+    for other in ("b", None):
+        with pytest.raises(MasqclipError, match="a job of other weights under the same name"):
+            folder.check(settings(weights=other))
+    with pytest.raises(MasqclipError, match="with another shard_size, weights: repeat"):
+        folder.check(settings(weights="b", shard_size=5))
+
+
+def test_every_setting_of_a_job_is_tried() -> None:
+    """A new setting is to be added above: it makes a job another one too."""
+    (tried,) = [mark.args[1] for mark in test_a_job_of_any_other_setting_is_another_job.pytestmark]
+    names = {name for change in tried for name in change} | {"weights"}
+    assert names == {field.name for field in fields(JobSettings)}
 
 
 def test_a_whole_shard_is_committed_and_the_same_again(uri: str) -> None:
@@ -186,6 +229,28 @@ def test_the_time_left_is_at_the_pace_of_the_last_commits(
     times = iter([1000.0, 9000.0, 9020.0])  # the first is of a run long before
     monkeypatch.setattr("masqclip.batch.shards.modified", lambda entry: next(times))
     assert folder.status().seconds_left == pytest.approx(20.0)
+
+
+@pytest.mark.parametrize(
+    ("times", "left"),
+    [
+        ([1000.0, 1000.5, 1001.0], 0.5),  # four pictures are left, of eight a second
+        ([1000.0, 1000.0, 1000.0], None),  # no time has passed that could be told
+        ([1000.0, 1600.0, 1600.0], 300.0),  # ten minutes back, and no further
+        ([1000.0, 1600.5, 1601.0], 0.5),
+        ([1000.0, 2000.0, 3000.0], None),  # one commit has no pace
+    ],
+)
+def test_the_pace_is_that_of_ten_minutes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: list[float], left: float | None
+) -> None:
+    folder = planned(str(tmp_path), 16)
+    for shard in range(3):
+        folder.write_part("shards", shard, 0, records(0, 4))
+        folder.commit(shard, 1, folder.read()[0])
+    told = iter(times)
+    monkeypatch.setattr("masqclip.batch.shards.modified", lambda entry: next(told))
+    assert folder.status().seconds_left == (None if left is None else pytest.approx(left))
 
 
 def test_attempts_are_counted_until_they_end(uri: str) -> None:

@@ -117,7 +117,7 @@ def test_runs_may_be_empty(counts: list[int]) -> None:
     assert bool(found[0, 0]) == (sum(counts[1::2]) == 1)
 
 
-@pytest.mark.parametrize("counts", [[[0, 1]], ["a"], [2**70], [4, 2**62, 2**62], [-1, 2]])
+@pytest.mark.parametrize("counts", [[[0, 1]], ["a"], [2**70], [2**62] * 4 + [1], [-1, 2]])
 def test_counts_that_are_no_runs_are_refused(counts: list[object]) -> None:
     with pytest.raises(MasqclipError, match="RLE"):
         rle_counts({"size": [1, 1], "counts": counts})
@@ -127,3 +127,11 @@ def test_counts_that_are_no_runs_are_refused(counts: list[object]) -> None:
 def test_masks_of_0_and_1_of_any_type_are_masks(type_: type) -> None:
     mask = np.array([[0, 1, 1], [1, 0, 1]])
     assert encode_rle(mask.astype(type_)) == encode_rle(mask.astype(bool))
+
+
+@pytest.mark.parametrize("columns", [slice(0, 2), slice(1, 3), slice(2, 4), slice(0, 4)])
+def test_columns_of_full_height_are_one_run_that_ends(columns: slice) -> None:
+    mask = np.zeros((3, 4), bool)
+    mask[:, columns] = True
+    assert np.array_equal(decode_rle(encode_rle(mask)), mask)
+    assert (rle_counts(encode_rle(mask))[1::2] == mask.sum()).all()

@@ -77,8 +77,9 @@ def entry_name(shard: int) -> str:
 
 def numbered(names: Iterable[str]) -> dict[int, str]:
     """Files of `entry_name`'s kind, by their shards; other files in such a folder are not ours."""
-    found = {int(m[1]): m[0] for m in (re.fullmatch(r"(\d{8,12})\.json", n) for n in names) if m}
-    return {shard: name for shard, name in found.items() if name == f"{shard:08d}.json"}
+    matches = filter(None, (re.fullmatch(r"(\d{8,12})\.json", name) for name in names))
+    found = ((int(match[1]), match[0]) for match in matches)
+    return {shard: name for shard, name in found if name == f"{shard:08d}.json"}
 
 
 def in_threads(store: Store, work: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:

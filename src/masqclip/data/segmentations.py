@@ -112,7 +112,7 @@ def _tidy_rle(rle: Mapping[str, Any], height: int, width: int) -> dict[str, Any]
             f"a mask of {rows} x {columns} pixels (height x width) stands in "
             f"the annotations of a picture of {height} x {width}"
         )
-    if not 0 < rows * columns <= _MAX_RLE_PIXELS:
+    if min(rows, columns) < 1 or rows * columns > _MAX_RLE_PIXELS:
         raise MasqclipError(f"an RLE has the size {rows} x {columns}")
     if isinstance(counts, list):
         try:

@@ -8,6 +8,8 @@ import shutil
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -61,6 +63,23 @@ def encoders() -> list[int]:
     return found
 
 
+@pytest.fixture
+def one_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Ray takes long to start: a second job on as many machines finds the first one's."""
+    with ExitStack() as stack:
+        started: dict[Machines, Pools] = {}
+
+        @contextmanager
+        def once(machines: Machines, most: int) -> Iterator[Pools]:
+            if machines not in started:
+                started[machines] = stack.enter_context(connected(machines, most))
+            yield started[machines]
+
+        monkeypatch.setattr(job, "connected", once)
+        yield
+
+
+@pytest.mark.usefixtures("one_ray")
 def test_a_job_survives_a_lost_worker_and_a_rerun_gives_the_same_bytes(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from forked import MASQCLIP, Forked
 from masqclip.cli import plan
 from masqclip.cli.main import main
 from masqclip.errors import MasqclipError
@@ -121,7 +120,7 @@ def test_sigterm_saves_and_exits_with_zero(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     assert main([*SCENES.split(), "--seed", "1", "--out", "scenes"]) == 0
     words = [*TEACHER.split(), "--set", "steps=100000", "--out", "run"]
-    process = subprocess.Popen([sys.executable, "-m", "masqclip.cli.main", *words])
+    process = Forked(MASQCLIP, *words, out=tmp_path / "log.txt")
     deadline = time.monotonic() + 300
     while not Path("run/progress.json").exists():
         assert process.poll() is None

@@ -6,8 +6,6 @@ import json
 import pickle
 import shutil
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import masqclip
+from forked import run
 from masqclip.convert.checkpoint import read_state_dict
 from masqclip.errors import MasqclipError
 from masqclip.segmenter import Segmenter
@@ -49,9 +48,8 @@ def test_a_pickle_cannot_rewrite_a_type_into_pointers(tmp_path: Path) -> None:
         "import sys; from masqclip.convert.checkpoint import read_state_dict as read\n"
         "try: print(read(sys.argv[1]))\nexcept ValueError as error: print('refused:', error)"
     )
-    done = subprocess.run(  # a crash must not take the tests with it
-        [sys.executable, "-c", code, str(tmp_path / "a.pkl")], capture_output=True, text=True
-    )
+    # In a process of its own: a crash must not take the tests with it.
+    done = run(code, str(tmp_path / "a.pkl"), scratch=tmp_path)
     assert done.returncode == 0
     assert done.stdout.startswith("refused: ")
 

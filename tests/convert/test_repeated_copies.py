@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-import resource
 import struct
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 
 import pytest
+
+from forked import run
 
 _LARGE = 4_000_000
 _TIMES = 100_000
@@ -19,6 +18,7 @@ _READ = """
 import resource, sys
 from masqclip.convert.checkpoint import read_state_dict
 from masqclip.errors import MasqclipError
+resource.setrlimit(resource.RLIMIT_AS, (8_000_000_000, 8_000_000_000))
 spent = int(resource.getrusage(resource.RUSAGE_SELF).ru_utime)
 resource.setrlimit(resource.RLIMIT_CPU, (spent + 20, spent + 20))
 try:
@@ -31,17 +31,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 def read_alone(path: Path) -> tuple[str, int]:
     """What is said of a checkpoint, and the kilobytes that it took, in a process of its own."""
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_AS, (8_000_000_000, 8_000_000_000))
-
-    done = subprocess.run(
-        [sys.executable, "-c", _READ, str(path)],
-        capture_output=True,
-        text=True,
-        preexec_fn=limit,
-        check=False,
-    )
+    done = run(_READ, str(path), scratch=path.parent)
     assert done.returncode == 0, f"{done.returncode}: {done.stderr[-500:]}"
     said, _, kilobytes = done.stdout.strip().rpartition("\n")
     return said, int(kilobytes)

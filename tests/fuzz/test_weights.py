@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from forked import run
 
 # A crash must not take the tests with it, so they are read in a process of their own.
 READ = """
@@ -46,10 +46,8 @@ print("read", read_in, "refused", refused)
 def test_what_is_hostile_is_read_or_refused_in_a_line(
     target: str, number: int, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-c", READ, str(Path(__file__).parent), target, str(tmp_path)]
-    done = subprocess.run(
-        [*command, str(number)], capture_output=True, text=True, timeout=300, check=False
-    )
+    fuzz = str(Path(__file__).parent)
+    done = run(READ, fuzz, target, str(tmp_path), str(number), scratch=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "FAULT" not in done.stdout, done.stdout
     refused = int(done.stdout.split()[-1])

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import httpx
 import pytest
+from running import EXAMPLES, Server, Serving, start_server
 
 from masqclip import Segmenter
 from masqclip.serve.app import create_app
 from masqclip.serve.settings import ServeSettings
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
-
-Serving = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
 
 @pytest.fixture(scope="session")
@@ -53,42 +43,9 @@ def serving(segmenter: Segmenter) -> Serving:
     return start
 
 
-@dataclass
-class Server:
-    """A running `masqclip serve`."""
-
-    url: str
-    process: subprocess.Popen[bytes]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def start_server(log: Path, *options: str) -> Server:
-    """Start the program and wait until it is ready."""
-    port = free_port()
-    command = [sys.executable, "-m", "masqclip.cli.main", "serve", "--port", str(port), *options]
-    with log.open("wb") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=file, env=dict(os.environ))
-    url = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + 180  # loading a model takes long on a busy machine
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            if httpx.get(f"{url}/readyz").status_code == 200:
-                return Server(url, process)
-        except httpx.TransportError:
-            pass
-        time.sleep(0.1)
-    process.kill()
-    raise AssertionError(f"the service did not start:\n{log.read_text()}")
-
-
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    started = start_server(tmp_path_factory.mktemp("serve") / "log.txt")
+    started = start_server(tmp_path_factory.mktemp("serve") / "log.txt", program=True)
     yield started
     started.process.terminate()
     assert started.process.wait(60) == 0

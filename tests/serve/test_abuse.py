@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import EXAMPLES, Server, Serving
+from running import EXAMPLES, Server, Serving
 from test_api import assert_problem, picture
 
 from masqclip.serve import bodies

@@ -12,8 +12,8 @@ from xml.sax.saxutils import quoteattr
 import httpx
 import numpy as np
 import pytest
-from conftest import Serving
 from PIL import Image, ImageDraw
+from running import Serving
 from scipy.ndimage import binary_dilation, binary_erosion, binary_fill_holes
 
 from masqclip import Segmenter

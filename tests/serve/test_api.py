@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from conftest import Serving
 from PIL import Image
+from running import Serving
 
 from masqclip import Segmenter
 from masqclip.data.label_maps import rgb_to_ids

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import Server, Serving, start_server
+from running import Server, Serving, start_server
 
 from masqclip.serve import connections
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import schemathesis
-from conftest import Server
 from hypothesis import HealthCheck, given, settings
+from running import Server
 from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS
 

@@ -17,9 +17,9 @@ import httpx
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from conftest import EXAMPLES, Server
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
+from running import EXAMPLES, Server
 
 from masqclip.data.label_maps import rgb_to_ids
 from masqclip.data.rle import decode_rle

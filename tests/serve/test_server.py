@@ -6,15 +6,15 @@ import asyncio
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
-from conftest import EXAMPLES, Server, start_server
+from running import EXAMPLES, Server, start_server
 
+from forked import MASQCLIP, run
 from masqclip import MasqclipError, Segmenter
 from masqclip.serve import Client
 
@@ -96,7 +96,7 @@ def test_sigterm_under_load_loses_no_accepted_request(tmp_path: Path) -> None:
     picture = (EXAMPLES / "beach.png").read_bytes()
     outcomes: list[str] = []
 
-    async def run() -> None:
+    async def ask() -> None:
         asking = [
             asyncio.create_task(_keep_asking(server.url, picture, outcomes)) for _ in range(8)
         ]
@@ -106,7 +106,7 @@ def test_sigterm_under_load_loses_no_accepted_request(tmp_path: Path) -> None:
         await asyncio.gather(*asking)
 
     started = time.monotonic()
-    asyncio.run(run())
+    asyncio.run(ask())
     assert server.process.wait(60) == 0
     assert time.monotonic() - started < 60
     log = (tmp_path / "log.txt").read_text()
@@ -129,10 +129,8 @@ def test_sigterm_under_load_loses_no_accepted_request(tmp_path: Path) -> None:
         (["--model", "nowhere", "--port", "18765"], "nowhere"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(options: list[str], word: str) -> None:
-    code = "import sys; from masqclip.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", code, "serve", *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+def test_a_mistake_is_told_in_one_line(options: list[str], word: str, tmp_path: Path) -> None:
+    done = run(MASQCLIP, "serve", *options, scratch=tmp_path)
     assert done.returncode == 2
     assert word in done.stderr
     assert done.stderr.count("\n") == 1

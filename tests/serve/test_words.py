@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import Serving
+from running import Serving
 
 from masqclip.errors import MasqclipError
 from masqclip.serve import Client

@@ -6,16 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import CLIPModel, Mask2FormerConfig, ResNetBackbone
+from tiny import SPRITES, tiny_proposer_config
+from transformers import CLIPModel, ResNetBackbone
 
 from masqclip.data.sprites import load_sprites
 from masqclip.data.sticker_files import write_stickers
 from masqclip.data.stickers import SceneSettings, StickerWorld
-from masqclip.proposals.mask2former import Mask2FormerProposer, miniature_mask2former_config
+from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.training.pretrain import clip_config, learn_tokenizer
 from masqclip.training.settings import PretrainSettings
-
-SPRITES = Path(__file__).parent.parent / "data" / "sprites"
 
 
 @pytest.fixture(scope="session")
@@ -25,13 +24,6 @@ def tiny_scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     world = StickerWorld(load_sprites(SPRITES), SceneSettings(size=64))
     write_stickers(folder, world, images=12, seed=1)
     return folder
-
-
-def tiny_proposer_config() -> Mask2FormerConfig:
-    return miniature_mask2former_config(
-        num_queries=10, width=32, backbone_widths=(8, 8, 16, 16), backbone_depths=(1, 1, 1, 1),
-        encoder_layers=1, decoder_layers=2,
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")

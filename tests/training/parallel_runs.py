@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from accelerate import PartialState
-from conftest import tiny_proposer_config
+from tiny import tiny_proposer_config
 
 from masqclip.data.coco import CocoPanoptic, is_base
 from masqclip.training.loop import train

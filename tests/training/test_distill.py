@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SPRITES
 from PIL import Image
 from safetensors import safe_open
+from tiny import SPRITES
 from torch import Tensor
 
 from masqclip.data.coco import CocoInstances, CocoPanoptic, is_base

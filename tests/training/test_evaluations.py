@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import tiny_proposer_config
 from PIL import Image
+from tiny import tiny_proposer_config
 from torch import Tensor, nn
 
 from masqclip.data.coco import CocoPanoptic, is_base

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import tiny_proposer_config
+from tiny import tiny_proposer_config
 
 from masqclip.cli.main import main
 from masqclip.data.coco import CocoInstances, CocoPanoptic, is_base

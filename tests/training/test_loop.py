@@ -6,8 +6,6 @@ import json
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import textwrap
 import time
 import tomllib
@@ -20,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from forked import Forked
 from masqclip.errors import MasqclipError
 from masqclip.training.dry_run import forecast
 from masqclip.training.loop import Progress, train
@@ -144,7 +143,6 @@ SCRIPT = textwrap.dedent("""
         def losses(self, batch, totals):
             time.sleep(0.05)
             return super().losses(batch, totals)
-    print("begun", flush=True)
     sys.exit(0 if train(Slow(), SETTINGS, sys.argv[2]) else 7)
 """)
 
@@ -154,13 +152,10 @@ def steps_done(folder: Path) -> int:
     return int(json.loads(path.read_text())["step"]) if path.exists() else 0
 
 
-def begin(folder: Path, *, step: int = 5) -> subprocess.Popen[str]:
+def begin(folder: Path, *, step: int = 5) -> Forked:
     """Start the slow run and wait until the checkpoint of a step stands."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), str(folder)],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    out = folder.with_suffix(".txt")
+    process = Forked(SCRIPT, str(Path(__file__).parent), str(folder), out=out)
     deadline = time.monotonic() + 120
     while steps_done(folder) < step:
         assert process.poll() is None
@@ -180,10 +175,10 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None
 
 
 def test_sigterm_saves_and_returns(tmp_path: Path) -> None:
-    process = begin(tmp_path)
+    process = begin(tmp_path / "run")
     os.kill(process.pid, signal.SIGTERM)
     assert process.wait() == 7  # what the script exits with when train() returned False
-    assert len(losses(tmp_path)) == steps_done(tmp_path)
+    assert len(losses(tmp_path / "run")) == steps_done(tmp_path / "run")
 
 
 def test_a_checkpoint_fits_its_own_run_only(tmp_path: Path) -> None:

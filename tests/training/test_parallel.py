@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import SPRITES
 from parallel_runs import LOOP, PRETRAIN, run_all, teacher, tune
+from tiny import SPRITES
 
 from masqclip.data.sprites import load_sprites
 from masqclip.data.sticker_files import write_stickers

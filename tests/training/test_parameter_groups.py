@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_proposer_config
+from tiny import tiny_proposer_config
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from transformers import Mask2FormerConfig, SwinConfig

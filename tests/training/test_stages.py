@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_proposer_config
+from tiny import tiny_proposer_config
 from torch import Tensor
 
 from masqclip.data.coco import CocoPanoptic, is_base

@@ -105,3 +105,14 @@ def test_without_annotations_all_is_background(count: int) -> None:
         torch.zeros(0, dtype=torch.long), background=BACKGROUND,
     )  # fmt: skip
     assert found.tolist() == [BACKGROUND] * count
+
+
+def test_pixels_are_counted_under_a_callers_autocast() -> None:
+    """301 is no number of bfloat16's: the same masks would not be wholly alike."""
+    same = torch.zeros(1, 32, 32, dtype=torch.bool)
+    same.flatten()[:301] = True
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = assign_labels(
+            same * 8.0 - 4, same, torch.tensor([3]), background=BACKGROUND, threshold=1e-4, size=32
+        )
+    assert found.tolist() == [3]

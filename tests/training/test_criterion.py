@@ -151,3 +151,18 @@ def test_perfect_proposals_cost_nearly_nothing() -> None:
     bad = mask_losses([Proposals(-logits, -objects)], masks, settings, seeds=[0])["loss"]
     assert good < 1.0
     assert bad > 20 * good
+
+
+def test_means_are_over_the_masks_and_over_proposals_by_weight() -> None:
+    """Matched proposals weigh one, others a tenth; more masks than proposals match no more."""
+
+    def counts(*numbers: int) -> tuple[float, float]:
+        masks = [torch.zeros(number, 2, 2, dtype=torch.bool) for number in numbers]
+        found = mask_counts(masks, 4, CriterionSettings(no_object_weight=0.25))
+        assert {value.dtype for value in found.values()} == {torch.float32}
+        return float(found["masks"]), float(found["objects"])
+
+    assert counts(1, 3) == (4, 4 + 0.25 * 4)
+    assert counts(0, 0) == (0, 0.25 * 8)
+    assert counts(4) == (4, 4)
+    assert counts(6, 1) == (7, 5 + 0.25 * 3)

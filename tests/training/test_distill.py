@@ -82,6 +82,24 @@ def test_a_mask_that_lost_suppresses_nobody() -> None:
     assert kept.tolist() == [0, 2]  # the fourth is annotated, the fifth's score is not above 0.8
 
 
+def test_scores_and_overlaps_of_just_the_thresholds_do_not_pass() -> None:
+    """Both bounds are exclusive: a score must be above its own, an overlap below its own."""
+    half = strips((0, 20)), strips((10, 30))  # a Dice overlap of just a half
+    assert dice(*half).item() == 0.5
+
+    def kept(annotated: Tensor, masks: Tensor, *scores: float, bound: float = 0.5) -> list[int]:
+        return select_masks(annotated, masks, torch.tensor(scores), 0.75, bound).tolist()
+
+    assert kept(strips(), half[0], 0.75) == []
+    assert kept(strips(), half[0], 0.7501) == [0]
+    assert kept(half[0], half[1], 0.9) == []
+    assert kept(half[0], half[1], 0.9, bound=0.5001) == [0]
+    both = torch.cat(half)
+    assert kept(strips(), both, 0.8, 0.9) == [1]
+    assert kept(strips(), both, 0.8, 0.9, bound=0.5001) == [1, 0]  # best first
+    assert kept(strips(), both, 0.9, 0.9) == [0]  # of equal scores the first
+
+
 def test_nothing_annotated_and_nothing_found() -> None:
     nothing = strips()
     assert select_masks(nothing, strips((0, 9)), torch.tensor([0.9])).tolist() == [0]

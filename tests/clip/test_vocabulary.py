@@ -121,12 +121,12 @@ def test_templates_are_usable() -> None:
 
 
 def test_ten_thousand_names_are_quick() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     vocabulary = Vocabulary.parse(",".join(f"name {i}" for i in range(10_000)))
     half = vocabulary.subset(vocabulary.names[::-2])
     assert half.names[0] == "name 9999"
     assert len(half) == 5_000
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 def category(*prompts: str) -> Category:

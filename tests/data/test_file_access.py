@@ -117,10 +117,10 @@ def test_threads_that_write_leave_the_umask_alone(
 
 def test_a_key_that_stands_twice_among_many_is_found_at_once() -> None:
     keys = [f'"{i}":0' for i in range(50_000)] + ['"49999":1']
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(MasqclipError, match="the key '49999' stands twice"):
         parse_json("{" + ",".join(keys) + "}", source="it")
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_a_lock_on_a_full_disk_names_the_folder(

@@ -37,6 +37,6 @@ def test_bombs_end_in_time() -> None:
             started = time.perf_counter()
             line = outcome(data, readers)
             assert isinstance(line, LoadedImage) or "\n" not in line
-            assert time.perf_counter() - started < 20, name  # minutes, where nothing bounds them
+            assert time.perf_counter() - started < 60, name  # minutes, where nothing bounds them
     finally:
         readers.close()

@@ -6,14 +6,16 @@ accelerate launch --cpu --num_processes 2 parallel_runs.py SCENES WINDOWS CLIP T
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from accelerate import PartialState
 from tiny import tiny_proposer_config
 
 from masqclip.data.coco import CocoPanoptic, is_base
-from masqclip.training.loop import train
+from masqclip.training.loop import Trainer, train
 from masqclip.training.pretrain import PretrainStage
 from masqclip.training.settings import (
     LoopSettings,
@@ -48,11 +50,22 @@ def tune(scenes: Path, clip: Path, proposer: Path) -> Stage:
     return TuneStage(model, tokenizer, CocoPanoptic(scenes, keep=is_base), TUNE)
 
 
+def gradient(stage: Stage) -> float:
+    """The norm of all gradients of a first step, which AdamW would hide the scale of."""
+    trainer = Trainer(stage, replace(LOOP, clip_norm=0.0), device="cpu")
+    with closing(trainer.batches(0)) as batches:
+        trainer.step(0, next(batches))
+    found = [parameter.grad for parameter in stage.module.parameters()]
+    return float(torch.cat([part.flatten() for part in found if part is not None]).norm())
+
+
 def run_all(scenes: Path, windows: Path, clip: Path, proposer: Path, out: Path) -> None:
     """Train each stage in OUT/name."""
     train(PretrainStage([windows], PRETRAIN), LOOP, out / "pretrain", device="cpu")
     train(teacher(scenes), LOOP, out / "teacher", device="cpu")
     train(tune(scenes, clip, proposer), LOOP, out / "tune", device="cpu")
+    found = gradient(tune(scenes, clip, proposer))
+    (out / f"gradient-{PartialState().process_index}.txt").write_text(str(found))
 
 
 if __name__ == "__main__":

@@ -70,6 +70,10 @@ def test_two_processes_give_the_losses_of_one(
     assert done.returncode == 0, done.stderr[-3000:]
     for stage in ("pretrain", "teacher", "tune"):
         assert_same_losses(tmp_path / stage, alone / stage)
+    whole = float((alone / "gradient-0.txt").read_text())
+    for process in (0, 1):  # gradients are summed, not averaged
+        found = float((tmp_path / f"gradient-{process}.txt").read_text())
+        assert found == pytest.approx(whole, rel=1e-3)
 
 
 def test_micro_batches_give_the_losses_of_whole_ones(

@@ -58,7 +58,7 @@ IMPORTED = (
 )  # fmt: skip
 #: How a table writes the end of a line within a change.
 _BREAK = "\\n"
-#: A folder of tests is that of a room; tests of what stands outside of rooms lie at the top.
+#: What copies of the tree go without.
 LEFT_OUT = (".git", ".venv", "build", "dist", "runs", "out", ".*_cache", ".hypothesis")
 
 

@@ -10,6 +10,7 @@ import pytest
 from heard import Heard
 from PIL import Image
 
+from masqclip.batch.items import Item
 from masqclip.batch.shards import JobFolder
 from masqclip.batch.status import Status
 from masqclip.cli.main import main
@@ -197,3 +198,43 @@ def test_batch_looks_after_a_job(
         assert [named for _, named in repair.calls] == [{"verify": False}, verify]
         assert len(retry.calls) == (option == "retry_failed")
         assert len(looked.calls) == (1 if option == "accept_changes" else 2)
+
+
+def test_embeddings_are_named_with_what_made_them(
+    job: Heard, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["batch", "photos", "-o", "made", "-q", "--save-embeddings", "--shard-size", "3"]
+    assert main([*words, "-m", "mine", "--dtype", "float16"]) == 0
+    items: list[Item] = []
+    monkeypatch.setattr("masqclip.batch.inputs.list_items", lambda *given: ("embeddings", items))
+    items += list(JobFolder("made").items(0))
+    words = ["batch", "made", "-v", "cat", "-q"]
+    for option, said in (
+        (["--overlay"], "embeddings hold no pictures; leave --overlay and --save-embeddings"),
+        (["--save-embeddings"], "embeddings hold no pictures"),
+        (["-m", "other"], "these embeddings are of the model mine, not of other"),
+    ):
+        assert main([*words, "-o", "new", *option]) == 2
+        assert said in capsys.readouterr().err
+    for out, option in (("out", []), ("same", ["-m", "mine"])):
+        assert main([*words, "-o", out, *option]) == 0
+        settings = JobFolder(out).read()[0]
+        assert (settings.kind, settings.model, settings.dtype) == ("embeddings", "mine", "float16")
+        assert (settings.shard_size, settings.weights) == (3, "digest of mine")
+    monkeypatch.setattr("masqclip.data.digests.digest_model", lambda folder: "others")
+    assert main([*words, "-o", "new"]) == 2
+    assert "were made by other weights under the same name (mine)" in capsys.readouterr().err
+
+
+def test_a_job_goes_on_with_its_weights_only(
+    job: Heard, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["batch", "photos", "-v", "cat", "-q"]
+    assert main([*words, "-o", "out"]) == 0
+    settings = JobFolder("out").read()[0]
+    JobFolder("older").plan(replace(settings, weights=None), JobFolder("out").items(0))
+    monkeypatch.setattr("masqclip.data.digests.digest_model", lambda folder: "others")
+    for again in (["batch", "-q"], words):
+        assert main([*again, "-o", "out"]) == 2
+        assert "weights" in capsys.readouterr().err
+        assert main([*again, "-o", "older"]) == 0, "a version before did not ask"

@@ -180,24 +180,26 @@ def test_a_share_to_validate_on_is_less_than_all(
 
 
 @pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch) -> tuple[Heard, Heard, Heard]:
+def served(monkeypatch: pytest.MonkeyPatch) -> tuple[Heard, ...]:
     create, run, threads = Heard("app"), Heard(), Heard()
     monkeypatch.setattr("masqclip.serve.app.create_app", create)
     monkeypatch.setattr("masqclip.serve.run.run_app", run)
     monkeypatch.setattr(torch, "set_num_threads", threads)
-    monkeypatch.setattr("masqclip.cli.serve._check_port", Heard())
+    port = Heard()
+    monkeypatch.setattr("masqclip.cli.serve._check_port", port)
     for name in ("MASQCLIP_TOKEN", "LABEL_STUDIO_API_KEY"):
         monkeypatch.delenv(name, raising=False)
-    return create, run, threads
+    return create, run, threads, port
 
 
 def test_serve_without_options(
-    loaded: Heard, served: tuple[Heard, Heard, Heard], monkeypatch: pytest.MonkeyPatch
+    loaded: Heard, served: tuple[Heard, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    create, run, threads = served
+    create, run, threads, port = served
     for cores in (8, 1, None):
         monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
         assert main(["serve", "--device", "cpu"]) == 0
+    assert port.calls[0][0] == ("127.0.0.1", 8000)
     assert [given for given, _ in threads.calls] == [(4,), (1,), (1,)]
     assert loaded.calls[0] == (("masqclip-mini",), {"device": CPU, "dtype": torch.float32})
     assert create.calls[0][0] == (
@@ -209,9 +211,9 @@ def test_serve_without_options(
 
 
 def test_serve_takes_its_options(
-    loaded: Heard, served: tuple[Heard, Heard, Heard], capsys: pytest.CaptureFixture[str]
+    loaded: Heard, served: tuple[Heard, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    create, run, threads = served
+    create, run, threads, port = served
     words = shlex.split("serve --model mine --host 0.0.0.0 --port 80 --device cpu --threads 1")
     words += shlex.split("--token secret --cors-origin http://a --cors-origin http://b")
     words += shlex.split("--allowed-host c --max-requests 2 --max-wait 3 --batch-size 4")
@@ -227,8 +229,26 @@ def test_serve_takes_its_options(
         label_studio_url="http://d", label_studio_token="key",
     )  # fmt: skip
     assert run.only == (("app",), {"host": "0.0.0.0", "port": 80, "max_connections": 7})
+    assert port.only[0] == ("0.0.0.0", 80)
     assert threads.only[0] == (1,)
     assert loaded.only[0] == ("mine",)
     assert "masqclip: mine on cpu; open http://0.0.0.0:80/" in capsys.readouterr().err
     assert main(["serve", "--threads", "0"]) == 2
     assert "--threads 0: give 1 or more" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "said"),
+    [
+        ("127.0.0.1", 0, "--port 0: give a number from 1 to 65535"),
+        ("127.0.0.1", 65536, "--port 65536: give a number from 1 to 65535"),
+        ("192.0.2.1", 1, "cannot listen on 192.0.2.1:1 (Cannot assign requested address)"),
+        ("a..b", 80, "cannot listen on a..b:80 ("),
+    ],
+)
+def test_where_nothing_can_listen_is_told_before_a_model_is_loaded(
+    host: str, port: int, said: str, loaded: Heard, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", "--host", host, "--port", str(port)]) == 2
+    assert said in capsys.readouterr().err
+    assert loaded.calls == []

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 
 import pytest
 from cyclopts import CycloptsError
 
 import masqclip
+from masqclip.cli import main as command
 from masqclip.cli.main import VERBS, main
+from masqclip.errors import MasqclipError
 
 
 @pytest.mark.parametrize("words", [["--help"], []])
@@ -53,6 +56,56 @@ def test_a_mistyped_word_is_one_line(
     assert errors.startswith("masqclip: error: ")
     assert said in errors
     assert errors.count("\n") == 1
+
+
+def test_the_words_of_the_process_are_taken_unless_others_are_given(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["masqclip", "--version"])
+    assert main() == 0
+    assert capsys.readouterr().out.strip() == masqclip.__version__
+    assert main([]) == 0
+    assert "Open-vocabulary" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (MasqclipError("a mistake"), 2, "masqclip: error: a mistake"),
+        (MemoryError(), 2, "masqclip: error: out of memory: give smaller pictures"),
+        (KeyboardInterrupt(), 130, "masqclip: interrupted; the files written so far are complete"),
+    ],
+)
+def test_what_ends_a_command_is_told_or_shown_whole(
+    error: BaseException,
+    code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr("masqclip.cli.info.collect_facts", fail)
+    assert main(["info"]) == code
+    assert capsys.readouterr().err.startswith(said)
+    with pytest.raises(type(error)):
+        main(["--debug", "info"])
+
+
+def test_what_a_command_gives_is_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    for given, code in ((3, 3), (None, 0), ("done", 0)):
+        monkeypatch.setattr(command, "app", lambda *words, given=given, **named: given)
+        assert main(["info"]) == code
+
+
+def test_warnings_of_pillow_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        assert main(["--version"]) == 0
+        for module in ("PIL.Image", "PIL", "PILOT", "other"):
+            warnings.warn_explicit("odd", UserWarning, "file", 1, module=module)
+        assert len(shown) == 2
 
 
 def test_debug_shows_the_traceback() -> None:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
-from rich.text import Text
 
-from masqclip.cli.console import Steps, one_line, out_console, print_error, print_left_out
+from masqclip.cli.console import Steps, one_line, print_error, print_left_out, print_line
 from masqclip.cli.output_files import check_folder
 from masqclip.errors import MasqclipError, require
 
@@ -288,7 +287,6 @@ def _check(folder: JobFolder, there: JobSettings, *, verify: bool) -> None:
 
 
 def _print_status(status: Status, out: str) -> None:
-    console = out_console()
     bad = f", {status.errors:,} of them could not be read" if status.errors else ""
     time = status.seconds_left
     lines = [
@@ -306,8 +304,8 @@ def _print_status(status: Status, out: str) -> None:
         words = "not known yet" if time is None else f"about {timedelta(seconds=round(time))}"
         lines.append(f"time    {words}, at the pace of the last minutes of work")
     for line in [*lines, *_named(status.failed), *_named(status.damaged)]:
-        console.print(Text(line), soft_wrap=True)
-    console.print(Text(one_line(f"in      {out}")), soft_wrap=True)
+        print_line(line)
+    print_line(f"in      {out}")
 
 
 def _named(shards: dict[int, str]) -> list[str]:

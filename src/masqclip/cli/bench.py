@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Parameter
 from rich.table import Table
 
-from masqclip.cli.console import out_console
+from masqclip.cli.console import out_console, print_line
 from masqclip.errors import MasqclipError
 
 if TYPE_CHECKING:
@@ -88,17 +88,16 @@ def bench(
     if json:
         sys.stdout.write(json_module.dumps(facts) + "\n")
         return 0
-    console = out_console()
     threads = f", {facts['threads']} threads" if where.type == "cpu" else ""
     line = f"{model}, {height} x {width}, {facts['dtype']}, {where}{threads}"
-    console.print(line, markup=False, soft_wrap=True)
+    print_line(line)
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     for column in ("pictures at a time", "encode", "panoptic", "semantic", "pictures/s"):
         table.add_column(column, header_style="bold", justify="right")
     for row in rows:
         times = (f"{1000 * row[key]:.1f} ms" for key in ("encode", "panoptic", "semantic"))
         table.add_row(str(row["batch_size"]), *times, f"{row['pictures_per_second']:.1f}")
-    console.print(table)
+    out_console().print(table)
     return 0
 
 

@@ -37,6 +37,11 @@ def print_error(message: str, *, kind: str = "error: ") -> None:
     err_console().print(line, soft_wrap=True)
 
 
+def print_line(text: str, *, style: str | None = None) -> None:
+    """One line on stdout, never wrapped, whatever `text` holds."""
+    out_console().print(Text(one_line(text)), style=style, soft_wrap=True)
+
+
 def print_left_out(left_out: LeftOut, *, quiet: bool) -> None:
     """What a search for pictures passed over, on stderr; when quiet, only what may be missed."""
     for line in left_out.lines(pictures_only=quiet):

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
-from rich.text import Text
 
-from masqclip.cli.console import one_line, out_console
+from masqclip.cli.console import print_line
 from masqclip.cli.output_files import check_folder
 
 app = App(
@@ -65,10 +64,9 @@ def convert(
 
     options = ClipOptions(vision_heads, text_heads, activation)
     done = convert_file(checkpoint, out, clip=clip, options=options)
-    console = out_console()
     for line in done.found:
-        console.print(Text(one_line(f"found    {line}")), soft_wrap=True)
+        print_line(f"found    {line}")
     for name, reason in done.dropped.items():
-        console.print(Text(one_line(f"dropped  {name}: {reason}")), soft_wrap=True)
-    console.print(Text(one_line(f"written  {out}, {done.result}")), soft_wrap=True)
+        print_line(f"dropped  {name}: {reason}")
+    print_line(f"written  {out}, {done.result}")
     return 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from masqclip.cli.console import Phases, Steps, one_line, out_console
+from masqclip.cli.console import Phases, Steps, one_line, out_console, print_line
 from masqclip.cli.output_files import check_folder
 from masqclip.errors import MasqclipError
 
@@ -100,7 +100,7 @@ def sprites(
 
     made = build_sprites(out, size=size, packages=packages)
     studios = len(set(made.studios))
-    out_console().print(f"{len(made)} drawings by {studios} studios are in {out}")
+    print_line(f"{len(made)} drawings by {studios} studios are in {out}")
     return 0
 
 
@@ -152,7 +152,7 @@ def stickers(
         write_stickers(
             out, world, images=images, seed=seed, captions_only=captions_only, report=bar.show
         )
-    out_console().print(f"{images} scenes are in {out}")
+    print_line(f"{images} scenes are in {out}")
     return 0
 
 
@@ -188,7 +188,7 @@ def check(
     for task, parts in lacking.items():
         if parts:
             about = ", ".join(part.about for part in parts)
-            out_console().print(f"{task}: lacks {about}", style="yellow")
+            print_line(f"{task}: lacks {about}", style="yellow")
     if not ready:
         makeable = any(finding.state == "convertible" for finding in findings)
         remedy = "--convert makes what can be made" if makeable else "get what the table names"
@@ -200,9 +200,9 @@ def check(
             f"{len(gone)} of {len(truth.pictures)} pictures of {name} are missing, such as "
             f"{gone[0]}: unpack them again"
         )
-    out_console().print(f"{len(truth.pictures)} pictures are ready for: {', '.join(ready)}")
+    print_line(f"{len(truth.pictures)} pictures are ready for: {', '.join(ready)}")
     if dataset.pictures and len(truth.pictures) != dataset.pictures:
-        out_console().print(
+        print_line(
             f"note: the published test set has {dataset.pictures} pictures; figures on another "
             "number do not compare",
             style="yellow",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from masqclip.cli.console import Phases, one_line, out_console, print_error
+from masqclip.cli.console import Phases, one_line, out_console, print_error, print_line
 from masqclip.cli.output_files import check_folder
 from masqclip.errors import MasqclipError
 
@@ -254,7 +254,7 @@ def _write(
     if sheet is not None:
         write_atomically(out / "examples.png", png_bytes(sheet))
     _print_table(report, columns)
-    out_console().print(f"written: {one_line(out)}", markup=False, soft_wrap=True)
+    print_line(f"written: {out}")
 
 
 def _published_hashes(truth: GroundTruth, report: Report) -> dict[str, str]:

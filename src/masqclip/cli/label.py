@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from masqclip.cli.console import Steps, one_line, out_console, print_error, print_left_out
+from masqclip.cli.console import Steps, print_error, print_left_out, print_line
 from masqclip.cli.output_files import check_folder
 from masqclip.errors import MasqclipError
 
@@ -166,4 +166,4 @@ def _print_done(done: LabelledFolder) -> None:
     if done.sheet:
         lines.append(f"look at some of them: {done.sheet}")
     for line in lines:
-        out_console().print(one_line(line), markup=False, soft_wrap=True)
+        print_line(line)

@@ -18,10 +18,10 @@ from cyclopts import App, Parameter
 from masqclip.cli.console import (
     Steps,
     found_table,
-    one_line,
     out_console,
     print_error,
     print_left_out,
+    print_line,
 )
 from masqclip.cli.output_files import (
     OutputFiles,
@@ -359,13 +359,12 @@ def _print_json(document: dict[str, Any]) -> None:
 
 
 def _print_found(path: Path, result: Segmentation, notes: tuple[str, ...]) -> None:
-    console = out_console()
     if result.segments:
-        console.print(found_table(str(path), result))
+        out_console().print(found_table(str(path), result))
     else:
-        console.print(f"{one_line(path)}: nothing found", markup=False, soft_wrap=True)
+        print_line(f"{path}: nothing found")
     for note in notes:
-        console.print(f"note: {one_line(note)}", markup=False, style="yellow", soft_wrap=True)
+        print_line(f"note: {note}", style="yellow")
 
 
 def _print_written(files: list[OutputFiles], out: Path, overlay: bool) -> None:
@@ -377,7 +376,7 @@ def _print_written(files: list[OutputFiles], out: Path, overlay: bool) -> None:
         line = f"written: {line}"
     else:
         line = f"{len(files)} pictures segmented; {kinds} in {out}"
-    out_console().print(one_line(line), markup=False, soft_wrap=True)
+    print_line(line)
 
 
 def _summary(failures: _Failures, out: Path) -> str:

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from masqclip.cli.console import Steps, out_console
+from masqclip.cli.console import Steps, out_console, print_line
 from masqclip.errors import MasqclipError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def write_pseudo_labels(
         )
     write_atomically(path, json.dumps(document).encode())
     count = len(document["annotations"])
-    out_console().print(f"{count:,} masks in {len(dataset):,} pictures: {path}")
+    print_line(f"{count:,} masks in {len(dataset):,} pictures: {path}")
 
 
 def fill_proposals(stage: TuneStage, folder: Path, device: str | None) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 import masqclip
-from masqclip.cli.console import out_console
+from masqclip.cli.console import print_line
 from masqclip.cli.output_files import check_file, check_folder
 from masqclip.cli.stage_work import (
     fill_proposals,
@@ -245,7 +245,7 @@ def miniature(
     check_folder(out)
     steps = load_plan(plan or Path(masqclip.__file__).parent / "recipes/plans/miniature.toml")
     if run_plan(steps, out, max_minutes=max_minutes):
-        out_console().print(f"all steps are done: the results are in {out}")
+        print_line(f"all steps are done: the results are in {out}")
     else:
-        out_console().print(f"stopped; the same command goes on from {out}")
+        print_line(f"stopped; the same command goes on from {out}")
     return 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from masqclip.cli.console import Steps, err_console, out_console, print_error
+from masqclip.cli.console import Steps, err_console, out_console, print_error, print_line
 from masqclip.cli.output_files import check_folder
 from masqclip.errors import MasqclipError, require
 
@@ -136,9 +136,9 @@ class Run:
         if main and stage.remarks:
             err_console().print(stage.remarks, markup=False, soft_wrap=True)
         if main and done:
-            out_console().print(f"{stage.name} is done: the result is in {out}")
+            print_line(f"{stage.name} is done: the result is in {out}")
         elif main:
-            out_console().print(f"{stage.name} stopped; the same command goes on from {out}")
+            print_line(f"{stage.name} stopped; the same command goes on from {out}")
         return done
 
 
@@ -199,12 +199,11 @@ def _note(now: Progress) -> str:
 
 
 def _print_forecast(found: Forecast) -> None:
-    console = out_console()
-    console.print(found.recipe, markup=False, soft_wrap=True)
+    out_console().print(found.recipe, markup=False, soft_wrap=True)
     data = ", ".join(f"{count:,} {name}" for name, count in found.data.items())
-    console.print(f"parameters: {found.trainable:,} train, {found.frozen:,} are frozen")
-    console.print(f"data: {data}")
-    console.print(
+    print_line(f"parameters: {found.trainable:,} train, {found.frozen:,} are frozen")
+    print_line(f"data: {data}")
+    print_line(
         f"time: {timedelta(seconds=round(found.seconds))} on {found.processes} process(es), from "
         f"{found.seconds_per_step:.3f} s a step measured now"
     )

@@ -105,9 +105,10 @@ class SegmentRequest(BaseModel):
         words = Vocabulary.parse(
             words, stuff=self.stuff, distractors=self.distractors, limits=limits
         )
-        prompts = sum(len(category.prompts) for category in words.categories)
-        if prompts + len(words.distractors) > max_names:
-            raise _too_many(prompts, max_names)
+        count = sum(len(category.prompts) for category in words.categories)
+        count += len(words.distractors)
+        if count > max_names:
+            raise _too_many(count, max_names)
         return words
 
 

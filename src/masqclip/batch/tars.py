@@ -80,7 +80,7 @@ def tar_members(file: BinaryIO) -> Iterator[Member]:
             continue
         header = parse_header(block)
         if header is None:
-            next_at = _find_header(file, at + 1 if at else BLOCK, end)
+            next_at = _find_header(file, at + BLOCK, end)
             yield Member("", at, next_at - at, _damage(block, at, next_at, end))
             at, ended, pax, long_name = next_at, next_at >= end, {}, None
             continue

@@ -1,0 +1,158 @@
+"""Sprite caches: drawings of packages become cells, row by row, and cells become drawings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from masqclip.data.sprites import (
+    STUDIO_PACKAGES,
+    SpriteSet,
+    _square,
+    _svg,
+    _write_sheet,
+    build_sprites,
+    load_sprites,
+    sticker_icons,
+)
+from masqclip.data.sticker_files import _claim
+from masqclip.errors import MasqclipError
+
+RED = '<path fill="#f00" d="M0 0h16v16H0z"/>'
+
+
+def package(home: Path, icons: dict[str, Any], **more: Any) -> None:
+    home.mkdir(parents=True)
+    (home / "icons.json").write_text(json.dumps({"icons": icons} | more))
+    about = {"author": {"name": "A. Artist", "url": "the page"}, "license": {"spdx": "MIT"}}
+    (home / "info.json").write_text(json.dumps(about))
+
+
+def test_packages_become_a_cache(tmp_path: Path) -> None:
+    chosen = sticker_icons()[:3]
+    names = [entry["name"] for entry in chosen]
+    for studio in STUDIO_PACKAGES:
+        icons = {entry.get(studio, entry["icon"]): {"body": RED} for entry in chosen}
+        if studio == "noto":
+            del icons[chosen[1].get(studio, chosen[1]["icon"])]
+        package(tmp_path / "packages" / studio, icons)
+    built = build_sprites(
+        tmp_path / "out", size=8, names=names[::-1], packages=str(tmp_path / "packages")
+    )
+    index = json.loads((tmp_path / "out" / "index.json").read_text())
+    assert (index["size"], index["columns"], list(index["studios"])) == (8, 16, [*STUDIO_PACKAGES])
+    for studio, about in index["studios"].items():
+        drawn = [names[0], names[2]] if studio == "noto" else names  # in the world's order
+        assert about == {
+            "package": STUDIO_PACKAGES[studio], "author": "A. Artist", "source": "the page",
+            "license": "MIT", "names": drawn,
+        }  # fmt: skip
+    assert built.names[:5] == (names[0], names[2], *names)
+    assert built.studios[:5] == ("noto",) * 2 + ("noto-v1",) * 3
+    assert len(built) == 20
+    assert built.pixels.shape == (20, 4, 8, 8)
+    assert (built.pixels == np.array([255, 0, 0, 255])[:, None, None]).all()
+    with pytest.raises(MasqclipError, match=r"^the miniature world has no abacus, zebu$"):
+        build_sprites(tmp_path / "out", names=[names[0], "zebu", "abacus"], packages=tmp_path)
+
+
+def test_without_npm_the_packages_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(MasqclipError, match=r"needs npm.* unpack @iconify-json/noto@1\.2\.9 yours"):
+        build_sprites(tmp_path / "out", names=[])
+
+
+def test_a_drawing_has_the_package_s_size_or_its_own() -> None:
+    icons = {
+        "plain": {"body": "B"}, "wide": {"body": "B", "width": 30, "left": 2},
+        "high": {"body": "B", "height": 40, "top": 3},
+    }  # fmt: skip
+    aliases = {"again": {"parent": "more"}, "more": {"parent": "wide"}, "lost": {"parent": "none"}}
+
+    def box(icon: str, **sizes: int) -> str:
+        svg = _svg({"icons": icons, "aliases": aliases} | sizes, icon)
+        assert svg is not None
+        assert svg.endswith(">B</svg>")
+        return svg[svg.index("viewBox") :].removesuffix(">B</svg>")
+
+    assert box("plain") == 'viewBox="0 0 16 16" width="16" height="16"'
+    assert box("plain", width=24, height=20) == 'viewBox="0 0 24 20" width="24" height="20"'
+    assert box("wide", width=24) == 'viewBox="2 0 30 16" width="30" height="16"'
+    assert box("high", height=24) == 'viewBox="0 3 16 40" width="16" height="40"'
+    assert box("again") == box("wide")
+    assert _svg({"icons": icons, "aliases": aliases}, "lost") is None
+    assert _svg({"icons": icons}, "none") is None
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "left", "top"), [(8, 8, 0, 0), (4, 8, 2, 0), (8, 2, 0, 3), (5, 8, 1, 0)]
+)
+def test_a_drawing_lies_in_the_middle_of_its_cell(
+    width: int, height: int, left: int, top: int
+) -> None:
+    cell = _square(Image.new("RGB", (width, height), "white"), 8)
+    expected = np.zeros((8, 8), bool)
+    expected[top : top + height, left : left + width] = True
+    np.testing.assert_array_equal(cell[..., 3] == 255, expected)
+    assert (cell[~expected] == 0).all()
+
+
+@pytest.mark.parametrize(("count", "rows"), [(0, 1), (1, 1), (16, 1), (17, 2), (33, 3)])
+def test_cells_stand_row_by_row(count: int, rows: int, tmp_path: Path) -> None:
+    chance = np.random.default_rng(count)
+    cells = [chance.integers(0, 256, (4, 4, 4)).astype(np.uint8) for _ in range(count)]
+    _write_sheet(tmp_path / "noto.png", cells, 4)
+    with Image.open(tmp_path / "noto.png") as sheet:
+        assert sheet.size == (64, 4 * rows)
+    names = [str(i) for i in range(count)]
+    index = {"size": 4, "columns": 16, "studios": {"noto": {"names": names}}}
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    if not count:
+        with pytest.raises(MasqclipError, match="no sprite cache at"):
+            load_sprites(tmp_path)
+        return
+    loaded = load_sprites(tmp_path)
+    assert loaded.names == tuple(names)
+    np.testing.assert_array_equal(loaded.pixels, np.stack(cells).transpose(0, 3, 1, 2))
+
+
+def test_drawings_of_some_studios() -> None:
+    pixels = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1)
+    sprites = SpriteSet(pixels, ("a", "b", "c", "d"), ("y", "x", "y", "z"))
+    chosen = sprites.select(studios=["z", "y"])
+    assert (chosen.names, chosen.studios) == (("a", "c", "d"), ("y", "y", "z"))
+    assert chosen.pixels.ravel().tolist() == [0, 2, 3]
+    with pytest.raises(MasqclipError) as caught:
+        sprites.select(studios=["y", "w"])
+    assert str(caught.value) == "the sprite cache has no studio 'w'; it holds x, y, z"
+
+
+# What a folder of scenes says of itself
+
+
+def test_a_folder_holds_one_kind_of_scenes(tmp_path: Path) -> None:
+    path = tmp_path / "scenes.json"
+    about = {"seed": 1, "size": 64, "images": 9}
+    _claim(path, about)
+    assert json.loads(path.read_text()) == about
+    _claim(path, about)
+
+    def said() -> str:
+        with pytest.raises(MasqclipError) as caught:
+            _claim(path, about)
+        return str(caught.value)
+
+    told = f"{tmp_path} holds scenes with another {{}}; choose another folder, or delete it first"
+    path.write_text(json.dumps(about | {"size": 65}))
+    assert said() == told.format("size")
+    path.write_text(json.dumps({"images": 9}))
+    assert said() == told.format("seed, size")
+    path.write_text("[1]")
+    assert said() == told.format("images, seed, size")

@@ -159,7 +159,6 @@ class LabelLayout:
             (x, y)
             for x, y in beside
             if step / 2 <= y <= self.size[1] - step / 2
-            and (y0 - step <= y <= y1 + step)
             and (y < y0 or y > y1 or width / 2 <= x <= self.size[0] - width / 2)
         ]
         inside = interior_points(mask, box, 6)

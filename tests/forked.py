@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,36 @@ def run(code: str, *arguments: str, scratch: Path, timeout: float = 300) -> Ende
     out.unlink()
     err.unlink()
     return Ended(ended, *said)
+
+
+def run_together(
+    code: str, *arguments: str, processes: int, scratch: Path, timeout: float = 300
+) -> list[Ended]:
+    """Run a program in several processes that know of one another, as ``torchrun`` starts them."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    common = {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
+    common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    started: list[tuple[Forked, Path, Path]] = []
+    before = dict(os.environ)
+    try:
+        for rank in range(processes):
+            os.environ.update(common, RANK=str(rank), LOCAL_RANK=str(rank))
+            out, err = scratch / f"stdout-{rank}.txt", scratch / f"stderr-{rank}.txt"
+            started.append((Forked(code, *arguments, out=out, err=err), out, err))
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    try:
+        codes = [process.wait(timeout) for process, _, _ in started]
+    finally:
+        for process, _, _ in started:
+            process.kill()
+    return [
+        Ended(code, out.read_text(errors="replace"), err.read_text(errors="replace"))
+        for code, (_, out, err) in zip(codes, started, strict=True)
+    ]
 
 
 Place = tuple[str, dict[str, str], list[str]]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from forked import MASQCLIP, run_together
 from masqclip.cli.main import main
 from masqclip.data.sprites import load_sprites
 from masqclip.data.sticker_files import write_stickers
@@ -108,16 +106,12 @@ def test_oracles(words: list[str], tmp_path: Path) -> None:
 def test_two_processes_give_the_figures_of_one(
     measured: Path, words: list[str], tmp_path: Path
 ) -> None:
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    command = [*launch, "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    command += ["--main_process_port", "0", "-m", "masqclip.cli.main", *words, "-o", str(tmp_path)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("written:") == 1
+    out = tmp_path / "out"
+    both = run_together(MASQCLIP, *words, "-o", str(out), processes=2, scratch=tmp_path)
+    assert [done.returncode for done in both] == [0, 0], both[0].stderr + both[1].stderr
+    assert [done.stdout.count("written:") for done in both] == [1, 0]
     for task, expected in figures(measured).items():
-        found = figures(tmp_path)[task]
+        found = figures(out)[task]
         assert found.keys() == expected.keys()
         for name, value in expected.items():
             assert found[name] == pytest.approx(value, abs=1e-6), name

@@ -45,7 +45,7 @@ def serving(segmenter: Segmenter) -> Serving:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    started = start_server(tmp_path_factory.mktemp("serve") / "log.txt", program=True)
+    started = start_server(tmp_path_factory.mktemp("serve") / "log.txt")
     yield started
     started.process.terminate()
     assert started.process.wait(60) == 0

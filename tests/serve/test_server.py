@@ -92,7 +92,7 @@ async def _keep_asking(url: str, picture: bytes, outcomes: list[str]) -> None:
 
 
 def test_sigterm_under_load_loses_no_accepted_request(tmp_path: Path) -> None:
-    server = start_server(tmp_path / "log.txt")
+    server = start_server(tmp_path / "log.txt", program=True)
     picture = (EXAMPLES / "beach.png").read_bytes()
     outcomes: list[str] = []
 

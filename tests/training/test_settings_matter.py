@@ -30,7 +30,7 @@ from masqclip.training.stage import Stage
 from masqclip.training.teacher import TeacherStage
 from masqclip.training.tune import TuneStage, join
 
-Fingerprints = Callable[[str], list[object]]
+Fingerprints = Callable[..., list[Any]]
 LOOP = LoopSettings(4, clip_norm=0.5, workers=0, schedule="constant")
 
 #: Another value of every setting that changes what is computed.
@@ -118,8 +118,13 @@ def fingerprint(trained: Stage, loop: LoopSettings, steps: int = 2) -> Iterator[
 
 @pytest.fixture(scope="module")
 def plain(folders: tuple[Path, Path]) -> Fingerprints:
-    """The fingerprint of a stage as it is."""
-    return cache(lambda name: list(fingerprint(stage(name, folders), LOOP)))
+    """The fingerprint of a stage as it is, in some loop."""
+
+    @cache
+    def made(name: str, loop: LoopSettings = LOOP, steps: int = 2) -> list[object]:
+        return list(fingerprint(stage(name, folders), loop, steps))
+
+    return made
 
 
 CASES = [(name, setting) for name, settings in OTHERS.items() for setting in settings]
@@ -152,7 +157,7 @@ def test_every_setting_of_the_loop_is_answered_for() -> None:
 
 @pytest.mark.parametrize("setting", LOOP_OTHERS)
 def test_a_setting_of_the_loop_changes_the_run_if_it_should(
-    setting: str, folders: tuple[Path, Path]
+    setting: str, folders: tuple[Path, Path], plain: Fingerprints
 ) -> None:
     """How a run is kept, watched and spread changes nothing of what it computes."""
     value, differs = LOOP_OTHERS[setting]
@@ -160,7 +165,7 @@ def test_a_setting_of_the_loop_changes_the_run_if_it_should(
     loop = replace(LOOP, schedule="step", milestones=(1,), steps=3, warmup_steps=1)
     if setting == "steps":
         loop = replace(loop, schedule="cosine")
-    before = list(fingerprint(stage("teacher", folders), loop, steps=3))
+    before = plain("teacher", loop, 3)
     changed = replace(loop, **{setting: value})
     after = list(fingerprint(stage("teacher", folders), changed, steps=3))
     if setting == "accumulate":  # the same up to the order of sums

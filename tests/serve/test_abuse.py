@@ -50,7 +50,7 @@ def test_slow_uploads_shut_nobody_out(
             for _ in range(3):  # 429 for everybody, where slow senders take the room of work
                 answer = await client.post("/v1/images", content=beach, headers=kind)
                 assert answer.status_code == 201
-            assert client.app.state.engine._encode_seconds < 1  # type: ignore[attr-defined]
+            assert client.app.state.engine._encode_seconds < 2  # type: ignore[attr-defined]
             for answer in await asyncio.gather(*attack):
                 assert_problem(answer, 408, "too slowly")
 

@@ -123,6 +123,34 @@ def test_other_file_systems() -> None:
         memory.rm("/", recursive=True)
 
 
+def test_tar_files_of_other_file_systems() -> None:
+    """A picture is read by its place in the file, and no more of it."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for n, name in enumerate(["x.png", "y.png"]):
+            info = tarfile.TarInfo(name)
+            info.size = len(png(n))
+            tar.addfile(info, io.BytesIO(png(n)))
+    memory = fsspec.filesystem("memory")
+    memory.pipe({"/packed.tar": packed.getvalue()})
+    try:
+        kind, items = list_items(["memory://packed.tar"])
+        found = dict(read_items(kind, list(items)))
+        assert found == {f"memory://packed.tar/{name}.png": png(n) for n, name in enumerate("xy")}
+    finally:
+        memory.rm("/", recursive=True)
+
+
+def test_a_picture_of_its_own_name_is_told_by_its_version(folder: Path) -> None:
+    """As in its folder: what changes it later is noticed."""
+    _, alone = list_items([f"{folder}/b.png"])
+    _, among = list_items([str(folder)])
+    (one,) = alone
+    (other,) = (item for item in among if item.file == one.file)
+    assert one.version == other.version != ""
+    assert one.bytes == other.bytes == len(png(0))
+
+
 def test_a_list_of_paths(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text(f"# mine\nphotos/b.png\n\n{folder}/a.PNG\ngone.png\n")
     kind, items = list_items([str(tmp_path / "list.txt")])

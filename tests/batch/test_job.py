@@ -194,3 +194,6 @@ def test_pools_share_cores_and_gpus() -> None:
     for pools in (cpu, few, forced):
         assert pools.name is None
         assert (pools.read["num_cpus"] + pools.encode["num_cpus"]) * pools.workers <= 8
+    crowded = Pools.fit(Machines(workers=16), cpus=96, gpus=8, most=1000)  # two on a GPU
+    assert crowded.name is not None
+    assert (crowded.encode["num_gpus"], crowded.name["num_gpus"]) == (0.375, 0.125)

@@ -114,6 +114,8 @@ def test_names_are_what_stands_there(tmp_path: Path) -> None:
     assert list(Vocabulary.parse(tmp_path / "c.csv").names) == odd
     assert list(Vocabulary.parse(tmp_path / "d.txt").names) == [n for n in odd if "# " not in n]
     assert Vocabulary.parse(tmp_path / "e.names").names == ("red, green", "TCP/IP", "a = b")
+    (tmp_path / "e.names").write_text("red, green")  # a line by itself is a list
+    assert Vocabulary.parse(tmp_path / "e.names").names == ("red", "green")
 
 
 def test_lines_keep_their_synonyms(tmp_path: Path) -> None:

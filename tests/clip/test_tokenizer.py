@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from masqclip.clip import tokenizer_files
 from masqclip.clip.tokenizer import (
     MAX_TEXT_CHARACTERS,
     load_tokenizer,
@@ -95,3 +96,16 @@ def test_a_text_may_be_as_long_as_is_said() -> None:
     assert len(read_text("a" * MAX_TEXT_CHARACTERS)) == MAX_TEXT_CHARACTERS
     with pytest.raises(MasqclipError, match="more than the limit"):
         read_text("a" * (MAX_TEXT_CHARACTERS + 1))
+
+
+def test_a_context_is_as_long_as_the_folder_says_within_reason(tmp_path: Path) -> None:
+    """Some folders say 1e30, which is no length: what is asked for holds then."""
+    (tmp_path / "vocab.json").write_text('{"a": 0, "b": 1, "ab": 2, "s": 3}')
+    (tmp_path / "merges.txt").write_text("#version: 0.2\na b\n")
+    special = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "s")
+    longest = tokenizer_files._LONGEST_CONTEXT
+    for said, length in ((1, 1), (50, 50), (longest, longest), (longest + 1, 77), (0, 77)):
+        (tmp_path / "tokenizer_config.json").write_text(f'{{"model_max_length": {said}}}')
+        found = tokenizer_files.read_tables(tmp_path, special=special, context_length=77)
+        assert found.context_length == length
+    assert found.merges == [("a", "b")]

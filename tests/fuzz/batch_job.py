@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -72,7 +73,10 @@ def without_ray() -> Iterator[None]:
 
 @contextlib.contextmanager
 def prepared(scratch: Path) -> Iterator[None]:
-    """A folder to stand in with seven pictures, one broken, and their job in ``out``."""
+    """A folder to stand in with seven pictures, one broken, and their job in ``out``.
+
+    What is in it is removed at the end: cases in one folder, one after another, share `finished`.
+    """
     here = Path.cwd()
     os.chdir(scratch)
     with without_ray():
@@ -82,16 +86,30 @@ def prepared(scratch: Path) -> Iterator[None]:
             image = Image.fromarray(blocks).resize((48, 32), Image.Resampling.NEAREST)
             image.save(f"photos/p{seed}.bmp")
         Path("photos/p6.bmp").write_bytes(b"BM")
+        for photo in Path("photos").iterdir():
+            os.utime(photo, (1e9, 1e9))  # a job notes it
         try:
             yield
         finally:
             os.chdir(here)
+            shutil.rmtree(scratch)
+            scratch.mkdir()
+
+
+_FINISHED: dict[tuple[str, ...], dict[str, bytes]] = {}
 
 
 def finished(words: list[str] = BATCH) -> dict[str, bytes]:
-    """The job, done; its files."""
-    succeed(words)
-    return tree("out")
+    """The job, done; its files. They are the same whenever it is done here."""
+    key = (str(Path.cwd()), *words)
+    if key not in _FINISHED:
+        succeed(words)
+        _FINISHED[key] = tree("out")
+    for name, content in _FINISHED[key].items():
+        path = Path("out", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return _FINISHED[key]
 
 
 def interrupted(stop_after: int) -> None:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, given, settings
 from running import Server
-from schemathesis import GenerationMode
-from schemathesis.checks import CHECKS
 
 from masqclip import Segmenter
 from masqclip.serve.app import create_app
@@ -20,9 +17,13 @@ CHECKED = {
 }
 
 
-@pytest.mark.parametrize("mode", GenerationMode)
-def test_made_up_requests(server: Server, mode: GenerationMode) -> None:
+@pytest.mark.parametrize("kind", ["positive", "negative"])
+def test_made_up_requests(server: Server, kind: str) -> None:
     """As the document describes them, and as it forbids them."""
+    import schemathesis  # here: it takes long, and one process needs it
+    from schemathesis.checks import CHECKS
+
+    mode = schemathesis.GenerationMode(kind)
     schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
     checks = [check for check in CHECKS.get_all() if check.__name__ in CHECKED]
     assert len(checks) == len(CHECKED)

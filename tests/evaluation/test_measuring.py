@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,14 +33,6 @@ from masqclip.evaluation.vocabularies import dataset_vocabulary, match_vocabular
 
 SPRITES = Path(__file__).parents[1] / "data" / "sprites"
 EVERYTHING = ("instance", "semantic", "panoptic", "masks", "classes")
-
-
-@pytest.fixture(scope="module")
-def segmenter() -> Iterator[Segmenter]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield Segmenter.from_pretrained("masqclip-mini", device="cpu")
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

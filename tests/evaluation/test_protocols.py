@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -27,14 +26,6 @@ from masqclip.evaluation.vocabularies import dataset_vocabulary
 SPRITES = Path(__file__).parents[1] / "data" / "sprites"
 TASKS = ("instance", "semantic", "panoptic")
 BASE = Protocol(96, 256, 0.02, 0.3)
-
-
-@pytest.fixture(scope="module")
-def segmenter() -> Iterator[Segmenter]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield Segmenter.from_pretrained("masqclip-mini", device="cpu")
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from layouts import COUNT, LAYOUTS, ade20k_150, ade20k_847, coco, pascal_context
 from PIL import Image
 
@@ -23,14 +22,6 @@ from masqclip.data.truth import labelled_truth
 from masqclip.errors import MasqclipError
 from masqclip.evaluation.evaluate import evaluate
 from masqclip.evaluation.protocol import published_protocol
-
-
-@pytest.fixture(scope="module")
-def segmenter() -> Iterator[Segmenter]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield Segmenter.from_pretrained("masqclip-mini", device="cpu")
-    torch.set_num_threads(threads)
 
 
 def contents(root: Path) -> dict[str, bytes]:

@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -148,57 +147,3 @@ def test_sigterm_ends_it_in_time_whatever_it_is_doing(
         time.sleep(0.5)
         server.process.terminate()
         assert server.process.wait(60) == 0
-
-
-class Wire(asyncio.Transport):
-    """A connection's other half, of straw."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.aborted = False
-
-    def abort(self) -> None:
-        self.aborted = True
-
-    def is_closing(self) -> bool:
-        return self.aborted
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return default
-
-
-def test_a_burst_drives_out_who_was_silent_before_and_nobody_within_it() -> None:
-    import uvicorn
-    from uvicorn.server import ServerState
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await asyncio.sleep(60)
-
-    async def run() -> None:
-        kind = connections.bounded_protocol(10, spare=20)
-        config, state = uvicorn.Config(app, ws="none", log_config=None), ServerState()
-        config.load()
-
-        def connect() -> tuple[Any, Wire]:
-            protocol, wire = kind(config, state, {}), Wire()
-            protocol.connection_made(wire)
-            return protocol, wire
-
-        old = [connect() for _ in range(10)]
-        for protocol, _ in old:
-            protocol._since -= 1  # a second ago, and nothing said
-        new = [connect() for _ in range(30)]  # in one go: no loss is reported in between
-        assert [wire.aborted for _, wire in old] == [True] * 10
-        assert not any(wire.aborted for _, wire in new)
-        connect()
-        assert sum(wire.aborted for _, wire in new) == 1  # the spare ones are used up
-        assert new[0][1].aborted
-        speaker, wire = new[5]
-        speaker.data_received(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        for _ in range(40):
-            connect()
-        assert not wire.aborted  # who asks is not silent
-        for task in state.tasks:
-            task.cancel()
-
-    asyncio.run(run())

@@ -68,6 +68,29 @@ def connected() -> Any:
     return service
 
 
+def test_a_burst_drives_out_who_was_silent_before_and_nobody_within_it(connected: Any) -> None:
+    async def run() -> None:
+        connect = connected(10, spare=20)
+        old = [connect() for _ in range(10)]
+        for protocol, _ in old:
+            protocol._since -= 1  # a second ago, and nothing said
+        new = [connect() for _ in range(30)]  # in one go: no loss is reported in between
+        assert [wire.aborted for _, wire in old] == [True] * 10
+        assert not any(wire.aborted for _, wire in new)
+        connect()
+        assert sum(wire.aborted for _, wire in new) == 1  # the spare ones are used up
+        assert new[0][1].aborted
+        speaker, wire = new[5]
+        speaker.data_received(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        for _ in range(40):
+            connect()
+        assert not wire.aborted  # who asks is not silent
+        for task in speaker.tasks:
+            task.cancel()
+
+    asyncio.run(run())
+
+
 def test_a_connection_is_waited_for_until_it_asks_and_again_after(connected: Any) -> None:
     async def check() -> None:
         protocol, wire = connected(5, 5)()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 import warnings
@@ -31,6 +32,16 @@ def test_every_verb_explains_itself_with_examples(
     assert main([verb, "--help"]) == 0
     shown = capsys.readouterr().out
     assert shown.count(f"masqclip {verb}") >= 3
+
+
+def test_a_name_that_the_terminal_cannot_show_is_shown_as_well_as_it_can(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(shown, encoding="ascii"))
+    assert main(["segment", "caf\u00e9.png", "-v", "cat"]) == 2
+    sys.stderr.flush()
+    assert b"caf?.png" in shown.getvalue()
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -85,7 +85,7 @@ def read_items(
     *,
     builtins: Sequence[str],
     limits: NameLimits = DEFAULT_LIMITS,
-    files: bool = True,
+    files: bool,
 ) -> list[object]:
     """Items of a vocabulary: `NamedItem` for what was a string, all else as it came.
 

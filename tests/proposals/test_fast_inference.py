@@ -29,6 +29,9 @@ def config(layer_type: str = "bottleneck", feature_size: int = 32) -> Mask2Forme
 def unsettle(model: nn.Module) -> None:
     """Move whatever starts at a value that would hide a mistake."""
     torch.manual_seed(1)
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            parameter.data.normal_(std=0.2)
     for module in model.modules():
         if hasattr(module, "sampling_offsets"):
             module.sampling_offsets.weight.data.normal_(std=0.2)
@@ -37,7 +40,6 @@ def unsettle(model: nn.Module) -> None:
             module.running_mean.normal_(std=0.2)
             module.running_var.uniform_(0.5, 2.0)
             module.weight.data.uniform_(0.5, 1.5)
-            module.bias.data.normal_(std=0.2)
 
 
 @pytest.mark.parametrize(("layer_type", "feature_size"), [("basic", 32), ("bottleneck", 64)])

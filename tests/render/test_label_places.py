@@ -67,6 +67,17 @@ def test_a_label_that_hides_over_three_tenths_of_its_segment_stands_beside_it() 
         assert inside(placed(layout, "cat", *size), layout, *size) == expected, size
 
 
+@pytest.mark.parametrize(("left", "right"), [(8, 20), (380, 392)])
+def test_a_label_stands_on_the_side_that_has_room(left: int, right: int) -> None:
+    """Of a narrow segment as high as the frame, with no room above and below."""
+    layout = LabelLayout((400, 30))
+    mask = np.ones((30, right - left), bool)
+    label = layout.place("cat", "", (9, 9, 9), mask, (left, 0, right, 30))
+    assert label is not None
+    space = label.box[0] - right if left < 200 else left - label.box[2]
+    assert space == pytest.approx(layout.gap, abs=1)
+
+
 @pytest.mark.parametrize(
     ("margin", "size", "expected"),
     [

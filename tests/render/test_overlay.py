@@ -137,6 +137,16 @@ def test_scores_are_written_only_when_asked_for() -> None:
     assert wide > narrow > 0
 
 
+def test_a_label_has_the_colour_of_its_segment_paler_for_stuff() -> None:
+    shape = (400, 400)
+    full, pale = name_colour("sky"), overlay._stuff(name_colour("sky"))
+    for thing, shown, absent in ((True, full, pale), (False, pale, full)):
+        sky = Drawn(rectangle(shape, 50, 50, 350, 350), "sky", thing=thing)
+        drawn = np.asarray(draw_overlay(grey(*shape), [sky]))
+        assert (drawn == shown).all(-1).sum() > 100
+        assert (drawn == absent).all(-1).sum() == 0
+
+
 def test_labels_stay_in_the_frame_and_apart() -> None:
     layout = LabelLayout((512, 512))
     mask = np.ones((60, 60), bool)

@@ -54,5 +54,5 @@ def test_the_document_has_examples_and_problems(segmenter: Segmenter) -> None:
     form = once["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert set(form["required"]) == {"image", "vocabulary"}
     assert {"application/json", "image/png"} <= set(once["responses"]["200"]["content"])
-    for status in ("413", "422", "429", "504"):
+    for status in ("400", "401", "413", "415", "422", "429", "504"):
         assert list(once["responses"][status]["content"]) == ["application/problem+json"]

@@ -22,7 +22,11 @@ from masqclip.errors import MasqclipError
 from masqclip.segmenter import Segmenter
 from masqclip.training import dry_run, held_out, saving
 from masqclip.training.curves import write_curves
-from masqclip.training.distributed import gather_rows, synchronise_batch_norm
+from masqclip.training.distributed import (
+    SynchronisedBatchNorm,
+    gather_rows,
+    synchronise_batch_norm,
+)
 from masqclip.training.held_out import held_out_truth, measure_held_out, write_report
 from masqclip.training.inputs import claim_inputs
 from masqclip.training.loop import Trainer, train
@@ -76,6 +80,7 @@ def test_batch_norm_over_all_processes_is_torchs_own_where_there_is_one() -> Non
             norm.weight.copy_(torch.tensor([0.5, 1.0, 2.0]))
             norm.bias.copy_(torch.tensor([0.1, 0.0, -1.0]))
     synchronise_batch_norm(nn.Sequential(shared))
+    assert isinstance(shared, SynchronisedBatchNorm)
     for _ in range(2):
         values = torch.randn(2, 3, 4, 5) * 3 + 1
         mine, theirs = values.clone().requires_grad_(), values.clone().requires_grad_()

@@ -14,6 +14,7 @@ from test_loop import SETTINGS, Line, losses
 
 from masqclip.errors import MasqclipError
 from masqclip.training import loop
+from masqclip.training.checkpoints import Checkpoints, Position
 from masqclip.training.loop import Progress, Trainer, train
 from masqclip.training.settings import (
     DistillSettings,
@@ -77,6 +78,19 @@ def test_weights_stay_as_they_were_when_a_loss_is_no_number(value: float) -> Non
     with pytest.raises(MasqclipError, match=r"line: the loss is (nan|-?inf) at step 6; lower"):
         trainer.step(5, [stage.batch(5)])
     assert torch.equal(stage.module.weight, before)
+
+
+def test_a_run_in_half_precision_goes_on_with_its_scale(tmp_path: Path) -> None:
+    """Gradients are scaled so that none is lost below the smallest number of float16."""
+    scales = []
+    for scale in (64.0, 2.0):
+        trainer = Trainer(Line(), SETTINGS, device="cpu")
+        trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        kept = Checkpoints(tmp_path, Line(), SETTINGS, trainer.accelerator)
+        assert kept.resume(trainer.model, trainer.optimizer).step == (0 if scale == 64.0 else 3)
+        kept.save(trainer.model, trainer.optimizer, Position(3, 1.0))
+        scales.append(trainer.accelerator.scaler.get_scale())
+    assert scales == [64.0, 64.0]
 
 
 class Scored(Line):

@@ -175,6 +175,15 @@ def test_tensors_of_every_kind(dtype: torch.dtype, legacy: bool, tmp_path: Path)
     assert not read_tensor_file(tmp_path / "a.pt")["whole"][0, 0]
 
 
+@pytest.mark.parametrize("count", [0, 3, 5])
+def test_an_old_file_gives_the_length_of_a_storage_twice(count: int, tmp_path: Path) -> None:
+    written = io.BytesIO()
+    torch.save({"a": torch.arange(4.0)}, written, _use_new_zipfile_serialization=False)
+    numbers = torch.arange(float(count)).numpy().tobytes()
+    spoiled = written.getvalue()[: -8 - 16] + struct.pack("<q", count) + numbers
+    assert "not as long as the file says elsewhere" in said_of(spoiled, tmp_path)
+
+
 def archive(changes: dict[str, bytes | None], **options: Any) -> bytes:
     """An archive of torch's with entries changed, added or (None) taken away."""
     written, changed = io.BytesIO(), io.BytesIO()

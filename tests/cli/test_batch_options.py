@@ -8,22 +8,13 @@ from pathlib import Path
 
 import pytest
 from heard import Heard
-from PIL import Image
 
 from masqclip.batch.items import Item
 from masqclip.batch.shards import JobFolder
 from masqclip.batch.status import Status
 from masqclip.cli.main import main
 
-
-@pytest.fixture(autouse=True)
-def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An empty folder with one of pictures."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "100")
-    Path("photos/more").mkdir(parents=True)
-    Image.new("RGB", (4, 3)).save("photos/a.png")
-    Image.new("RGB", (4, 3)).save("photos/more/b.png")
+pytestmark = pytest.mark.usefixtures("here")
 
 
 END = Status(1, 2, 1, 2, 0, {}, {}, None)

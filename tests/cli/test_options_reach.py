@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 import torch
 from heard import Heard
-from PIL import Image
 
 from masqclip.cli.main import main
 from masqclip.data.sprites import STUDIO_PACKAGES, UNSEEN_STUDIO
@@ -28,14 +27,7 @@ from masqclip.serve.settings import ServeSettings
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True)
-def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An empty folder with one of pictures."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "100")
-    Path("photos/more").mkdir(parents=True)
-    Image.new("RGB", (4, 3)).save("photos/a.png")
-    Image.new("RGB", (4, 3)).save("photos/more/b.png")
+pytestmark = pytest.mark.usefixtures("here")
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ to one folder, which all of them must see; tallies are gathered at the end.
 
 from __future__ import annotations
 
+import atexit
 import os
 from dataclasses import dataclass
 from datetime import timedelta
@@ -55,5 +56,17 @@ class Processes:
         utils: Any = require("accelerate.utils", extra="train", purpose="sharing an evaluation")
         # Objects, not tensors, are exchanged, and rarely: gloo does it on every machine.
         accelerate.PartialState(cpu=True, timeout=_PATIENCE)
+        atexit.register(leave_group)
         gathered: list[T] = utils.gather_object([mine])
         return gathered
+
+
+def leave_group() -> None:
+    """End this process's part in a group of processes, if it is in one.
+
+    A process that exits without it may be aborted, its work all done, by threads still talking.
+    """
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()

@@ -68,12 +68,3 @@ def synchronise_batch_norm(module: nn.Module) -> None:
         if type(child) is nn.BatchNorm2d:
             # The same parameters and buffers, another forward pass.
             child.__class__ = SynchronisedBatchNorm
-
-
-def leave_group() -> None:
-    """End this process's part in a group of processes, if it is in one.
-
-    A process that exits without it may be aborted, its work all done, by threads still talking.
-    """
-    if is_distributed():
-        distributed.destroy_process_group()

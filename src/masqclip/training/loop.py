@@ -32,9 +32,10 @@ from torch import Tensor, nn
 from masqclip.data.files import write_atomically
 from masqclip.data.locks import lock_folder
 from masqclip.errors import MasqclipError, require
+from masqclip.evaluation.processes import leave_group
 from masqclip.training.checkpoints import Checkpoints, Position
 from masqclip.training.curves import write_curves
-from masqclip.training.distributed import leave_group, synchronise_batch_norm
+from masqclip.training.distributed import synchronise_batch_norm
 from masqclip.training.inputs import claim_inputs
 from masqclip.training.loading import batches, ended_workers_told
 from masqclip.training.saving import save_result
@@ -358,7 +359,6 @@ def _accelerator(precision: str, device: str | None) -> Accelerator:
     # Which parameters have a gradient may depend on the batch.
     ddp = DistributedDataParallelKwargs(find_unused_parameters=True)
     accelerator = Accelerator(mixed_precision=precision, cpu=cpu, kwargs_handlers=[ddp])
-    atexit.unregister(leave_group)  # once, however many runs there are
     atexit.register(leave_group)
     plugin = accelerator.state.fsdp_plugin if accelerator.distributed_type == "FSDP" else None
     if plugin is not None and plugin.fsdp_version != 2:

@@ -33,7 +33,7 @@ from masqclip.data.sprites import load_sprites
 from masqclip.data.sticker_files import write_stickers
 from masqclip.data.stickers import StickerWorld
 from masqclip.data.transforms import jittered_size
-from masqclip.hub import model_folder
+from masqclip.hub import model_folders
 from masqclip.model import MasQClipModel
 from masqclip.training.distill import dice
 from masqclip.training.recipes import load_recipe
@@ -94,7 +94,7 @@ def compare_means(stage: Stage, processes: int, steps: int) -> dict[str, float]:
 
 def measure_means(sprites: Path, steps: int) -> dict[str, Any]:
     """Teacher and tuning on base instances of 64 scenes, from the shipped model's weights."""
-    folder = model_folder(MODEL)
+    (folder,) = model_folders(MODEL)
     with TemporaryDirectory() as scenes:
         write_stickers(Path(scenes), StickerWorld(load_sprites(sprites)), images=64, seed=77)
         dataset = CocoInstances(scenes, keep=is_base)

@@ -23,9 +23,9 @@ MAX_LINES = 400
 ORDER = (
     "errors",
     "devices",
-    "hub",
     "configuration",
     "data",
+    "hub",
     "weights",
     "render",
     "export",

@@ -38,7 +38,7 @@ from masqclip.encoding import (
     read_picture,
 )
 from masqclip.errors import MasqclipError
-from masqclip.hub import model_folder
+from masqclip.hub import Parts, find_model
 from masqclip.model import MasQClipModel
 from masqclip.options import check_count, check_share, check_task
 from masqclip.parts import join_parts
@@ -106,10 +106,12 @@ class Segmenter:
         dtype: str | torch.dtype | None = None,
         cache: bool | str | Path = True,
     ) -> Segmenter:
-        """Load a model of this package, a folder, or a repository of the Hugging Face Hub.
+        """Load a model of this package, a preset, a folder, or one of the Hugging Face Hub.
 
         Args:
-            name_or_path: ``masqclip-mini`` is shipped and works offline.
+            name_or_path: ``masqclip-mini`` is shipped and works offline; ``photo`` and the other
+                presets (``masqclip info --models``) are downloaded when they are first used. A
+                folder holds a whole model, or its parts as ``clip`` and ``proposer``.
             device: ``cpu``, ``cuda``, ``mps``; the best one here by default.
             dtype: of the computation; float32 by default.
             cache: see the class.
@@ -118,7 +120,13 @@ class Segmenter:
             MasqclipError: there is no such model, or its files are broken.
         """
         where = choose_device(device)
-        source = model_folder(name_or_path)
+        source = find_model(name_or_path)
+        if isinstance(source, Parts):
+            joined = cls.from_parts(
+                source.clip, source.proposer, source.queries, device=where, dtype=dtype, cache=cache
+            )
+            joined.name = str(name_or_path)
+            return joined
         try:
             model, report = MasQClipModel.from_pretrained(
                 source, dtype=choose_dtype(dtype, where), output_loading_info=True

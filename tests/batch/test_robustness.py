@@ -26,7 +26,7 @@ from masqclip.batch.worker import Encoder, Namer, load_segmenter, read_shard
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.digests import digest_model
 from masqclip.errors import MasqclipError
-from masqclip.hub import model_folder
+from masqclip.hub import model_folders
 from masqclip.segmenter import Segmenter
 
 WORDS = Vocabulary.parse("car, stuff: sand")
@@ -158,7 +158,7 @@ def test_a_disk_that_is_full_ends_the_job_and_sets_no_shard_aside(folder: JobFol
 
 
 def test_a_machine_with_other_weights_says_so() -> None:
-    weights = digest_model(model_folder("masqclip-mini"))
+    weights = digest_model(*model_folders("masqclip-mini"))
     given: Any = {"inputs": ("x",), "kind": "files", "model": "masqclip-mini", "vocabulary": WORDS}
     assert load_segmenter(JobSettings(**given, weights=weights), "cpu")
     with pytest.raises(MasqclipError, match="other files on this machine"):

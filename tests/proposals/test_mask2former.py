@@ -13,7 +13,7 @@ from transformers import Mask2FormerConfig, ResNetConfig, SwinConfig
 from transformers.models.mask2former import modeling_mask2former
 
 from masqclip.errors import MasqclipError
-from masqclip.hub import model_folder
+from masqclip.hub import model_folders
 from masqclip.proposals.base import object_log_scores
 from masqclip.proposals.deformable import LevelwiseAttention, deformable_attention
 from masqclip.proposals.mask2former import (
@@ -202,7 +202,7 @@ def test_the_published_architecture() -> None:
 
 def test_the_miniature_as_it_ships_and_as_asked_for() -> None:
     config = miniature_mask2former_config()
-    shipped = json.loads((model_folder("masqclip-mini") / "config.json").read_text())
+    shipped = json.loads((model_folders("masqclip-mini")[0] / "config.json").read_text())
     shipped = mask2former_config(shipped["proposer_config"])
     for name in (
         "num_queries", "num_labels", "encoder_layers", "decoder_layers", "hidden_dim",

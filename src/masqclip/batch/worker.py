@@ -26,7 +26,7 @@ from masqclip.batch.tables import damage_told
 from masqclip.data.digests import digest_model
 from masqclip.data.images import LoadedImage, read_image
 from masqclip.errors import MasqclipError, is_out_of_memory
-from masqclip.hub import model_folder
+from masqclip.hub import model_folders
 
 PART_IMAGES = 32
 PART_BYTES = 64 << 20  # of pixels; together they bound what a stage holds at a time
@@ -337,7 +337,7 @@ def load_segmenter(settings: JobSettings, device: str | None) -> Any:
     from masqclip.devices import choose_device, choose_dtype
     from masqclip.segmenter import Segmenter
 
-    if settings.weights not in (None, digest_model(model_folder(settings.model))):
+    if settings.weights not in (None, digest_model(*model_folders(settings.model))):
         raise MasqclipError(
             f"the model {settings.model!r} has other files on this machine than where the job was "
             "planned: copy them, or name another folder for --out"

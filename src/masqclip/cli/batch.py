@@ -236,7 +236,7 @@ def _settings(
     from masqclip.batch.inputs import list_items
     from masqclip.batch.shards import JobFolder, JobSettings
     from masqclip.data.digests import digest_model
-    from masqclip.hub import model_folder
+    from masqclip.hub import model_folders
 
     items: Iterator[Item] = iter(())
     if there is not None:
@@ -258,7 +258,7 @@ def _settings(
         # A shard holds what its embeddings hold, and pictures are numbered by it.
         options["shard_size"] = max(JobFolder(name).read()[0].shard_size for name in inputs)
     model = model or DEFAULT_MODEL
-    weights: str | None = digest_model(model_folder(model))
+    weights: str | None = digest_model(*model_folders(model))
     if kind == "embeddings" and made.weights not in (None, weights):
         raise MasqclipError(
             f"{inputs[0]}: these embeddings were made by other weights under the same name "
@@ -272,10 +272,10 @@ def _settings(
 def _check(folder: JobFolder, there: JobSettings, *, verify: bool) -> None:
     """See, before a job goes on, that all is what it was: weights, plan, pictures, and results."""
     from masqclip.data.digests import digest_model
-    from masqclip.hub import model_folder
+    from masqclip.hub import model_folders
 
     if there.weights is not None:
-        folder.check(replace(there, weights=digest_model(model_folder(there.model))))
+        folder.check(replace(there, weights=digest_model(*model_folders(there.model))))
     folder.check_plan()
     damage = folder.repair(verify=verify)
     for shard, reason in list(damage.items())[:SHOWN_FAILURES]:

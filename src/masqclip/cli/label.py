@@ -121,7 +121,7 @@ def label(
     from masqclip.clip.vocabulary import Vocabulary
     from masqclip.data.digests import digest_model
     from masqclip.data.folders import LeftOut
-    from masqclip.hub import model_folder
+    from masqclip.hub import model_folders
     from masqclip.labelling.folder import find_pictures, label_folder
     from masqclip.labelling.formats import FormatSettings
 
@@ -149,7 +149,7 @@ def label(
             batch_size=batch_size,
             settings=settings,
             about={"dtype": dtype},
-            weights=lambda: digest_model(model_folder(model)),
+            weights=lambda: digest_model(*model_folders(model)),
             report=steps.show,
         )
     for error in done.failed.values():

@@ -34,6 +34,7 @@ VERBS = (
     ("train", "masqclip.cli.train:app", "Train a model, stage by stage."),
     ("evaluate", "masqclip.cli.evaluate:app", "Measure a model on a dataset: AP, mIoU, PQ."),
     ("convert", "masqclip.cli.convert:app", "Make a model of a published checkpoint."),
+    ("download", "masqclip.cli.download:app", "Fetch a model's weights, to use without a network."),
     ("serve", "masqclip.cli.serve:app", "Serve a model over HTTP, with a page for people."),
     ("bench", "masqclip.cli.bench:app", "Say how fast a model is on this machine."),
     ("info", "masqclip.cli.info:app", "Say what is installed and which models there are."),
@@ -46,7 +47,7 @@ app = App(
 **Start here**
 
 ```text
-masqclip segment photo.jpg --vocabulary "cat, sofa, floor"
+masqclip segment photo.jpg --vocabulary "cat, sofa, floor" --model photo
 masqclip segment --help     # a verb's options, with examples
 masqclip info               # the models and vocabularies that are here
 ```

@@ -23,6 +23,7 @@ from masqclip.cli.console import (
     print_left_out,
     print_line,
 )
+from masqclip.cli.models import fetch_models
 from masqclip.cli.output_files import (
     OutputFiles,
     UnwritableError,
@@ -155,7 +156,8 @@ def segment(
             as other tools write their classes.
         task: instance: a mask for each thing. semantic: a name for each pixel. panoptic: both,
             things counted and regions filled.
-        model: A model of this package, a folder, or a name on the Hugging Face Hub.
+        model: masqclip-mini, which is shipped; photo or another preset, which is fetched first
+            ("masqclip info --models"); a folder; or a name on the Hugging Face Hub.
         clip: Instead of a model, its two halves: the CLIP that names masks, a folder or a name
             ("masqclip info --models" lists some).
         proposer: The segmenter that finds masks: Mask2Former, MaskFormer, OneFormer, EoMT or SAM.
@@ -193,6 +195,10 @@ def segment(
     left_out = LeftOut()
     paths, missing = _find(images, recursive=recursive, out=out, left_out=left_out)
     print_left_out(left_out, quiet=quiet)
+    if parts is None:
+        fetch_models(model)
+    else:
+        fetch_models(clip=clip, proposer=proposer)
     total = len(paths) + len(missing)
     segmenter: Segmenter | None = None
     # Each picture's own table or JSON line is what a log shows of the progress.

@@ -190,7 +190,7 @@ def tune(
     from dataclasses import replace
 
     from masqclip.data.digests import digest_model
-    from masqclip.hub import find_weights, model_folder
+    from masqclip.hub import find_weights, model_folders
     from masqclip.segmenter import Segmenter
     from masqclip.training.tune import TuneStage, join
 
@@ -205,7 +205,7 @@ def tune(
     if model:
         given = Segmenter.from_pretrained(model, device="cpu", cache=False)
         whole, tokenizer = given.model, given.text.tokenizer
-        sources = {"--model": digest_model(model_folder(model))}
+        sources = {"--model": digest_model(*model_folders(model))}
     elif clip and proposer:
         clip = find_weights(clip, what="CLIP")  # a name of the Hub becomes a folder to digest
         proposer = find_weights(proposer, what="proposer")

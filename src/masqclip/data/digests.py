@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 _DIGEST_BYTES = 16
 _READERS = 8  # files on a network come one after the other else
 # What a model's numbers depend on; a card or a picture beside them may change.
-_MODEL_FILES = ("*.safetensors", "*.bin", "config.json", "tokenizer*.json", "vocab.*", "merges.*")
+_MODEL_FILES = (
+    *("*.safetensors", "*.bin", "config.json", "tokenizer*.json", "vocab.*", "merges.*"),
+    *("preprocessor_config.json", "processor_config.json", "open_clip_config.json"),
+)
 
 
 def digest_bytes(content: bytes | memoryview) -> str:
@@ -60,13 +63,20 @@ def digest_files(paths: Iterable[str | Path]) -> list[str]:
         return list(readers.map(digest, paths))
 
 
-def digest_model(folder: str | Path) -> str:
-    """The digest of a model folder: its weights, configuration and tokenizer, by name.
+def digest_model(*folders: str | Path) -> str:
+    """The digest of a model: its weights, configuration and tokenizer, by name.
+
+    Args:
+        folders: the model's one folder; or its parts, folders and files, in their order.
 
     Raises:
         MasqclipError: a file cannot be read.
     """
-    root = Path(folder)
+    if len(folders) != 1:
+        return combine_digests(digest_model(folder) for folder in folders)
+    root = Path(folders[0])
+    if root.is_file():
+        return digest_file(root)
     files = sorted({path for pattern in _MODEL_FILES for path in root.glob(pattern)})
     return combine_digests(f"{path.name} {digest_file(path)}" for path in files)
 

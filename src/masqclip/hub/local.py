@@ -1,0 +1,123 @@
+"""What is on this machine: folders that people name, and the Hub's own cache."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from masqclip.data.json_files import read_json
+from masqclip.errors import MasqclipError
+
+#: What describes a model, by layout: transformers' own, and open_clip's.
+CONFIGS = ("config.json", "open_clip_config.json")
+#: Kinds of weights in the order in which they are taken; of each, one file or an index of several.
+WEIGHTS = {
+    "config.json": ("model.safetensors", "pytorch_model.bin"),
+    "open_clip_config.json": ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
+}
+#: The parts of a model whose parts lie beside one another in a folder.
+PARTS = ("clip", "proposer")
+#: What a MasQ add-on is called in such a folder.
+QUERIES = "queries.safetensors"
+#: Says where a folder of downloaded files came from.
+ORIGIN = "masqclip_origin.json"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A model in parts that lie on this machine, or have names; see `Segmenter.from_parts`."""
+
+    clip: Path
+    proposer: Path
+    queries: Path | None = None
+
+
+def cache_folder() -> Path:
+    """Where the Hub's libraries keep what they download."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
+def repository_folder(repository: str) -> Path:
+    """A repository's place in the cache, whether or not it is there."""
+    return cache_folder() / ("models--" + repository.replace("/", "--"))
+
+
+def cached(repository: str, *, weights: bool = True) -> Path | None:
+    """The folder of a repository that was downloaded whole.
+
+    Args:
+        repository: the Hub's owner/name.
+        weights: with its weights; else its small files will do.
+    """
+    home = repository_folder(repository)
+    try:
+        revision = (home / "refs" / "main").read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    folder = home / "snapshots" / revision
+    if not revision or not folder.is_dir():
+        return None
+    if not weights:
+        return folder
+    return folder if has_weights(folder) else None
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a folder holds all weights of one kind."""
+    return any(
+        (folder / name).is_file() or _has_shards(folder, f"{name}.index.json")
+        for config, names in WEIGHTS.items()
+        if (folder / config).is_file()
+        for name in names
+    )
+
+
+def _has_shards(folder: Path, index: str) -> bool:
+    try:
+        return all((folder / name).is_file() for name in shard_names(folder / index))
+    except MasqclipError:
+        return False
+
+
+def shard_names(index: Path) -> list[str]:
+    """The files that an index of weights names.
+
+    Raises:
+        MasqclipError: it is none.
+    """
+    document = read_json(index, what="the index of weights")
+    table = document.get("weight_map") if isinstance(document, dict) else None
+    names = sorted({str(name) for name in table.values()}) if isinstance(table, dict) else []
+    if not names or any(Path(name).name != name for name in names):
+        raise MasqclipError(f"the index of weights {str(index)!r} names no files of its folder")
+    return names
+
+
+def parts_in(folder: Path) -> Parts | None:
+    """The parts that lie in a folder as ``clip`` and ``proposer``, with `QUERIES` beside them."""
+    clip, proposer = (folder / part for part in PARTS)
+    if not all(any((part / name).is_file() for name in CONFIGS) for part in (clip, proposer)):
+        return None
+    queries = folder / QUERIES
+    return Parts(clip, proposer, queries if queries.is_file() else None)
+
+
+def origin(folder: Path) -> str | None:
+    """The Hub's owner/name that a folder was downloaded from, if that is known."""
+    home = folder.resolve().parent
+    if home.name == "snapshots" and home.parent.name.startswith("models--"):
+        return home.parent.name.removeprefix("models--").replace("--", "/", 1)
+    if not (folder / ORIGIN).is_file():
+        return None
+    document = read_json(folder / ORIGIN, what="the note of where a model came from")
+    found = document.get("repository") if isinstance(document, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def state_folder(name: str) -> Path:
+    """A place for models that are made on this machine of what was fetched."""
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(home).expanduser() / "masqclip" / "models" / name

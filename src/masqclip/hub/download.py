@@ -172,8 +172,12 @@ def fetch_together(
     return [one.fetch() for one in pending]
 
 
-def check_licence(named: NamedModel) -> None:
+def check_licence(named: NamedModel, *, asked: str | None = None) -> None:
     """Refuse a restricted model whose licence was not agreed to.
+
+    Args:
+        named: the model.
+        asked: the name that was asked for, where that is a preset's.
 
     Raises:
         MasqclipError: the line says how to agree.
@@ -183,7 +187,7 @@ def check_licence(named: NamedModel) -> None:
             named.repository,
             licence=named.licence,
             page=named.page,
-            command=f"masqclip download {named.name}",
+            command=f"masqclip download {asked or named.name}",
         )
 
 

@@ -144,7 +144,7 @@ def _preset_parts(preset: Preset, tell: Tell | None) -> Path | Parts:
         )
     for part in preset.parts:
         if cached(part.repository) is None:
-            check_licence(part)
+            check_licence(part, asked=preset.name)
     try:
         pending = [
             prepare(part.repository, what=part.kind, patience=IMPATIENCE)
@@ -180,6 +180,6 @@ def _downloaded(
     except OutOfReachError as error:
         raise MasqclipError(
             f"the {what} {repository!r} is not on this machine and cannot be fetched ({error}): "
-            f"where there is a network, run: {fetch_command(find_named(repository) or repository)}; "
-            "and give that folder here"
+            f"where there is a network, run: {fetch_command(find_named(repository) or repository)}"
+            "; and give that folder here"
         ) from error

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from masqclip.errors import MasqclipError
 from masqclip.hub.download import (
     Tell,
     check_licence,
@@ -26,6 +27,7 @@ from masqclip.hub.registry import (
     presets,
     unknown_name,
 )
+from masqclip.hub.repository import OutOfReachError
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class Download:
             )
             return lines
         what = self.preset or (self.entries[0] if self.entries else self.parts[0][1])
-        return [*lines, f"elsewhere: {fetch_command(what)}"]
+        return [*lines, f"where there is a network, run: {fetch_command(what)}"]
 
     def accept(self) -> None:
         """Agree to all licences of it that forbid some uses."""
@@ -106,7 +108,7 @@ class Download:
                 command=f"masqclip download {self.name}",
             )
         for entry in self.entries:
-            check_licence(entry)
+            check_licence(entry, asked=self.name)
 
     def fetch(self, to: Path | None, *, tell: Tell) -> Path:
         """Fetch all of it that lies on the Hub.
@@ -121,12 +123,17 @@ class Download:
         Raises:
             MasqclipError: see `download`.
         """
-        if self.preset is None:
-            ((what, repository),) = self.parts
-            return download(repository, what=what, to=to, tell=tell)
-        pending = [
-            prepare(repository, what=what, to=to and to / what) for what, repository in self.parts
-        ]
+        try:
+            if self.preset is None:
+                ((what, repository),) = self.parts
+                return download(repository, what=what, to=to, tell=tell)
+            pending = [
+                prepare(repository, what=what, to=to and to / what)
+                for what, repository in self.parts
+            ]
+        except OutOfReachError as error:
+            *_, elsewhere = self.plan()
+            raise MasqclipError(f"{self.name}: {error}; {elsewhere}") from error
         folders = fetch_together(self.name, pending, tell=tell)
         return to or Path(os.path.commonpath(folders))
 

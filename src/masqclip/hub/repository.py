@@ -136,20 +136,27 @@ def explained(error: Exception, name: str, *, what: str) -> MasqclipError:
     kinds = {kind.__name__ for kind in type(error).__mro__}
     status = getattr(getattr(error, "response", None), "status_code", None)
     page = f"{where}/{name}"
-    if kinds & {"GatedRepoError"} or status == 403:
+    if "GatedRepoError" in kinds or status == 403:
         return MasqclipError(
             f"the {what} {name!r} is for those who asked: agree to its terms at {page}, sign in "
             "with 'hf auth login' (or set HF_TOKEN), and run the same command again"
         )
-    if kinds & {"RepositoryNotFoundError"} or status in (401, 404):
+    if "RepositoryNotFoundError" in kinds or status == 401:
         known = [model.repository for model in named_models()]
         missing = unknown_name(name, what=what, among=known)
         return MasqclipError(f"{_host(where)} says: {missing}; a private one needs HF_TOKEN")
     if status is not None and (status == 429 or status >= 500):
         return MasqclipError(f"{_host(where)} is busy (status {status}): try again in a while")
-    if status is not None and status >= 400:
+    if status is not None and status >= 400 and status != 404:
         return MasqclipError(f"{_host(where)} refuses {name!r} (status {status})")
-    if kinds & {"JSONDecodeError", "UnicodeDecodeError", "KeyError", "AttributeError", "TypeError"}:
+    # The Hub itself says what it does not have in a header, of which its library makes an error.
+    if status == 404 or kinds & {
+        "JSONDecodeError",
+        "UnicodeDecodeError",
+        "KeyError",
+        "AttributeError",
+        "TypeError",
+    }:
         return MasqclipError(
             f"what answers for {_host(where)} is not the Hub (a proxy's page, or a sign-in): open "
             f"{page} in a browser, or name a mirror (HF_ENDPOINT)"

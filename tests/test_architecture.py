@@ -39,6 +39,7 @@ ORDER = (
     "model",
     "acceleration",
     "encoding",
+    "given_masks",
     "convert",
     "parts",
     "segments",

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from masqclip import given_masks, segments
 from masqclip import segmenter as segmenting
-from masqclip import segments
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.encoding import EncodedImage
 from masqclip.errors import MasqclipError
@@ -254,7 +254,7 @@ def test_masks_that_do_not_fit_together_go_in_turns(
     """And an encoded picture, like one that is none yet, gives them the same embeddings."""
     masks = np.random.default_rng(0).random((5, 20, 30)) < 0.4
     together = tiny.embed_masks(noise(20, 30), masks)
-    monkeypatch.setattr(segmenting, "_MASKS_AT_ONCE", 2)
+    monkeypatch.setattr(given_masks, "_MASKS_AT_ONCE", 2)
     shapes: list[int] = []
     embed = tiny.model.embed_patches
 

@@ -17,11 +17,12 @@ from transformers import CLIPModel
 from masqclip.configuration import MasQClipConfig
 from masqclip.data.sprites import load_sprites
 from masqclip.data.stickers import Scenes, SceneSettings, StickerWorld
+from masqclip.encoding import EncodedImage
 from masqclip.errors import MasqclipError
 from masqclip.model import MasQClipModel
 from masqclip.proposals.mask2former import Mask2FormerProposer, miniature_mask2former_config
 from masqclip.result import Task
-from masqclip.segmenter import EncodedImage, Segmenter
+from masqclip.segmenter import Segmenter
 from masqclip.training.pretrain import clip_config, learn_tokenizer
 from masqclip.training.settings import PretrainSettings
 

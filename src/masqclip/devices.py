@@ -55,6 +55,16 @@ def choose_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch
     return chosen
 
 
+def slow_dtype_advice(dtype: torch.dtype, device: torch.device) -> str | None:
+    """What to say of a precision that costs time on a device instead of saving it."""
+    if device.type != "cpu" or dtype == torch.float32:
+        return None
+    if dtype == torch.bfloat16 and cpu_has_bfloat16():
+        return None
+    name = str(dtype).removeprefix("torch.")
+    return f"{name} is slower than float32 on this processor, two to three times as a rule"
+
+
 def overflow_advice(dtype: torch.dtype) -> str:
     """What to say and do when a model makes numbers that are none."""
     if dtype == torch.float32:

@@ -18,6 +18,7 @@ from masqclip.configuration import MasQClipConfig
 from masqclip.data.images import LoadedImage, read_image
 from masqclip.decoding.masks import ResizedMasks
 from masqclip.model import MasQClipModel
+from masqclip.options import MAX_LONGEST
 from masqclip.proposals.base import Proposals, object_log_scores
 
 
@@ -147,6 +148,26 @@ def resized_size(height: int, width: int, config: MasQClipConfig) -> tuple[int, 
         shrink = longest / max(tall, wide)
         tall, wide = tall * shrink, wide * shrink
     return max(1, int(tall + 0.5)), max(1, int(wide + 0.5))
+
+
+def resize_input(config: MasQClipConfig, size: tuple[int, int | None]) -> None:
+    """Have a model resize pictures to another size than its own.
+
+    Args:
+        config: the model's; it is changed.
+        size: (shortest, longest) edge; a longest of None keeps the model's proportion.
+    """
+    shortest, longest = size
+    ratio = config.longest_edge / config.shortest_edge
+    config.longest_edge = longest or min(MAX_LONGEST, max(shortest, round(shortest * ratio)))
+    config.shortest_edge = shortest
+
+
+def seen_sizes(model: MasQClipModel, height: int, width: int) -> str:
+    """In words, at which sizes a model's halves see a picture of (height, width) pixels."""
+    (tall, wide), frame = frame_sizes(height, width, model.config)
+    clip_tall, clip_wide = model.clip_size(frame)
+    return f"the proposer saw {wide} x {tall} pixels, CLIP {clip_wide} x {clip_tall}"
 
 
 def frame_sizes(

@@ -16,6 +16,8 @@ from masqclip.result import Task
 
 #: What a `Segmenter` can be asked for.
 TASKS: tuple[Task, ...] = get_args(Task)
+#: The largest edges that a `MasQClipConfig` takes, in pixels.
+MAX_SHORTEST, MAX_LONGEST = 2_048, 4_096
 
 
 def check_task(value: object) -> Task:
@@ -53,6 +55,42 @@ def check_count(value: object, *, what: str) -> int:
     if isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1:
         return int(value)
     raise MasqclipError(f"{what} {_written(value)}: give 1 or more")
+
+
+def check_size(value: object, *, what: str = "size") -> tuple[int, int | None] | None:
+    """The size at which a proposer sees pictures: (shortest, longest) edge in pixels.
+
+    Args:
+        value: ``"800:1333"``, ``"800"``, a number, or two; None passes. A longest edge that is not
+            given (None) keeps the model's own proportion.
+        what: what the caller calls it.
+
+    Raises:
+        MasqclipError: it is none.
+    """
+    if value is None:
+        return None
+    given: object = value.split(":") if isinstance(value, str) else value
+    edges = [_whole(edge) for edge in (given if isinstance(given, list | tuple) else [given])]
+    shortest, longest = (*edges, None)[:2] if 1 <= len(edges) <= 2 else (None, None)
+    if shortest is not None and 1 <= shortest <= MAX_SHORTEST:
+        if len(edges) == 1:
+            return shortest, None
+        if longest is not None and shortest <= longest <= MAX_LONGEST:
+            return shortest, longest
+    raise MasqclipError(
+        f"{what} {_written(value)}: give the shorter side in pixels, such as 800, or it and the "
+        f"longest, 800:1333 (at most {MAX_SHORTEST} and {MAX_LONGEST})"
+    )
+
+
+def _whole(value: object) -> int | None:
+    """A whole number, or the digits of one."""
+    if isinstance(value, str):
+        return int(value) if value.isascii() and value.isdigit() and len(value) < 10 else None
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return int(value)
+    return None
 
 
 def _is_number(value: object) -> TypeGuard[float]:

@@ -11,13 +11,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from masqclip.acceleration import compile_model
@@ -27,48 +24,29 @@ from masqclip.clip.text import TextEncoder
 from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.folders import LeftOut
-from masqclip.data.images import LoadedImage, find_images
-from masqclip.devices import choose_device, choose_dtype, overflow_advice
+from masqclip.data.images import find_images
+from masqclip.devices import choose_device, choose_dtype
 from masqclip.encoding import (
-    EncodedImage,
     Picture,
     encode_pictures,
-    frame_sizes,
     read_ahead,
     read_picture,
+    resize_input,
 )
 from masqclip.errors import MasqclipError
+from masqclip.given_masks import MaskClassification, embed_given_masks, name_embeddings
 from masqclip.hub import Parts, find_model
 from masqclip.model import MasQClipModel
-from masqclip.options import check_count, check_share, check_task
+from masqclip.options import check_count, check_share, check_size, check_task
 from masqclip.parts import join_parts
 from masqclip.result import Segmentation, Task
 from masqclip.segments import segment_encoded
 
+Size = str | int | tuple[int, int] | None
 Names = Vocabulary | str | Path | Sequence[Any] | Mapping[str, Sequence[str]]
-
-# Given masks that go through CLIP together.
-_MASKS_AT_ONCE = 1000
 
 #: What scores less stays unlabelled, unless a call says otherwise: the published object threshold.
 MIN_SCORE = 0.3
-
-
-@dataclass(frozen=True)
-class MaskClassification:
-    """Names for masks that were given.
-
-    Attributes:
-        names: the best name of each mask.
-        scores: its probability, 0..1, among all names, distractors and background.
-        probs: [N,K] probabilities of all names.
-        vocabulary: the names, in the order of the columns.
-    """
-
-    names: tuple[str, ...]
-    scores: tuple[float, ...]
-    probs: np.ndarray
-    vocabulary: tuple[str, ...]
 
 
 class Segmenter:
@@ -104,6 +82,7 @@ class Segmenter:
         *,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
+        size: Size = None,
         cache: bool | str | Path = True,
     ) -> Segmenter:
         """Load a model of this package, a preset, a folder, or one of the Hugging Face Hub.
@@ -114,17 +93,18 @@ class Segmenter:
                 folder holds a whole model, or its parts as ``clip`` and ``proposer``.
             device: ``cpu``, ``cuda``, ``mps``; the best one here by default.
             dtype: of the computation; float32 by default.
+            size: at which the proposer sees pictures, in place of the model's own: the shorter side
+                in pixels, or it and the longest (``"800:1333"``).
             cache: see the class.
 
         Raises:
             MasqclipError: there is no such model, or its files are broken.
         """
-        where = choose_device(device)
+        where, edges = choose_device(device), check_size(size)
         source = find_model(name_or_path)
         if isinstance(source, Parts):
-            joined = cls.from_parts(
-                source.clip, source.proposer, source.queries, device=where, dtype=dtype, cache=cache
-            )
+            parts = (source.clip, source.proposer, source.queries)
+            joined = cls.from_parts(*parts, device=where, dtype=dtype, size=size, cache=cache)
             joined.name = str(name_or_path)
             return joined
         try:
@@ -140,6 +120,8 @@ class Segmenter:
             raise MasqclipError(
                 f"the model {str(name_or_path)!r} is incomplete: it has no {min(missing)!r}"
             )
+        if edges is not None:
+            resize_input(model.config, edges)
         return cls(
             model.to(device=where, dtype=choose_dtype(dtype, where)),
             tokenizer,
@@ -156,6 +138,7 @@ class Segmenter:
         *,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
+        size: Size = None,
         cache: bool | str | Path = True,
     ) -> Segmenter:
         """Join a CLIP and a universal segmenter, neither of which need know of the other.
@@ -167,12 +150,12 @@ class Segmenter:
                 classes do not matter: they become one object score.
             queries: a MasQ add-on (`MasQClipModel.save_queries`) that was tuned on this CLIP;
                 without one the model is MaskCLIP.
-            device, dtype, cache: as in `from_pretrained`.
+            device, dtype, size, cache: as in `from_pretrained`.
 
         Raises:
             MasqclipError: a part is not there, of no known kind, or does not fit.
         """
-        model, tokenizer = join_parts(clip, proposer, queries)
+        model, tokenizer = join_parts(clip, proposer, queries, size=check_size(size))
         where = choose_device(device)
         model.to(device=where, dtype=choose_dtype(dtype, where))
         return cls(model, tokenizer, name=f"{clip} + {proposer}", cache=cache)
@@ -318,26 +301,7 @@ class Segmenter:
             MasqclipError: the masks' size is not the picture's, or they hold probabilities, logits
                 or other numbers.
         """
-        picture = read_picture(image)
-        loaded = picture.image if isinstance(picture, EncodedImage) else picture
-        size = (loaded.height, loaded.width)
-        if isinstance(picture, EncodedImage):
-            resized, frame = picture.resized, picture.frame_size
-        else:
-            resized, frame = frame_sizes(*size, self.model.config)
-        with torch.inference_mode():
-            weights = self.model.patch_weights(masks, size=size, resized=resized, frame=frame)
-            if isinstance(picture, LoadedImage):
-                (picture,) = encode_pictures(self.model, [picture])
-            tokens = picture.tokens
-            found = [
-                self.model.embed_patches(tokens, some[None])[0].float()
-                for some in weights.split(_MASKS_AT_ONCE)
-            ]
-        embeddings = torch.cat(found)
-        if not bool(embeddings.norm(dim=-1).isfinite().all()):
-            raise self._no_numbers("the masks' embeddings")
-        return F.normalize(embeddings, dim=-1)
+        return embed_given_masks(self.model, image, masks)
 
     def classify_masks(
         self,
@@ -355,20 +319,7 @@ class Segmenter:
         """
         words = self._words(vocabulary, (), distractors)
         rows = self._text(words)
-        embeddings = self.embed_masks(image, masks)
-        probs = self.model.classify(embeddings[None], rows, len(words))[0].exp().cpu()
-        if not bool(probs.isfinite().all()):
-            raise self._no_numbers("the names' embeddings")
-        scores, best = probs.max(dim=-1)
-        return MaskClassification(
-            names=tuple(words.names[i] for i in best.tolist()),
-            scores=tuple(scores.tolist()),
-            probs=probs.numpy(),
-            vocabulary=words.names,
-        )
-
-    def _no_numbers(self, what: str) -> MasqclipError:
-        return MasqclipError(f"{what} are no numbers: {overflow_advice(self.model.dtype)}")
+        return name_embeddings(self.model, self.embed_masks(image, masks), words, rows)
 
     def _words(
         self, vocabulary: Names, stuff: str | Iterable[str], distractors: str | Iterable[str]

@@ -23,6 +23,7 @@ class JobSettings:
         column: of Parquet inputs.
         model: a name or folder.
         dtype: of the computation; None = the device's own.
+        size: at which the proposer sees pictures; None = the model's own.
         vocabulary: what to look for; None = embeddings only.
         task: instance, semantic or panoptic.
         min_score: what scores less is left out; None = the default.
@@ -42,6 +43,7 @@ class JobSettings:
     vocabulary: Vocabulary | None
     column: str | None = None
     dtype: str | None = None
+    size: str | None = None
     task: Task = "panoptic"
     min_score: float | None = None
     format: str = "parquet"
@@ -110,6 +112,7 @@ _FITS: dict[str, tuple[type, ...]] = {
     "vocabulary": (dict, type(None)),
     "column": (str, type(None)),
     "dtype": (str, type(None)),
+    "size": (str, type(None)),
     "weights": (str, type(None)),
     "min_score": (float, int, type(None)),
     "overlay": (bool,),

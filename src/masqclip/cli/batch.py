@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from masqclip.cli.console import Steps, one_line, print_error, print_left_out, print_line
+from masqclip.cli.models import fetch_models
 from masqclip.cli.output_files import check_folder
 from masqclip.errors import MasqclipError, require
 
@@ -86,6 +87,7 @@ def batch(
     workers: Annotated[int | None, Parameter(metavar="N")] = None,
     device: Annotated[str | None, Parameter(metavar="NAME")] = None,
     dtype: Literal["float32", "bfloat16", "float16"] | None = None,
+    size: Annotated[str | None, Parameter(metavar="SHORTEST[:LONGEST]")] = None,
     ray_address: Annotated[str | None, Parameter(metavar="ADDRESS")] = None,
     status: Annotated[bool, Parameter(show_default=False)] = False,
     verify: Annotated[bool, Parameter(show_default=False)] = False,
@@ -123,6 +125,8 @@ def batch(
         workers: Models that encode at a time; one a GPU, or without GPUs one a core, unless given.
         device: cpu or cuda; the default is a GPU for each worker where there are GPUs.
         dtype: The precision to compute in; the default suits the device.
+        size: The size at which the proposer sees pictures: SHORTEST side in pixels, and LONGEST at
+            most; the model's own unless given.
         ray_address: A Ray cluster to run on: auto, or HOST:PORT of its head.
         status: Say what is done, failed and left, and the time left; do nothing.
         verify: Compare the bytes of all results with their digests, not only their sizes; what is
@@ -133,6 +137,9 @@ def batch(
         quiet: Print errors only.
     """
     require("pyarrow", extra="batch", purpose="masqclip batch")
+    from masqclip.options import check_size
+
+    check_size(size, what="--size")
     _check_numbers(min_score, shard_size, memory, max_file, workers)
     from masqclip.batch.shards import JobFolder
     from masqclip.data.folders import LeftOut
@@ -154,6 +161,7 @@ def batch(
             model=model,
             column=column,
             dtype=dtype,
+            size=size,
             task=task,
             min_score=min_score,
             format=format,
@@ -254,10 +262,11 @@ def _settings(
                 f"{inputs[0]}: embeddings hold no pictures; leave --overlay and "
                 "--save-embeddings to the job that reads the pictures"
             )
-        model, options["dtype"] = made.model, made.dtype
+        model, options["dtype"], options["size"] = made.model, made.dtype, made.size
         # A shard holds what its embeddings hold, and pictures are numbered by it.
         options["shard_size"] = max(JobFolder(name).read()[0].shard_size for name in inputs)
     model = model or DEFAULT_MODEL
+    fetch_models(model)
     weights: str | None = digest_model(*model_folders(model))
     if kind == "embeddings" and made.weights not in (None, weights):
         raise MasqclipError(

@@ -14,6 +14,7 @@ from cyclopts import App, Parameter
 from rich.table import Table
 
 from masqclip.cli.console import out_console, print_line
+from masqclip.cli.models import fetch_models, print_slow
 from masqclip.errors import MasqclipError
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def bench(
     batches = batch_size or [1, 4]
     if min(batches) < 1 or rounds < 1:
         raise MasqclipError("--batch-size and --rounds: give 1 or more")
+    fetch_models(model)
     import torch
 
     from masqclip.devices import choose_device, choose_dtype
@@ -75,6 +77,7 @@ def bench(
 
     where = choose_device(device)
     precision = choose_dtype(dtype, where)
+    print_slow(precision, where)
     segmenter = Segmenter.from_pretrained(model, device=where, dtype=precision)
     if compile:
         segmenter.compile()

@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 
 from masqclip.cli.console import print_line
 from masqclip.cli.output_files import check_folder
+from masqclip.errors import MasqclipError
 
 app = App(
     name="convert",
@@ -47,6 +48,9 @@ def convert(
     vision_heads: Annotated[int | None, Parameter(metavar="N")] = None,
     text_heads: Annotated[int | None, Parameter(metavar="N")] = None,
     activation: Literal["quick_gelu", "gelu"] = "quick_gelu",
+    mean: Annotated[str | None, Parameter(metavar="R,G,B")] = None,
+    std: Annotated[str | None, Parameter(metavar="R,G,B")] = None,
+    tokenizer: Annotated[Path | None, Parameter(metavar="DIR")] = None,
 ) -> int:
     """Convert a checkpoint of MasQCLIP, Mask2Former or CLIP into a folder to load.
 
@@ -58,11 +62,22 @@ def convert(
         vision_heads: Attention heads of CLIP's vision tower, where they are not the published ones.
         text_heads: Attention heads of CLIP's text tower, where they are not width / 64.
         activation: CLIP's activation: quick_gelu for OpenAI, MetaCLIP and DFN, gelu for LAION.
+        mean: The mean of CLIP's pictures in 0..1, one number or three; OpenAI's unless given, 0.5
+            for some of LAION's.
+        std: Their deviation; likewise.
+        tokenizer: A folder with CLIP's tokenizer, where it is not OpenAI's.
     """
     check_folder(out, "OUT")
     from masqclip.convert.files import ClipOptions, convert_file
 
-    options = ClipOptions(vision_heads, text_heads, activation)
+    options = ClipOptions(
+        vision_heads,
+        text_heads,
+        activation,
+        mean=None if mean is None else _channels(mean, "--mean"),
+        std=None if std is None else _channels(std, "--std"),
+        tokenizer=tokenizer,
+    )
     done = convert_file(checkpoint, out, clip=clip, options=options)
     for line in done.found:
         print_line(f"found    {line}")
@@ -70,3 +85,16 @@ def convert(
         print_line(f"dropped  {name}: {reason}")
     print_line(f"written  {out}, {done.result}")
     return 0
+
+
+def _channels(text: str, option: str) -> tuple[float, float, float]:
+    """Three numbers, or one for all three."""
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    least = 1e-6 if option == "--std" else 0.0
+    if len(numbers) not in (1, 3) or not all(least <= number <= 1 for number in numbers):
+        raise MasqclipError(f"{option} {text!r}: give one number from 0 to 1, or three with commas")
+    first, second, third = numbers if len(numbers) == 3 else numbers * 3
+    return first, second, third

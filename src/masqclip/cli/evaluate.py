@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from masqclip.cli.console import Phases, one_line, out_console, print_error, print_line
+from masqclip.cli.models import fetch_models
 from masqclip.cli.output_files import check_folder
 from masqclip.errors import MasqclipError
 
@@ -169,6 +170,7 @@ def evaluate(
             # Mistakes in these are told before the model is loaded.
             words = _words(truth, vocabulary, template, readable=readable)
             protocol = _protocol(truth, overrides, object_score=object_score)
+            fetch_models(model)
             report = measure(
                 _segmenter(model, processes.device(device), dtype, untuned=untuned),
                 truth,

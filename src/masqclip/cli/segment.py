@@ -23,7 +23,7 @@ from masqclip.cli.console import (
     print_left_out,
     print_line,
 )
-from masqclip.cli.models import fetch_models
+from masqclip.cli.models import fetch_models, given_parts, load_segmenter
 from masqclip.cli.output_files import (
     OutputFiles,
     UnwritableError,
@@ -143,6 +143,7 @@ def segment(
     quiet: Annotated[bool, Parameter(alias="-q", show_default=False)] = False,
     device: Annotated[str | None, Parameter(metavar="NAME")] = None,
     dtype: Literal["float32", "bfloat16", "float16"] | None = None,
+    size: Annotated[str | None, Parameter(metavar="SHORTEST[:LONGEST]")] = None,
     batch_size: Annotated[int, Parameter(metavar="N")] = 4,
     compile: Annotated[bool, Parameter(show_default=False)] = False,
 ) -> int:
@@ -174,18 +175,21 @@ def segment(
         quiet: Print errors only.
         device: cpu, cuda, cuda:1 or mps; the default is the best there is.
         dtype: The precision to compute in; the default suits the device.
+        size: The size at which the proposer sees pictures: SHORTEST side in pixels, and LONGEST at
+            most; the model's own unless given.
         batch_size: Pictures at a time: more is faster and takes more memory.
         compile: Compile the model first: minutes for each size of picture, then faster; for
             thousands of pictures on a GPU.
     """
     if not images:
         raise MasqclipError("no picture given: masqclip segment IMAGE... --vocabulary NAMES")
-    from masqclip.options import check_count, check_share
+    from masqclip.options import check_count, check_share, check_size
 
     if min_score is not None:
         check_share(min_score, what="--min-score")
     check_count(batch_size, what="--batch-size")
-    parts = _parts(clip, proposer, queries)
+    check_size(size, what="--size")
+    parts = given_parts(clip, proposer, queries)
     model = model if parts is None else f"{clip} + {proposer}"
     from masqclip.clip.vocabulary import Vocabulary
     from masqclip.data.folders import LeftOut
@@ -236,7 +240,7 @@ def segment(
             unread = partial(_refuse, failures)
             for batch in read_batches(paths, batch_size, unread, meanwhile=_load_libraries):
                 if segmenter is None:
-                    segmenter = _load_segmenter(model, parts, device, dtype)
+                    segmenter = load_segmenter(model, parts, device, dtype, size)
                     if compile:
                         segmenter.compile()
                 for path, result in segment_each(batch, ask):
@@ -301,35 +305,8 @@ def _refuse(failures: _Failures, path: Path, error: Exception) -> None:
     failures.add(str(path), error, read=True)
 
 
-def _parts(
-    clip: str | None, proposer: str | None, queries: Path | None
-) -> tuple[str, str, Path | None] | None:
-    """The parts of `Segmenter.from_parts`, or None where a whole model is asked for."""
-    if clip is not None and proposer is not None:
-        return clip, proposer, queries
-    if clip is None and proposer is None and queries is None:
-        return None
-    missing = "--clip" if clip is None else "--proposer"
-    raise MasqclipError(f"--clip and --proposer go together: {missing} is missing")
-
-
 def _load_libraries() -> None:
     import masqclip.segmenter  # noqa: F401
-
-
-def _load_segmenter(
-    model: str,
-    parts: tuple[str, str, Path | None] | None,
-    device: str | None,
-    dtype: str | None,
-) -> Segmenter:
-    from masqclip.devices import choose_device, choose_dtype
-    from masqclip.segmenter import Segmenter
-
-    chosen = choose_device(device)
-    if parts is not None:
-        return Segmenter.from_parts(*parts, device=chosen, dtype=choose_dtype(dtype, chosen))
-    return Segmenter.from_pretrained(model, device=chosen, dtype=choose_dtype(dtype, chosen))
 
 
 # After: files and what is said of them

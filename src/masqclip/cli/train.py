@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 
 import masqclip
 from masqclip.cli.console import print_line
+from masqclip.cli.models import fetch_models
 from masqclip.cli.output_files import check_file, check_folder
 from masqclip.cli.stage_work import (
     fill_proposals,
@@ -202,6 +203,7 @@ def tune(
     if masks is not None:
         settings = replace(settings, masks=masks)
     dataset, held_out = pictures.open(share=0.1 if model else 0.0)
+    fetch_models(model, clip=clip, proposer=proposer)
     if model:
         given = Segmenter.from_pretrained(model, device="cpu", cache=False)
         whole, tokenizer = given.model, given.text.tokenizer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -15,6 +16,7 @@ from torch import Tensor
 from transformers import (
     CLIPConfig,
     CLIPModel,
+    CLIPTokenizer,
     Mask2FormerForUniversalSegmentation,
     PreTrainedConfig,
     PreTrainedModel,
@@ -31,6 +33,7 @@ from masqclip.convert.masqclip import (
     setting_of,
     vision_tower,
 )
+from masqclip.convert.open_clip import is_open_clip, read_open_clip
 from masqclip.convert.openai_clip import (
     NOT_NEEDED as CLIP_NOT_NEEDED,
 )
@@ -38,6 +41,7 @@ from masqclip.convert.openai_clip import huggingface_clip, openai_clip_to_transf
 from masqclip.convert.rules import StateDict, in_float32
 from masqclip.data.files import writing
 from masqclip.errors import MasqclipError, is_out_of_memory
+from masqclip.hub import find_weights
 from masqclip.model import MasQClipModel
 from masqclip.weights.folders import check_fits
 from masqclip.weights.tensor_files import error_line
@@ -57,11 +61,21 @@ _READY = {
 
 @dataclass(frozen=True)
 class ClipOptions:
-    """What tensors' shapes do not tell of a CLIP; None = as published."""
+    """What tensors' shapes do not tell of a CLIP; None = as published.
+
+    Attributes:
+        vision_heads, text_heads: attention heads of the towers.
+        activation: ``quick_gelu`` or ``gelu``.
+        mean, std: of its pictures' channels in 0..1; None = OpenAI's.
+        tokenizer: a folder with its tokenizer; None = OpenAI's.
+    """
 
     vision_heads: int | None = None
     text_heads: int | None = None
     activation: str = "quick_gelu"
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    tokenizer: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +89,8 @@ class Conversion:
         config: the folder's configuration.
         weights: its tensors.
         dropped: names that were left out -> why.
-        with_tokenizer: whether OpenAI's tokenizer goes with it.
+        tokenizer: the tokenizer that goes with it, if one does.
+        pictures: the settings of its image processor, where they are not OpenAI's.
     """
 
     found: list[str]
@@ -84,7 +99,8 @@ class Conversion:
     config: PreTrainedConfig
     weights: StateDict
     dropped: dict[str, str] = field(default_factory=dict)
-    with_tokenizer: bool = False
+    tokenizer: CLIPTokenizer | None = None
+    pictures: dict[str, Any] = field(default_factory=dict)
 
 
 def convert_file(
@@ -185,8 +201,11 @@ def write_folder(conversion: Conversion, folder: Path) -> None:
         try:
             conversion.config.save_pretrained(scratch)
             save_file(conversion.weights, scratch / "model.safetensors", metadata={"format": "pt"})
-            if conversion.with_tokenizer:
-                load_tokenizer().save_pretrained(scratch)
+            if conversion.tokenizer is not None:
+                conversion.tokenizer.save_pretrained(scratch)
+            if conversion.pictures:
+                settings = json.dumps(conversion.pictures, indent=1)
+                (scratch / "preprocessor_config.json").write_text(settings, "utf-8")
             for path in (scratch, *scratch.iterdir()):  # some are private; a result is for readers
                 path.chmod(0o755 if path.is_dir() else 0o644)
             os.replace(scratch, folder)
@@ -224,7 +243,7 @@ def _masqclip(
         config=config,
         weights=weights,
         dropped=_dropped(state_dict),
-        with_tokenizer=True,
+        tokenizer=_tokenizer(config.clip_config["text_config"]["vocab_size"], options),
     )
 
 
@@ -260,8 +279,29 @@ def _clip(state_dict: Mapping[str, Tensor], options: ClipOptions, huggingface: b
         config=config,
         weights=in_float32(weights),
         dropped=_dropped(state_dict),
-        with_tokenizer=True,
+        tokenizer=_tokenizer(text.vocab_size, options),
+        pictures={
+            key: list(value)
+            for key, value in (("image_mean", options.mean), ("image_std", options.std))
+            if value is not None
+        },
     )
+
+
+def _tokenizer(tokens: int, options: ClipOptions) -> CLIPTokenizer:
+    """The tokenizer for a text tower that reads so many tokens.
+
+    Raises:
+        MasqclipError: it has another number of them, and so is not the tower's.
+    """
+    tokenizer = load_tokenizer(options.tokenizer)
+    if len(tokenizer) != tokens:
+        whose = f"that of {str(options.tokenizer)!r}" if options.tokenizer else "OpenAI's"
+        raise MasqclipError(
+            f"the text tower reads {tokens:,} tokens and {whose} has {len(tokenizer):,}: give "
+            "the folder of its own tokenizer (--tokenizer)"
+        )
+    return tokenizer
 
 
 def _convert_clip(
@@ -282,7 +322,10 @@ def _load_clip(source: str | Path, options: ClipOptions) -> tuple[CLIPConfig, St
         state_dict = read_state_dict(source)
         huggingface = any(name.startswith(_KINDS["CLIP"]) for name in state_dict)
         return _convert_clip(state_dict, options, huggingface)
-    model = load_clip(source)
+    folder = find_weights(source, what="CLIP")
+    if is_open_clip(folder):
+        return read_open_clip(folder)
+    model = load_clip(folder)
     return model.config, dict(model.state_dict())
 
 

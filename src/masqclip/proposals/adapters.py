@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from masqclip.data.json_files import read_json
 from masqclip.errors import MasqclipError
 from masqclip.hub import find_weights
+from masqclip.hub.kinds import check_kind, model_type
 from masqclip.proposals.eomt import EomtProposer
 from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.proposals.sam import SamProposer
@@ -56,30 +56,10 @@ def load_proposer(name_or_path: str | Path) -> SegmenterProposer:
         MasqclipError: nothing is there, or it is of no known type.
     """
     folder = find_weights(name_or_path, what="proposer")
-    return _adapter(str(_document(folder, "config.json").get("model_type"))).from_pretrained(folder)
-
-
-def picture_settings(folder: Path) -> dict[str, Any]:
-    """How pictures are resized and normalised for a proposer, as `MasQClipConfig` says it.
-
-    What the folder's ``preprocessor_config.json`` leaves open, or all where there is none, is left
-    out, and so stays as published for Mask2Former.
-    """
-    told = _document(folder, "preprocessor_config.json")
-    settings: dict[str, Any] = {}
-    size = told.get("size")
-    if isinstance(size, int):  # older files: the shorter side, and the longest beside it
-        size = {"shortest_edge": size, "longest_edge": told.get("max_size", size)}
-    if isinstance(size, dict) and (longest := size.get("longest_edge") or size.get("height")):
-        settings["longest_edge"] = longest
-        settings["shortest_edge"] = size.get("shortest_edge") or longest
-    for name, key in (("pixel_mean", "image_mean"), ("pixel_std", "image_std")):
-        if isinstance(told.get(key), list):
-            # What is no number is refused with the rest of the settings (`MasQClipConfig`).
-            settings[name] = tuple(
-                255 * value if isinstance(value, (int, float)) else value for value in told[key]
-            )
-    return settings
+    if os.path.lexists(folder / "config.json"):
+        inside(folder, "config.json")
+    check_kind(folder, what="proposer", name=str(name_or_path))
+    return _adapter(model_type(folder)).from_pretrained(folder)
 
 
 def _adapter(proposer_type: str) -> type[SegmenterProposer]:
@@ -89,10 +69,3 @@ def _adapter(proposer_type: str) -> type[SegmenterProposer]:
         raise MasqclipError(
             f"no proposer of type {proposer_type!r} is known: it is one of {', '.join(ADAPTERS)}"
         ) from None
-
-
-def _document(folder: Path, name: str) -> dict[str, Any]:
-    if not os.path.lexists(folder / name):
-        return {}
-    document = read_json(inside(folder, name), what="the file")
-    return document if isinstance(document, dict) else {}

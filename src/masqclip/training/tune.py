@@ -29,11 +29,10 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from masqclip.clip.classifier import clip_logits
-from masqclip.clip.loading import load_clip
+from masqclip.clip.loading import clip_settings
 from masqclip.clip.masked_vision import MaskQueries, embed_masks
 from masqclip.clip.queries_file import save_queries
 from masqclip.clip.text import TextEncoder
-from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.clip.vocabulary import Category, Vocabulary
 from masqclip.data.class_lists import read_class_list
 from masqclip.data.coco import Sample
@@ -43,6 +42,7 @@ from masqclip.encoding import resized_size
 from masqclip.errors import MasqclipError
 from masqclip.hub import quiet_transformers
 from masqclip.model import MasQClipModel
+from masqclip.parts import clip_tokenizer, load_any_clip
 from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.segmenter import Segmenter
 from masqclip.training.framing import Frame, augment, draw_mirror, stack, tensors
@@ -355,7 +355,8 @@ def join(
         MasqclipError: one of the folders does not hold what it should.
     """
     with quiet_transformers():
-        frozen, proposes = load_clip(clip), Mask2FormerProposer.from_pretrained(proposer)
+        frozen = load_any_clip(Path(clip))
+        proposes = Mask2FormerProposer.from_pretrained(proposer)
     model = MasQClipModel.from_parts(
         frozen,
         proposes,
@@ -363,5 +364,6 @@ def join(
         clip_input=settings.clip_input,
         shortest_edge=settings.shortest_edge,
         longest_edge=settings.longest_edge,
+        **clip_settings(Path(clip)),
     )
-    return model, load_tokenizer(clip)
+    return model, clip_tokenizer(Path(clip), frozen)

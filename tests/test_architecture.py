@@ -40,6 +40,7 @@ ORDER = (
     "acceleration",
     "encoding",
     "given_masks",
+    "own_world",
     "convert",
     "parts",
     "segments",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from transformers import CLIPModel, CLIPTokenizer
 
@@ -43,9 +44,7 @@ def join_parts(
     """
     clip_folder = find_weights(clip, what="CLIP")
     proposer_folder = find_weights(proposer, what="proposer")
-    settings = clip_settings(clip_folder) | picture_settings(
-        proposer_folder, published=_published(proposer_folder), sized=size is not None
-    )
+    settings = parts_settings(clip_folder, proposer_folder, sized=size is not None)
     tower = load_any_clip(clip_folder)
     tokenizer = clip_tokenizer(clip_folder, tower)
     model = MasQClipModel.from_parts(tower, load_proposer(proposer_folder), **settings)
@@ -54,6 +53,20 @@ def join_parts(
     if queries is not None:
         model.load_queries(queries)
     return model, tokenizer
+
+
+def parts_settings(clip: Path, proposer: Path, *, sized: bool = False) -> dict[str, Any]:
+    """What the folders of two parts say of how each sees pictures, as `MasQClipConfig` has it.
+
+    Args:
+        clip, proposer: the folders.
+        sized: whether a size is asked for, so that the proposer may do without one.
+
+    Raises:
+        MasqclipError: a part asks for what is not done here.
+    """
+    told = picture_settings(proposer, published=_published(proposer), sized=sized)
+    return clip_settings(clip) | told
 
 
 def load_any_clip(folder: Path) -> CLIPModel:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +28,20 @@ from masqclip.data.folders import LeftOut
 from masqclip.data.images import find_images
 from masqclip.devices import choose_device, choose_dtype
 from masqclip.encoding import (
+    EncodedImage,
     Picture,
     encode_pictures,
     read_ahead,
     read_picture,
     resize_input,
+    seen_sizes,
 )
 from masqclip.errors import MasqclipError
 from masqclip.given_masks import MaskClassification, embed_given_masks, name_embeddings
 from masqclip.hub import Parts, find_model
 from masqclip.model import MasQClipModel
 from masqclip.options import check_count, check_share, check_size, check_task
+from masqclip.own_world import OwnWorld, load_world
 from masqclip.parts import join_parts
 from masqclip.result import Segmentation, Task
 from masqclip.segments import segment_encoded
@@ -61,6 +65,8 @@ class Segmenter:
         tokenizer: of the CLIP.
         name: what the model is called.
         cache: where text embeddings are kept: memory (true), a folder, or nowhere (false).
+        world: what it knows, if that is little: names and pictures beyond are noted in results.
+        sized: note in results at which size pictures were seen, as that was not told by the model.
     """
 
     def __init__(
@@ -70,9 +76,13 @@ class Segmenter:
         *,
         name: str = "",
         cache: bool | str | Path = True,
+        world: OwnWorld | None = None,
+        sized: bool = False,
     ) -> None:
         self.model = model.eval()
         self.name = name
+        self.world = world
+        self._sized = sized
         self.text = TextEncoder(model.clip, tokenizer, cache=cache)
 
     @classmethod
@@ -108,6 +118,7 @@ class Segmenter:
             joined.name = str(name_or_path)
             return joined
         try:
+            world = load_world(source)
             model, report = MasQClipModel.from_pretrained(
                 source, dtype=choose_dtype(dtype, where), output_loading_info=True
             )
@@ -127,6 +138,8 @@ class Segmenter:
             tokenizer,
             name=str(name_or_path),
             cache=cache,
+            world=world,
+            sized=edges is not None,
         )
 
     @classmethod
@@ -158,12 +171,14 @@ class Segmenter:
         model, tokenizer = join_parts(clip, proposer, queries, size=check_size(size))
         where = choose_device(device)
         model.to(device=where, dtype=choose_dtype(dtype, where))
-        return cls(model, tokenizer, name=f"{clip} + {proposer}", cache=cache)
+        return cls(model, tokenizer, name=f"{clip} + {proposer}", cache=cache, sized=True)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model and its tokenizer as a folder for `from_pretrained`."""
         self.model.save_pretrained(folder)
         self.text.tokenizer.save_pretrained(folder)
+        if self.world is not None:
+            self.world.save(Path(folder))
 
     def compile(self) -> None:
         """Compile the model for this machine, with CUDA graphs where there is a GPU.
@@ -186,6 +201,7 @@ class Segmenter:
         *,
         min_score: float | None = None,
         stuff: str | Iterable[str] = (),
+        things: str | Iterable[str] = (),
         distractors: str | Iterable[str] = (),
     ) -> Any:
         """Segment a picture, or a list of them.
@@ -197,6 +213,8 @@ class Segmenter:
                 pixel, ``panoptic`` does both without overlap.
             min_score: what scores less is left out or stays unlabelled; 0.3 by default.
             stuff: names that are regions, not countable things; a list, or a string with commas.
+                Sky, grass and what else everybody takes for one need not be said.
+            things: names that are counted, whatever else is said of them; likewise.
             distractors: names that compete but are never reported; likewise.
 
         Returns:
@@ -213,6 +231,7 @@ class Segmenter:
             task,
             min_score=min_score,
             stuff=stuff,
+            things=things,
             distractors=distractors,
         )
         return list(results) if several else next(results)
@@ -226,6 +245,7 @@ class Segmenter:
         batch_size: int = 8,
         min_score: float | None = None,
         stuff: str | Iterable[str] = (),
+        things: str | Iterable[str] = (),
         distractors: str | Iterable[str] = (),
     ) -> Iterator[Segmentation]:
         """Segment any number of pictures, one result at a time, in their order.
@@ -244,7 +264,7 @@ class Segmenter:
         batch_size = check_count(batch_size, what="batch_size")
         if not isinstance(images, Iterable | Path):
             raise MasqclipError(f"images are {shown(images)}: give pictures, or a folder of them")
-        words = self._words(vocabulary, stuff, distractors)
+        words = self._words(vocabulary, stuff, things, distractors)
         source = _listed(images) if isinstance(images, str | Path) else images
         rows = self._text(words)
         return self._results(read_ahead(source, batch_size), words, rows, task, least)
@@ -257,10 +277,11 @@ class Segmenter:
         task: Task,
         least: float,
     ) -> Iterator[Segmentation]:
-        heard = least_object_score(task, least)
+        heard, notes = least_object_score(task, least), self.notes_on(words, task)
         for batch in batches:
-            for encoded in encode_pictures(self.model, batch, min_object_score=heard):
-                yield segment_encoded(self.model, encoded, words, rows, task, min_score=least)
+            for encoded in self._encoded(batch, heard):
+                result = segment_encoded(self.model, encoded, words, rows, task, min_score=least)
+                yield replace(result, notes=(*result.notes, *notes))
 
     def encode(self, image: Any, *, min_object_score: float = 0.0) -> Any:
         """Run the proposer and CLIP over a picture, for any number of calls that follow.
@@ -280,8 +301,32 @@ class Segmenter:
         min_object_score = check_share(min_object_score, what="min_object_score")
         several = isinstance(image, (list, tuple))
         pictures = [read_picture(picture) for picture in (image if several else [image])]
-        encoded = encode_pictures(self.model, pictures, min_object_score=min_object_score)
+        encoded = self._encoded(pictures, min_object_score)
         return encoded if several else encoded[0]
+
+    def _encoded(self, pictures: Sequence[Picture], heard: float) -> list[EncodedImage]:
+        """Pictures, encoded, with a note of where one of them lies outside what the model knows."""
+        encoded = encode_pictures(self.model, pictures, min_object_score=heard)
+        return [
+            found if found is picture else self._noted(found)
+            for picture, found in zip(pictures, encoded, strict=True)
+        ]
+
+    def _noted(self, encoded: EncodedImage) -> EncodedImage:
+        image, notes = encoded.image, list(encoded.image.notes)
+        if self._sized:
+            notes.append(seen_sizes(self.model, image.height, image.width))
+        if self.world is not None:
+            notes += self.world.picture_note(encoded.tokens)
+        return replace(encoded, image=replace(image, notes=tuple(notes)))
+
+    def notes_on(self, words: Vocabulary, task: Task) -> tuple[str, ...]:
+        """What is to be said of names, whatever the picture: those that are taken for regions
+        although nobody said so, and those that the model has never read."""
+        notes = []
+        if words.assumed and task == "panoptic":
+            notes.append(f"taken as regions: {', '.join(words.assumed)} (--things counts them)")
+        return (*notes, *(self.world.word_note(words) if self.world is not None else ()))
 
     def embed_masks(self, image: Any, masks: Masks) -> Tensor:
         """CLIP embeddings of masks that come from elsewhere: SAM, an annotator, ground truth.
@@ -317,14 +362,18 @@ class Segmenter:
             MasqclipError: the names cannot be used, which is told before the picture is read; or
                 the picture or the masks.
         """
-        words = self._words(vocabulary, (), distractors)
+        words = self._words(vocabulary, (), (), distractors)
         rows = self._text(words)
         return name_embeddings(self.model, self.embed_masks(image, masks), words, rows)
 
     def _words(
-        self, vocabulary: Names, stuff: str | Iterable[str], distractors: str | Iterable[str]
+        self,
+        vocabulary: Names,
+        stuff: str | Iterable[str],
+        things: str | Iterable[str],
+        distractors: str | Iterable[str],
     ) -> Vocabulary:
-        return Vocabulary.parse(vocabulary, stuff=stuff, distractors=distractors)
+        return Vocabulary.parse(vocabulary, stuff=stuff, things=things, distractors=distractors)
 
     def _text(self, words: Vocabulary) -> Tensor:
         with torch.inference_mode():

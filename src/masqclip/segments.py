@@ -47,6 +47,7 @@ def segment_encoded(
         task: see `Segmenter`.
         min_score: what scores less is left out, 0..1.
     """
+    words = words.counted if task == "instance" else words
     classes = model.classify(encoded.mask_embeddings[None], rows, len(words))[0]
     log_probs = object_log_scores(encoded.object_logits).unsqueeze(-1) + classes
     segments = find_segments(

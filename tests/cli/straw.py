@@ -51,6 +51,9 @@ class Straw:
                     free &= ~mask
             yield Segmentation(image.pixels, task, words.names, tuple(segments), image.notes)
 
+    def notes_on(self, words: Any, task: Any) -> tuple[str, ...]:
+        return ()
+
     def module(self) -> types.ModuleType:
         module = types.ModuleType("masqclip.segmenter")
         module.Segmenter = self  # type: ignore[attr-defined]

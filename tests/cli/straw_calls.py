@@ -60,6 +60,9 @@ def _straw_module(seen: Calls) -> types.ModuleType:
             seen.loaded.append({"name": name, **options})
             return cls()
 
+        def notes_on(self, *_: Any) -> tuple[str, ...]:
+            return ()
+
         def stream(
             self, images: Iterable[Any], vocabulary: Any, task: str, **options: Any
         ) -> Iterator[Segmentation]:
@@ -83,6 +86,8 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
     monkeypatch.setitem(sys.modules, "masqclip.segmenter", _straw_module(seen))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
+    # A model of straw is not looked for before it is loaded.
+    monkeypatch.setattr("masqclip.hub.find_model", lambda name, **_: Path(name))
     return seen
 
 

@@ -24,7 +24,7 @@ END = Status(1, 2, 1, 2, 0, {}, {}, None)
 def job(monkeypatch: pytest.MonkeyPatch) -> Heard:
     heard = Heard(END)
     monkeypatch.setattr("masqclip.batch.job.run_job", heard)
-    monkeypatch.setattr("masqclip.hub.model_folder", lambda name: Path(name))
+    monkeypatch.setattr("masqclip.hub.model_folders", lambda name: (Path(name),))
     monkeypatch.setattr("masqclip.data.digests.digest_model", lambda folder: f"digest of {folder}")
     return heard
 
@@ -38,7 +38,7 @@ def test_batch_takes_its_options(job: Heard) -> None:
     words += shlex.split(
         "--max-file 7 --allow-scheme https --allow-scheme ftp --workers 2 --device cpu"
     )
-    assert main([*words, "--dtype", "float16", "--ray-address", "auto", "-q"]) == 0
+    assert main([*words, "--dtype", "float16", "--size", "64:96", "--ray-address", "auto", "-q"]) == 0
     settings = JobFolder("out").read()[0]
     vocabulary = settings.vocabulary
     assert vocabulary is not None
@@ -48,7 +48,7 @@ def test_batch_takes_its_options(job: Heard) -> None:
     del asked["vocabulary"]
     assert asked == {
         "inputs": ["photos"], "kind": "files", "column": "picture", "model": "mine",
-        "dtype": "float16", "task": "semantic", "min_score": 0.25, "format": "coco",
+        "dtype": "float16", "size": "64:96", "task": "semantic", "min_score": 0.25, "format": "coco",
         "overlay": True, "save_embeddings": True, "shard_size": 3, "memory": 2.5, "max_file": 7.0,
         "schemes": ["https", "ftp"], "weights": "digest of mine",
     }  # fmt: skip

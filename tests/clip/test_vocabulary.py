@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from masqclip.clip.name_limits import DEFAULT_LIMITS
+from masqclip.clip.templates import CLIP_TEMPLATES
 from masqclip.clip.vocabulary import (
-    CLIP_TEMPLATES,
     Category,
     Vocabulary,
     builtin_vocabularies,

@@ -98,6 +98,7 @@ class JobSettings:
                     ),
                     distractors=tuple(words["distractors"]),
                     templates=tuple(words["templates"]),
+                    assumed=tuple(words.get("assumed", ())),
                 )
             lists = {name: tuple(document.get(name, ())) for name in ("inputs", "schemes")}
             return cls(**(document | lists | {"vocabulary": words}))

@@ -75,6 +75,7 @@ def batch(
     min_score: float | None = None,
     not_: Annotated[str, Parameter(name="--not", metavar="NAMES", show_default=False)] = "",
     stuff: Annotated[str, Parameter(metavar="NAMES", show_default=False)] = "",
+    things: Annotated[str, Parameter(metavar="NAMES", show_default=False)] = "",
     template: Annotated[list[str] | None, Parameter(metavar="TEXT")] = None,
     format: Literal["parquet", "coco"] = "parquet",
     overlay: Annotated[bool, Parameter(show_default=False)] = False,
@@ -110,7 +111,9 @@ def batch(
             unless given, and for embeddings the model that made them.
         min_score: Leave out what scores less, 0 to 1; the default is the task's own.
         not_: Names that compete for masks and are never reported, between commas.
-        stuff: Names of the vocabulary that are regions (sky, grass), not countable things.
+        stuff: Names of the vocabulary that are regions, not countable things; sky, grass and what
+            else everybody takes for a region need not be said.
+        things: Names of the vocabulary that are counted, whatever else is said of them.
         template: A sentence to put each name into; repeat it for several, which are averaged.
         format: Of the shards: Parquet tables, or COCO JSON files.
         overlay: Draw the masks on each picture as well: DIR/overlays/SHARD.
@@ -157,7 +160,7 @@ def batch(
             inputs,
             there,
             left_out,
-            vocabulary=_words(vocabulary, stuff, not_, template, save_embeddings),
+            vocabulary=_words(vocabulary, stuff, things, not_, template, save_embeddings),
             model=model,
             column=column,
             dtype=dtype,
@@ -219,6 +222,7 @@ def _check_numbers(
 def _words(
     vocabulary: str | None,
     stuff: str,
+    things: str,
     distractors: str,
     templates: list[str] | None,
     save_embeddings: bool,
@@ -229,7 +233,9 @@ def _words(
         raise MasqclipError("no names given: --vocabulary says what to look for")
     from masqclip.clip.vocabulary import Vocabulary
 
-    return Vocabulary.parse(vocabulary, stuff=stuff, distractors=distractors, templates=templates)
+    return Vocabulary.parse(
+        vocabulary, stuff=stuff, things=things, distractors=distractors, templates=templates
+    )
 
 
 def _settings(

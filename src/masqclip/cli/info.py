@@ -16,6 +16,7 @@ from rich.text import Text
 
 from masqclip import __version__
 from masqclip.cli.console import out_console
+from masqclip.cli.model_facts import model_facts
 
 app = App(
     name="info",
@@ -32,6 +33,9 @@ masqclip info --json
 # public models that are known by name, with their sizes and licences
 masqclip info --models
 
+# one of them, or a model's folder: what it is, what it takes, how it sees pictures
+masqclip info photo
+
 # the names of the models only
 masqclip info --json | jq -r '.models[].name'
 ```""",
@@ -40,6 +44,8 @@ masqclip info --json | jq -r '.models[].name'
 
 @app.default
 def info(
+    name: Annotated[str | None, Parameter(name="NAME")] = None,
+    /,
     *,
     models: Annotated[bool, Parameter(show_default=False)] = False,
     json: Annotated[bool, Parameter(show_default=False)] = False,
@@ -47,9 +53,12 @@ def info(
     """Say what is installed, where it runs, and which models and vocabularies there are.
 
     Args:
-        models: List the public models that are known by name, for --clip and --proposer.
+        name: A preset, a model's name or a folder, to be told about alone.
+        models: List the public models that are known by name, for --model, --clip and --proposer.
         json: Print one JSON document.
     """
+    if name is not None:
+        return _one_model(name, json)
     if models:
         return _named_models(json)
     facts = collect_facts()
@@ -79,25 +88,52 @@ def info(
 
 
 def _named_models(json: bool) -> int:
-    from masqclip.hub import named_models
+    from masqclip.hub import named_models, presets
 
     if json:
-        sys.stdout.write(json_module.dumps([asdict(model) for model in named_models()]) + "\n")
+        listed = [asdict(preset) | {"kind": "preset"} for preset in presets()]
+        listed += [asdict(model) for model in named_models()]
+        sys.stdout.write(json_module.dumps(listed) + "\n")
         return 0
     console = out_console()
-    for kind, use in (("clip", "--clip"), ("proposer", "--proposer")):
-        table = _table(use, "what it is", "download", "licence", "on the Hub as")
-        for column in (0, 2, 4):  # what people copy stays in one piece
-            table.columns[column].no_wrap = True
+    table = _table("--model", "download", "licence")
+    for preset in presets():
+        licence = preset.licence or ", ".join(dict.fromkeys(p.licence for p in preset.parts))
+        _add_named(table, preset.name, preset.megabytes, licence, preset.what)
+    console.print(table)
+    for kind in ("clip", "proposer"):
+        table = _table(f"--{kind}", "download", "licence")
         for model in named_models():
             if model.kind == kind:
-                size = f"{model.megabytes} MB"
-                table.add_row(model.name, model.what, size, model.licence, model.repository)
-        console.print(table, soft_wrap=not console.is_terminal)
-        console.print()
-    console.print(
-        Text("Sizes are approximate, licences those of the weights. The first use downloads them.")
+                about = f"{model.what}\n{model.repository}"
+                _add_named(table, model.name, model.megabytes, model.licence, about)
+        console.print(table)
+    lines = (
+        "Sizes are approximate, licences those of the weights; of some, publishers say nothing.",
+        "'masqclip info NAME' says more of one, 'masqclip download NAME' fetches it.",
     )
+    for line in lines:
+        console.print(Text(line))
+    return 0
+
+
+def _add_named(table: Table, name: str, megabytes: int, licence: str, about: str) -> None:
+    """Two lines of a table, or three: what people copy stays in one piece at 80 columns."""
+    table.add_row(Text(name, style="bold"), f"{megabytes} MB", Text(licence))
+    for line in about.split("\n"):
+        table.add_row(Text(f"  {line}", style="dim"))
+
+
+def _one_model(name: str, json: bool) -> int:
+    """What is known of a preset, a part or a folder, with and without its files being here."""
+    facts = model_facts(name)
+    if json:
+        sys.stdout.write(json_module.dumps(facts) + "\n")
+        return 0
+    width = max(map(len, facts))
+    for key, value in facts.items():
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        out_console().print(Text(f"{key:{width}}  {text}"), soft_wrap=True)
     return 0
 
 

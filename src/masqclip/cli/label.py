@@ -71,6 +71,7 @@ def label(
     min_score: float | None = None,
     not_: Annotated[str, Parameter(name="--not", metavar="NAMES", show_default=False)] = "",
     stuff: Annotated[str, Parameter(metavar="NAMES", show_default=False)] = "",
+    things: Annotated[str, Parameter(metavar="NAMES", show_default=False)] = "",
     template: Annotated[list[str] | None, Parameter(metavar="TEXT")] = None,
     split: Annotated[float, Parameter(metavar="SHARE")] = 0.2,
     images: Literal["copy", "link"] = "copy",
@@ -98,7 +99,9 @@ def label(
         model: A model of this package, a folder, or a name on the Hugging Face Hub.
         min_score: Leave out what scores less, 0 to 1; the default is the task's own.
         not_: Names that compete for masks and are never reported, between commas.
-        stuff: Names of the vocabulary that are regions (sky, grass), not countable things.
+        stuff: Names of the vocabulary that are regions, not countable things; sky, grass and what
+            else everybody takes for a region need not be said.
+        things: Names of the vocabulary that are counted, whatever else is said of them.
         template: A sentence to put each prompt into, such as "a photo of a {}."; repeat it for
             several, which are averaged.
         split: yolo: the share of pictures to validate on; 0 = no picture is set apart.
@@ -127,14 +130,19 @@ def label(
     from masqclip.data.digests import digest_model
     from masqclip.data.folders import LeftOut
     from masqclip.hub import model_folders
-    from masqclip.labelling.folder import find_pictures, label_folder
+    from masqclip.labelling.folder import default_task, find_pictures, label_folder
     from masqclip.labelling.formats import FormatSettings
 
-    words = Vocabulary.parse(vocabulary, stuff=stuff, distractors=not_, templates=template)
+    words = Vocabulary.parse(
+        vocabulary, stuff=stuff, things=things, distractors=not_, templates=template
+    )
     settings = FormatSettings(split, images, regions, image_url, model)
 
     def load() -> Segmenter:
-        return load_segmenter(model, None, device, dtype, size)
+        segmenter = load_segmenter(model, None, device, dtype, size)
+        for note in () if quiet else segmenter.notes_on(words, task or default_task(format)):
+            print_error(note, kind="note: ")
+        return segmenter
 
     fetch_models(model)
     left_out = LeftOut()

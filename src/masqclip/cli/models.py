@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 def fetch_models(
-    model: str | None = None, *, clip: str | None = None, proposer: str | None = None
+    model: str | None = None,
+    *,
+    clip: str | Path | None = None,
+    proposer: str | Path | None = None,
 ) -> None:
     """Have what a command needs on this machine; what is there already is not touched.
 

@@ -136,6 +136,7 @@ def segment(
     min_score: float | None = None,
     not_: Annotated[str, Parameter(name="--not", metavar="NAMES", show_default=False)] = "",
     stuff: Annotated[str, Parameter(metavar="NAMES", show_default=False)] = "",
+    things: Annotated[str, Parameter(metavar="NAMES", show_default=False)] = "",
     template: Annotated[list[str] | None, Parameter(metavar="TEXT")] = None,
     recursive: Annotated[bool, Parameter(alias="-r", show_default=False)] = False,
     overlay: Annotated[bool, Parameter(negative="--no-overlay", show_default=False)] = True,
@@ -166,7 +167,9 @@ def segment(
         out: The folder for the results; it is made when the first result is there.
         min_score: Leave out what scores less, 0 to 1; the default is the task's own.
         not_: Names that compete for masks and are never reported, between commas.
-        stuff: Names of the vocabulary that are regions (sky, grass), not countable things.
+        stuff: Names of the vocabulary that are regions, not countable things; sky, grass and what
+            else everybody takes for a region need not be said.
+        things: Names of the vocabulary that are counted, whatever else is said of them.
         template: A sentence to put each name into, such as "a photo of a {}."; repeat it for
             several, which are averaged.
         recursive: Search folders with their sub-folders.
@@ -194,7 +197,9 @@ def segment(
     from masqclip.clip.vocabulary import Vocabulary
     from masqclip.data.folders import LeftOut
 
-    words = Vocabulary.parse(vocabulary, stuff=stuff, distractors=not_, templates=template)
+    words = Vocabulary.parse(
+        vocabulary, stuff=stuff, things=things, distractors=not_, templates=template
+    )
     check_folder(out)
     left_out = LeftOut()
     paths, missing = _find(images, recursive=recursive, out=out, left_out=left_out)
@@ -205,10 +210,12 @@ def segment(
         fetch_models(clip=clip, proposer=proposer)
     total = len(paths) + len(missing)
     segmenter: Segmenter | None = None
+    general: tuple[str, ...] = ()
     # Each picture's own table or JSON line is what a log shows of the progress.
     hidden = quiet or total == 1
     with Steps("pictures", total=total, hidden=hidden, lines=False) as steps:
         failures = _Failures(steps, json, total)
+        told: set[str] = set()  # of all pictures: said once
         for source, error in missing.items():
             failures.add(source, error, read=True)
         files = dict(zip(paths, plan_files(paths, out, task), strict=True))
@@ -225,7 +232,9 @@ def segment(
                 if json:
                     _print_json(document)
                 elif not quiet:
-                    _print_found(written.path, written.result, written.notes)
+                    notes = [note for note in written.notes if note not in told]
+                    _print_found(written.path, written.result, notes)
+                    told.update(general)
             steps.advance()
 
         def ask(pictures: Iterable[LoadedImage]) -> Iterable[Segmentation]:
@@ -241,6 +250,7 @@ def segment(
             for batch in read_batches(paths, batch_size, unread, meanwhile=_load_libraries):
                 if segmenter is None:
                     segmenter = load_segmenter(model, parts, device, dtype, size)
+                    general = segmenter.notes_on(words, task)
                     if compile:
                         segmenter.compile()
                 for path, result in segment_each(batch, ask):
@@ -341,7 +351,7 @@ def _print_json(document: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def _print_found(path: Path, result: Segmentation, notes: tuple[str, ...]) -> None:
+def _print_found(path: Path, result: Segmentation, notes: Sequence[str]) -> None:
     if result.segments:
         out_console().print(found_table(str(path), result))
     else:

@@ -114,9 +114,11 @@ def _read_classes(
     named = [entry for entry in entries if isinstance(entry, Mapping)]
     if named and len(named) == len(entries):
         order = _order([entry.get("id") for entry in named])
-        regions = [named[i].get("isthing") in (0, "0") for i in order]
+        kinds = {0: False, "0": False, 1: True, "1": True}
+        told = [named[i].get("isthing") for i in order]
+        things = [kinds.get(kind) if isinstance(kind, int | str) else None for kind in told]
         names = [_entry_name(named[i], source) for i in order]
-        return [*read_labels(names, source, limits, stuff=regions)]
+        return [*read_labels(names, source, limits, things=things)]
     return [*read_labels(entries, source, limits)]
 
 

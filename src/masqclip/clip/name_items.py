@@ -16,7 +16,8 @@ from masqclip.clip.name_limits import (
 from masqclip.data.clip_text import reading
 from masqclip.errors import MasqclipError
 
-STUFF_PREFIX = "stuff:"
+# Before a name: what kind it is. True = a countable thing.
+_PREFIXES = {"stuff:": False, "thing:": True}
 
 #: Always the last row of the text embeddings (paper, section 3.3), so no category may be called so.
 BACKGROUND = "background"
@@ -26,11 +27,11 @@ _MARKERS = ("__background__", "_background_", "__ignore__", "???")
 
 @dataclass(frozen=True)
 class NamedItem:
-    """A name as written, with its synonyms (empty: the name itself) and its kind."""
+    """A name as written, with its synonyms (empty: the name itself) and its kind (None: unsaid)."""
 
     name: str
     prompts: tuple[str, ...] = ()
-    thing: bool = True
+    thing: bool | None = None
 
 
 def tidy(name: object, *, what: str, longest: int = MAX_NAME_CHARACTERS) -> str:
@@ -61,14 +62,15 @@ def tidy(name: object, *, what: str, longest: int = MAX_NAME_CHARACTERS) -> str:
 
 
 def read_name(text: object, *, what: str, limits: NameLimits) -> NamedItem:
-    """A name with or without ``stuff:`` before it.
+    """A name with or without ``stuff:`` or ``thing:`` before it.
 
     Raises:
         MasqclipError: as `tidy` says.
     """
     name = tidy(text, what=what, longest=limits.name_characters)
-    if name[: len(STUFF_PREFIX)].lower() == STUFF_PREFIX:
-        return NamedItem(tidy(name[len(STUFF_PREFIX) :], what=what), thing=False)
+    for prefix, thing in _PREFIXES.items():
+        if name[: len(prefix)].lower() == prefix:
+            return NamedItem(tidy(name[len(prefix) :], what=what), thing=thing)
     return NamedItem(name)
 
 
@@ -78,7 +80,7 @@ def is_marker(name: str) -> bool:
 
 
 def read_labels(
-    labels: Sequence[object], source: str, limits: NameLimits, *, stuff: Sequence[bool] = ()
+    labels: Sequence[object], source: str, limits: NameLimits, *, things: Sequence[bool | None] = ()
 ) -> list[NamedItem]:
     """The classes of a list that another tool wrote.
 
@@ -88,7 +90,8 @@ def read_labels(
         labels: as the tool wrote them.
         source: what holds them, for errors.
         limits: how many there may be.
-        stuff: of each label whether it is a region; left out, ``stuff:`` before it says so.
+        things: of each label whether it is a countable thing, where that is known; what stands
+            before the label goes before.
 
     Raises:
         MasqclipError: a label is no name, no label but the background is there, or too many are.
@@ -98,8 +101,8 @@ def read_labels(
     for position, label in enumerate(taken):
         item = read_name(label, what=f"name {position + 1} of {source}", limits=limits)
         if reading(item.name) != BACKGROUND and not is_marker(item.name):
-            region = bool(stuff) and stuff[position]
-            items.append(NamedItem(item.name, thing=item.thing and not region))
+            told = things[position] if things else None
+            items.append(NamedItem(item.name, thing=told if item.thing is None else item.thing))
     if not items:
         raise MasqclipError(f"{source} holds no name but the background: name what to look for")
     return items

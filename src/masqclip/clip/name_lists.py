@@ -6,7 +6,7 @@
 - Sequences and mappings are read as documents are (`masqclip.clip.name_documents`), files by their
   kind (`masqclip.clip.name_files`), text by the rules of `masqclip.clip.name_text`.
 
-``stuff:`` before a name marks a region wherever a name is written.
+``stuff:`` before a name marks a region wherever a name is written, ``thing:`` what is counted.
 """
 
 from __future__ import annotations

@@ -22,9 +22,9 @@ from masqclip.errors import MasqclipError
 _LINE_ENDS = frozenset("\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029")
 # The comma, and those of East Asian keyboards.
 _COMMAS = ",\uff0c\u3001"
-# A quoted name, with `stuff:` before it or not; or all up to the next comma. Possessive, so that no
-# text makes them go back.
-_QUOTED = rf'((?:stuff:\s*+)?+)"((?:[^"]|"")*+)"(?=\s*+(?:[{_COMMAS}]|$))'
+# A quoted name, with `stuff:` or `thing:` before it or not; or all up to the next comma.
+# Possessive, so that no text makes them go back.
+_QUOTED = rf'((?:(?:stuff|thing):\s*+)?+)"((?:[^"]|"")*+)"(?=\s*+(?:[{_COMMAS}]|$))'
 _PIECE = re.compile(rf"(?i:{_QUOTED})|[^{_COMMAS}\s][^{_COMMAS}]*+")
 _WHOLE = re.compile(rf"\s*+(?i:{_QUOTED})\s*+")
 # The dots of "car. tire." and "car . tire" part names; the one of "St. Bernard" does not.

@@ -21,37 +21,17 @@ from masqclip.clip import name_lists
 from masqclip.clip.name_items import BACKGROUND, NamedItem, tidy
 from masqclip.clip.name_limits import (
     DEFAULT_LIMITS,
-    MAX_NAME_CHARACTERS,
     MAX_TEMPLATES,
     NameLimits,
-    check_writable,
     shown,
     take,
     too_many,
 )
+from masqclip.clip.region_names import is_region
+from masqclip.clip.templates import PLAIN_TEMPLATES, check_template
 from masqclip.data.class_lists import ClassEntry, class_list_descriptions, read_class_list
 from masqclip.data.clip_text import reading
 from masqclip.errors import MasqclipError
-
-PLAIN_TEMPLATES = ("{}",)
-
-# Views of the same thing that a photographer could name; averaged, they blur the accident of one.
-CLIP_TEMPLATES = (
-    "a photo of a {}.",
-    "a photo of the {}.",
-    "a photo of one {}.",
-    "a photo of many {}.",
-    "a photo of a small {}.",
-    "a photo of a large {}.",
-    "a close-up photo of a {}.",
-    "a photo of a {} in the distance.",
-    "a photo of part of a {}.",
-    "a bright photo of a {}.",
-    "a dark photo of a {}.",
-    "a blurry photo of a {}.",
-    "a picture with a {} in it.",
-    "there is a {} in the scene.",
-)
 
 
 @dataclass(frozen=True)
@@ -109,6 +89,9 @@ class Category:
 class Vocabulary:
     """Categories in order, distractors, and the templates that all their prompts are put into.
 
+    `assumed` are the names of regions that nobody called so (`masqclip.clip.region_names`): where
+    things are counted one by one, they are things (`counted`).
+
     A sentence that comes of several prompts or templates of a category, as CLIP reads it, is
     counted once.
 
@@ -122,6 +105,7 @@ class Vocabulary:
     categories: tuple[Category, ...]
     distractors: tuple[str, ...] = ()
     templates: tuple[str, ...] = PLAIN_TEMPLATES
+    assumed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.categories:
@@ -132,7 +116,7 @@ class Vocabulary:
         if not self.templates:
             raise MasqclipError('no prompt template is given: use ("{}",) for bare names')
         for template in self.templates:
-            _check_template(template)
+            check_template(template)
 
     def __len__(self) -> int:
         return len(self.categories)
@@ -147,6 +131,18 @@ class Vocabulary:
         """Positions of the categories that are stuff."""
         return frozenset(i for i, category in enumerate(self.categories) if not category.thing)
 
+    @cached_property
+    def counted(self) -> Vocabulary:
+        """The same with things for all that is not said to be stuff, as instances are asked for."""
+        if not self.assumed:
+            return self
+        assumed = {*self.assumed}
+        categories = (
+            replace(category, thing=True) if category.name in assumed else category
+            for category in self.categories
+        )
+        return replace(self, categories=tuple(categories), assumed=())
+
     @classmethod
     def parse(
         cls,
@@ -158,6 +154,7 @@ class Vocabulary:
         | Mapping[int, str],
         *,
         stuff: str | Iterable[str] = (),
+        things: str | Iterable[str] = (),
         distractors: str | Iterable[str] = (),
         templates: str | Iterable[str] | None = None,
         limits: NameLimits = DEFAULT_LIMITS,
@@ -175,7 +172,10 @@ class Vocabulary:
                 name. Quotes make a name of what would be read otherwise: ``"./x", "traffic light,
                 red"``. Files are text, tables, JSON, YAML, TOML, XML and label maps
                 (`masqclip.clip.name_files`).
-            stuff: names (of `value`) of regions; added to those already marked so.
+            stuff: names (of `value`) of regions; added to those already marked so. Names of which
+                nobody says what they are, and that everybody takes for regions, are regions too
+                (`masqclip.clip.region_names`).
+            things: names (of `value`) that are counted, whatever else is said of them.
             distractors: names that compete and are never reported; added to those of `value`.
             templates: strings with ``{}``, in place of those of `value`.
             limits: how much there may be (`masqclip.clip.name_limits`); by default 100,000 names,
@@ -186,16 +186,19 @@ class Vocabulary:
             MasqclipError: whatever cannot be read as a vocabulary, with the remedy.
         """
         vocabulary = value if isinstance(value, Vocabulary) else _read(value, limits, files)
+        counted = name_lists.split_names(things, what="the things", limits=limits)
         others = name_lists.split_names(distractors, what="the distractors", limits=limits)
         regions = name_lists.split_names(stuff, what="the stuff names", limits=limits)
         if isinstance(templates, str):
             templates = (templates,)
         elif not isinstance(templates, Iterable | None):
             raise MasqclipError(f"the templates are {shown(templates)}: give strings with {{}}")
-        if others or regions or templates is not None:
+        if others or regions or counted or templates is not None:
+            kinds = _kinds(vocabulary, regions, counted)
             vocabulary = replace(
                 vocabulary,
-                categories=_mark_stuff(vocabulary, regions),
+                categories=_marked(vocabulary, kinds),
+                assumed=tuple(n for n in vocabulary.assumed if n not in kinds),
                 distractors=(*vocabulary.distractors, *others),
                 templates=vocabulary.templates
                 if templates is None
@@ -215,7 +218,10 @@ class Vocabulary:
         """
         asked = name_lists.split_names(names, what="the names")
         positions = self._find(asked, what="name")
-        return replace(self, categories=tuple(self.categories[i] for i in positions))
+        kept = tuple(self.categories[i] for i in positions)
+        names = {category.name for category in kept}
+        assumed = tuple(name for name in self.assumed if name in names)
+        return replace(self, categories=kept, assumed=assumed)
 
     def _find(self, names: Iterable[str], *, what: str) -> list[int]:
         where = {category.reading: i for i, category in enumerate(self.categories)}
@@ -275,34 +281,25 @@ def _read(value: object, limits: NameLimits, files: bool) -> Vocabulary:
         return load_builtin(value.strip())
     known = tuple(builtin_vocabularies())
     items = name_lists.read_items(value, builtins=known, limits=limits, files=files)
-    return Vocabulary(tuple(_category(item) for item in items))
+    categories = tuple(_category(item) for item in items)
+    assumed = (
+        category.name
+        for item, category in zip(items, categories, strict=True)
+        if isinstance(item, NamedItem) and item.thing is None and not category.thing
+    )
+    return Vocabulary(categories, assumed=tuple(assumed))
 
 
 def _category(item: object) -> Category:
     if isinstance(item, Category):
         return item
     if isinstance(item, NamedItem):
-        return Category(item.name, item.prompts, thing=item.thing)
+        thing = not is_region(item.name) if item.thing is None else item.thing
+        return Category(item.name, item.prompts, thing=thing)
     raise MasqclipError(
         f"a vocabulary holds names, and {shown(item)} is of type {type(item).__name__}: "
         "give strings or Category objects"
     )
-
-
-def _check_template(template: object) -> None:
-    if not isinstance(template, str):
-        raise MasqclipError(f"the template {shown(template)} is no string: give words and {{}}")
-    check_writable(template, what="a template")
-    places = template.count("{}")
-    if not places:
-        raise MasqclipError(
-            f"the template {shown(template)} has no place for the name: put {{}} where it goes"
-        )
-    if len(template) > MAX_NAME_CHARACTERS or places > 9:
-        raise MasqclipError(
-            f"the template {shown(template)} has {len(template):,} characters and {places} places "
-            f"for the name: give at most {MAX_NAME_CHARACTERS:,} and 9"
-        )
 
 
 def _check_size(vocabulary: Vocabulary, limits: NameLimits) -> None:
@@ -325,11 +322,23 @@ def _check_size(vocabulary: Vocabulary, limits: NameLimits) -> None:
         )
 
 
-def _mark_stuff(vocabulary: Vocabulary, names: tuple[str, ...]) -> tuple[Category, ...]:
-    marked = set(vocabulary._find(names, what="stuff name"))
+def _kinds(
+    vocabulary: Vocabulary, stuff: tuple[str, ...], things: tuple[str, ...]
+) -> dict[str, bool]:
+    """Which names are said to be things (true) and regions (false)."""
+    kinds: dict[str, bool] = {}
+    for names, thing, what in ((stuff, False, "stuff name"), (things, True, "thing")):
+        for position in vocabulary._find(names, what=what):
+            name = vocabulary.names[position]
+            if kinds.setdefault(name, thing) != thing:
+                raise MasqclipError(f"{shown(name)} is said to be a thing and stuff: say one")
+    return kinds
+
+
+def _marked(vocabulary: Vocabulary, kinds: Mapping[str, bool]) -> tuple[Category, ...]:
     return tuple(
-        replace(category, thing=False) if i in marked else category
-        for i, category in enumerate(vocabulary.categories)
+        replace(category, thing=kinds.get(category.name, category.thing))
+        for category in vocabulary.categories
     )
 
 

@@ -21,7 +21,7 @@ NAMES_HELP = (
     "What to look for: names between commas (in double quotes where a name holds one), one name a "
     "line with synonyms after commas, the name of a built-in vocabulary, a list of names, or an "
     "object from names to synonyms, which a string may also write out as JSON. `stuff:` before a "
-    "name marks a region."
+    "name marks a region, `thing:` what is counted; sky, grass and the like are regions anyway."
 )
 
 
@@ -53,6 +53,9 @@ class SegmentRequest(BaseModel):
     stuff: Annotated[
         str | list[str], Field(description="Names of the vocabulary that are regions.")
     ] = []
+    things: Annotated[
+        str | list[str], Field(description="Names of the vocabulary that are counted.")
+    ] = []
     distractors: Annotated[
         str | list[str], Field(description="Names that compete and are never reported.")
     ] = []
@@ -74,7 +77,7 @@ class SegmentRequest(BaseModel):
     @property
     def brief(self) -> bool:
         """Whether so few letters are read as quickly as another thread is asked to."""
-        given = (self.vocabulary, self.stuff, self.distractors)
+        given = (self.vocabulary, self.stuff, self.things, self.distractors)
         return (
             all(isinstance(names, str) or names == [] for names in given)
             and sum(map(len, given)) <= _BRIEF
@@ -89,21 +92,27 @@ class SegmentRequest(BaseModel):
             Problem: 422, more names than `max_names`.
         """
         values = self._texts or (self.vocabulary,)
-        for given in (*values, self.stuff, self.distractors):
+        for given in (*values, self.stuff, self.things, self.distractors):
             # Counted before anything is read: a million names are refused in a millisecond.
             _check_count(given, max_names)
         # Lower than the library's: what is left may still be written at length.
         limits = NameLimits(text_bytes=MAX_TEXT, names=max_names, prompts=max_names)
         words = Vocabulary.parse(values[0], limits=limits, files=False)
         if len(values) > 1:
-            categories = list(words.categories)
+            categories, assumed = list(words.categories), list(words.assumed)
             for value in values[1:]:
-                categories += Vocabulary.parse(value, limits=limits, files=False).categories
+                more = Vocabulary.parse(value, limits=limits, files=False)
+                categories += more.categories
+                assumed += more.assumed
                 if len(categories) > max_names:
                     raise _too_many(len(categories), max_names)
-            words = Vocabulary(tuple(categories))
+            words = Vocabulary(tuple(categories), assumed=tuple(assumed))
         words = Vocabulary.parse(
-            words, stuff=self.stuff, distractors=self.distractors, limits=limits
+            words,
+            stuff=self.stuff,
+            things=self.things,
+            distractors=self.distractors,
+            limits=limits,
         )
         count = sum(len(category.prompts) for category in words.categories)
         count += len(words.distractors)

@@ -35,7 +35,7 @@ MAX_ENTRIES = 100_000
 MAX_FIELD_CHARACTERS = 1_000_000
 _PIECE_BYTES = 1 << 20
 _MAX_FIELDS = 2_050  # a name in each is one way to send many
-_LISTS = ("stuff", "distractors")
+_LISTS = ("stuff", "things", "distractors")
 _STANDARD = bytes.maketrans(b"-_", b"+/")  # from the alphabet of base64 that addresses use
 
 _BINARY = {"type": "string", "format": "binary", "contentMediaType": "image/*"}
@@ -49,6 +49,7 @@ _FIELDS: dict[str, Any] = {
     "task": {"type": "string", "enum": ["instance", "semantic", "panoptic"]},
     "min_score": {"type": "number", "minimum": 0, "maximum": 1},
     "stuff": {"type": "string", "description": "Regions among the names, between commas."},
+    "things": {"type": "string", "description": "What is counted, between commas."},
     "distractors": {"type": "string", "description": "Competing names, between commas."},
 }
 

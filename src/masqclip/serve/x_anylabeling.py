@@ -39,7 +39,7 @@ _LINE_END = re.compile(r"[\r\n;\uff1b]+")
 _DOT = re.compile(r"\s\.+(?:\s|$)|(?<=[^\W\d]{2})\.+(?=[^\W\d]{2})|(?<=\w{3})\.+$")
 # A name in quotes, between what parts names.
 _IN_QUOTES = re.compile(
-    r'(?i:(?:^|(?<=[,.;\s]))(?:stuff:\s*+)?+)"(?:[^"]|"")++"(?=\s*+(?:[,.;]|$))'
+    r'(?i:(?:^|(?<=[,.;\s]))(?:(?:stuff|thing):\s*+)?+)"(?:[^"]|"")++"(?=\s*+(?:[,.;]|$))'
 )
 _MIN_SCORE = 0.3
 _TASKS = {"instance": "Things", "panoptic": "Things and regions", "semantic": "Regions by name"}

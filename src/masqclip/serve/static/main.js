@@ -98,6 +98,10 @@ function show(answer, milliseconds) {
   $("save-panoptic").disabled = answer?.task === "instance";
   $("save-panoptic").title = answer?.task === "instance" ? "Instances may overlap and are no map" : "";
   state.milliseconds = milliseconds;
+  if (answer?.task === "panoptic") names.learn(answer.segments);
+  const notes = (answer?.notes ?? []).map((note) => make("li", {}, note));
+  $("notes").replaceChildren(...notes);
+  $("notes").hidden = notes.length === 0;
   render();
 }
 
@@ -356,7 +360,7 @@ $("save-overlay").addEventListener("click", () =>
 $("save-panoptic").addEventListener("click", () =>
   savePanoptic(visible(), state.size, state.picture.name));
 $("save-coco").addEventListener("click", () => {
-  const stuff = new Set(names.items.filter((item) => item.stuff).map(({ name }) => name));
+  const stuff = new Set(names.items.filter((item) => names.isStuff(item)).map(({ name }) => name));
   saveCoco(state.answer, visible(), stuff, state.picture.name, state.picture.fileName);
 });
 $("token-form").addEventListener("submit", (event) => {

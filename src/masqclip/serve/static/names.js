@@ -3,11 +3,11 @@
 import { $, make } from "./dom.js";
 
 const SHOWN = 40; // chips of a long list; the rest is counted
-const STUFF = /^stuff:\s*/i;
+const KIND = /^(stuff|thing):\s*/i;
 // What parts names: commas (those of East Asian keyboards, too), semicolons, tabs, line ends; and
 // quotes that keep one in a name.
 const PARTS = /[,\uff0c\u3001;\uff1b\t\n\r]/;
-const PIECE = /\s*((?:stuff:\s*)?)"((?:[^"]|"")*)"\s*(?=[,\uff0c\u3001;\uff1b\t\n\r]|$)|[^,\uff0c\u3001;\uff1b\t\n\r]+/gi;
+const PIECE = /\s*((?:(?:stuff|thing):\s*)?)"((?:[^"]|"")*)"\s*(?=[,\uff0c\u3001;\uff1b\t\n\r]|$)|[^,\uff0c\u3001;\uff1b\t\n\r]+/gi;
 // The dots of "car. tire." part names; the one of "St. Bernard" does not.
 const DOTTED = /(?:[\p{L}\p{N}_]{3}|\s)\.\s|\.$/u;
 
@@ -25,12 +25,22 @@ const quote = (name) =>
   PARTS.test(name) || name.includes('"') || DOTTED.test(name)
     ? `"${name.replaceAll('"', '""')}"` : name;
 
-/** Names with their kind: `items` is a list of {name, stuff}; `list` the built-in one they are. */
+/** What a name's prefix says of its kind: whether it is stuff; undefined where it says nothing. */
+function kindOf(text) {
+  const kind = KIND.exec(text)?.[1].toLowerCase();
+  return kind === undefined ? undefined : kind === "stuff";
+}
+
+/**
+ * Names with their kind: `items` is a list of {name, stuff}, where `stuff` is undefined until it is
+ * said; `list` the built-in one they are.
+ */
 export class Names {
   constructor(onChange) {
     this.items = [];
     this.list = "";
     this.suggested = [];
+    this.regions = new Set();
     this.onChange = onChange;
     const input = $("name");
     input.addEventListener("keydown", (event) => this.#key(event));
@@ -49,9 +59,24 @@ export class Names {
     $("clear").addEventListener("click", () => this.set([]));
   }
 
-  /** For the service: "stuff: sand" says that sand is a region. */
+  /** For the service: "stuff: pond" says that pond is a region, "thing: tree" that trees count. */
   get words() {
-    return this.items.map(({ name, stuff }) => (stuff ? `stuff: ${name}` : name));
+    return this.items.map(({ name, stuff }) =>
+      (stuff === undefined ? name : `${stuff ? "stuff" : "thing"}: ${name}`));
+  }
+
+  /** Whether a name is a region, said or, as far as an answer told, taken so. */
+  isStuff({ name, stuff }) {
+    return stuff ?? this.regions.has(name);
+  }
+
+  /** An answer's segments tell which names the service took for regions. */
+  learn(segments) {
+    for (const { name, thing } of segments) {
+      if (thing) this.regions.delete(name);
+      else this.regions.add(name);
+    }
+    this.#render();
   }
 
   /** The same as a text that `add` takes. */
@@ -64,10 +89,10 @@ export class Names {
     const known = new Set(this.items.map((item) => item.name.toLowerCase()));
     const fresh = [];
     for (const part of split(text)) {
-      const name = part.replace(STUFF, "").trim().replace(/\s+/g, " ");
+      const name = part.replace(KIND, "").trim().replace(/\s+/g, " ");
       if (!name || known.has(name.toLowerCase())) continue;
       known.add(name.toLowerCase());
-      fresh.push({ name, stuff: STUFF.test(part.trim()) });
+      fresh.push({ name, stuff: kindOf(part.trim()) });
     }
     if (fresh.length) this.set([...this.items, ...fresh]);
   }
@@ -108,10 +133,10 @@ export class Names {
     $("clear").hidden = this.items.length === 0;
     const taken = new Set(this.items.map((item) => item.name.toLowerCase()));
     const left = this.suggested.filter(
-      (word) => !taken.has(word.replace(STUFF, "").toLowerCase()));
+      (word) => !taken.has(word.replace(KIND, "").toLowerCase()));
     $("suggestions").hidden = left.length === 0;
     const buttons = left.map((word) =>
-      make("button", { type: "button", onclick: () => this.add(quote(word)) }, word.replace(STUFF, "")));
+      make("button", { type: "button", onclick: () => this.add(quote(word)) }, word.replace(KIND, "")));
     if (left.length > 1) {
       buttons.push(
         make("button", { type: "button", onclick: () => this.add(left.map(quote).join(",")) }, "all of them"));
@@ -120,6 +145,7 @@ export class Names {
   }
 
   #chip(item) {
+    const stuff = this.isStuff(item);
     const word = make("button", {
       type: "button", className: "word", title: "Change this name",
       "aria-label": `Change ${item.name}`,
@@ -131,14 +157,14 @@ export class Names {
       },
     }, item.name);
     const kind = make("button", {
-      type: "button", className: "kind", "aria-pressed": String(item.stuff),
+      type: "button", className: "kind", "aria-pressed": String(stuff),
       "aria-label": `${item.name} is stuff`, title: "A thing is counted, stuff is a region",
       onclick: () => {
         const index = this.items.indexOf(item);
-        this.set(this.items.map((o) => (o === item ? { ...o, stuff: !o.stuff } : o)));
+        this.set(this.items.map((o) => (o === item ? { ...o, stuff: !stuff } : o)));
         $("chips").children[index]?.querySelector(".kind")?.focus();
       },
-    }, item.stuff ? "stuff" : "thing");
+    }, stuff ? "stuff" : "thing");
     const away = make("button", {
       type: "button", className: "away", "aria-label": `Remove ${item.name}`,
       onclick: () => {

@@ -1,0 +1,116 @@
+"""How a small model tells what lies outside its world: fitted, measured, and written to its card.
+
+    masqclip data sprites --out sprites
+    python benchmarks/own_world.py sprites PHOTOGRAPHS OTHERS [--write]
+
+Scenes of one seed fit the discriminant, scenes of a second one choose its threshold, and scenes of
+others, by all studios and by the one that no training saw, are reported; of photographs, those in
+PHOTOGRAPHS fit it and those in OTHERS are reported. Scenes and photographs are cut to squares and
+to other shapes alike, so that the shape tells nothing. No note may come on the reported scenes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from masqclip import Segmenter
+from masqclip.clip.vocabulary import load_builtin
+from masqclip.data.images import find_images, read_image
+from masqclip.data.sprites import STUDIO_PACKAGES, UNSEEN_STUDIO, load_sprites
+from masqclip.data.stickers import StickerWorld
+from masqclip.hub import model_folders
+from masqclip.own_world import OwnWorld, PictureTest, fit_pictures, patch_statistics
+
+ABOUT = "it knows drawn things only. For photographs: --model photo"
+FIT, CHOOSE, REPORT, REPORT_UNSEEN = 21, 22, 1000, 1001
+
+
+def scenes(world: StickerWorld, seed: int, number: int) -> Iterator[np.ndarray]:
+    """Scenes as pictures [H,W,3]."""
+    for first in range(0, number, 100):
+        drawn = world.draw(seed, range(first, min(number, first + 100)))
+        for image in drawn.images:
+            yield image.permute(1, 2, 0).numpy()
+
+
+def cut(pictures: Iterable[np.ndarray], seed: int) -> Iterator[np.ndarray]:
+    """Pictures cut to a shape of chance: a third of them to squares."""
+    chance = np.random.default_rng(seed)
+    for picture in pictures:
+        height, width = picture.shape[:2]
+        aspect = chance.choice([1.0, chance.uniform(0.6, 1.0), chance.uniform(1.0, 1.6)])
+        tall, wide = min(height, int(width / aspect)), min(width, int(height * aspect))
+        y, x = chance.integers(height - tall + 1), chance.integers(width - wide + 1)
+        yield np.ascontiguousarray(picture[y : y + tall, x : x + wide])
+
+
+def photographs(folder: Path) -> Iterator[np.ndarray]:
+    for path in find_images([str(folder)], recursive=True):
+        yield read_image(path).pixels
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("sprites", type=Path)
+    parser.add_argument("photographs", type=Path)
+    parser.add_argument("others", type=Path, nargs="+")
+    parser.add_argument("--model", default="masqclip-mini")
+    parser.add_argument("--scenes", type=int, default=2000, help="to fit, and to choose by")
+    parser.add_argument("--write", action="store_true", help="into the model's card")
+    given = parser.parse_args()
+    segmenter = Segmenter.from_pretrained(given.model, device="cpu")
+    sprites = load_sprites(given.sprites)
+    seen = [name for name in STUDIO_PACKAGES if name != UNSEEN_STUDIO]
+    world = StickerWorld(sprites.select(studios=seen))
+    unseen = StickerWorld(sprites.select(studios=[UNSEEN_STUDIO]))
+    block = len(segmenter.model.clip.vision_model.encoder.layers) // 2
+
+    def found(pictures: Iterable[np.ndarray]) -> list[torch.Tensor]:
+        return [patch_statistics(segmenter.encode(picture).tokens, block) for picture in pictures]
+
+    own = found(cut(scenes(world, FIT, given.scenes), 0))
+    weights, _ = fit_pictures(own, found(cut(photographs(given.photographs), 1)))
+    at_home = [float(one @ weights) for one in found(cut(scenes(world, CHOOSE, given.scenes), 2))]
+    abroad = [float(one @ weights) for one in found(cut(photographs(given.photographs), 3))]
+    # Nearer to its own pictures than to the others, and above all of them.
+    threshold = max(at_home) + 0.25 * max(0.0, float(np.median(abroad)) - max(at_home))
+    rounded = tuple(float(f"{weight:.4g}") for weight in weights.tolist())
+    names = {word for c in load_builtin("stickers").categories for word in c.prompt_readings}
+    test = PictureTest(block, rounded, float(f"{threshold:.5g}"))
+    segmenter.world = OwnWorld(given.model, frozenset(names), ABOUT, test)
+
+    print(f"block {block}, threshold {test.threshold:.4f}; {len(names)} names")
+    failed = False
+    groups = {
+        f"scenes of seed {REPORT}": (scenes(world, REPORT, 500), True),
+        f"scenes of seed {REPORT}, cut": (cut(scenes(world, REPORT, 500), 4), True),
+        f"scenes by {UNSEEN_STUDIO}": (scenes(unseen, REPORT_UNSEEN, 500), False),
+        **{f"photographs {n}": (photographs(f), False) for n, f in enumerate(given.others)},
+        **{f"photographs {n}, cut": (cut(photographs(f), 5), False)
+           for n, f in enumerate(given.others)},
+    }  # fmt: skip
+    for name, (pictures, home) in groups.items():
+        noted = [bool(segmenter.encode(picture).image.notes) for picture in pictures]
+        failed |= home and any(noted)
+        print(f"{name:28} {sum(noted):4} of {len(noted):4} noted")
+    words = load_builtin("stickers")
+    failed |= bool(segmenter.notes_on(words, "panoptic"))
+    encoded = segmenter.encode(next(scenes(world, REPORT, 1)))
+    started = time.perf_counter()
+    for _ in range(200):
+        segmenter.world.picture_note(encoded.tokens)
+    print(f"a picture's test takes {(time.perf_counter() - started) * 5:.3f} ms")
+    if given.write:
+        segmenter.world.save(model_folders(given.model)[0])
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""What a small model was trained on, so that it can say where it knows nothing.
+
+A model that has read a hundred words gives a stranger's word a confident score all the same, and a
+photograph is to it a drawing of something. Its ``model_card.json`` says under ``world`` which names
+its CLIP has read, and how its own pictures differ from photographs:
+
+- A name outside is told by what CLIP reads of it (`masqclip.data.clip_text`); a plural counts as
+  its singular.
+- A picture is told by a linear discriminant (Fisher's) of CLIP's values in one block: of each
+  channel the mean and the deviation over the picture's patches. They are there anyway, so that
+  this costs a sum. `benchmarks/own_world.py` fits and measures it.
+
+Real weights have no such card, and nothing is said of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from masqclip.clip.masked_vision import ImageTokens
+from masqclip.clip.name_limits import shown
+from masqclip.clip.region_names import singulars
+from masqclip.clip.vocabulary import Vocabulary
+from masqclip.data.clip_text import reading
+from masqclip.data.files import write_atomically
+from masqclip.data.json_files import read_json
+from masqclip.errors import MasqclipError
+
+CARD = "model_card.json"
+_KEY = "world"
+_SHOWN_NAMES = 8
+
+
+@dataclass(frozen=True)
+class PictureTest:
+    """A linear discriminant of pictures: at home below the threshold.
+
+    Attributes:
+        block: whose values are looked at, counted from 0.
+        weights: [2 C], of the channels' means and deviations.
+        threshold: of the weighted sum.
+    """
+
+    block: int
+    weights: tuple[float, ...]
+    threshold: float
+
+    def is_foreign(self, tokens: ImageTokens) -> bool:
+        """Whether a picture is unlike those of training; false where its tokens are not there."""
+        if self.block >= len(tokens.values):
+            return False
+        found = patch_statistics(tokens, self.block)
+        weights = torch.tensor(self.weights, dtype=found.dtype, device=found.device)
+        return bool(found @ weights > self.threshold)
+
+
+@dataclass(frozen=True)
+class OwnWorld:
+    """What a model knows, and what it says of all else.
+
+    Attributes:
+        model: what it is called.
+        names: what its CLIP has read, as it reads them.
+        about: the end of each note: what it knows, and what to take instead.
+        pictures: tells its own from others, where that was measured.
+    """
+
+    model: str
+    names: frozenset[str]
+    about: str
+    pictures: PictureTest | None = None
+
+    def unread(self, words: Vocabulary) -> tuple[str, ...]:
+        """The names of a vocabulary of which CLIP has read no prompt."""
+        return tuple(
+            category.name
+            for category in words.categories
+            if not any(self._knows(prompt) for prompt in category.prompt_readings)
+        )
+
+    def _knows(self, word: str) -> bool:
+        return any(form in self.names for form in (word, *singulars(word)))
+
+    def word_note(self, words: Vocabulary) -> tuple[str, ...]:
+        """A line on the names that were never read, if there are any."""
+        unread = self.unread(words)
+        if not unread:
+            return ()
+        few = ", ".join(shown(name)[1:-1] for name in unread[:_SHOWN_NAMES])
+        more = len(unread) - _SHOWN_NAMES
+        few += f" and {more} more" if more > 0 else ""
+        return (f"{self.model} has never read: {few}; {self.about}",)
+
+    def picture_note(self, tokens: ImageTokens) -> tuple[str, ...]:
+        """A line on a picture that is unlike those of training."""
+        if self.pictures is None or not self.pictures.is_foreign(tokens):
+            return ()
+        return (f"{self.model} was never trained on pictures like this one; {self.about}",)
+
+    def save(self, folder: Path) -> None:
+        """Write it into a folder's card, beside what stands there."""
+        card = folder / CARD
+        document = read_json(card, what="the model card") if card.is_file() else {}
+        world: dict[str, Any] = {
+            "model": self.model,
+            "about": self.about,
+            "names": sorted(self.names),
+        }
+        if self.pictures is not None:
+            world["pictures"] = {
+                "block": self.pictures.block,
+                "threshold": self.pictures.threshold,
+                "weights": list(self.pictures.weights),
+            }
+        write_atomically(card, json.dumps(document | {_KEY: world}, indent=1).encode())
+
+
+def load_world(folder: Path) -> OwnWorld | None:
+    """What a model's folder says of its world; None where it says nothing.
+
+    Raises:
+        MasqclipError: its card is damaged.
+    """
+    card = folder / CARD
+    if not card.is_file():
+        return None
+    document = read_json(card, what="the model card")
+    world = document.get(_KEY) if isinstance(document, dict) else None
+    if world is None:
+        return None
+    try:
+        names, test = world["names"], world.get("pictures")
+        pictures = None
+        if test is not None:
+            weights = tuple(float(weight) for weight in test["weights"])
+            pictures = PictureTest(int(test["block"]), weights, float(test["threshold"]))
+        if not isinstance(names, list):
+            raise TypeError("names")
+        return OwnWorld(
+            model=str(world["model"]),
+            names=frozenset(reading(str(name)) for name in names),
+            about=str(world["about"]),
+            pictures=pictures,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise MasqclipError(f"the model card {str(card)!r} is damaged: {error!r}") from error
+
+
+def patch_statistics(tokens: ImageTokens, block: int) -> Tensor:
+    """[2 C] float32: mean and deviation of a block's values over one picture's patches."""
+    values = tokens.values[block][0].float()  # [N, 1 + P, C / N]
+    patches = values.transpose(0, 1).flatten(1)[1:]
+    return torch.cat([patches.mean(dim=0), patches.std(dim=0)])
+
+
+def fit_pictures(
+    own: Sequence[Tensor], others: Sequence[Tensor], *, shrinkage: float = 0.1
+) -> tuple[Tensor, float]:
+    """Fisher's discriminant between pictures at home and others.
+
+    Args:
+        own, others: `patch_statistics` of each.
+        shrinkage: of the covariance towards a multiple of the identity.
+
+    Returns:
+        The weights [2 C], and the middle between the two means.
+    """
+    mine, theirs = torch.stack(list(own)).double(), torch.stack(list(others)).double()
+    scale = mine.std(dim=0) + 1e-6
+    covariance = (torch.cov((mine / scale).T) + torch.cov((theirs / scale).T)) / 2
+    size = len(covariance)
+    covariance = (1 - shrinkage) * covariance + shrinkage * covariance.trace() / size * torch.eye(
+        size, dtype=covariance.dtype
+    )
+    gap = (theirs.mean(dim=0) - mine.mean(dim=0)) / scale
+    weights = torch.linalg.solve(covariance, gap) / scale
+    weights = weights / weights.norm()
+    middle = float((mine.mean(dim=0) + theirs.mean(dim=0)) @ weights / 2)
+    return weights.float(), middle

@@ -76,11 +76,12 @@ def main() -> int:
         return [patch_statistics(segmenter.encode(picture).tokens, block) for picture in pictures]
 
     own = found(cut(scenes(world, FIT, given.scenes), 0))
-    weights, _ = fit_pictures(own, found(cut(photographs(given.photographs), 1)))
+    strange = [one for n in range(3) for one in found(cut(photographs(given.photographs), 10 + n))]
+    weights, _ = fit_pictures(own, strange)
     at_home = [float(one @ weights) for one in found(cut(scenes(world, CHOOSE, given.scenes), 2))]
     abroad = [float(one @ weights) for one in found(cut(photographs(given.photographs), 3))]
-    # Nearer to its own pictures than to the others, and above all of them.
-    threshold = max(at_home) + 0.25 * max(0.0, float(np.median(abroad)) - max(at_home))
+    # Above all of its own pictures, by a twentieth of the way to the others.
+    threshold = max(at_home) + 0.05 * max(0.0, float(np.median(abroad)) - max(at_home))
     rounded = tuple(float(f"{weight:.4g}") for weight in weights.tolist())
     names = {word for c in load_builtin("stickers").categories for word in c.prompt_readings}
     test = PictureTest(block, rounded, float(f"{threshold:.5g}"))

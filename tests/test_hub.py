@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import huggingface_hub
 import pytest
 import torch
-from huggingface_hub.errors import LocalEntryNotFoundError
 
 from masqclip.cli.main import main
 from masqclip.errors import MasqclipError
 from masqclip.hub import (
+    find_model,
     find_tokenizer,
     find_weights,
-    model_folder,
+    model_folders,
     named_models,
+    presets,
     quiet_transformers,
 )
 from masqclip.model import MasQClipModel
@@ -24,58 +23,8 @@ from masqclip.proposals.adapters import ADAPTERS
 from masqclip.weights import folders
 
 
-class Hub:
-    """A hub with one repository, whose weights are of one kind."""
-
-    def __init__(self, folder: Path, weights: str) -> None:
-        self.folder, self.weights = folder, weights
-        self.asked: list[tuple[str, list[str]]] = []
-
-    def __call__(self, repository: str, *, allow_patterns: list[str], **_: Any) -> str:
-        self.asked.append((repository, allow_patterns))
-        if any(Path(self.weights).match(pattern) for pattern in allow_patterns):
-            (self.folder / self.weights).write_bytes(b"")
-        return str(self.folder)
-
-
 def test_folders_are_taken_as_they_are(tmp_path: Path) -> None:
     assert find_weights(tmp_path, what="CLIP") == tmp_path
-
-
-@pytest.mark.parametrize(
-    ("weights", "questions"), [("model.safetensors", 1), ("pytorch_model.bin", 2)]
-)
-def test_downloads_one_kind_of_weights(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: str, questions: int
-) -> None:
-    hub = Hub(tmp_path, weights)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", hub)
-    assert find_weights("clip-l14-336", what="CLIP") == tmp_path
-    assert len(hub.asked) == questions
-    assert {repository for repository, _ in hub.asked} == {"openai/clip-vit-large-patch14-336"}
-    assert (tmp_path / weights).exists()
-
-
-def test_a_repository_without_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", Hub(tmp_path, "flax_model.msgpack"))
-    with pytest.raises(MasqclipError, match="holds no weights that can be read safely"):
-        find_weights("owner/model", what="CLIP")
-
-
-def test_without_a_network(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    def unreachable(*_: Any, **__: Any) -> str:
-        raise LocalEntryNotFoundError("long\nexplanation")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
-    monkeypatch.chdir(Path(__file__).parents[1])
-    words = ["segment", "examples/pond.png", "-v", "frog", "--out", str(tmp_path)]
-    assert main([*words, "--clip", "clip-l14-336", "--proposer", "sam-b"]) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert "CLIP 'openai/clip-vit-large-patch14-336' is not on this machine" in error
-    assert "hf download openai/clip-vit-large-patch14-336 --local-dir FOLDER" in error
 
 
 @pytest.mark.parametrize("name", ["nowhere", "./models/clip", "/models/clip", "a/b/c"])
@@ -88,51 +37,27 @@ def test_what_is_no_weights_folder_is_no_name_of_the_hub(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor is it asked for: a path that is mistyped must not leave the machine."""
-    hub = Hub(tmp_path, "model.safetensors")
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", hub)
+    asked: list[str] = []
+    monkeypatch.setattr("masqclip.hub.find.download", lambda name, **_: asked.append(name))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "owner").mkdir()
     (tmp_path / "owner" / "file").touch()
     for name in ("owner/file", "~/model", "./model", "/model"):
         with pytest.raises(MasqclipError, match="there is no model"):
             find_weights(name, what="model")
-    for name in ("owner/file", "nowhere", "a/b/c", str(tmp_path / "owner" / "file")):
-        with pytest.raises(MasqclipError, match=rf"no model '{name}'.* one \(masqclip-mini\)"):
-            model_folder(name)
-    assert hub.asked == []
-    assert model_folder("owner") == Path("owner")
-    assert model_folder("someone/model") == tmp_path
-    assert model_folder("masqclip-mini").name == "masqclip-mini"
-    assert {repository for repository, _ in hub.asked} == {"someone/model"}
-
-
-def test_of_a_tokenizer_the_small_files_are_downloaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hub = Hub(tmp_path, "model.safetensors")
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", hub)
-    assert find_tokenizer("owner/model") == tmp_path
-    assert hub.asked == [("owner/model", ["*.json", "*.txt"])]
-    find_weights("owner/model", what="CLIP")
-    assert hub.asked[1:] == [("owner/model", ["*.json", "*.txt", "model*.safetensors"])]
-
-
-@pytest.mark.parametrize(
-    ("kind", "said"),
-    [
-        ("RepositoryNotFoundError", "the Hub does not have it, or not for everybody"),
-        ("GatedRepoError", "the Hub does not have it, or not for everybody"),
-        ("ConnectionError", "the Hub cannot be reached"),
-    ],
-)
-def test_why_it_cannot_be_downloaded(monkeypatch: pytest.MonkeyPatch, kind: str, said: str) -> None:
-    def fails(*_: Any, **__: Any) -> str:
-        raise type(kind, (OSError,), {})("long")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fails)
-    for find, what in ((find_tokenizer, "tokenizer"), (model_folder, "model")):
-        with pytest.raises(MasqclipError, match=f"^the {what} 'owner/model' is not .*{said}"):
-            find("owner/model")
+    for name in ("owner/file", "nowhere", "a/b/c", str(tmp_path / "owner" / "file"), "~/x", "./x"):
+        with pytest.raises(
+            MasqclipError, match=f"no model {name!r}.*that 'masqclip info --models'"
+        ):
+            find_model(name)
+    assert asked == []
+    assert find_model("owner") == Path("owner")
+    find_model("someone/model")
+    find_tokenizer("someone/words")
+    assert asked == ["someone/model", "someone/words"]
+    assert model_folders("masqclip-mini")[0].name == "masqclip-mini"
+    with pytest.raises(MasqclipError, match="'clip-b16' is a clip, a half of a model: give"):
+        find_model("clip-b16")
 
 
 def test_parts_go_together(capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,22 +66,25 @@ def test_parts_go_together(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--proposer is missing" in capsys.readouterr().err
 
 
-def test_the_registry(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    models = named_models()
-    assert len({model.name for model in models}) == len(models)
+def test_the_registry() -> None:
+    models, names = named_models(), [preset.name for preset in presets()]
+    assert names[0] == "photo", "the recommended one comes first"
+    assert len({*names, *(model.name for model in models)}) == len(models) + len(names)
+    assert len({model.repository for model in models}) == len(models)
     for model in models:
         assert model.kind in ("clip", "proposer")
         assert model.repository.count("/") == 1
         assert model.megabytes > 0
         assert model.licence
+        assert model.restricted == (model.licence.startswith(("CC BY-NC", "Apple (")))
+        assert model.weights in ("model.safetensors", "pytorch_model.bin")
         if model.kind == "proposer":
             assert any(kind in model.repository for kind in ADAPTERS)
-    monkeypatch.setenv("COLUMNS", "200")
-    assert main(["info", "--models"]) == 0
-    shown = capsys.readouterr().out
-    for model in models:
-        assert model.name in shown
-        assert model.repository in shown
+    for preset in presets():
+        assert [part.kind for part in preset.parts] == ["clip", "proposer"][: len(preset.parts)]
+        assert (preset.proposer is None) == (preset.drive is not None)
+        for figure in (preset.memory_gb, preset.cpu_seconds, preset.gpu_seconds):
+            assert figure > 0
 
 
 def test_quiet_of_two_threads_ends_with_the_last() -> None:
@@ -194,7 +122,7 @@ def test_what_was_quiet_stays_quiet(bars: bool) -> None:
 def test_a_model_of_its_own_names_is_loaded_as_transformers_would(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    folder = model_folder("masqclip-mini")
+    (folder,) = model_folders("masqclip-mini")
     torch.manual_seed(3)
     chance = torch.get_rng_state()
     quick = MasQClipModel.from_pretrained(folder)

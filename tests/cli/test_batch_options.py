@@ -38,7 +38,9 @@ def test_batch_takes_its_options(job: Heard) -> None:
     words += shlex.split(
         "--max-file 7 --allow-scheme https --allow-scheme ftp --workers 2 --device cpu"
     )
-    assert main([*words, "--dtype", "float16", "--size", "64:96", "--ray-address", "auto", "-q"]) == 0
+    assert (
+        main([*words, "--dtype", "float16", "--size", "64:96", "--ray-address", "auto", "-q"]) == 0
+    )
     settings = JobFolder("out").read()[0]
     vocabulary = settings.vocabulary
     assert vocabulary is not None
@@ -48,9 +50,9 @@ def test_batch_takes_its_options(job: Heard) -> None:
     del asked["vocabulary"]
     assert asked == {
         "inputs": ["photos"], "kind": "files", "column": "picture", "model": "mine",
-        "dtype": "float16", "size": "64:96", "task": "semantic", "min_score": 0.25, "format": "coco",
-        "overlay": True, "save_embeddings": True, "shard_size": 3, "memory": 2.5, "max_file": 7.0,
-        "schemes": ["https", "ftp"], "weights": "digest of mine",
+        "dtype": "float16", "size": "64:96", "task": "semantic", "min_score": 0.25,
+        "format": "coco", "overlay": True, "save_embeddings": True, "shard_size": 3,
+        "memory": 2.5, "max_file": 7.0, "schemes": ["https", "ftp"], "weights": "digest of mine",
     }  # fmt: skip
     (folder, machines, _), _ = job.only
     assert folder.store.root == JobFolder("out").store.root
@@ -63,7 +65,7 @@ def test_batch_without_options(job: Heard, capsys: pytest.CaptureFixture[str]) -
     del asked["vocabulary"]
     assert asked == {
         "inputs": ["photos"], "kind": "files", "column": None, "model": "masqclip-mini",
-        "dtype": None, "task": "panoptic", "min_score": None, "format": "parquet",
+        "dtype": None, "size": None, "task": "panoptic", "min_score": None, "format": "parquet",
         "overlay": False, "save_embeddings": False, "shard_size": 256, "memory": 1.0,
         "max_file": 256.0, "schemes": [], "weights": "digest of masqclip-mini",
     }  # fmt: skip

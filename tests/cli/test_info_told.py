@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -66,17 +67,58 @@ def test_facts_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_named_models(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    models = hub.named_models()
-    assert json.loads(told(capsys, "--models", "--json")[0]) == [vars(model) for model in models]
+    models, presets = hub.named_models(), hub.presets()
+    documents = json.loads(told(capsys, "--models", "--json")[0])
+    assert documents == [
+        *({**vars(preset), "kind": "preset"} for preset in presets),
+        *(json.loads(json.dumps(vars(model))) for model in models),
+    ]
+    monkeypatch.setenv("COLUMNS", "80")
     lines = told(capsys, "--models")
-    assert [line.split()[0] for line in lines if line.startswith("--")] == ["--clip", "--proposer"]
-    proposers = next(n for n, line in enumerate(lines) if line.startswith("--proposer"))
+    assert max(map(len, lines)) <= 80
+    heads = [n for n, line in enumerate(lines) if line.startswith("--")]
+    assert [lines[n].split()[0] for n in heads] == ["--model", "--clip", "--proposer"]
+    for preset in presets:
+        (at,) = (n for n, line in enumerate(lines) if line.startswith(f"{preset.name} "))
+        assert heads[0] < at < heads[1]
+        assert f"{preset.megabytes} MB" in lines[at]
+        assert lines[at + 1] == f"    {preset.what}"
     for model in models:
         (at,) = (n for n, line in enumerate(lines) if line.startswith(f"{model.name} "))
-        assert (at > proposers) == (model.kind == "proposer")
-        for part in (f"{model.megabytes} MB", model.repository):
-            assert part in lines[at], "in one piece, however wide the terminal"
-    assert lines[-1].startswith("Sizes are approximate, licences those of the weights.")
+        assert (at > heads[2]) == (model.kind == "proposer")
+        assert lines[at].split("   ")[-1] == model.licence
+        assert f"{model.megabytes} MB" in lines[at]
+        assert [line.strip() for line in lines[at + 1 : at + 3]] == [model.what, model.repository]
+    assert lines[-2].startswith("Sizes are approximate, licences those of the weights")
+
+
+@pytest.mark.parametrize(
+    ("name", "facts"),
+    [
+        ("photo", {"here": "no", "download": "about 2990 MB"}),
+        ("mask2former-swin-l-ade20k", {"here": "no", "kind": "proposer"}),
+        ("masqclip-paper", {"here": "no"}),
+        ("masqclip-mini", {"CLIP's mean": [0.48145466, 0.4578275, 0.40821073]}),
+    ],
+)
+def test_one_model(name: str, facts: dict[str, object], capsys: pytest.CaptureFixture[str]) -> None:
+    document = json.loads(told(capsys, name, "--json")[0])
+    assert facts.items() <= document.items()
+    lines = told(capsys, name)
+    assert len(lines) == len(document)
+    for line, (key, value) in zip(lines, document.items(), strict=True):
+        assert line.startswith(f"{key} ")
+        assert isinstance(value, list) or line.endswith(str(value))
+    if "size" in document:
+        assert "pixels along the shorter side" in document["size"]
+
+
+def test_no_model(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["info", "fotos"]) == 2
+    assert "did you mean 'photo'?" in capsys.readouterr().err
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    assert main(["info", str(tmp_path)]) == 2
+    assert "is no model of this package" in capsys.readouterr().err
 
 
 def test_gpus_are_told_with_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Heard]:
     }
     for name, each in heard.items():
         monkeypatch.setattr(name, each)
+    monkeypatch.setattr("masqclip.hub.find_model", lambda name, **_: Path(name))
     return {name.rpartition(".")[2]: each for name, each in heard.items()}
 
 
@@ -177,6 +178,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> tuple[Heard, Any]:
         return {"batch_size": given[3], **ROW}
 
     monkeypatch.setattr(bench, "measure", run)
+    monkeypatch.setattr("masqclip.hub.find_model", lambda name, **_: Path(name))
     return measure, loaded
 
 

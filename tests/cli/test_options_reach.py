@@ -159,8 +159,8 @@ def test_label_takes_its_options(monkeypatch: pytest.MonkeyPatch, loaded: Heard)
             "batch_size": 1, "settings": settings, "about": recorded,
         }  # fmt: skip
     assert loaded.calls == [
-        (("masqclip-mini",), {"device": None, "dtype": None, "size": None}),
-        (("mine",), {"device": "cpu", "dtype": "bfloat16", "size": "64:96"}),
+        (("masqclip-mini",), {"device": CPU, "dtype": torch.float32, "size": None}),
+        (("mine",), {"device": CPU, "dtype": torch.bfloat16, "size": "64:96"}),
     ]
 
 
@@ -197,7 +197,10 @@ def test_serve_without_options(
         assert main(["serve", "--device", "cpu"]) == 0
     assert port.calls[0][0] == ("127.0.0.1", 8000)
     assert [given for given, _ in threads.calls] == [(4,), (1,), (1,)]
-    assert loaded.calls[0] == (("masqclip-mini",), {"device": CPU, "dtype": torch.float32, "size": None})
+    assert loaded.calls[0] == (
+        ("masqclip-mini",),
+        {"device": CPU, "dtype": torch.float32, "size": None},
+    )
     assert create.calls[0][0] == (
         loaded.answer, ServeSettings(allowed_hosts=("127.0.0.1",)),
     )  # fmt: skip

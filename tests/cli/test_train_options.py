@@ -281,6 +281,7 @@ def tuned(monkeypatch: pytest.MonkeyPatch) -> dict[str, Heard]:
     for name, each in heard.items():
         monkeypatch.setattr(name, each)
     monkeypatch.setattr("masqclip.hub.model_folders", lambda name: (Path(name),))
+    monkeypatch.setattr("masqclip.hub.find_model", lambda name, **_: Path(name))
     monkeypatch.setattr("masqclip.hub.find_weights", lambda path, what, **_: Path(f"{what} {path}"))
     monkeypatch.setattr("masqclip.data.digests.digest_model", lambda folder: f"digest of {folder}")
     return {name.rpartition(".")[2]: each for name, each in heard.items()}

@@ -106,7 +106,7 @@ def test_text_file(tmp_path: Path) -> None:
     for source in (file, str(file)):
         vocabulary = Vocabulary.parse(source)
         assert vocabulary.categories == (
-            Category("tree", ("tree", "bush", "branch")),
+            Category("tree", ("tree", "bush", "branch"), thing=False),
             Category("grass", ("grass", "lawn"), thing=False),
             Category("C#"),
             Category("last"),

@@ -68,7 +68,9 @@ def test_names_follow_when_reordered_and_cut() -> None:
     )
     part = whole.subset(["sky", "tree"])
     assert part.names == ("sky", "tree")
-    assert part.stuff_ids == {0}
+    assert part.stuff_ids == {0, 1}
+    assert part.assumed == ("tree",), "nobody said so, and everybody calls trees stuff"
+    assert whole.subset("cat").assumed == ()
     assert part.categories[1].prompts == ("tree", "bush")
     assert (part.distractors, part.templates) == (("dog",), ("a {}",))
     assert whole.subset(reversed(whole.names)).names == ("sky", "cat", "tree")
@@ -194,7 +196,7 @@ def test_a_built_in_may_have_blanks_about_it() -> None:
     merged = load_builtin("coco-panoptic").categories
     assert sum(not c.thing for c in merged) == 53
     marked = Vocabulary.parse("cat, dog, sky", stuff=["DOG"])
-    assert marked.stuff_ids == {1}
+    assert marked.stuff_ids == {1, 2}
     assert Vocabulary.parse(marked, stuff=["sky"]).stuff_ids == {1, 2}
 
 

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -70,11 +73,9 @@ def clip_model(seed: int = 0, **vision: Any) -> CLIPModel:
     )
 
 
+@cache
 def tokenizer_files() -> Files:
     """OpenAI's tokenizer as repositories have it: tables and a whole one."""
-    import tempfile
-    from pathlib import Path
-
     with tempfile.TemporaryDirectory() as folder:
         load_tokenizer().save_pretrained(folder)
         return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
@@ -143,9 +144,6 @@ def _proposer(model: NamedModel, families: dict[str, Callable[[], Any]]) -> File
         if name.split("-")[0] == model.name.split("-")[0] and not name.endswith("resnet")
     )  # fmt: skip
     segmenter = families[family]()
-    import tempfile
-    from pathlib import Path
-
     with tempfile.TemporaryDirectory() as folder:
         segmenter.save_pretrained(folder)
         files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
@@ -163,9 +161,6 @@ def _proposer(model: NamedModel, families: dict[str, Callable[[], Any]]) -> File
 
 
 def _with_labels(segmenter: Any, labels: int) -> Files:
-    import tempfile
-    from pathlib import Path
-
     torch.manual_seed(1)
     config = segmenter.config
     config.id2label = {i: f"class {i}" for i in range(labels)}

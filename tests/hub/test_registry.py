@@ -1,4 +1,4 @@
-"""Every entry of the registry and every preset: downloaded, loaded, asked, saved and loaded again."""
+"""Every entry of the registry and every preset: downloaded, loaded, asked, saved, loaded again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from masqclip.proposals.adapters import ADAPTERS
 from masqclip.result import Task
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "proposals"))
-from families import FAMILIES  # noqa: E402
+from families import FAMILIES
 
 CLIPS = [model for model in named_models() if model.kind == "clip"]
 PROPOSERS = [model for model in named_models() if model.kind == "proposer"]
@@ -138,7 +138,7 @@ def test_a_preset(
     else:
         assert main(["download", preset.name]) == 0
         told = capsys.readouterr()
-    assert f"fetching {preset.name}: 1 MB to " in told.err
+    assert f"fetching {preset.name}: " in told.err
     assert told.out.endswith(f"masqclip segment photo.jpg -v NAMES --model {preset.name}\n")
     for part in preset.parts:
         assert cached(part.repository) is not None

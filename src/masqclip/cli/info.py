@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from masqclip import __version__
-from masqclip.cli.console import out_console
+from masqclip.cli.console import out_console, print_line
 from masqclip.cli.model_facts import model_facts
 
 app = App(
@@ -95,33 +95,29 @@ def _named_models(json: bool) -> int:
         listed += [asdict(model) for model in named_models()]
         sys.stdout.write(json_module.dumps(listed) + "\n")
         return 0
-    console = out_console()
-    table = _table("--model", "download", "licence")
-    for preset in presets():
-        licence = preset.licence or ", ".join(dict.fromkeys(p.licence for p in preset.parts))
-        _add_named(table, preset.name, preset.megabytes, licence, preset.what)
-    console.print(table)
-    for kind in ("clip", "proposer"):
-        table = _table(f"--{kind}", "download", "licence")
+    for kind, option in (("preset", "--model"), ("clip", "--clip"), ("proposer", "--proposer")):
+        _print_named(option, "download", "licence", bold=True)
+        if kind == "preset":
+            for preset in presets():
+                licence = preset.licence or ", ".join(
+                    dict.fromkeys(p.licence for p in preset.parts)
+                )
+                _print_named(preset.name, f"{preset.megabytes} MB", licence, preset.what)
         for model in named_models():
             if model.kind == kind:
-                about = f"{model.what}\n{model.repository}"
-                _add_named(table, model.name, model.megabytes, model.licence, about)
-        console.print(table)
-    lines = (
-        "Sizes are approximate, licences those of the weights; of some, publishers say nothing.",
-        "'masqclip info NAME' says more of one, 'masqclip download NAME' fetches it.",
-    )
-    for line in lines:
-        console.print(Text(line))
+                size = f"{model.megabytes} MB"
+                _print_named(model.name, size, model.licence, model.what, model.repository)
+        print_line("")
+    print_line("Sizes are approximate, licences those of the weights, unsaid by some publishers.")
+    print_line("masqclip info NAME says more of one, masqclip download NAME fetches it.")
     return 0
 
 
-def _add_named(table: Table, name: str, megabytes: int, licence: str, about: str) -> None:
-    """Two lines of a table, or three: what people copy stays in one piece at 80 columns."""
-    table.add_row(Text(name, style="bold"), f"{megabytes} MB", Text(licence))
-    for line in about.split("\n"):
-        table.add_row(Text(f"  {line}", style="dim"))
+def _print_named(name: str, size: str, licence: str, *about: str, bold: bool = False) -> None:
+    """A model in a few lines that fit 80 columns; what people copy stays in one piece."""
+    print_line(f"{name:27}{size:>9}   {licence}", style="bold" if bold else None)
+    for line in about:
+        print_line(f"    {line}", style="dim")
 
 
 def _one_model(name: str, json: bool) -> int:

@@ -139,12 +139,12 @@ def label(
     settings = FormatSettings(split, images, regions, image_url, model)
 
     def load() -> Segmenter:
+        fetch_models(model)
         segmenter = load_segmenter(model, None, device, dtype, size)
         for note in () if quiet else segmenter.notes_on(words, task or default_task(format)):
             print_error(note, kind="note: ")
         return segmenter
 
-    fetch_models(model)
     left_out = LeftOut()
     names = find_pictures(folder, out, left_out)
     print_left_out(left_out, quiet=quiet)

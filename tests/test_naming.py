@@ -16,7 +16,7 @@ from masqclip import segmenter as segmenting
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.encoding import EncodedImage
 from masqclip.errors import MasqclipError
-from masqclip.result import Segment, Task
+from masqclip.result import Segment, Segmentation, Task
 from masqclip.segmenter import MIN_SCORE, Segmenter, least_object_score
 from masqclip.segments import find_segments, segment_encoded
 from test_segmenter import NAMES, noise, tiny
@@ -178,7 +178,8 @@ def test_the_published_object_threshold_is_the_default(
         assert least_object_score(task, None) == 0.3  # type: ignore[arg-type]
         assert least_object_score(task, 0.0) == 0.0  # type: ignore[arg-type]
         assert least_object_score(task, 0.7) == 0.7  # type: ignore[arg-type]
-    asked: list[tuple[Task, float, float]] = []
+    asked: list[tuple[Task, float]] = []
+    nothing = Segmentation(np.zeros((9, 9, 3), np.uint8), "panoptic", tuple(NAMES), ())
     heard: list[float] = []
     monkeypatch.setattr(
         segmenting,
@@ -188,7 +189,7 @@ def test_the_published_object_threshold_is_the_default(
     monkeypatch.setattr(
         segmenting,
         "segment_encoded",
-        lambda *given, min_score: asked.append((given[4], min_score)),  # type: ignore[arg-type]
+        lambda *given, min_score: asked.append((given[4], min_score)) or nothing,
     )
     tiny(noise(9, 9), NAMES)
     tiny(noise(9, 9), NAMES, "semantic", min_score=0.0)

@@ -62,6 +62,7 @@ class MasQClipModel(PreTrainedModel):
         clip_config = build_config(CLIPConfig, config.clip_config, source="the model's clip_config")
         self.clip = CLIPModel(clip_config)
         self.proposer = build_proposer(config.proposer_type, config.proposer_config)
+        self.proposer.black = _black(config)
         self.queries = MaskQueries(self.clip.vision_model)
         self.queries.start(self.clip.vision_model, config.query_start)  # type: ignore[arg-type]
         self.clip.requires_grad_(False)
@@ -116,6 +117,7 @@ class MasQClipModel(PreTrainedModel):
             model = cls(config)
         model.clip = clip.requires_grad_(False)
         model.proposer = proposer
+        proposer.black = _black(config)
         model.queries = MaskQueries(clip.vision_model)
         model.queries.start(clip.vision_model, config.query_start)  # type: ignore[arg-type]
         return model.eval()
@@ -387,3 +389,8 @@ class MasQClipModel(PreTrainedModel):
 
 def _size(target_sizes: Sequence[tuple[int, int]] | None, index: int) -> tuple[int, int] | None:
     return None if target_sizes is None else target_sizes[index]
+
+
+def _black(config: MasQClipConfig) -> tuple[float, ...]:
+    """A black pixel, normalised for the proposer."""
+    return tuple(-mean / std for mean, std in zip(config.pixel_mean, config.pixel_std, strict=True))

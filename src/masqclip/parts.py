@@ -11,7 +11,8 @@ from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.clip.tokenizer_files import has_tokenizer
 from masqclip.hub import find_weights
 from masqclip.model import MasQClipModel
-from masqclip.proposals.adapters import load_proposer, picture_settings
+from masqclip.proposals.adapters import load_proposer
+from masqclip.proposals.picture_settings import picture_settings
 
 
 def join_parts(

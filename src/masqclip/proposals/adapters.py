@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
-from masqclip.data.json_files import read_json
 from masqclip.errors import MasqclipError
 from masqclip.hub import find_weights
 from masqclip.proposals.eomt import EomtProposer
@@ -18,7 +16,7 @@ from masqclip.proposals.segmenters import (
     SegmenterProposer,
 )
 from masqclip.weights.configs import build_config
-from masqclip.weights.folders import inside
+from masqclip.weights.model_kinds import kind_in_words, model_type_of
 
 #: By transformers' model type, which is also a model's `proposer_type`.
 ADAPTERS: dict[str, type[SegmenterProposer]] = {
@@ -36,7 +34,11 @@ def build_proposer(proposer_type: str, config: dict[str, Any]) -> SegmenterPropo
     Raises:
         MasqclipError: there is no such type.
     """
-    adapter = _adapter(proposer_type)
+    adapter = ADAPTERS.get(proposer_type)
+    if adapter is None:
+        raise MasqclipError(
+            f"no proposer of type {proposer_type!r} is known: it is one of {', '.join(ADAPTERS)}"
+        )
     described = build_config(
         adapter.config_class,
         config,
@@ -56,43 +58,11 @@ def load_proposer(name_or_path: str | Path) -> SegmenterProposer:
         MasqclipError: nothing is there, or it is of no known type.
     """
     folder = find_weights(name_or_path, what="proposer")
-    return _adapter(str(_document(folder, "config.json").get("model_type"))).from_pretrained(folder)
-
-
-def picture_settings(folder: Path) -> dict[str, Any]:
-    """How pictures are resized and normalised for a proposer, as `MasQClipConfig` says it.
-
-    What the folder's ``preprocessor_config.json`` leaves open, or all where there is none, is left
-    out, and so stays as published for Mask2Former.
-    """
-    told = _document(folder, "preprocessor_config.json")
-    settings: dict[str, Any] = {}
-    size = told.get("size")
-    if isinstance(size, int):  # older files: the shorter side, and the longest beside it
-        size = {"shortest_edge": size, "longest_edge": told.get("max_size", size)}
-    if isinstance(size, dict) and (longest := size.get("longest_edge") or size.get("height")):
-        settings["longest_edge"] = longest
-        settings["shortest_edge"] = size.get("shortest_edge") or longest
-    for name, key in (("pixel_mean", "image_mean"), ("pixel_std", "image_std")):
-        if isinstance(told.get(key), list):
-            # What is no number is refused with the rest of the settings (`MasQClipConfig`).
-            settings[name] = tuple(
-                255 * value if isinstance(value, (int, float)) else value for value in told[key]
-            )
-    return settings
-
-
-def _adapter(proposer_type: str) -> type[SegmenterProposer]:
-    try:
-        return ADAPTERS[proposer_type]
-    except KeyError:
+    kind = model_type_of(folder, name=name_or_path)
+    if kind not in ADAPTERS:
+        known = "a Mask2Former, MaskFormer, OneFormer, EoMT or SAM"
         raise MasqclipError(
-            f"no proposer of type {proposer_type!r} is known: it is one of {', '.join(ADAPTERS)}"
-        ) from None
-
-
-def _document(folder: Path, name: str) -> dict[str, Any]:
-    if not os.path.lexists(folder / name):
-        return {}
-    document = read_json(inside(folder, name), what="the file")
-    return document if isinstance(document, dict) else {}
+            f"{str(name_or_path)!r} is {kind_in_words(kind)}, which proposes no masks here: use "
+            + ("it as --model" if kind == "masqclip" else known)
+        )
+    return ADAPTERS[kind].from_pretrained(folder)

@@ -62,6 +62,13 @@ def overflow_advice(dtype: torch.dtype) -> str:
     return f"the model overflows in {dtype}: load it with dtype='float32'"
 
 
+def slow_dtype_advice(dtype: torch.dtype, device: torch.device) -> str | None:
+    """What to say where a precision costs time and gains nothing; None where it does not."""
+    if device.type == "cpu" and dtype == torch.float16:
+        return "float16 is several times slower than float32 on a CPU: use float32 or bfloat16"
+    return None
+
+
 def cpu_has_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 itself (AVX-512 BF16 or AMX)."""
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")

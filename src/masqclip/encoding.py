@@ -12,13 +12,18 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformers import CLIPConfig
 
-from masqclip.clip.masked_vision import ImageTokens
+from masqclip.clip.masked_vision import ImageTokens, input_size
 from masqclip.configuration import MasQClipConfig
 from masqclip.data.images import LoadedImage, read_image
 from masqclip.decoding.masks import ResizedMasks
 from masqclip.model import MasQClipModel
+from masqclip.options import check_size, longest_edge
 from masqclip.proposals.base import Proposals, object_log_scores
+from masqclip.proposals.picture_settings import square_side
+from masqclip.proposals.square import fitted_size
+from masqclip.weights.configs import build_config
 
 
 @dataclass(frozen=True)
@@ -147,6 +152,41 @@ def resized_size(height: int, width: int, config: MasQClipConfig) -> tuple[int, 
         shrink = longest / max(tall, wide)
         tall, wide = tall * shrink, wide * shrink
     return max(1, int(tall + 0.5)), max(1, int(wide + 0.5))
+
+
+def set_size(config: MasQClipConfig, size: str | int | tuple[int, int]) -> None:
+    """Have a model resize pictures by other edges than its own.
+
+    Args:
+        config: the model's, which is changed.
+        size: the shorter side in pixels, of which the longer may be as much as in the model's own
+            ratio; or both, as a pair or ``"800:1333"``.
+
+    Raises:
+        MasqclipError: it is no size.
+    """
+    shortest, longest = check_size(size, what="size")
+    if longest is None:
+        own = (config.shortest_edge, config.longest_edge)
+        longest = longest_edge(shortest, own, what="size")
+    config.shortest_edge, config.longest_edge = shortest, longest
+
+
+def seen_sizes(config: MasQClipConfig, height: int, width: int) -> str:
+    """What a model's parts see of a picture of that size, in words, width first.
+
+    For instance ``the proposer sees 1067 x 800 pixels, CLIP 336 x 336``. Padding is not counted.
+
+    Args:
+        config: the model's.
+        height, width: of the picture, in pixels.
+    """
+    (tall, wide), frame = frame_sizes(height, width, config)
+    if side := square_side(config.proposer_type, config.proposer_config):
+        tall, wide = fitted_size(tall, wide, side)
+    clip = build_config(CLIPConfig, config.clip_config, source="the model's clip_config")
+    rows, columns = input_size(clip.vision_config, frame, config.clip_input)
+    return f"the proposer sees {wide} x {tall} pixels, CLIP {columns} x {rows}"
 
 
 def frame_sizes(

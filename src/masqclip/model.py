@@ -12,7 +12,6 @@ Shapes: B pictures, Q proposals, H W the padded frame, h w = H/4 W/4, E embeddin
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from masqclip.clip.masked_vision import (
     embed_masks,
     encode_and_embed,
     encode_image,
+    input_size,
     patch_visibility,
 )
 from masqclip.clip.queries_file import load_queries, save_queries
@@ -218,14 +218,9 @@ class MasQClipModel(PreTrainedModel):
 
         The published square, or about as many patches in the frame's own aspect.
         """
-        vision = self.clip.config.vision_config
-        if self.config.clip_input == "stretch":
-            return vision.image_size, vision.image_size
-        patches = vision.image_size // vision.patch_size
-        height, width = frame.shape[-2:] if isinstance(frame, Tensor) else frame
-        slant = math.sqrt(height / width)
-        rows, columns = (max(1, round(patches * factor)) for factor in (slant, 1 / slant))
-        return rows * vision.patch_size, columns * vision.patch_size
+        if isinstance(frame, Tensor):
+            frame = (frame.shape[-2], frame.shape[-1])
+        return input_size(self.clip.config.vision_config, frame, self.config.clip_input)
 
     def classify(
         self, mask_embeddings: Tensor, text_embeddings: Tensor, num_classes: int

@@ -9,26 +9,38 @@ from transformers import CLIPTokenizer
 from masqclip.clip.loading import load_clip
 from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.clip.tokenizer_files import has_tokenizer
+from masqclip.encoding import set_size
 from masqclip.hub import find_weights
 from masqclip.model import MasQClipModel
+from masqclip.options import check_size
 from masqclip.proposals.adapters import load_proposer
 from masqclip.proposals.picture_settings import picture_settings
 
 
 def join_parts(
-    clip: str | Path, proposer: str | Path, queries: str | Path | None = None
+    clip: str | Path,
+    proposer: str | Path,
+    queries: str | Path | None = None,
+    *,
+    size: str | int | tuple[int, int] | None = None,
 ) -> tuple[MasQClipModel, CLIPTokenizer]:
     """Load parts and join them, in float32 on the CPU; see `Segmenter.from_parts`.
 
     Raises:
         MasqclipError: a part is not there, of no known kind, or does not fit.
     """
+    edges = (None, None) if size is None else check_size(size, what="size")
     clip_folder = find_weights(clip, what="CLIP")
     proposer_folder = find_weights(proposer, what="proposer")
     tokenizer = load_tokenizer(clip_folder if has_tokenizer(clip_folder) else None)
+    # A size that is given whole counts even where the folder's own cannot be followed.
+    whole = (edges[0], edges[1]) if edges[0] and edges[1] else None
+    settings = picture_settings(proposer_folder, published=whole)
     model = MasQClipModel.from_parts(
-        load_clip(clip_folder), load_proposer(proposer_folder), **picture_settings(proposer_folder)
+        load_clip(clip_folder), load_proposer(proposer_folder), **settings
     )
+    if size is not None:
+        set_size(model.config, size)
     if queries is not None:
         model.load_queries(queries)
     return model, tokenizer

@@ -36,11 +36,12 @@ from masqclip.encoding import (
     frame_sizes,
     read_ahead,
     read_picture,
+    set_size,
 )
 from masqclip.errors import MasqclipError
 from masqclip.hub import model_folder
 from masqclip.model import MasQClipModel
-from masqclip.options import check_count, check_share, check_task
+from masqclip.options import check_count, check_share, check_size, check_task
 from masqclip.parts import join_parts
 from masqclip.result import Segmentation, Task
 from masqclip.segments import segment_encoded
@@ -104,6 +105,7 @@ class Segmenter:
         *,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
+        size: str | int | tuple[int, int] | None = None,
         cache: bool | str | Path = True,
     ) -> Segmenter:
         """Load a model of this package, a folder, or a repository of the Hugging Face Hub.
@@ -112,16 +114,21 @@ class Segmenter:
             name_or_path: ``masqclip-mini`` is shipped and works offline.
             device: ``cpu``, ``cuda``, ``mps``; the best one here by default.
             dtype: of the computation; float32 by default.
+            size: the edges in pixels that pictures are resized by, in place of the model's own:
+                ``800`` or ``"800:1333"`` (see `encoding.set_size`).
             cache: see the class.
 
         Raises:
             MasqclipError: there is no such model, or its files are broken.
         """
         where = choose_device(device)
+        precision = choose_dtype(dtype, where)
+        if size is not None:
+            check_size(size, what="size")
         source = model_folder(name_or_path)
         try:
             model, report = MasQClipModel.from_pretrained(
-                source, dtype=choose_dtype(dtype, where), output_loading_info=True
+                source, dtype=precision, output_loading_info=True
             )
             tokenizer = load_tokenizer(source)
         except MasqclipError as error:
@@ -132,12 +139,10 @@ class Segmenter:
             raise MasqclipError(
                 f"the model {str(name_or_path)!r} is incomplete: it has no {min(missing)!r}"
             )
-        return cls(
-            model.to(device=where, dtype=choose_dtype(dtype, where)),
-            tokenizer,
-            name=str(name_or_path),
-            cache=cache,
-        )
+        if size is not None:
+            set_size(model.config, size)
+        model.to(device=where, dtype=precision)
+        return cls(model, tokenizer, name=str(name_or_path), cache=cache)
 
     @classmethod
     def from_parts(
@@ -148,6 +153,7 @@ class Segmenter:
         *,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
+        size: str | int | tuple[int, int] | None = None,
         cache: bool | str | Path = True,
     ) -> Segmenter:
         """Join a CLIP and a universal segmenter, neither of which need know of the other.
@@ -159,12 +165,12 @@ class Segmenter:
                 classes do not matter: they become one object score.
             queries: a MasQ add-on (`MasQClipModel.save_queries`) that was tuned on this CLIP;
                 without one the model is MaskCLIP.
-            device, dtype, cache: as in `from_pretrained`.
+            device, dtype, size, cache: as in `from_pretrained`.
 
         Raises:
             MasqclipError: a part is not there, of no known kind, or does not fit.
         """
-        model, tokenizer = join_parts(clip, proposer, queries)
+        model, tokenizer = join_parts(clip, proposer, queries, size=size)
         where = choose_device(device)
         model.to(device=where, dtype=choose_dtype(dtype, where))
         return cls(model, tokenizer, name=f"{clip} + {proposer}", cache=cache)

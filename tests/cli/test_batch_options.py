@@ -38,7 +38,9 @@ def test_batch_takes_its_options(job: Heard) -> None:
     words += shlex.split(
         "--max-file 7 --allow-scheme https --allow-scheme ftp --workers 2 --device cpu"
     )
-    assert main([*words, "--dtype", "float16", "--ray-address", "auto", "-q"]) == 0
+    assert (
+        main([*words, "--dtype", "float16", "--size", "64:96", "--ray-address", "auto", "-q"]) == 0
+    )
     settings = JobFolder("out").read()[0]
     vocabulary = settings.vocabulary
     assert vocabulary is not None
@@ -48,8 +50,8 @@ def test_batch_takes_its_options(job: Heard) -> None:
     del asked["vocabulary"]
     assert asked == {
         "inputs": ["photos"], "kind": "files", "column": "picture", "model": "mine",
-        "dtype": "float16", "task": "semantic", "min_score": 0.25, "format": "coco",
-        "overlay": True, "save_embeddings": True, "shard_size": 3, "memory": 2.5, "max_file": 7.0,
+        "dtype": "float16", "size": "64:96", "task": "semantic", "min_score": 0.25,
+        "format": "coco", "overlay": True, "save_embeddings": True, "shard_size": 3, "memory": 2.5, "max_file": 7.0,
         "schemes": ["https", "ftp"], "weights": "digest of mine",
     }  # fmt: skip
     (folder, machines, _), _ = job.only
@@ -63,7 +65,7 @@ def test_batch_without_options(job: Heard, capsys: pytest.CaptureFixture[str]) -
     del asked["vocabulary"]
     assert asked == {
         "inputs": ["photos"], "kind": "files", "column": None, "model": "masqclip-mini",
-        "dtype": None, "task": "panoptic", "min_score": None, "format": "parquet",
+        "dtype": None, "size": None, "task": "panoptic", "min_score": None, "format": "parquet",
         "overlay": False, "save_embeddings": False, "shard_size": 256, "memory": 1.0,
         "max_file": 256.0, "schemes": [], "weights": "digest of masqclip-mini",
     }  # fmt: skip
@@ -195,7 +197,7 @@ def test_embeddings_are_named_with_what_made_them(
     job: Heard, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["batch", "photos", "-o", "made", "-q", "--save-embeddings", "--shard-size", "3"]
-    assert main([*words, "-m", "mine", "--dtype", "float16"]) == 0
+    assert main([*words, "-m", "mine", "--dtype", "float16", "--size", "64"]) == 0
     items: list[Item] = []
     monkeypatch.setattr("masqclip.batch.inputs.list_items", lambda *given: ("embeddings", items))
     items += list(JobFolder("made").items(0))
@@ -203,14 +205,16 @@ def test_embeddings_are_named_with_what_made_them(
     for option, said in (
         (["--overlay"], "embeddings hold no pictures; leave --overlay and --save-embeddings"),
         (["--save-embeddings"], "embeddings hold no pictures"),
+        (["--size", "32"], "these embeddings were made with --size 64, not 32: leave it out"),
         (["-m", "other"], "these embeddings are of the model mine, not of other"),
     ):
         assert main([*words, "-o", "new", *option]) == 2
         assert said in capsys.readouterr().err
-    for out, option in (("out", []), ("same", ["-m", "mine"])):
+    for out, option in (("out", []), ("same", ["-m", "mine", "--size", "64"])):
         assert main([*words, "-o", out, *option]) == 0
         settings = JobFolder(out).read()[0]
         assert (settings.kind, settings.model, settings.dtype) == ("embeddings", "mine", "float16")
+        assert settings.size == "64"
         assert (settings.shard_size, settings.weights) == (3, "digest of mine")
     monkeypatch.setattr("masqclip.data.digests.digest_model", lambda folder: "others")
     assert main([*words, "-o", "new"]) == 2

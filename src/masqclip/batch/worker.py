@@ -344,7 +344,10 @@ def load_segmenter(settings: JobSettings, device: str | None) -> Any:
         )
     chosen = choose_device(device)
     return Segmenter.from_pretrained(
-        settings.model, device=chosen, dtype=choose_dtype(settings.dtype, chosen)
+        settings.model,
+        device=chosen,
+        dtype=choose_dtype(settings.dtype, chosen),
+        size=settings.size,
     )
 
 

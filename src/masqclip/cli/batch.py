@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from masqclip.cli.console import Steps, one_line, print_error, print_left_out, print_line
+from masqclip.cli.models import check_size_option, print_slow_dtype
 from masqclip.cli.output_files import check_folder
 from masqclip.errors import MasqclipError, require
 
@@ -86,6 +87,7 @@ def batch(
     workers: Annotated[int | None, Parameter(metavar="N")] = None,
     device: Annotated[str | None, Parameter(metavar="NAME")] = None,
     dtype: Literal["float32", "bfloat16", "float16"] | None = None,
+    size: Annotated[str | None, Parameter(metavar="PIXELS")] = None,
     ray_address: Annotated[str | None, Parameter(metavar="ADDRESS")] = None,
     status: Annotated[bool, Parameter(show_default=False)] = False,
     verify: Annotated[bool, Parameter(show_default=False)] = False,
@@ -123,6 +125,8 @@ def batch(
         workers: Models that encode at a time; one a GPU, or without GPUs one a core, unless given.
         device: cpu or cuda; the default is a GPU for each worker where there are GPUs.
         dtype: The precision to compute in; the default suits the device.
+        size: The size at which pictures are seen, in place of the model's own: SHORTEST, the
+            shorter side in pixels, or SHORTEST:LONGEST.
         ray_address: A Ray cluster to run on: auto, or HOST:PORT of its head.
         status: Say what is done, failed and left, and the time left; do nothing.
         verify: Compare the bytes of all results with their digests, not only their sizes; what is
@@ -154,6 +158,7 @@ def batch(
             model=model,
             column=column,
             dtype=dtype,
+            size=check_size_option(size),
             task=task,
             min_score=min_score,
             format=format,
@@ -178,6 +183,8 @@ def batch(
             _check(folder, there, verify=verify)
         if retry_failed:
             folder.retry()
+        if ray_address is None:  # a cluster's machines may have other devices
+            print_slow_dtype(device, folder.read()[0].dtype, quiet=quiet)
         with Steps("shards", total=folder.read()[1], hidden=quiet) as steps:
             end = run_job(folder, machines, steps.show)
     if end.failed:
@@ -254,7 +261,12 @@ def _settings(
                 f"{inputs[0]}: embeddings hold no pictures; leave --overlay and "
                 "--save-embeddings to the job that reads the pictures"
             )
-        model, options["dtype"] = made.model, made.dtype
+        if options["size"] not in (None, made.size):
+            raise MasqclipError(
+                f"{inputs[0]}: these embeddings were made with --size "
+                f"{made.size or 'left out'}, not {options['size']}: leave it out"
+            )
+        model, options["dtype"], options["size"] = made.model, made.dtype, made.size
         # A shard holds what its embeddings hold, and pictures are numbered by it.
         options["shard_size"] = max(JobFolder(name).read()[0].shard_size for name in inputs)
     model = model or DEFAULT_MODEL

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, Parameter
 
 from masqclip.cli.console import Steps, print_error, print_left_out, print_line
+from masqclip.cli.models import check_size_option, load_segmenter
 from masqclip.cli.output_files import check_folder
 from masqclip.errors import MasqclipError
 
@@ -78,6 +79,7 @@ def label(
     batch_size: Annotated[int, Parameter(metavar="N")] = 1,
     device: Annotated[str | None, Parameter(metavar="NAME")] = None,
     dtype: Literal["float32", "bfloat16", "float16"] | None = None,
+    size: Annotated[str | None, Parameter(metavar="PIXELS")] = None,
     quiet: Annotated[bool, Parameter(alias="-q", show_default=False)] = False,
 ) -> int:
     """Turn a folder of pictures into a dataset that other tools open.
@@ -108,6 +110,8 @@ def label(
         batch_size: Pictures at a time: more is faster on a GPU and takes more memory.
         device: cpu, cuda, cuda:1 or mps; the default is the best there is.
         dtype: The precision to compute in; the default suits the device.
+        size: The size at which pictures are seen, in place of the model's own: SHORTEST, the
+            shorter side in pixels, or SHORTEST:LONGEST.
         quiet: Print errors only.
     """
     from masqclip.options import check_count, check_share
@@ -117,6 +121,7 @@ def label(
     if not 0 <= split < 1:
         raise MasqclipError(f"--split {split:g}: give a share from 0 to less than 1")
     check_count(batch_size, what="--batch-size")
+    size = check_size_option(size)
     check_folder(out)
     from masqclip.clip.vocabulary import Vocabulary
     from masqclip.data.digests import digest_model
@@ -129,9 +134,8 @@ def label(
     settings = FormatSettings(split, images, regions, image_url, model)
 
     def load() -> Segmenter:
-        from masqclip.segmenter import Segmenter
-
-        return Segmenter.from_pretrained(model, device=device, dtype=dtype)
+        with steps.paused():  # for a note
+            return load_segmenter(model, device=device, dtype=dtype, size=size, quiet=quiet)
 
     left_out = LeftOut()
     names = find_pictures(folder, out, left_out)
@@ -148,7 +152,7 @@ def label(
             min_score=min_score,
             batch_size=batch_size,
             settings=settings,
-            about={"dtype": dtype},
+            about={"dtype": dtype, "size": size},
             weights=lambda: digest_model(model_folder(model)),
             report=steps.show,
         )

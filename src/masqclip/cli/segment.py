@@ -23,6 +23,7 @@ from masqclip.cli.console import (
     print_left_out,
     print_line,
 )
+from masqclip.cli.models import check_parts, check_size_option, load_segmenter
 from masqclip.cli.output_files import (
     OutputFiles,
     UnwritableError,
@@ -131,6 +132,7 @@ def segment(
     clip: Annotated[str | None, Parameter(metavar="NAME")] = None,
     proposer: Annotated[str | None, Parameter(metavar="NAME")] = None,
     queries: Annotated[Path | None, Parameter(metavar="FILE")] = None,
+    size: Annotated[str | None, Parameter(metavar="PIXELS")] = None,
     out: Annotated[Path, Parameter(alias="-o", metavar="DIR")] = Path("masqclip-out"),
     min_score: float | None = None,
     not_: Annotated[str, Parameter(name="--not", metavar="NAMES", show_default=False)] = "",
@@ -160,6 +162,8 @@ def segment(
             ("masqclip info --models" lists some).
         proposer: The segmenter that finds masks: Mask2Former, MaskFormer, OneFormer, EoMT or SAM.
         queries: A file that MasQ-Tuning made for this CLIP.
+        size: The size at which pictures are seen, in place of the model's own: SHORTEST, the
+            shorter side in pixels, or SHORTEST:LONGEST.
         out: The folder for the results; it is made when the first result is there.
         min_score: Leave out what scores less, 0 to 1; the default is the task's own.
         not_: Names that compete for masks and are never reported, between commas.
@@ -183,7 +187,8 @@ def segment(
     if min_score is not None:
         check_share(min_score, what="--min-score")
     check_count(batch_size, what="--batch-size")
-    parts = _parts(clip, proposer, queries)
+    parts = check_parts(clip, proposer, queries)
+    size = check_size_option(size)
     model = model if parts is None else f"{clip} + {proposer}"
     from masqclip.clip.vocabulary import Vocabulary
     from masqclip.data.folders import LeftOut
@@ -230,7 +235,10 @@ def segment(
             unread = partial(_refuse, failures)
             for batch in read_batches(paths, batch_size, unread, meanwhile=_load_libraries):
                 if segmenter is None:
-                    segmenter = _load_segmenter(model, parts, device, dtype)
+                    with steps.paused():  # for a note
+                        segmenter = load_segmenter(
+                            model, parts=parts, device=device, dtype=dtype, size=size, quiet=quiet
+                        )
                     if compile:
                         segmenter.compile()
                 for path, result in segment_each(batch, ask):
@@ -295,35 +303,8 @@ def _refuse(failures: _Failures, path: Path, error: Exception) -> None:
     failures.add(str(path), error, read=True)
 
 
-def _parts(
-    clip: str | None, proposer: str | None, queries: Path | None
-) -> tuple[str, str, Path | None] | None:
-    """The parts of `Segmenter.from_parts`, or None where a whole model is asked for."""
-    if clip is not None and proposer is not None:
-        return clip, proposer, queries
-    if clip is None and proposer is None and queries is None:
-        return None
-    missing = "--clip" if clip is None else "--proposer"
-    raise MasqclipError(f"--clip and --proposer go together: {missing} is missing")
-
-
 def _load_libraries() -> None:
     import masqclip.segmenter  # noqa: F401
-
-
-def _load_segmenter(
-    model: str,
-    parts: tuple[str, str, Path | None] | None,
-    device: str | None,
-    dtype: str | None,
-) -> Segmenter:
-    from masqclip.devices import choose_device, choose_dtype
-    from masqclip.segmenter import Segmenter
-
-    chosen = choose_device(device)
-    if parts is not None:
-        return Segmenter.from_parts(*parts, device=chosen, dtype=choose_dtype(dtype, chosen))
-    return Segmenter.from_pretrained(model, device=chosen, dtype=choose_dtype(dtype, chosen))
 
 
 # After: files and what is said of them

@@ -1,0 +1,84 @@
+"""The model that a command's options name, loaded, with a note where a choice costs time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from masqclip.cli.console import print_error
+from masqclip.errors import MasqclipError
+
+if TYPE_CHECKING:
+    from masqclip.segmenter import Segmenter
+
+#: The CLIP, the proposer and the queries of `Segmenter.from_parts`.
+Parts = tuple[str, str, Path | None]
+
+
+def check_parts(clip: str | None, proposer: str | None, queries: Path | None) -> Parts | None:
+    """The parts of a model, or None where a whole one is asked for.
+
+    Raises:
+        MasqclipError: one is missing.
+    """
+    if clip is not None and proposer is not None:
+        return clip, proposer, queries
+    if clip is None and proposer is None and queries is None:
+        return None
+    missing = "--clip" if clip is None else "--proposer"
+    raise MasqclipError(f"--clip and --proposer go together: {missing} is missing")
+
+
+def check_size_option(size: str | None) -> str | None:
+    """``--size`` as it is recorded: ``800`` or ``800:1333``.
+
+    Raises:
+        MasqclipError: it is no size.
+    """
+    if size is None:
+        return None
+    from masqclip.options import check_size
+
+    return ":".join(str(edge) for edge in check_size(size, what="--size") if edge is not None)
+
+
+def load_segmenter(
+    model: str,
+    *,
+    device: str | None,
+    dtype: str | None,
+    size: str | None,
+    parts: Parts | None = None,
+    quiet: bool = False,
+) -> Segmenter:
+    """Load what the options name, and say where the precision is a slow one.
+
+    Args:
+        model: the name of a whole model.
+        device, dtype: as given; None = the best here.
+        size: as given; None = the model's own.
+        parts: in place of a whole model.
+        quiet: say nothing.
+
+    Raises:
+        MasqclipError: there is no such model, device or precision.
+    """
+    from masqclip.devices import choose_device, choose_dtype
+    from masqclip.segmenter import Segmenter
+
+    where = choose_device(device)
+    precision = choose_dtype(dtype, where)
+    print_slow_dtype(device, dtype, quiet=quiet)
+    if parts is not None:
+        return Segmenter.from_parts(*parts, device=where, dtype=precision, size=size)
+    return Segmenter.from_pretrained(model, device=where, dtype=precision, size=size)
+
+
+def print_slow_dtype(device: str | None, dtype: str | None, *, quiet: bool = False) -> None:
+    """A note on stderr where the precision asked for is a slow one here."""
+    from masqclip.devices import choose_device, choose_dtype, slow_dtype_advice
+
+    where = choose_device(device)
+    advice = slow_dtype_advice(choose_dtype(dtype, where), where)
+    if advice is not None and not quiet:
+        print_error(advice, kind="note: ")

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from transformers import CLIPTokenizer
 
-from masqclip.clip.loading import load_clip
-from masqclip.clip.tokenizer import load_tokenizer
-from masqclip.clip.tokenizer_files import has_tokenizer
+from masqclip.clip.loading import load_clip_and_tokenizer
+from masqclip.clip.normalisation import clip_normalisation
 from masqclip.encoding import set_size
 from masqclip.hub import find_weights
 from masqclip.model import MasQClipModel
@@ -32,12 +31,12 @@ def join_parts(
     edges = (None, None) if size is None else check_size(size, what="size")
     clip_folder = find_weights(clip, what="CLIP")
     proposer_folder = find_weights(proposer, what="proposer")
-    tokenizer = load_tokenizer(clip_folder if has_tokenizer(clip_folder) else None)
     # A size that is given whole counts even where the folder's own cannot be followed.
     whole = (edges[0], edges[1]) if edges[0] and edges[1] else None
     settings = picture_settings(proposer_folder, published=whole)
+    loaded, tokenizer = load_clip_and_tokenizer(clip_folder)
     model = MasQClipModel.from_parts(
-        load_clip(clip_folder), load_proposer(proposer_folder), **settings
+        loaded, load_proposer(proposer_folder), **settings, **clip_normalisation(clip_folder)
     )
     if size is not None:
         set_size(model.config, size)

@@ -51,8 +51,8 @@ def test_batch_takes_its_options(job: Heard) -> None:
     assert asked == {
         "inputs": ["photos"], "kind": "files", "column": "picture", "model": "mine",
         "dtype": "float16", "size": "64:96", "task": "semantic", "min_score": 0.25,
-        "format": "coco", "overlay": True, "save_embeddings": True, "shard_size": 3, "memory": 2.5, "max_file": 7.0,
-        "schemes": ["https", "ftp"], "weights": "digest of mine",
+        "format": "coco", "overlay": True, "save_embeddings": True, "shard_size": 3,
+        "memory": 2.5, "max_file": 7.0, "schemes": ["https", "ftp"], "weights": "digest of mine",
     }  # fmt: skip
     (folder, machines, _), _ = job.only
     assert folder.store.root == JobFolder("out").store.root

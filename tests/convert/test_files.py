@@ -25,13 +25,13 @@ from masqclip.cli.main import main
 from masqclip.clip.classifier import clip_logits
 from masqclip.clip.loading import load_clip
 from masqclip.convert import files
-from masqclip.convert.checkpoint import read_state_dict
 from masqclip.convert.files import ClipOptions, convert_file
 from masqclip.convert.mask2former import NOT_NEEDED, mask2former_to_transformers
 from masqclip.convert.masqclip import published_clip, setting_of, vision_tower
 from masqclip.decoding.instance import decode_instance
 from masqclip.errors import MasqclipError
 from masqclip.model import MasQClipModel
+from masqclip.weights.checkpoint import read_state_dict
 
 DATA = Path(__file__).parents[1] / "data"
 CHECKPOINTS = {setting: DATA / f"masqclip_{setting}.pth" for setting in ("instance", "panoptic")}

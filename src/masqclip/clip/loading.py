@@ -4,25 +4,47 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from transformers import CLIPModel
+import torch
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
+from masqclip.clip.open_clip import is_open_clip, read_open_clip
+from masqclip.clip.tokenizer import tower_tokenizer
+from masqclip.clip.tokenizer_files import check_tokenizer_class
 from masqclip.errors import MasqclipError
 from masqclip.hub import find_weights
-from masqclip.weights.folders import load_model
+from masqclip.weights.configs import read_config
+from masqclip.weights.folders import fill_model, load_model
+from masqclip.weights.model_kinds import kind_in_words, model_type_of
+
+_SUPPORTED = "a CLIP of OpenAI, LAION, MetaCLIP or DFN (model_type 'clip')"
 
 
 def load_clip(name_or_path: str | Path) -> CLIPModel:
     """Load a CLIP in float32.
 
     Args:
-        name_or_path: a folder, a name of the registry, or the Hub's owner/name.
+        name_or_path: a folder, in transformers' or open_clip's layout, a name of the registry, or
+            the Hub's owner/name.
 
     Raises:
-        MasqclipError: there is none, or it is no CLIP of ViT towers.
+        MasqclipError: there is none, or it is another model than a CLIP of ViT towers, which is
+            told before its weights are read.
     """
     folder = find_weights(name_or_path, what="CLIP")
     try:
-        clip, missing = load_model(CLIPModel, folder)
+        if is_open_clip(folder):
+            check_tokenizer_class(folder)
+            config, weights = read_open_clip(folder)
+            clip, missing = fill_model(
+                CLIPModel,
+                config,
+                weights,
+                dtype=torch.float32,
+                source=f"the folder {str(folder)!r}",
+            )
+        else:
+            check_clip_kind(folder, name_or_path)
+            clip, missing = load_model(CLIPModel, folder)
     except MasqclipError as error:
         raise MasqclipError(f"no CLIP can be loaded from {str(name_or_path)!r}: {error}") from error
     if missing:
@@ -30,3 +52,42 @@ def load_clip(name_or_path: str | Path) -> CLIPModel:
             f"no CLIP can be loaded from {str(name_or_path)!r}: there is no tensor {min(missing)!r}"
         )
     return clip
+
+
+def load_clip_and_tokenizer(name_or_path: str | Path) -> tuple[CLIPModel, CLIPTokenizer]:
+    """Load a CLIP, and the tokenizer that belongs to it: its own, or OpenAI's where it has none.
+
+    Arguments and errors as in `load_clip`; that the tokenizer is the tower's is seen before the
+    weights are read.
+    """
+    folder = find_weights(name_or_path, what="CLIP")
+    if is_open_clip(folder):  # whose sizes only the weights tell
+        clip = load_clip(folder)
+        return clip, tower_tokenizer(folder, clip.config.text_config)
+    try:
+        check_clip_kind(folder, name_or_path)
+        tokenizer = tower_tokenizer(folder, read_config(folder, CLIPConfig).text_config)
+    except MasqclipError as error:
+        raise MasqclipError(f"no CLIP can be loaded from {str(name_or_path)!r}: {error}") from error
+    return load_clip(folder), tokenizer
+
+
+def check_clip_kind(folder: Path, name: str | Path) -> None:
+    """Refuse a model of another kind in a folder of transformers' layout.
+
+    Others have the tensors' names of a CLIP as well, load, and give words no meaning.
+
+    Args:
+        folder: that holds it.
+        name: what the user calls it, for the errors.
+
+    Raises:
+        MasqclipError: it is of another kind; the message names that.
+    """
+    kind = model_type_of(folder, name=name)
+    if kind != "clip":
+        use = "it as --model" if kind == "masqclip" else _SUPPORTED
+        raise MasqclipError(
+            f"it is {kind_in_words(kind)}, whose text tower is not supported: use {use}"
+        )
+    check_tokenizer_class(folder)

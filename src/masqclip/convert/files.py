@@ -21,8 +21,11 @@ from transformers import (
 )
 
 from masqclip.clip.loading import load_clip
+from masqclip.clip.openai_clip import (
+    NOT_NEEDED as CLIP_NOT_NEEDED,
+)
+from masqclip.clip.openai_clip import huggingface_clip, openai_clip_to_transformers
 from masqclip.clip.tokenizer import load_tokenizer
-from masqclip.convert.checkpoint import read_state_dict
 from masqclip.convert.mask2former import NOT_NEEDED as LOSS_WEIGHTS
 from masqclip.convert.mask2former import mask2former_to_transformers
 from masqclip.convert.masqclip import (
@@ -31,15 +34,12 @@ from masqclip.convert.masqclip import (
     setting_of,
     vision_tower,
 )
-from masqclip.convert.openai_clip import (
-    NOT_NEEDED as CLIP_NOT_NEEDED,
-)
-from masqclip.convert.openai_clip import huggingface_clip, openai_clip_to_transformers
-from masqclip.convert.rules import StateDict, in_float32
 from masqclip.data.files import writing
 from masqclip.errors import MasqclipError, is_out_of_memory
 from masqclip.model import MasQClipModel
+from masqclip.weights.checkpoint import read_state_dict
 from masqclip.weights.folders import check_fits
+from masqclip.weights.rules import StateDict, in_float32
 from masqclip.weights.tensor_files import error_line
 
 # What begins a name in each kind of checkpoint. A MasQCLIP holds a Mask2Former too.

@@ -29,11 +29,11 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from masqclip.clip.classifier import clip_logits
-from masqclip.clip.loading import load_clip
+from masqclip.clip.loading import load_clip_and_tokenizer
 from masqclip.clip.masked_vision import MaskQueries, embed_masks
+from masqclip.clip.normalisation import clip_normalisation
 from masqclip.clip.queries_file import save_queries
 from masqclip.clip.text import TextEncoder
-from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.clip.vocabulary import Category, Vocabulary
 from masqclip.data.class_lists import read_class_list
 from masqclip.data.coco import Sample
@@ -41,7 +41,7 @@ from masqclip.data.open_coco import CocoMasks
 from masqclip.data.transforms import resize
 from masqclip.encoding import resized_size
 from masqclip.errors import MasqclipError
-from masqclip.hub import quiet_transformers
+from masqclip.hub import find_weights, quiet_transformers
 from masqclip.model import MasQClipModel
 from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.segmenter import Segmenter
@@ -355,7 +355,8 @@ def join(
         MasqclipError: one of the folders does not hold what it should.
     """
     with quiet_transformers():
-        frozen, proposes = load_clip(clip), Mask2FormerProposer.from_pretrained(proposer)
+        frozen, tokenizer = load_clip_and_tokenizer(clip)
+        proposes = Mask2FormerProposer.from_pretrained(proposer)
     model = MasQClipModel.from_parts(
         frozen,
         proposes,
@@ -363,5 +364,6 @@ def join(
         clip_input=settings.clip_input,
         shortest_edge=settings.shortest_edge,
         longest_edge=settings.longest_edge,
+        **clip_normalisation(find_weights(clip, what="CLIP")),
     )
-    return model, load_tokenizer(clip)
+    return model, tokenizer

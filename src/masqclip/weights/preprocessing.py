@@ -21,7 +21,8 @@ from masqclip.weights.folders import inside
 #: A value for each of red, green and blue.
 Channels = tuple[float, float, float]
 
-_OWN = "preprocessor_config.json"
+#: The file that an image processor is saved as.
+PREPROCESSING = "preprocessor_config.json"
 _NESTING = "processor_config.json"
 _SAME = 1e-6  # relative: 1/255 is written with some digits more or less
 
@@ -41,7 +42,7 @@ def read_preprocessing(folder: Path) -> tuple[dict[str, Any], str]:
         if not isinstance(nesting["image_processor"], dict):
             raise MasqclipError(f"{source} is no object of settings")
         return nesting["image_processor"], source
-    return read_object(folder, _OWN), repr(str(folder / _OWN))
+    return read_object(folder, PREPROCESSING), repr(str(folder / PREPROCESSING))
 
 
 def read_object(folder: Path, name: str) -> dict[str, Any]:

@@ -292,14 +292,35 @@ def test_convert_takes_its_options(
     monkeypatch.setattr("masqclip.convert.files.convert_file", heard)
     assert main(["convert", "a.pt", "out"]) == 0
     words = shlex.split("convert b.pt there --clip ViT.pt --vision-heads 2 --text-heads 3")
-    assert main([*words, "--activation", "gelu"]) == 0
+    words += shlex.split("--activation gelu --mean 0.5 --std 0.1,0.2,0.3 --tokenizer .")
+    assert main(words) == 0
+    options = ClipOptions(2, 3, "gelu", (0.5, 0.5, 0.5), (0.1, 0.2, 0.3), Path("."))
     assert heard.calls == [
         ((Path("a.pt"), Path("out")), {"clip": None, "options": ClipOptions()}),
         (
             (Path("b.pt"), Path("there")),
-            {"clip": "ViT.pt", "options": ClipOptions(2, 3, "gelu")},
+            {"clip": "ViT.pt", "options": options},
         ),
     ]
     assert capsys.readouterr().out.splitlines()[:4] == [
         "found    a CLIP", "found    [b]", "dropped  x: not needed", "written  out, load it so",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--mean", "x"], "--mean x: give a number of 0 to 1, or three between commas"),
+        (["--mean", "0.1,0.2"], "--mean 0.1,0.2: give"),
+        (["--mean", "123.675"], "--mean 123.675: give"),
+        (["--mean", "nan"], "--mean nan: give"),
+        (["--std", "0"], "--std 0: give"),
+        (["--std", ""], "--std : give"),
+        (["--tokenizer", "nowhere"], "--tokenizer nowhere: there is no such folder"),
+    ],
+)
+def test_convert_refuses_what_no_clip_has(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["convert", "a.pt", "out", *words]) == 2
+    assert said in capsys.readouterr().err

@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 
 from masqclip.cli.console import print_line
 from masqclip.cli.output_files import check_folder
+from masqclip.errors import MasqclipError
 
 app = App(
     name="convert",
@@ -28,7 +29,7 @@ masqclip convert model_final_94dc52.pkl models/mask2former
 
 # a CLIP of OpenAI or open_clip
 masqclip convert ViT-B-16.pt models/clip
-masqclip convert open_clip_pytorch_model.bin models/laion --activation gelu
+masqclip convert open_clip_pytorch_model.bin models/laion --activation gelu --mean 0.5 --std 0.5
 ```
 
 **What is read**
@@ -47,6 +48,9 @@ def convert(
     vision_heads: Annotated[int | None, Parameter(metavar="N")] = None,
     text_heads: Annotated[int | None, Parameter(metavar="N")] = None,
     activation: Literal["quick_gelu", "gelu"] = "quick_gelu",
+    mean: Annotated[str | None, Parameter(metavar="NUMBERS")] = None,
+    std: Annotated[str | None, Parameter(metavar="NUMBERS")] = None,
+    tokenizer: Annotated[Path | None, Parameter(metavar="DIR")] = None,
 ) -> int:
     """Convert a checkpoint of MasQCLIP, Mask2Former or CLIP into a folder to load.
 
@@ -58,11 +62,24 @@ def convert(
         vision_heads: Attention heads of CLIP's vision tower, where they are not the published ones.
         text_heads: Attention heads of CLIP's text tower, where they are not width / 64.
         activation: CLIP's activation: quick_gelu for OpenAI, MetaCLIP and DFN, gelu for LAION.
+        mean: What CLIP's pictures are normalised by: one number of 0 to 1, or three between commas,
+            for red, green and blue. OpenAI's, or those of --clip, unless given.
+        std: The deviation, likewise.
+        tokenizer: The folder of CLIP's tokenizer, where it is not OpenAI's.
     """
     check_folder(out, "OUT")
+    if tokenizer is not None and not tokenizer.is_dir():
+        raise MasqclipError(f"--tokenizer {tokenizer}: there is no such folder")
     from masqclip.convert.files import ClipOptions, convert_file
 
-    options = ClipOptions(vision_heads, text_heads, activation)
+    options = ClipOptions(
+        vision_heads,
+        text_heads,
+        activation,
+        _channels(mean, "--mean"),
+        _channels(std, "--std"),
+        tokenizer,
+    )
     done = convert_file(checkpoint, out, clip=clip, options=options)
     for line in done.found:
         print_line(f"found    {line}")
@@ -70,3 +87,18 @@ def convert(
         print_line(f"dropped  {name}: {reason}")
     print_line(f"written  {out}, {done.result}")
     return 0
+
+
+def _channels(text: str | None, option: str) -> tuple[float, float, float] | None:
+    """Three numbers, or one for all three, from an option."""
+    if text is None:
+        return None
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    numbers = 3 * numbers if len(numbers) == 1 else numbers
+    least = 1e-6 if option == "--std" else 0
+    if len(numbers) != 3 or not all(least <= number <= 1 for number in numbers):
+        raise MasqclipError(f"{option} {text}: give a number of 0 to 1, or three between commas")
+    return numbers[0], numbers[1], numbers[2]

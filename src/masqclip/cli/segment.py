@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from masqclip.cli.console import (
+    Phases,
     Steps,
     found_table,
     out_console,
@@ -40,6 +41,7 @@ from masqclip.cli.pictures import (
     segment_each,
 )
 from masqclip.errors import MasqclipError
+from masqclip.proposals.progress import listening
 
 if TYPE_CHECKING:
     from masqclip.data.folders import LeftOut
@@ -202,7 +204,11 @@ def segment(
     segmenter: Segmenter | None = None
     # Each picture's own table or JSON line is what a log shows of the progress.
     hidden = quiet or total == 1
-    with Steps("pictures", total=total, hidden=hidden, lines=False) as steps:
+    with (
+        Steps("pictures", total=total, hidden=hidden, lines=False) as steps,
+        Phases(hidden=quiet or total > 1) as bars,
+        listening(partial(_show_points, steps, bars)),
+    ):
         failures = _Failures(steps, json, total)
         for source, error in missing.items():
             failures.add(source, error, read=True)
@@ -301,6 +307,14 @@ def _hint_at_commas(source: str, error: MasqclipError) -> MasqclipError:
 
 def _refuse(failures: _Failures, path: Path, error: Exception) -> None:
     failures.add(str(path), error, read=True)
+
+
+def _show_points(steps: Steps, bars: Phases, done: int, total: int) -> None:
+    """How far a slow proposer is: a bar for a picture alone, among several a note beside theirs."""
+    bars.show("points", done, total)
+    steps.note(f"points {done} of {total}" if done < total else "")
+    if done == total:
+        bars.close()
 
 
 def _load_libraries() -> None:

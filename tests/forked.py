@@ -20,7 +20,7 @@ MASQCLIP = "import sys; from masqclip.cli.main import main; sys.exit(main(sys.ar
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
     [
-        "masqclip.cli.main", "masqclip.convert.checkpoint", "masqclip.segmenter",
+        "masqclip.cli.main", "masqclip.weights.checkpoint", "masqclip.segmenter",
         "masqclip.serve.app", "masqclip.training.loop", "masqclip.training.tune", "uvicorn",
     ]
 )  # fmt: skip

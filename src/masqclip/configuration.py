@@ -10,9 +10,10 @@ from masqclip.errors import MasqclipError
 
 # What a setting may be: beyond, no machine takes the frames, or scores are no numbers. The largest
 # frames that were published are 2560 long.
+LARGEST_SHORTEST_EDGE, LARGEST_SIZE = 2_048, 4_096
 _BOUNDS: dict[str, tuple[float, float, type]] = {
-    "shortest_edge": (1, 2_048, int),
-    "longest_edge": (1, 4_096, int),
+    "shortest_edge": (1, LARGEST_SHORTEST_EDGE, int),
+    "longest_edge": (1, LARGEST_SIZE, int),
     "size_divisor": (1, 1_024, int),
     "logit_scale": (1e-6, 10_000, float),
     "object_threshold": (0, 1, float),

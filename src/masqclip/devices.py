@@ -55,21 +55,18 @@ def choose_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch
     return chosen
 
 
-def slow_dtype_advice(dtype: torch.dtype, device: torch.device) -> str | None:
-    """What to say of a precision that costs time on a device instead of saving it."""
-    if device.type != "cpu" or dtype == torch.float32:
-        return None
-    if dtype == torch.bfloat16 and cpu_has_bfloat16():
-        return None
-    name = str(dtype).removeprefix("torch.")
-    return f"{name} is slower than float32 on this processor, two to three times as a rule"
-
-
 def overflow_advice(dtype: torch.dtype) -> str:
     """What to say and do when a model makes numbers that are none."""
     if dtype == torch.float32:
         return "the model's weights are damaged: load or convert it anew"
     return f"the model overflows in {dtype}: load it with dtype='float32'"
+
+
+def slow_dtype_advice(dtype: torch.dtype, device: torch.device) -> str | None:
+    """What to say where a precision costs time and gains nothing; None where it does not."""
+    if device.type == "cpu" and dtype == torch.float16:
+        return "float16 is several times slower than float32 on a CPU: use float32 or bfloat16"
+    return None
 
 
 def cpu_has_bfloat16() -> bool:

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformers import CLIPConfig
 
-from masqclip.clip.masked_vision import ImageTokens
+from masqclip.clip.masked_vision import ImageTokens, input_size
 from masqclip.configuration import MasQClipConfig
-from masqclip.data.images import LoadedImage, read_image
+from masqclip.data.folders import LeftOut
+from masqclip.data.images import LoadedImage, find_images, read_image
 from masqclip.decoding.masks import ResizedMasks
 from masqclip.model import MasQClipModel
-from masqclip.options import MAX_LONGEST
+from masqclip.options import check_size, longest_edge
 from masqclip.proposals.base import Proposals, object_log_scores
+from masqclip.proposals.picture_settings import square_side
+from masqclip.proposals.square import fitted_size
+from masqclip.weights.configs import build_config
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,19 @@ def read_ahead(images: Iterable[Any], batch_size: int) -> Iterator[list[Picture]
         while batch := pending.result():
             pending = next_batch()
             yield batch
+
+
+def listed_pictures(source: str | Path) -> list[Path]:
+    """The pictures of a folder or glob; a warning says which are left out.
+
+    Raises:
+        MasqclipError: there are none.
+    """
+    left_out = LeftOut()
+    paths = find_images([source], left_out=left_out)
+    for line in left_out.lines(pictures_only=True):
+        warnings.warn(f"{source}: {line}", stacklevel=4)
+    return paths
 
 
 def read_picture(image: Any) -> Picture:
@@ -150,24 +170,39 @@ def resized_size(height: int, width: int, config: MasQClipConfig) -> tuple[int, 
     return max(1, int(tall + 0.5)), max(1, int(wide + 0.5))
 
 
-def resize_input(config: MasQClipConfig, size: tuple[int, int | None]) -> None:
-    """Have a model resize pictures to another size than its own.
+def set_size(config: MasQClipConfig, size: str | int | tuple[int, int]) -> None:
+    """Have a model resize pictures by other edges than its own.
 
     Args:
-        config: the model's; it is changed.
-        size: (shortest, longest) edge; a longest of None keeps the model's proportion.
+        config: the model's, which is changed.
+        size: the shorter side in pixels, of which the longer may be as much as in the model's own
+            ratio; or both, as a pair or ``"800:1333"``.
+
+    Raises:
+        MasqclipError: it is no size.
     """
-    shortest, longest = size
-    ratio = config.longest_edge / config.shortest_edge
-    config.longest_edge = longest or min(MAX_LONGEST, max(shortest, round(shortest * ratio)))
-    config.shortest_edge = shortest
+    shortest, longest = check_size(size, what="size")
+    if longest is None:
+        own = (config.shortest_edge, config.longest_edge)
+        longest = longest_edge(shortest, own, what="size")
+    config.shortest_edge, config.longest_edge = shortest, longest
 
 
-def seen_sizes(model: MasQClipModel, height: int, width: int) -> str:
-    """In words, at which sizes a model's halves see a picture of (height, width) pixels."""
-    (tall, wide), frame = frame_sizes(height, width, model.config)
-    clip_tall, clip_wide = model.clip_size(frame)
-    return f"the proposer saw {wide} x {tall} pixels, CLIP {clip_wide} x {clip_tall}"
+def seen_sizes(config: MasQClipConfig, height: int, width: int) -> str:
+    """What a model's parts see of a picture of that size, in words, width first.
+
+    For instance ``the proposer sees 1067 x 800 pixels, CLIP 336 x 336``. Padding is not counted.
+
+    Args:
+        config: the model's.
+        height, width: of the picture, in pixels.
+    """
+    (tall, wide), frame = frame_sizes(height, width, config)
+    if side := square_side(config.proposer_type, config.proposer_config):
+        tall, wide = fitted_size(tall, wide, side)
+    clip = build_config(CLIPConfig, config.clip_config, source="the model's clip_config")
+    rows, columns = input_size(clip.vision_config, frame, config.clip_input)
+    return f"the proposer sees {wide} x {tall} pixels, CLIP {columns} x {rows}"
 
 
 def frame_sizes(

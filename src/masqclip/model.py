@@ -12,7 +12,6 @@ Shapes: B pictures, Q proposals, H W the padded frame, h w = H/4 W/4, E embeddin
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from masqclip.clip.masked_vision import (
     embed_masks,
     encode_and_embed,
     encode_image,
+    input_size,
     patch_visibility,
 )
 from masqclip.clip.queries_file import load_queries, save_queries
@@ -62,6 +62,7 @@ class MasQClipModel(PreTrainedModel):
         clip_config = build_config(CLIPConfig, config.clip_config, source="the model's clip_config")
         self.clip = CLIPModel(clip_config)
         self.proposer = build_proposer(config.proposer_type, config.proposer_config)
+        self.proposer.black = _black(config)
         self.queries = MaskQueries(self.clip.vision_model)
         self.queries.start(self.clip.vision_model, config.query_start)  # type: ignore[arg-type]
         self.clip.requires_grad_(False)
@@ -116,6 +117,7 @@ class MasQClipModel(PreTrainedModel):
             model = cls(config)
         model.clip = clip.requires_grad_(False)
         model.proposer = proposer
+        proposer.black = _black(config)
         model.queries = MaskQueries(clip.vision_model)
         model.queries.start(clip.vision_model, config.query_start)  # type: ignore[arg-type]
         return model.eval()
@@ -216,14 +218,9 @@ class MasQClipModel(PreTrainedModel):
 
         The published square, or about as many patches in the frame's own aspect.
         """
-        vision = self.clip.config.vision_config
-        if self.config.clip_input == "stretch":
-            return vision.image_size, vision.image_size
-        patches = vision.image_size // vision.patch_size
-        height, width = frame.shape[-2:] if isinstance(frame, Tensor) else frame
-        slant = math.sqrt(height / width)
-        rows, columns = (max(1, round(patches * factor)) for factor in (slant, 1 / slant))
-        return rows * vision.patch_size, columns * vision.patch_size
+        if isinstance(frame, Tensor):
+            frame = (frame.shape[-2], frame.shape[-1])
+        return input_size(self.clip.config.vision_config, frame, self.config.clip_input)
 
     def classify(
         self, mask_embeddings: Tensor, text_embeddings: Tensor, num_classes: int
@@ -387,3 +384,8 @@ class MasQClipModel(PreTrainedModel):
 
 def _size(target_sizes: Sequence[tuple[int, int]] | None, index: int) -> tuple[int, int] | None:
     return None if target_sizes is None else target_sizes[index]
+
+
+def _black(config: MasQClipConfig) -> tuple[float, ...]:
+    """A black pixel, normalised for the proposer."""
+    return tuple(-mean / std for mean, std in zip(config.pixel_mean, config.pixel_std, strict=True))

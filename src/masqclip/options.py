@@ -6,6 +6,7 @@ same words everywhere; `what` is what the caller calls the option.
 
 from __future__ import annotations
 
+import re
 from typing import TypeGuard, get_args
 
 import numpy as np
@@ -16,8 +17,6 @@ from masqclip.result import Task
 
 #: What a `Segmenter` can be asked for.
 TASKS: tuple[Task, ...] = get_args(Task)
-#: The largest edges that a `MasQClipConfig` takes, in pixels.
-MAX_SHORTEST, MAX_LONGEST = 2_048, 4_096
 
 
 def check_task(value: object) -> Task:
@@ -57,40 +56,60 @@ def check_count(value: object, *, what: str) -> int:
     raise MasqclipError(f"{what} {_written(value)}: give 1 or more")
 
 
-def check_size(value: object, *, what: str = "size") -> tuple[int, int | None] | None:
-    """The size at which a proposer sees pictures: (shortest, longest) edge in pixels.
+def check_size(value: object, *, what: str) -> tuple[int, int | None]:
+    """The edges in pixels that pictures are resized by: the shorter, and the longer at most.
 
     Args:
-        value: ``"800:1333"``, ``"800"``, a number, or two; None passes. A longest edge that is not
-            given (None) keeps the model's own proportion.
+        value: a number, two of them, or ``"800"`` or ``"800:1333"``.
         what: what the caller calls it.
 
+    Returns:
+        (shortest, longest); longest None where only one is given.
+
     Raises:
-        MasqclipError: it is none.
+        MasqclipError: it is something else, or no machine takes pictures of that size.
     """
-    if value is None:
-        return None
-    given: object = value.split(":") if isinstance(value, str) else value
-    edges = [_whole(edge) for edge in (given if isinstance(given, list | tuple) else [given])]
-    shortest, longest = (*edges, None)[:2] if 1 <= len(edges) <= 2 else (None, None)
-    if shortest is not None and 1 <= shortest <= MAX_SHORTEST:
-        if len(edges) == 1:
-            return shortest, None
-        if longest is not None and shortest <= longest <= MAX_LONGEST:
-            return shortest, longest
-    raise MasqclipError(
-        f"{what} {_written(value)}: give the shorter side in pixels, such as 800, or it and the "
-        f"longest, 800:1333 (at most {MAX_SHORTEST} and {MAX_LONGEST})"
-    )
+    from masqclip.configuration import LARGEST_SHORTEST_EDGE, LARGEST_SIZE
 
-
-def _whole(value: object) -> int | None:
-    """A whole number, or the digits of one."""
+    edges: list[object]
     if isinstance(value, str):
-        return int(value) if value.isascii() and value.isdigit() and len(value) < 10 else None
-    if isinstance(value, int | np.integer) and not isinstance(value, bool):
-        return int(value)
-    return None
+        edges = [int(part) if re.fullmatch(r"[0-9]{1,6}", part) else 0 for part in value.split(":")]
+    else:
+        edges = list(value) if isinstance(value, list | tuple) else [value]
+    if not 1 <= len(edges) <= 2 or not all(
+        isinstance(edge, int | np.integer) and not isinstance(edge, bool) and 1 <= edge <= most
+        for edge, most in zip(edges, (LARGEST_SHORTEST_EDGE, LARGEST_SIZE), strict=False)
+    ):
+        raise MasqclipError(
+            f"{what} {shown(value)}: give the shorter side in pixels (1 to "
+            f"{LARGEST_SHORTEST_EDGE}), or SHORTEST:LONGEST (to {LARGEST_SIZE}), such as 800:1333"
+        )
+    shortest, longest = (*(int(edge) for edge in edges), None)[:2]  # type: ignore[call-overload]
+    if longest is not None and longest < shortest:
+        raise MasqclipError(f"{what} {shown(value)}: the longer side cannot be the shorter one")
+    return shortest, longest
+
+
+def longest_edge(shortest: int, own: tuple[int, int], *, what: str) -> int:
+    """The most of the longer side that keeps a model's own ratio to the shorter one.
+
+    Args:
+        shortest: what the shorter side is to be.
+        own: the model's own (shortest, longest).
+        what: what the caller calls the option.
+
+    Raises:
+        MasqclipError: that is more than any machine takes.
+    """
+    from masqclip.configuration import LARGEST_SIZE
+
+    longest = max(1, round(shortest * own[1] / own[0]))
+    if longest > LARGEST_SIZE:
+        raise MasqclipError(
+            f"{what} {shortest}: with this model's own ratio the longer side may be {longest} "
+            f"pixels, more than {LARGEST_SIZE}: give {shortest}:LONGEST"
+        )
+    return longest
 
 
 def _is_number(value: object) -> TypeGuard[float]:

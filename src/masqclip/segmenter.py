@@ -9,7 +9,6 @@ it returns can be asked about any names, in any task, for almost nothing.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,17 +23,16 @@ from masqclip.clip.name_limits import shown
 from masqclip.clip.text import TextEncoder
 from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.clip.vocabulary import Vocabulary
-from masqclip.data.folders import LeftOut
-from masqclip.data.images import find_images
 from masqclip.devices import choose_device, choose_dtype
 from masqclip.encoding import (
     EncodedImage,
     Picture,
     encode_pictures,
+    listed_pictures,
     read_ahead,
     read_picture,
-    resize_input,
     seen_sizes,
+    set_size,
 )
 from masqclip.errors import MasqclipError
 from masqclip.given_masks import MaskClassification, embed_given_masks, name_embeddings
@@ -110,7 +108,9 @@ class Segmenter:
         Raises:
             MasqclipError: there is no such model, or its files are broken.
         """
-        where, edges = choose_device(device), check_size(size)
+        where = choose_device(device)
+        if size is not None:
+            check_size(size, what="size")
         source = find_model(name_or_path)
         if isinstance(source, Parts):
             parts = (source.clip, source.proposer, source.queries)
@@ -131,15 +131,15 @@ class Segmenter:
             raise MasqclipError(
                 f"the model {str(name_or_path)!r} is incomplete: it has no {min(missing)!r}"
             )
-        if edges is not None:
-            resize_input(model.config, edges)
+        if size is not None:
+            set_size(model.config, size)
         return cls(
             model.to(device=where, dtype=choose_dtype(dtype, where)),
             tokenizer,
             name=str(name_or_path),
             cache=cache,
             world=world,
-            sized=edges is not None,
+            sized=size is not None,
         )
 
     @classmethod
@@ -168,7 +168,7 @@ class Segmenter:
         Raises:
             MasqclipError: a part is not there, of no known kind, or does not fit.
         """
-        model, tokenizer = join_parts(clip, proposer, queries, size=check_size(size))
+        model, tokenizer = join_parts(clip, proposer, queries, size=size)
         where = choose_device(device)
         model.to(device=where, dtype=choose_dtype(dtype, where))
         return cls(model, tokenizer, name=f"{clip} + {proposer}", cache=cache, sized=True)
@@ -265,7 +265,7 @@ class Segmenter:
         if not isinstance(images, Iterable | Path):
             raise MasqclipError(f"images are {shown(images)}: give pictures, or a folder of them")
         words = self._words(vocabulary, stuff, things, distractors)
-        source = _listed(images) if isinstance(images, str | Path) else images
+        source = listed_pictures(images) if isinstance(images, str | Path) else images
         rows = self._text(words)
         return self._results(read_ahead(source, batch_size), words, rows, task, least)
 
@@ -315,7 +315,7 @@ class Segmenter:
     def _noted(self, encoded: EncodedImage) -> EncodedImage:
         image, notes = encoded.image, list(encoded.image.notes)
         if self._sized:
-            notes.append(seen_sizes(self.model, image.height, image.width))
+            notes.append(seen_sizes(self.model.config, image.height, image.width))
         if self.world is not None:
             notes += self.world.picture_note(encoded.tokens)
         return replace(encoded, image=replace(image, notes=tuple(notes)))
@@ -389,12 +389,3 @@ def least_object_score(task: Task, min_score: float | None) -> float:
     if task == "semantic":
         return 0.0
     return MIN_SCORE if min_score is None else min_score
-
-
-def _listed(source: str | Path) -> list[Path]:
-    """The pictures of a folder or glob."""
-    left_out = LeftOut()
-    paths = find_images([source], left_out=left_out)
-    for line in left_out.lines(pictures_only=True):
-        warnings.warn(f"{source}: {line}", stacklevel=3)
-    return paths

@@ -276,7 +276,8 @@ def test_file_systems_tell_times_in_their_own_ways(name: str) -> None:
     "change",
     [
         {"inputs": "photos"}, {"inputs": [1]}, {"kind": "files "}, {"kind": ["files"]},
-        {"model": None}, {"column": 5}, {"dtype": 5}, {"task": "all"}, {"min_score": "0.5"},
+        {"model": None}, {"column": 5}, {"dtype": 5}, {"size": 5}, {"task": "all"},
+        {"min_score": "0.5"},
         {"min_score": True}, {"format": "json"}, {"overlay": 1}, {"save_embeddings": None},
         {"shard_size": 0}, {"shard_size": 1.5}, {"shard_size": True}, {"memory": 0},
         {"memory": True}, {"max_file": -1}, {"schemes": [None]}, {"weights": 5}, {"other": 1},

@@ -88,7 +88,8 @@ def test_settings_survive_their_file(uri: str) -> None:
         {"inputs": ("photos", "more")}, {"inputs": ()}, {"kind": "tar"}, {"model": "n"},
         {"vocabulary": None}, {"vocabulary": Vocabulary.parse("cat, sky", distractors="dog")},
         {"vocabulary": Vocabulary.parse("cat, stuff: sky")}, {"column": "image"},
-        {"dtype": "bfloat16"}, {"task": "semantic"}, {"min_score": 0.5}, {"min_score": 0.0},
+        {"dtype": "bfloat16"}, {"size": "64"},
+        {"task": "semantic"}, {"min_score": 0.5}, {"min_score": 0.0},
         {"format": "coco"}, {"overlay": True}, {"save_embeddings": True}, {"shard_size": 5},
         {"memory": 2.0}, {"max_file": 1.0}, {"schemes": ("gs",)},
     ],
@@ -179,9 +180,9 @@ def test_pictures_of_kept_embeddings_keep_their_numbers(tmp_path: Path) -> None:
         planned(str(tmp_path / name), model="masqclip-mini", vocabulary=None, shard_size=size,
                 save_embeddings=True)  # fmt: skip
     asked: dict[str, Any] = {
-        "vocabulary": WORDS, "column": None, "dtype": None, "task": "panoptic", "min_score": None,
-        "format": "coco", "overlay": False, "save_embeddings": False, "shard_size": 2,
-        "memory": 1.0, "max_file": 256.0, "schemes": (),
+        "vocabulary": WORDS, "column": None, "dtype": None, "size": None, "task": "panoptic",
+        "min_score": None, "format": "coco", "overlay": False, "save_embeddings": False,
+        "shard_size": 2, "memory": 1.0, "max_file": 256.0, "schemes": (),
     }  # fmt: skip
     there = settings(kind="embeddings", model="masqclip-mini")
     for names, size in ((("a",), 4), (("a", "b"), 9)):

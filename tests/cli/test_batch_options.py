@@ -197,7 +197,7 @@ def test_embeddings_are_named_with_what_made_them(
     job: Heard, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["batch", "photos", "-o", "made", "-q", "--save-embeddings", "--shard-size", "3"]
-    assert main([*words, "-m", "mine", "--dtype", "float16"]) == 0
+    assert main([*words, "-m", "mine", "--dtype", "float16", "--size", "64"]) == 0
     items: list[Item] = []
     monkeypatch.setattr("masqclip.batch.inputs.list_items", lambda *given: ("embeddings", items))
     items += list(JobFolder("made").items(0))
@@ -205,14 +205,16 @@ def test_embeddings_are_named_with_what_made_them(
     for option, said in (
         (["--overlay"], "embeddings hold no pictures; leave --overlay and --save-embeddings"),
         (["--save-embeddings"], "embeddings hold no pictures"),
+        (["--size", "32"], "these embeddings were made with --size 64, not 32: leave it out"),
         (["-m", "other"], "these embeddings are of the model mine, not of other"),
     ):
         assert main([*words, "-o", "new", *option]) == 2
         assert said in capsys.readouterr().err
-    for out, option in (("out", []), ("same", ["-m", "mine"])):
+    for out, option in (("out", []), ("same", ["-m", "mine", "--size", "64"])):
         assert main([*words, "-o", out, *option]) == 0
         settings = JobFolder(out).read()[0]
         assert (settings.kind, settings.model, settings.dtype) == ("embeddings", "mine", "float16")
+        assert settings.size == "64"
         assert (settings.shard_size, settings.weights) == (3, "digest of mine")
     monkeypatch.setattr("masqclip.data.digests.digest_model", lambda folder: "others")
     assert main([*words, "-o", "new"]) == 2

@@ -10,7 +10,7 @@ from masqclip.cli.main import main
 
 
 def test_times_every_batch_size(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--size", "64x96", "--batch-size", "1", "--batch-size", "2", "--rounds", "1"]
+    words = ["--picture", "64x96", "--batch-size", "1", "--batch-size", "2", "--rounds", "1"]
     assert main(["bench", *words, "--vocabulary", "cat, car", "--device", "cpu", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert (facts["height"], facts["width"], facts["device"]) == (64, 96, "cpu")
@@ -22,7 +22,7 @@ def test_times_every_batch_size(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(["--size", "large"], "height x width"), (["--batch-size", "0"], "1 or more")],
+    [(["--picture", "large"], "height x width"), (["--batch-size", "0"], "1 or more")],
 )
 def test_mistakes_are_told(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", *words, "--device", "cpu"]) == 2

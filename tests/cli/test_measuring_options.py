@@ -72,7 +72,7 @@ def test_evaluate_without_options(
     assert main(["evaluate", "-d", "stickers", "--device", "cpu"]) == 0
     assert asked["load_truth"].only == (("stickers", Path()), {"tasks": (), "images": None})
     assert asked["from_pretrained"].only == (
-        ("masqclip-mini",), {"device": "cpu", "dtype": "float32"},
+        ("masqclip-mini",), {"device": CPU, "dtype": torch.float32, "size": None},
     )  # fmt: skip
     (segmenter, truth, tasks), named = asked["evaluate"].only
     assert (segmenter.name, truth.asked, tasks) == ("straw", (), ("instance",))
@@ -100,14 +100,16 @@ def test_evaluate_takes_its_options(
     words += shlex.split("--oracle masks --model mine --out out --split novel --limit 1")
     words += shlex.split("--template the_{} --readable --images pictures --vocabulary a,b")
     words += shlex.split("--save-predictions kept --beside one --beside two --untuned")
-    words += shlex.split("--no-object-score --shortest-edge 64 --longest-edge 96 --top-k 7")
+    words += shlex.split("--no-object-score --size 64:96 --top-k 7")
     words += shlex.split("--object-threshold 0 --overlap-threshold 0.5 --semantic-resize scores")
     assert main([*words, "--device", "cpu", "--dtype", "bfloat16"]) == 0
     assert asked["load_truth"].only == (
         ("stickers", Path("there")),
         {"tasks": ("semantic", "panoptic"), "images": Path("pictures")},
     )
-    assert asked["from_pretrained"].only == (("mine",), {"device": "cpu", "dtype": "bfloat16"})
+    assert asked["from_pretrained"].only == (
+        ("mine",), {"device": CPU, "dtype": torch.bfloat16, "size": None},
+    )  # fmt: skip
     (segmenter, truth, tasks), named = asked["evaluate"].only
     assert (truth.asked, tasks) == (("novel", 1), ("semantic", "panoptic", "masks"))
     assert segmenter.name == "straw (untuned)"
@@ -197,15 +199,20 @@ def test_bench_takes_its_options(
     assert [line.split() for line in shown[2:]] == [
         [size, "100.0", "ms", "20.0", "ms", "30.0", "ms", "8.3"] for size in "14"
     ]
-    assert loaded.only == (("masqclip-mini",), {"device": CPU, "dtype": torch.float32})
+    assert loaded.only == (
+        ("masqclip-mini",),
+        {"device": CPU, "dtype": torch.float32, "size": None},
+    )
     assert segmenter.compile.calls == []
-    words = shlex.split("bench -m mine -v a,b --size 3X1 --batch-size 1 --rounds 1 --compile")
+    words = shlex.split(
+        "bench -m mine -v a,b --picture 3X1 --size 64 --batch-size 1 --rounds 1 --compile"
+    )
     assert main([*words, "--json", "--device", "cpu", "--dtype", "bfloat16"]) == 0
     assert json.loads(capsys.readouterr().out) == {
         "model": "mine", "device": "cpu", "dtype": "bfloat16", "height": 3, "width": 1,
         "compiled": True, "threads": threads, "results": [{"batch_size": 1, **ROW}],
     }  # fmt: skip
-    assert loaded.calls[1] == (("mine",), {"device": CPU, "dtype": torch.bfloat16})
+    assert loaded.calls[1] == (("mine",), {"device": CPU, "dtype": torch.bfloat16, "size": "64"})
     assert len(segmenter.compile.calls) == 1
     assert [given for given, _ in measure.calls] == [
         (segmenter, (96, 96), "stickers", 1, 5),
@@ -219,11 +226,12 @@ def test_bench_takes_its_options(
     [
         (["--rounds", "0"], "give 1 or more"),
         (["--batch-size", "2", "--batch-size", "0"], "give 1 or more"),
-        (["--size", "0x3"], "--size 0x3: give height x width in pixels"),
-        (["--size", "3x0"], "--size 3x0"),
-        (["--size", "3"], "--size 3"),
-        (["--size", "3x4x5"], "--size 3x4x5"),
-        (["--size", "3x-4"], "--size 3x-4"),
+        (["--picture", "0x3"], "--picture 0x3: give height x width in pixels"),
+        (["--picture", "3x0"], "--picture 3x0"),
+        (["--picture", "3"], "--picture 3"),
+        (["--picture", "3x4x5"], "--picture 3x4x5"),
+        (["--picture", "3x-4"], "--picture 3x-4"),
+        (["--size", "3x4"], "--size '3x4': give the shorter side in pixels"),
     ],
 )
 def test_bench_refuses_what_cannot_be_timed(
@@ -286,14 +294,35 @@ def test_convert_takes_its_options(
     monkeypatch.setattr("masqclip.convert.files.convert_file", heard)
     assert main(["convert", "a.pt", "out"]) == 0
     words = shlex.split("convert b.pt there --clip ViT.pt --vision-heads 2 --text-heads 3")
-    assert main([*words, "--activation", "gelu"]) == 0
+    words += shlex.split("--activation gelu --mean 0.5 --std 0.1,0.2,0.3 --tokenizer .")
+    assert main(words) == 0
+    options = ClipOptions(2, 3, "gelu", (0.5, 0.5, 0.5), (0.1, 0.2, 0.3), Path("."))
     assert heard.calls == [
         ((Path("a.pt"), Path("out")), {"clip": None, "options": ClipOptions()}),
         (
             (Path("b.pt"), Path("there")),
-            {"clip": "ViT.pt", "options": ClipOptions(2, 3, "gelu")},
+            {"clip": "ViT.pt", "options": options},
         ),
     ]
     assert capsys.readouterr().out.splitlines()[:4] == [
         "found    a CLIP", "found    [b]", "dropped  x: not needed", "written  out, load it so",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--mean", "x"], "--mean x: give a number of 0 to 1, or three between commas"),
+        (["--mean", "0.1,0.2"], "--mean 0.1,0.2: give"),
+        (["--mean", "123.675"], "--mean 123.675: give"),
+        (["--mean", "nan"], "--mean nan: give"),
+        (["--std", "0"], "--std 0: give"),
+        (["--std", ""], "--std : give"),
+        (["--tokenizer", "nowhere"], "--tokenizer nowhere: there is no such folder"),
+    ],
+)
+def test_convert_refuses_what_no_clip_has(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["convert", "a.pt", "out", *words]) == 2
+    assert said in capsys.readouterr().err

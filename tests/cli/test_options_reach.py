@@ -19,6 +19,7 @@ from heard import Heard
 from masqclip.cli.main import main
 from masqclip.data.sprites import STUDIO_PACKAGES, UNSEEN_STUDIO
 from masqclip.data.stickers import SceneSettings
+from masqclip.devices import choose_device, choose_dtype
 from masqclip.labelling.folder import LabelledFolder
 from masqclip.labelling.formats import FormatSettings
 from masqclip.segmenter import Segmenter
@@ -34,11 +35,7 @@ pytestmark = pytest.mark.usefixtures("here")
 def loaded(monkeypatch: pytest.MonkeyPatch) -> Heard:
     """What a model is loaded with."""
     config = SimpleNamespace(shortest_edge=96)
-    heard = Heard(
-        SimpleNamespace(
-            model=SimpleNamespace(config=config), compile=Heard(), notes_on=lambda *_: ()
-        )
-    )
+    heard = Heard(SimpleNamespace(model=SimpleNamespace(config=config), compile=Heard()))
     monkeypatch.setattr(Segmenter, "from_pretrained", heard)
     return heard
 
@@ -121,15 +118,15 @@ def test_stickers_take_their_options(
 def test_label_takes_its_options(monkeypatch: pytest.MonkeyPatch, loaded: Heard) -> None:
     label = Heard(LabelledFolder())
     monkeypatch.setattr("masqclip.labelling.folder.label_folder", label)
-    monkeypatch.setattr("masqclip.hub.model_folders", lambda name: (Path(name),))
+    monkeypatch.setattr("masqclip.hub.model_folder", lambda name: Path(name))
     monkeypatch.setattr("masqclip.data.digests.digest_model", lambda folder: f"digest of {folder}")
     assert main(["label", "photos", "-v", "cat, stuff: sky", "-f", "panoptic"]) == 0
     words = shlex.split("label photos -v cat,sky -f yolo -o out --task semantic --model mine")
     words += shlex.split("--min-score 0.25 --not dog --stuff sky --template the_{} --split 0 -q")
     words += shlex.split("--images link --regions polygon --image-url s3://here --batch-size 1")
-    assert main([*words, "--device", "cpu", "--dtype", "bfloat16", "--size", "64:96"]) == 0
+    assert main([*words, "--device", "cpu", "--dtype", "bfloat16", "--size", "064:96"]) == 0
     shared = {"names": ("cat", "sky"), "stuff_ids": {1}}
-    for (given, named), expected, about, settings, recorded in zip(
+    for (given, named), expected, about, settings, (dtype, size) in zip(
         label.calls,
         (
             {"out": Path("masqclip-labels"), "kind": "panoptic", "task": None, "min_score": None},
@@ -143,7 +140,7 @@ def test_label_takes_its_options(monkeypatch: pytest.MonkeyPatch, loaded: Heard)
             FormatSettings(0.2, "copy", "brush", None, "masqclip-mini"),
             FormatSettings(0.0, "link", "polygon", "s3://here", "mine"),
         ),
-        ({"dtype": None}, {"dtype": "bfloat16", "size": "64:96"}),
+        ((None, None), ("bfloat16", "64:96")),
         strict=True,
     ):
         assert given[:2] == (Path("photos"), ["a.png", "more/b.png"])
@@ -156,10 +153,11 @@ def test_label_takes_its_options(monkeypatch: pytest.MonkeyPatch, loaded: Heard)
         report = named.pop("report")
         report(1, "")
         assert named == expected | {
-            "batch_size": 1, "settings": settings, "about": recorded,
+            "batch_size": 1, "settings": settings, "about": {"dtype": dtype, "size": size},
         }  # fmt: skip
+    here = choose_device(None)
     assert loaded.calls == [
-        (("masqclip-mini",), {"device": CPU, "dtype": torch.float32, "size": None}),
+        (("masqclip-mini",), {"device": here, "dtype": choose_dtype(None, here), "size": None}),
         (("mine",), {"device": CPU, "dtype": torch.bfloat16, "size": "64:96"}),
     ]
 
@@ -198,9 +196,8 @@ def test_serve_without_options(
     assert port.calls[0][0] == ("127.0.0.1", 8000)
     assert [given for given, _ in threads.calls] == [(4,), (1,), (1,)]
     assert loaded.calls[0] == (
-        ("masqclip-mini",),
-        {"device": CPU, "dtype": torch.float32, "size": None},
-    )
+        ("masqclip-mini",), {"device": CPU, "dtype": torch.float32, "size": None},
+    )  # fmt: skip
     assert create.calls[0][0] == (
         loaded.answer, ServeSettings(allowed_hosts=("127.0.0.1",)),
     )  # fmt: skip

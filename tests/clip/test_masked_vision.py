@@ -19,8 +19,8 @@ from masqclip.clip.masked_vision import (
     encode_image,
     patch_visibility,
 )
-from masqclip.convert.checkpoint import read_state_dict
-from masqclip.convert.openai_clip import vision_tower_to_transformers
+from masqclip.clip.openai_clip import vision_tower_to_transformers
+from masqclip.weights.checkpoint import read_state_dict
 
 DATA = Path(__file__).parent.parent / "data"
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from masqclip.convert.checkpoint import read_state_dict
 from masqclip.convert.mask2former import mask2former_to_transformers
-from masqclip.convert.rules import in_float32
 from masqclip.data.transforms import normalise
 from masqclip.errors import MasqclipError
 from masqclip.proposals.mask2former import Mask2FormerProposer
+from masqclip.weights.checkpoint import read_state_dict
+from masqclip.weights.rules import in_float32
 
 DATA = Path(__file__).parents[1] / "data"
 

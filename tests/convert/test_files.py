@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +27,13 @@ from masqclip.cli.main import main
 from masqclip.clip.classifier import clip_logits
 from masqclip.clip.loading import load_clip
 from masqclip.convert import files
-from masqclip.convert.checkpoint import read_state_dict
 from masqclip.convert.files import ClipOptions, convert_file
 from masqclip.convert.mask2former import NOT_NEEDED, mask2former_to_transformers
 from masqclip.convert.masqclip import published_clip, setting_of, vision_tower
 from masqclip.decoding.instance import decode_instance
 from masqclip.errors import MasqclipError
 from masqclip.model import MasQClipModel
+from masqclip.weights.checkpoint import read_state_dict
 
 DATA = Path(__file__).parents[1] / "data"
 CHECKPOINTS = {setting: DATA / f"masqclip_{setting}.pth" for setting in ("instance", "panoptic")}
@@ -311,3 +313,34 @@ def test_a_tower_of_another_clip(clip_folder: Path, tmp_path: Path) -> None:
     CLIPModel(config).save_pretrained(tmp_path / "shallow")
     with pytest.raises(MasqclipError, match="was not tuned on the CLIP given"):
         convert_file(CHECKPOINTS["instance"], tmp_path / "out", clip=tmp_path / "shallow")
+
+
+def test_what_goes_with_the_clip_of_a_masqclip(clip_folder: Path, tmp_path: Path) -> None:
+    """Its folder's mean, deviation and tokenizer, unless others are asked for."""
+    folder = tmp_path / "clip"
+    shutil.copytree(clip_folder, folder)
+    told = json.loads((folder / "preprocessor_config.json").read_text())
+    told |= {"image_mean": [0.5, 0.4, 0.3]}
+    (folder / "preprocessor_config.json").write_text(json.dumps(told))
+    file = CHECKPOINTS["instance"]
+    options = ClipOptions(vision_heads=2)
+    config = convert_file(file, tmp_path / "a", clip=folder, options=options).config
+    assert config.clip_mean == (0.5, 0.4, 0.3)
+    asked = replace(options, mean=(0.1, 0.2, 0.3))
+    config = convert_file(file, tmp_path / "b", clip=folder, options=asked).config
+    assert config.clip_mean == (0.1, 0.2, 0.3)
+    assert MasQClipModel.from_pretrained(tmp_path / "b").config.clip_mean == (0.1, 0.2, 0.3)
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+    with pytest.raises(MasqclipError, match="is of the class 'BertTokenizer'"):
+        convert_file(file, tmp_path / "c", clip=folder, options=options)
+
+
+def test_options_of_a_clip_with_no_clip(tmp_path: Path) -> None:
+    masqclip = read_state_dict(CHECKPOINTS["instance"])
+    names = ("backbone.", "sem_seg_head.", "criterion.")
+    proposer = {name: t.clone() for name, t in masqclip.items() if name.startswith(names)}
+    save_file(proposer, tmp_path / "proposer.safetensors")
+    with pytest.raises(MasqclipError, match="--mean, --std and --tokenizer go with a CLIP"):
+        convert_file(
+            tmp_path / "proposer.safetensors", tmp_path / "out", options=ClipOptions(mean=(0, 0, 0))
+        )

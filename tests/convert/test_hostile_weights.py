@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 
 import masqclip
 from forked import run
-from masqclip.convert.checkpoint import read_state_dict
 from masqclip.errors import MasqclipError
 from masqclip.segmenter import Segmenter
+from masqclip.weights.checkpoint import read_state_dict
 
 MINI = Path(masqclip.__file__).parent / "models" / "masqclip-mini"
 # A NumPy type that is rewritten when an array uses it already: 8-byte floats become objects, and
@@ -45,7 +45,7 @@ def changed(folder: Path, change: Callable[[dict[str, Any]], object]) -> Path:
 def test_a_pickle_cannot_rewrite_a_type_into_pointers(tmp_path: Path) -> None:
     (tmp_path / "a.pkl").write_bytes(REWRITTEN)
     code = (
-        "import sys; from masqclip.convert.checkpoint import read_state_dict as read\n"
+        "import sys; from masqclip.weights.checkpoint import read_state_dict as read\n"
         "try: print(read(sys.argv[1]))\nexcept ValueError as error: print('refused:', error)"
     )
     # In a process of its own: a crash must not take the tests with it.

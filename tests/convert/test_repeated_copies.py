@@ -16,7 +16,7 @@ _TIMES = 100_000
 # It reads what it is given within 20 s of processor time and 8 GB of addresses, or is ended.
 _READ = """
 import resource, sys
-from masqclip.convert.checkpoint import read_state_dict
+from masqclip.weights.checkpoint import read_state_dict
 from masqclip.errors import MasqclipError
 resource.setrlimit(resource.RLIMIT_AS, (8_000_000_000, 8_000_000_000))
 spent = int(resource.getrusage(resource.RUSAGE_SELF).ru_utime)

@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 resource.setrlimit(resource.RLIMIT_CPU, (100, 100))
 import checkpoints, folders
-from masqclip.convert.checkpoint import read_state_dict
+from masqclip.weights.checkpoint import read_state_dict
 from masqclip.errors import MasqclipError
 from masqclip.segmenter import Segmenter
 

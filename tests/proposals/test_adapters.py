@@ -13,7 +13,7 @@ from transformers import CLIPConfig, CLIPModel
 
 from masqclip import MasqclipError, Segmenter
 from masqclip.clip.tokenizer import load_tokenizer
-from masqclip.proposals.adapters import ADAPTERS, load_proposer
+from masqclip.proposals.adapters import ADAPTERS, build_proposer, load_proposer
 from masqclip.proposals.segmenters import OneFormerProposer
 
 
@@ -83,6 +83,18 @@ def test_batches_do_not_matter(proposer: Path) -> None:
     torch.testing.assert_close(both.object_logits[1:], one.object_logits, atol=1e-4, rtol=1e-4)
 
 
+def test_black_beside_the_picture(clip: Path, tmp_path: Path) -> None:
+    """EoMT sees black there, which depends on how a model normalises."""
+    FAMILIES["eomt"]().save_pretrained(tmp_path)
+    told = {"image_mean": 0.5, "image_std": 0.25}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(told))
+    segmenter = Segmenter.from_parts(clip, tmp_path)
+    assert segmenter.model.proposer.black == (-2.0, -2.0, -2.0)
+    segmenter.save_pretrained(tmp_path / "model")
+    loaded = Segmenter.from_pretrained(tmp_path / "model")
+    assert loaded.model.proposer.black == (-2.0, -2.0, -2.0)
+
+
 def test_the_task_that_oneformer_is_asked_for() -> None:
     tokens = load_tokenizer()("the task is panoptic")["input_ids"]
     assert tuple(tokens) == OneFormerProposer.TASK
@@ -95,8 +107,44 @@ def test_every_family_is_tried() -> None:
 def test_what_is_no_proposer(tmp_path: Path, clip: Path) -> None:
     with pytest.raises(MasqclipError, match="there is no proposer 'nowhere'"):
         load_proposer("nowhere")
-    with pytest.raises(MasqclipError, match="is of the type 'clip': a proposer here is"):
+    with pytest.raises(MasqclipError, match=r"is a CLIP \(model_type 'clip'\), which proposes no"):
         load_proposer(clip)
+    with pytest.raises(MasqclipError, match=r"holds no model: there is no config.json in it"):
+        load_proposer(tmp_path)
+    with pytest.raises(MasqclipError, match="no proposer of type 'clip' is known"):
+        build_proposer("clip", {})
     (tmp_path / "config.json").write_text('{"model_type": "eomt"}')
     with pytest.raises(MasqclipError, match="no EomtForUniversalSegmentation can be loaded"):
+        load_proposer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("sam2", "a SAM 2"),
+        ("sam2_video", "a SAM 2"),
+        ("sam3", "a SAM 3"),
+        ("sam_hq", "a SAM-HQ"),
+        ("detr", "a DETR"),
+        ("eomt_dinov3", "an EoMT of DINOv3"),
+        ("segformer", "a SegFormer"),
+        ("upernet", "a UPerNet"),
+        ("never_heard_of", "a never_heard_of"),
+    ],
+)
+def test_other_kinds_are_refused_by_name(tmp_path: Path, kind: str, said: str) -> None:
+    """Before a weight is read: there is none in the folder."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    with pytest.raises(MasqclipError) as caught:
+        load_proposer(tmp_path)
+    assert f"is {said} (model_type '{kind}')" in str(caught.value)
+    assert "use a Mask2Former, MaskFormer, OneFormer, EoMT or SAM" in str(caught.value)
+
+
+def test_a_whole_model_is_no_proposer(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "masqclip"}')
+    with pytest.raises(MasqclipError, match=r"whole model of this package .* use it as --model"):
+        load_proposer(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(MasqclipError, match=r"its config\.json has no model_type"):
         load_proposer(tmp_path)

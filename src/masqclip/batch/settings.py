@@ -9,7 +9,7 @@ from typing import Any, get_args
 from masqclip.batch.reading import MAX_FILE_BYTES, Kind
 from masqclip.clip.vocabulary import Category, Vocabulary
 from masqclip.errors import MasqclipError
-from masqclip.options import check_count, check_share, check_task
+from masqclip.options import check_count, check_share, check_size, check_task
 from masqclip.result import Task
 
 
@@ -23,7 +23,7 @@ class JobSettings:
         column: of Parquet inputs.
         model: a name or folder.
         dtype: of the computation; None = the device's own.
-        size: at which the proposer sees pictures; None = the model's own.
+        size: the edges that pictures are resized by, as ``800:1333``; None = the model's own.
         vocabulary: what to look for; None = embeddings only.
         task: instance, semantic or panoptic.
         min_score: what scores less is left out; None = the default.
@@ -60,6 +60,8 @@ class JobSettings:
         check_task(self.task)
         if self.min_score is not None:
             check_share(self.min_score, what="min_score")
+        if self.size is not None:
+            check_size(self.size, what="size")
         check_count(self.shard_size, what="shard_size")
 
     @property

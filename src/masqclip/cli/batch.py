@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from masqclip.cli.console import Steps, one_line, print_error, print_left_out, print_line
-from masqclip.cli.models import fetch_models
+from masqclip.cli.models import check_size_option, fetch_models, print_slow_dtype
 from masqclip.cli.output_files import check_folder
 from masqclip.errors import MasqclipError, require
 
@@ -88,7 +88,7 @@ def batch(
     workers: Annotated[int | None, Parameter(metavar="N")] = None,
     device: Annotated[str | None, Parameter(metavar="NAME")] = None,
     dtype: Literal["float32", "bfloat16", "float16"] | None = None,
-    size: Annotated[str | None, Parameter(metavar="SHORTEST[:LONGEST]")] = None,
+    size: Annotated[str | None, Parameter(metavar="PIXELS")] = None,
     ray_address: Annotated[str | None, Parameter(metavar="ADDRESS")] = None,
     status: Annotated[bool, Parameter(show_default=False)] = False,
     verify: Annotated[bool, Parameter(show_default=False)] = False,
@@ -128,8 +128,8 @@ def batch(
         workers: Models that encode at a time; one a GPU, or without GPUs one a core, unless given.
         device: cpu or cuda; the default is a GPU for each worker where there are GPUs.
         dtype: The precision to compute in; the default suits the device.
-        size: The size at which the proposer sees pictures: SHORTEST side in pixels, and LONGEST at
-            most; the model's own unless given.
+        size: The size at which pictures are seen, in place of the model's own: SHORTEST, the
+            shorter side in pixels, or SHORTEST:LONGEST.
         ray_address: A Ray cluster to run on: auto, or HOST:PORT of its head.
         status: Say what is done, failed and left, and the time left; do nothing.
         verify: Compare the bytes of all results with their digests, not only their sizes; what is
@@ -140,9 +140,6 @@ def batch(
         quiet: Print errors only.
     """
     require("pyarrow", extra="batch", purpose="masqclip batch")
-    from masqclip.options import check_size
-
-    check_size(size, what="--size")
     _check_numbers(min_score, shard_size, memory, max_file, workers)
     from masqclip.batch.shards import JobFolder
     from masqclip.data.folders import LeftOut
@@ -164,7 +161,7 @@ def batch(
             model=model,
             column=column,
             dtype=dtype,
-            size=size,
+            size=check_size_option(size),
             task=task,
             min_score=min_score,
             format=format,
@@ -189,6 +186,8 @@ def batch(
             _check(folder, there, verify=verify)
         if retry_failed:
             folder.retry()
+        if ray_address is None:  # a cluster's machines may have other devices
+            print_slow_dtype(device, folder.read()[0].dtype, quiet=quiet)
         with Steps("shards", total=folder.read()[1], hidden=quiet) as steps:
             end = run_job(folder, machines, steps.show)
     if end.failed:
@@ -267,6 +266,11 @@ def _settings(
             raise MasqclipError(
                 f"{inputs[0]}: embeddings hold no pictures; leave --overlay and "
                 "--save-embeddings to the job that reads the pictures"
+            )
+        if options["size"] not in (None, made.size):
+            raise MasqclipError(
+                f"{inputs[0]}: these embeddings were made with --size "
+                f"{made.size or 'left out'}, not {options['size']}: leave it out"
             )
         model, options["dtype"], options["size"] = made.model, made.dtype, made.size
         # A shard holds what its embeddings hold, and pictures are numbered by it.

@@ -14,7 +14,7 @@ from cyclopts import App, Parameter
 from rich.table import Table
 
 from masqclip.cli.console import out_console, print_line
-from masqclip.cli.models import fetch_models, print_slow
+from masqclip.cli.models import check_size_option, fetch_models, load_segmenter
 from masqclip.errors import MasqclipError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ masqclip bench
 masqclip bench --model owner/model --device cuda --batch-size 1 --batch-size 8 --dtype bfloat16
 
 # pictures of another size, and more names
-masqclip bench --size 480x640 --vocabulary ade20k-847 --json
+masqclip bench --picture 480x640 --vocabulary ade20k-847 --json
 ```
 
 The picture is noise: what a model finds in it is of no account, what it costs is.""",
@@ -45,7 +45,8 @@ def bench(
     *,
     model: Annotated[str, Parameter(alias="-m", metavar="NAME")] = "masqclip-mini",
     vocabulary: Annotated[str, Parameter(alias="-v", metavar="NAMES")] = "stickers",
-    size: Annotated[str, Parameter(metavar="HxW")] = "",
+    picture: Annotated[str, Parameter(metavar="HxW")] = "",
+    size: Annotated[str | None, Parameter(metavar="PIXELS")] = None,
     batch_size: Annotated[list[int] | None, Parameter(metavar="N", show_default=False)] = None,
     device: Annotated[str | None, Parameter(metavar="NAME")] = None,
     dtype: Literal["float32", "bfloat16", "float16"] | None = None,
@@ -58,7 +59,9 @@ def bench(
     Args:
         model: A model of this package, a folder, or a name on the Hugging Face Hub.
         vocabulary: The names to look for, as in "masqclip segment"; their number is what matters.
-        size: Height and width of the pictures; the model's own working size by default.
+        picture: Height and width of the pictures; the model's own working size by default.
+        size: The size at which pictures are seen, in place of the model's own: SHORTEST, the
+            shorter side in pixels, or SHORTEST:LONGEST.
         batch_size: Pictures at a time; repeat it to compare several. 1 and 4 by default.
         device: cpu, cuda, cuda:1 or mps; the default is the best there is.
         dtype: The precision to compute in; the default suits the device.
@@ -73,15 +76,14 @@ def bench(
     import torch
 
     from masqclip.devices import choose_device, choose_dtype
-    from masqclip.segmenter import Segmenter
 
+    size = check_size_option(size)
     where = choose_device(device)
     precision = choose_dtype(dtype, where)
-    print_slow(precision, where)
-    segmenter = Segmenter.from_pretrained(model, device=where, dtype=precision)
+    segmenter = load_segmenter(model, device=device, dtype=dtype, size=size, quiet=json)
     if compile:
         segmenter.compile()
-    height, width = _size(size, segmenter)
+    height, width = _picture(picture, segmenter)
     rows = [measure(segmenter, (height, width), vocabulary, count, rounds) for count in batches]
     facts = {
         "model": model, "device": str(where), "dtype": str(precision).removeprefix("torch."),
@@ -146,11 +148,11 @@ def _median(segmenter: Segmenter, run: Callable[[], object], rounds: int) -> flo
     return statistics.median(seconds[1:])
 
 
-def _size(text: str, segmenter: Segmenter) -> tuple[int, int]:
+def _picture(text: str, segmenter: Segmenter) -> tuple[int, int]:
     if not text:
         edge = segmenter.model.config.shortest_edge
         return edge, edge
     parts = text.lower().split("x")
     if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise MasqclipError(f"--size {text}: give height x width in pixels, such as 480x640")
+        raise MasqclipError(f"--picture {text}: give height x width in pixels, such as 480x640")
     return int(parts[0]), int(parts[1])

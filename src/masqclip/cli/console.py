@@ -127,6 +127,11 @@ class Steps:
         if self._progress is not None:
             self._progress.advance(self._task)
 
+    def note(self, text: str) -> None:
+        """This is to be said of the step that is in work; only on a terminal."""
+        if self._progress is not None:
+            self._progress.update(self._task, note=one_line(text))
+
     def show(self, done: int, note: str = "") -> None:
         """So many steps are done, and this is to be said of the last one."""
         if self._progress is not None:
@@ -174,6 +179,10 @@ class Phases:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the bar of the phase away, which is done."""
         if self._steps is not None:
             self._steps.__exit__()
         self._steps = None
@@ -181,7 +190,7 @@ class Phases:
     def show(self, phase: str, done: int, total: int) -> None:
         """So many steps of a phase are done."""
         if self._steps is None or phase != self._phase:
-            self.__exit__()
+            self.close()
             self._phase = phase
             self._steps = Steps(phase, total=total, hidden=self._hidden)
             self._steps.__enter__()

@@ -29,7 +29,7 @@ masqclip convert model_final_94dc52.pkl models/mask2former
 
 # a CLIP of OpenAI or open_clip
 masqclip convert ViT-B-16.pt models/clip
-masqclip convert open_clip_pytorch_model.bin models/laion --activation gelu
+masqclip convert open_clip_pytorch_model.bin models/laion --activation gelu --mean 0.5 --std 0.5
 ```
 
 **What is read**
@@ -48,8 +48,8 @@ def convert(
     vision_heads: Annotated[int | None, Parameter(metavar="N")] = None,
     text_heads: Annotated[int | None, Parameter(metavar="N")] = None,
     activation: Literal["quick_gelu", "gelu"] = "quick_gelu",
-    mean: Annotated[str | None, Parameter(metavar="R,G,B")] = None,
-    std: Annotated[str | None, Parameter(metavar="R,G,B")] = None,
+    mean: Annotated[str | None, Parameter(metavar="NUMBERS")] = None,
+    std: Annotated[str | None, Parameter(metavar="NUMBERS")] = None,
     tokenizer: Annotated[Path | None, Parameter(metavar="DIR")] = None,
 ) -> int:
     """Convert a checkpoint of MasQCLIP, Mask2Former or CLIP into a folder to load.
@@ -62,21 +62,23 @@ def convert(
         vision_heads: Attention heads of CLIP's vision tower, where they are not the published ones.
         text_heads: Attention heads of CLIP's text tower, where they are not width / 64.
         activation: CLIP's activation: quick_gelu for OpenAI, MetaCLIP and DFN, gelu for LAION.
-        mean: The mean of CLIP's pictures in 0..1, one number or three; OpenAI's unless given, 0.5
-            for some of LAION's.
-        std: Their deviation; likewise.
-        tokenizer: A folder with CLIP's tokenizer, where it is not OpenAI's.
+        mean: What CLIP's pictures are normalised by: one number of 0 to 1, or three between commas,
+            for red, green and blue. OpenAI's, or those of --clip, unless given.
+        std: The deviation, likewise.
+        tokenizer: The folder of CLIP's tokenizer, where it is not OpenAI's.
     """
     check_folder(out, "OUT")
+    if tokenizer is not None and not tokenizer.is_dir():
+        raise MasqclipError(f"--tokenizer {tokenizer}: there is no such folder")
     from masqclip.convert.files import ClipOptions, convert_file
 
     options = ClipOptions(
         vision_heads,
         text_heads,
         activation,
-        mean=None if mean is None else _channels(mean, "--mean"),
-        std=None if std is None else _channels(std, "--std"),
-        tokenizer=tokenizer,
+        _channels(mean, "--mean"),
+        _channels(std, "--std"),
+        tokenizer,
     )
     done = convert_file(checkpoint, out, clip=clip, options=options)
     for line in done.found:
@@ -87,14 +89,16 @@ def convert(
     return 0
 
 
-def _channels(text: str, option: str) -> tuple[float, float, float]:
-    """Three numbers, or one for all three."""
+def _channels(text: str | None, option: str) -> tuple[float, float, float] | None:
+    """Three numbers, or one for all three, from an option."""
+    if text is None:
+        return None
     try:
         numbers = [float(part) for part in text.split(",")]
     except ValueError:
         numbers = []
-    least = 1e-6 if option == "--std" else 0.0
-    if len(numbers) not in (1, 3) or not all(least <= number <= 1 for number in numbers):
-        raise MasqclipError(f"{option} {text!r}: give one number from 0 to 1, or three with commas")
-    first, second, third = numbers if len(numbers) == 3 else numbers * 3
-    return first, second, third
+    numbers = 3 * numbers if len(numbers) == 1 else numbers
+    least = 1e-6 if option == "--std" else 0
+    if len(numbers) != 3 or not all(least <= number <= 1 for number in numbers):
+        raise MasqclipError(f"{option} {text}: give a number of 0 to 1, or three between commas")
+    return numbers[0], numbers[1], numbers[2]

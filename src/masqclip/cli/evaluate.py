@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from masqclip.cli.console import Phases, one_line, out_console, print_error, print_line
-from masqclip.cli.models import fetch_models
+from masqclip.cli.models import fetch_models, load_segmenter
 from masqclip.cli.output_files import check_folder
 from masqclip.errors import MasqclipError
 
@@ -86,8 +86,7 @@ def evaluate(
     object_score: Annotated[
         bool, Parameter(negative="--no-object-score", show_default=False)
     ] = True,
-    shortest_edge: Annotated[int | None, Parameter(metavar="PIXELS")] = None,
-    longest_edge: Annotated[int | None, Parameter(metavar="PIXELS")] = None,
+    size: Annotated[str | None, Parameter(metavar="PIXELS")] = None,
     object_threshold: float | None = None,
     overlap_threshold: float | None = None,
     top_k: Annotated[int | None, Parameter(metavar="N")] = None,
@@ -118,8 +117,8 @@ def evaluate(
         beside: An earlier --out whose figures the table shows as well; repeat it for several.
         untuned: Put CLIP's own queries in place of the tuned ones (MaskCLIP).
         object_score: Multiply class probabilities with the object score.
-        shortest_edge: The size at which pictures are seen; the protocol's unless given.
-        longest_edge: The most that the longer side may measure.
+        size: The size at which pictures are seen, in place of the protocol's: SHORTEST, the
+            shorter side in pixels, or SHORTEST:LONGEST.
         object_threshold: Of the panoptic rule, 0 to 1.
         overlap_threshold: Of the panoptic rule, 0 to 1.
         top_k: Instances of a picture.
@@ -160,8 +159,6 @@ def evaluate(
             report = score(folder, truth, tasks, processes=processes, report=bars.show)
         else:
             overrides = {
-                "shortest_edge": shortest_edge,
-                "longest_edge": longest_edge,
                 "object_threshold": object_threshold,
                 "overlap_threshold": overlap_threshold,
                 "top_k": top_k,
@@ -169,10 +166,17 @@ def evaluate(
             }
             # Mistakes in these are told before the model is loaded.
             words = _words(truth, vocabulary, template, readable=readable)
-            protocol = _protocol(truth, overrides, object_score=object_score)
+            protocol = _protocol(truth, size, overrides, object_score=object_score)
             fetch_models(model)
             report = measure(
-                _segmenter(model, processes.device(device), dtype, untuned=untuned),
+                _segmenter(
+                    model,
+                    processes.device(device),
+                    dtype,
+                    size if protocol.shortest_edge is None else None,
+                    untuned=untuned,
+                    quiet=hidden,
+                ),
                 truth,
                 tasks,
                 words=words,
@@ -209,10 +213,10 @@ def _truth(
     return truth
 
 
-def _segmenter(model: str, device: str | None, dtype: str, *, untuned: bool) -> Segmenter:
-    from masqclip.segmenter import Segmenter
-
-    segmenter = Segmenter.from_pretrained(model, device=device, dtype=dtype)
+def _segmenter(
+    model: str, device: str | None, dtype: str, size: str | None, *, untuned: bool, quiet: bool
+) -> Segmenter:
+    segmenter = load_segmenter(model, device=device, dtype=dtype, size=size, quiet=quiet)
     if untuned:
         segmenter.model.queries.start(segmenter.model.clip.vision_model, "clip")
         segmenter.name += " (untuned)"
@@ -231,11 +235,24 @@ def _words(
     return Vocabulary.parse(words, templates=template)
 
 
-def _protocol(truth: GroundTruth, overrides: dict[str, Any], *, object_score: bool) -> Protocol:
+def _protocol(
+    truth: GroundTruth, size: str | None, overrides: dict[str, Any], *, object_score: bool
+) -> Protocol:
+    """The dataset's, with what is asked for; the edges stay open where its model's own ratio of
+    them counts."""
     from masqclip.evaluation.protocol import published_protocol
+    from masqclip.options import check_size, longest_edge
 
+    protocol = published_protocol(truth.name)
     given = {name: value for name, value in overrides.items() if value is not None}
-    return replace(published_protocol(truth.name), **given, object_score=object_score)
+    if size is not None:
+        shortest, longest = check_size(size, what="--size")
+        if longest is None and protocol.shortest_edge and protocol.longest_edge:
+            own = (protocol.shortest_edge, protocol.longest_edge)
+            longest = longest_edge(shortest, own, what="--size")
+        if longest is not None:
+            given |= {"shortest_edge": shortest, "longest_edge": longest}
+    return replace(protocol, **given, object_score=object_score)
 
 
 def _write(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, Parameter
 
 from masqclip.cli.console import Steps, print_error, print_left_out, print_line
-from masqclip.cli.models import fetch_models, load_segmenter
+from masqclip.cli.models import check_size_option, fetch_models, load_segmenter
 from masqclip.cli.output_files import check_folder
 from masqclip.errors import MasqclipError
 
@@ -80,7 +80,7 @@ def label(
     batch_size: Annotated[int, Parameter(metavar="N")] = 1,
     device: Annotated[str | None, Parameter(metavar="NAME")] = None,
     dtype: Literal["float32", "bfloat16", "float16"] | None = None,
-    size: Annotated[str | None, Parameter(metavar="SHORTEST[:LONGEST]")] = None,
+    size: Annotated[str | None, Parameter(metavar="PIXELS")] = None,
     quiet: Annotated[bool, Parameter(alias="-q", show_default=False)] = False,
 ) -> int:
     """Turn a folder of pictures into a dataset that other tools open.
@@ -113,18 +113,18 @@ def label(
         batch_size: Pictures at a time: more is faster on a GPU and takes more memory.
         device: cpu, cuda, cuda:1 or mps; the default is the best there is.
         dtype: The precision to compute in; the default suits the device.
-        size: The size at which the proposer sees pictures: SHORTEST side in pixels, and LONGEST at
-            most; the model's own unless given.
+        size: The size at which pictures are seen, in place of the model's own: SHORTEST, the
+            shorter side in pixels, or SHORTEST:LONGEST.
         quiet: Print errors only.
     """
-    from masqclip.options import check_count, check_share, check_size
+    from masqclip.options import check_count, check_share
 
     if min_score is not None:
         check_share(min_score, what="--min-score")
     if not 0 <= split < 1:
         raise MasqclipError(f"--split {split:g}: give a share from 0 to less than 1")
     check_count(batch_size, what="--batch-size")
-    check_size(size, what="--size")
+    size = check_size_option(size)
     check_folder(out)
     from masqclip.clip.vocabulary import Vocabulary
     from masqclip.data.digests import digest_model
@@ -139,10 +139,11 @@ def label(
     settings = FormatSettings(split, images, regions, image_url, model)
 
     def load() -> Segmenter:
-        fetch_models(model)
-        segmenter = load_segmenter(model, None, device, dtype, size)
-        for note in () if quiet else segmenter.notes_on(words, task or default_task(format)):
-            print_error(note, kind="note: ")
+        with steps.paused():  # for a note
+            fetch_models(model)
+            segmenter = load_segmenter(model, device=device, dtype=dtype, size=size, quiet=quiet)
+            for note in () if quiet else segmenter.notes_on(words, task or default_task(format)):
+                print_error(note, kind="note: ")
         return segmenter
 
     left_out = LeftOut()
@@ -160,7 +161,7 @@ def label(
             min_score=min_score,
             batch_size=batch_size,
             settings=settings,
-            about={"dtype": dtype} | ({"size": size} if size else {}),
+            about={"dtype": dtype, "size": size},
             weights=lambda: digest_model(*model_folders(model)),
             report=steps.show,
         )

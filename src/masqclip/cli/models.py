@@ -1,4 +1,5 @@
-"""The models of a command line: fetched, with a word about it, before anything heavy is loaded."""
+"""The model that a command's options name: fetched, with a word about it, before anything heavy is
+loaded; then loaded, with a note where a choice costs time."""
 
 from __future__ import annotations
 
@@ -9,9 +10,24 @@ from masqclip.cli.console import print_error
 from masqclip.errors import MasqclipError
 
 if TYPE_CHECKING:
-    import torch
-
     from masqclip.segmenter import Segmenter
+
+#: The CLIP, the proposer and the queries of `Segmenter.from_parts`.
+Parts = tuple[str, str, Path | None]
+
+
+def check_parts(clip: str | None, proposer: str | None, queries: Path | None) -> Parts | None:
+    """The parts of a model, or None where a whole one is asked for.
+
+    Raises:
+        MasqclipError: one is missing.
+    """
+    if clip is not None and proposer is not None:
+        return clip, proposer, queries
+    if clip is None and proposer is None and queries is None:
+        return None
+    missing = "--clip" if clip is None else "--proposer"
+    raise MasqclipError(f"--clip and --proposer go together: {missing} is missing")
 
 
 def fetch_models(
@@ -39,53 +55,60 @@ def fetch_models(
         find_weights(proposer, what="proposer", tell=_tell)
 
 
-def print_slow(dtype: torch.dtype, device: torch.device) -> None:
-    """Say, in a line, that a precision is slow on a device, if it is."""
-    from masqclip.devices import slow_dtype_advice
-
-    if (advice := slow_dtype_advice(dtype, device)) is not None:
-        print_error(advice, kind="note: ")
+def _tell(line: str) -> None:
+    print_error(line, kind="")
 
 
-def given_parts(
-    clip: str | None, proposer: str | None, queries: Path | None
-) -> tuple[str, str, Path | None] | None:
-    """The parts of `Segmenter.from_parts`, or None where a whole model is asked for."""
-    if clip is not None and proposer is not None:
-        return clip, proposer, queries
-    if clip is None and proposer is None and queries is None:
+def check_size_option(size: str | None) -> str | None:
+    """``--size`` as it is recorded: ``800`` or ``800:1333``.
+
+    Raises:
+        MasqclipError: it is no size.
+    """
+    if size is None:
         return None
-    missing = "--clip" if clip is None else "--proposer"
-    raise MasqclipError(f"--clip and --proposer go together: {missing} is missing")
+    from masqclip.options import check_size
+
+    return ":".join(str(edge) for edge in check_size(size, what="--size") if edge is not None)
 
 
 def load_segmenter(
     model: str,
-    parts: tuple[str, str, Path | None] | None,
+    *,
     device: str | None,
     dtype: str | None,
     size: str | None,
+    parts: Parts | None = None,
+    quiet: bool = False,
 ) -> Segmenter:
-    """Load a model, or join parts, and say where the precision that was asked for is slow.
+    """Load what the options name, and say where the precision is a slow one.
 
     Args:
-        model: a name or folder; not looked at where there are parts.
-        parts: of `given_parts`.
-        device, dtype, size: as in `Segmenter.from_pretrained`.
+        model: the name of a whole model.
+        device, dtype: as given; None = the best here.
+        size: as given; None = the model's own.
+        parts: in place of a whole model.
+        quiet: say nothing.
 
     Raises:
-        MasqclipError: see there.
+        MasqclipError: there is no such model, device or precision.
     """
     from masqclip.devices import choose_device, choose_dtype
     from masqclip.segmenter import Segmenter
 
     where = choose_device(device)
     precision = choose_dtype(dtype, where)
-    print_slow(precision, where)
+    print_slow_dtype(device, dtype, quiet=quiet)
     if parts is not None:
         return Segmenter.from_parts(*parts, device=where, dtype=precision, size=size)
     return Segmenter.from_pretrained(model, device=where, dtype=precision, size=size)
 
 
-def _tell(line: str) -> None:
-    print_error(line, kind="")
+def print_slow_dtype(device: str | None, dtype: str | None, *, quiet: bool = False) -> None:
+    """A note on stderr where the precision asked for is a slow one here."""
+    from masqclip.devices import choose_device, choose_dtype, slow_dtype_advice
+
+    where = choose_device(device)
+    advice = slow_dtype_advice(choose_dtype(dtype, where), where)
+    if advice is not None and not quiet:
+        print_error(advice, kind="note: ")

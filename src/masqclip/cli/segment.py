@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from masqclip.cli.console import (
+    Phases,
     Steps,
     found_table,
     out_console,
@@ -23,7 +24,7 @@ from masqclip.cli.console import (
     print_left_out,
     print_line,
 )
-from masqclip.cli.models import fetch_models, given_parts, load_segmenter
+from masqclip.cli.models import check_parts, check_size_option, fetch_models, load_segmenter
 from masqclip.cli.output_files import (
     OutputFiles,
     UnwritableError,
@@ -40,6 +41,7 @@ from masqclip.cli.pictures import (
     segment_each,
 )
 from masqclip.errors import MasqclipError
+from masqclip.proposals.progress import listening
 
 if TYPE_CHECKING:
     from masqclip.data.folders import LeftOut
@@ -132,6 +134,7 @@ def segment(
     clip: Annotated[str | None, Parameter(metavar="NAME")] = None,
     proposer: Annotated[str | None, Parameter(metavar="NAME")] = None,
     queries: Annotated[Path | None, Parameter(metavar="FILE")] = None,
+    size: Annotated[str | None, Parameter(metavar="PIXELS")] = None,
     out: Annotated[Path, Parameter(alias="-o", metavar="DIR")] = Path("masqclip-out"),
     min_score: float | None = None,
     not_: Annotated[str, Parameter(name="--not", metavar="NAMES", show_default=False)] = "",
@@ -144,7 +147,6 @@ def segment(
     quiet: Annotated[bool, Parameter(alias="-q", show_default=False)] = False,
     device: Annotated[str | None, Parameter(metavar="NAME")] = None,
     dtype: Literal["float32", "bfloat16", "float16"] | None = None,
-    size: Annotated[str | None, Parameter(metavar="SHORTEST[:LONGEST]")] = None,
     batch_size: Annotated[int, Parameter(metavar="N")] = 4,
     compile: Annotated[bool, Parameter(show_default=False)] = False,
 ) -> int:
@@ -164,6 +166,8 @@ def segment(
             ("masqclip info --models" lists some).
         proposer: The segmenter that finds masks: Mask2Former, MaskFormer, OneFormer, EoMT or SAM.
         queries: A file that MasQ-Tuning made for this CLIP.
+        size: The size at which pictures are seen, in place of the model's own: SHORTEST, the
+            shorter side in pixels, or SHORTEST:LONGEST.
         out: The folder for the results; it is made when the first result is there.
         min_score: Leave out what scores less, 0 to 1; the default is the task's own.
         not_: Names that compete for masks and are never reported, between commas.
@@ -178,21 +182,19 @@ def segment(
         quiet: Print errors only.
         device: cpu, cuda, cuda:1 or mps; the default is the best there is.
         dtype: The precision to compute in; the default suits the device.
-        size: The size at which the proposer sees pictures: SHORTEST side in pixels, and LONGEST at
-            most; the model's own unless given.
         batch_size: Pictures at a time: more is faster and takes more memory.
         compile: Compile the model first: minutes for each size of picture, then faster; for
             thousands of pictures on a GPU.
     """
     if not images:
         raise MasqclipError("no picture given: masqclip segment IMAGE... --vocabulary NAMES")
-    from masqclip.options import check_count, check_share, check_size
+    from masqclip.options import check_count, check_share
 
     if min_score is not None:
         check_share(min_score, what="--min-score")
     check_count(batch_size, what="--batch-size")
-    check_size(size, what="--size")
-    parts = given_parts(clip, proposer, queries)
+    parts = check_parts(clip, proposer, queries)
+    size = check_size_option(size)
     model = model if parts is None else f"{clip} + {proposer}"
     from masqclip.clip.vocabulary import Vocabulary
     from masqclip.data.folders import LeftOut
@@ -213,7 +215,11 @@ def segment(
     general: tuple[str, ...] = ()
     # Each picture's own table or JSON line is what a log shows of the progress.
     hidden = quiet or total == 1
-    with Steps("pictures", total=total, hidden=hidden, lines=False) as steps:
+    with (
+        Steps("pictures", total=total, hidden=hidden, lines=False) as steps,
+        Phases(hidden=quiet or total > 1) as bars,
+        listening(partial(_show_points, steps, bars)),
+    ):
         failures = _Failures(steps, json, total)
         told: set[str] = set()  # of all pictures: said once
         for source, error in missing.items():
@@ -249,7 +255,10 @@ def segment(
             unread = partial(_refuse, failures)
             for batch in read_batches(paths, batch_size, unread, meanwhile=_load_libraries):
                 if segmenter is None:
-                    segmenter = load_segmenter(model, parts, device, dtype, size)
+                    with steps.paused():  # for a note
+                        segmenter = load_segmenter(
+                            model, parts=parts, device=device, dtype=dtype, size=size, quiet=quiet
+                        )
                     general = segmenter.notes_on(words, task)
                     if compile:
                         segmenter.compile()
@@ -313,6 +322,14 @@ def _hint_at_commas(source: str, error: MasqclipError) -> MasqclipError:
 
 def _refuse(failures: _Failures, path: Path, error: Exception) -> None:
     failures.add(str(path), error, read=True)
+
+
+def _show_points(steps: Steps, bars: Phases, done: int, total: int) -> None:
+    """How far a slow proposer is: a bar for a picture alone, among several a note beside theirs."""
+    bars.show("points", done, total)
+    steps.note(f"points {done} of {total}" if done < total else "")
+    if done == total:
+        bars.close()
 
 
 def _load_libraries() -> None:

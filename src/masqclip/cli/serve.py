@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from masqclip.cli.console import err_console
-from masqclip.cli.models import fetch_models
+from masqclip.cli.models import check_size_option, fetch_models, load_segmenter
 from masqclip.errors import MasqclipError, require
 
 app = App(
@@ -44,7 +44,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     device: Annotated[str | None, Parameter(metavar="NAME")] = None,
-    size: Annotated[str | None, Parameter(metavar="SHORTEST[:LONGEST]")] = None,
+    size: Annotated[str | None, Parameter(metavar="PIXELS")] = None,
     threads: Annotated[int | None, Parameter(metavar="N")] = None,
     token: Annotated[str, Parameter(env_var="MASQCLIP_TOKEN", show_default=False)] = "",
     cors_origin: Annotated[list[str] | None, Parameter(metavar="URL")] = None,
@@ -70,8 +70,8 @@ def serve(
         host: The address to listen on; 0.0.0.0 lets others in, who should then need a token.
         port: The port to listen on.
         device: cpu, cuda, cuda:1 or mps; the default is the best there is.
-        size: The size at which the proposer sees pictures: SHORTEST side in pixels, and LONGEST at
-            most; the model's own unless given.
+        size: The size at which pictures are seen, in place of the model's own: SHORTEST, the
+            shorter side in pixels, or SHORTEST:LONGEST.
         threads: Of the model on the CPU; half the cores by default, as reading pictures and naming
             masks go on beside it.
         token: What clients must send (Authorization: Bearer TOKEN). Better set as MASQCLIP_TOKEN,
@@ -97,10 +97,8 @@ def serve(
         require(module, extra="serve", purpose="masqclip serve")
     if threads is not None and threads < 1:
         raise MasqclipError(f"--threads {threads}: give 1 or more")
-    from masqclip.options import check_size
+    size = check_size_option(size)
     from masqclip.serve.settings import ServeSettings
-
-    check_size(size, what="--size")
 
     settings = ServeSettings(
         max_requests=max_requests,
@@ -123,16 +121,13 @@ def serve(
 
     import torch
 
-    from masqclip.devices import choose_device, choose_dtype
-    from masqclip.segmenter import Segmenter
+    from masqclip.devices import choose_device
     from masqclip.serve.app import create_app
     from masqclip.serve.run import run_app
 
     torch.set_num_threads(threads or max(1, (os.cpu_count() or 2) // 2))
     where = choose_device(device)
-    segmenter = Segmenter.from_pretrained(
-        model, device=where, dtype=choose_dtype(None, where), size=size
-    )
+    segmenter = load_segmenter(model, device=device, dtype=None, size=size)
     err_console().print(
         f"masqclip: {model} on {where}; open http://{host}:{port}/", markup=False, soft_wrap=True
     )

@@ -1,36 +1,51 @@
-"""A CLIP by name: transformers' `CLIPModel` from a folder or the Hub, and how it sees pictures."""
+"""A CLIP by name: transformers' `CLIPModel` from a folder or the Hub."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Any
 
-from transformers import CLIPModel
+import torch
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
-from masqclip.data.json_files import read_json
+from masqclip.clip.open_clip import is_open_clip, read_open_clip
+from masqclip.clip.tokenizer import tower_tokenizer
+from masqclip.clip.tokenizer_files import check_tokenizer_class
 from masqclip.errors import MasqclipError
 from masqclip.hub import find_weights
-from masqclip.hub.kinds import check_kind
-from masqclip.weights.folders import inside, load_model
-from masqclip.weights.processors import normalisation, processor_document
+from masqclip.hub.kinds import kind_in_words
+from masqclip.weights.configs import read_config
+from masqclip.weights.folders import fill_model, load_model
+from masqclip.weights.model_kinds import model_type_of
+
+_SUPPORTED = "a CLIP of OpenAI, LAION, MetaCLIP or DFN (model_type 'clip')"
 
 
 def load_clip(name_or_path: str | Path) -> CLIPModel:
     """Load a CLIP in float32.
 
     Args:
-        name_or_path: a folder, a name of the registry, or the Hub's owner/name.
+        name_or_path: a folder, in transformers' or open_clip's layout, a name of the registry, or
+            the Hub's owner/name.
 
     Raises:
-        MasqclipError: there is none, or it is no CLIP of ViT towers.
+        MasqclipError: there is none, or it is another model than a CLIP of ViT towers, which is
+            told before its weights are read.
     """
     folder = find_weights(name_or_path, what="CLIP")
     try:
-        if os.path.lexists(folder / "config.json"):
-            inside(folder, "config.json")
-        check_kind(folder, what="CLIP", name=str(name_or_path))
-        clip, missing = load_model(CLIPModel, folder)
+        if is_open_clip(folder):
+            check_tokenizer_class(folder)
+            config, weights = read_open_clip(folder)
+            clip, missing = fill_model(
+                CLIPModel,
+                config,
+                weights,
+                dtype=torch.float32,
+                source=f"the folder {str(folder)!r}",
+            )
+        else:
+            check_clip_kind(folder, name_or_path)
+            clip, missing = load_model(CLIPModel, folder)
     except MasqclipError as error:
         raise MasqclipError(f"no CLIP can be loaded from {str(name_or_path)!r}: {error}") from error
     if missing:
@@ -40,25 +55,40 @@ def load_clip(name_or_path: str | Path) -> CLIPModel:
     return clip
 
 
-def clip_settings(folder: Path) -> dict[str, Any]:
-    """``clip_mean`` and ``clip_std`` of `MasQClipConfig`, as a CLIP's folder says them.
+def load_clip_and_tokenizer(name_or_path: str | Path) -> tuple[CLIPModel, CLIPTokenizer]:
+    """Load a CLIP, and the tokenizer that belongs to it: its own, or OpenAI's where it has none.
 
-    CLIPs were trained with different ones: OpenAI's own, or 0.5. Where the folder says nothing,
-    nothing is returned, and OpenAI's stay.
+    Arguments and errors as in `load_clip`; that the tokenizer is the tower's is seen before the
+    weights are read.
+    """
+    folder = find_weights(name_or_path, what="CLIP")
+    if is_open_clip(folder):  # whose sizes only the weights tell
+        clip = load_clip(folder)
+        return clip, tower_tokenizer(folder, clip.config.text_config)
+    try:
+        check_clip_kind(folder, name_or_path)
+        tokenizer = tower_tokenizer(folder, read_config(folder, CLIPConfig).text_config)
+    except MasqclipError as error:
+        raise MasqclipError(f"no CLIP can be loaded from {str(name_or_path)!r}: {error}") from error
+    return load_clip(folder), tokenizer
+
+
+def check_clip_kind(folder: Path, name: str | Path) -> None:
+    """Refuse a model of another kind in a folder of transformers' layout.
+
+    Others have the tensors' names of a CLIP as well, load, and give words no meaning.
 
     Args:
-        folder: with ``preprocessor_config.json``, ``processor_config.json`` or
-            ``open_clip_config.json``.
+        folder: that holds it.
+        name: what the user calls it, for the errors.
 
     Raises:
-        MasqclipError: what they say are no numbers.
+        MasqclipError: it is of another kind; the message names that.
     """
-    source = f"the image processor of {str(folder)!r}"
-    told = processor_document(folder)
-    if not told and os.path.lexists(folder / "open_clip_config.json"):
-        document = read_json(inside(folder, "open_clip_config.json"), what="the file")
-        found = document.get("preprocess_cfg") if isinstance(document, dict) else None
-        found = found if isinstance(found, dict) else {}
-        told = {"image_mean": found.get("mean"), "image_std": found.get("std")}
-    pixels = normalisation(told, source=source, scale=1 / 255)
-    return {name.replace("pixel", "clip"): value for name, value in pixels.items()}
+    kind = model_type_of(folder, name=name)
+    if kind != "clip":
+        use = "it as --model" if kind == "masqclip" else _SUPPORTED
+        raise MasqclipError(
+            f"it is {kind_in_words(kind)}, whose text tower is not supported: use {use}"
+        )
+    check_tokenizer_class(folder)

@@ -18,12 +18,14 @@ Shapes: B pictures, Q masks, P patches, D width, N heads, L blocks.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import CLIPVisionConfig
 from transformers.activations import QuickGELUActivation
 
 QueryStart = Literal["clip", "random"]
@@ -160,6 +162,25 @@ def encode_and_embed(
         hidden, own = both.split([hidden.shape[1], own.shape[1]], dim=1)
     embeddings = clip.visual_projection(vision.post_layernorm(own))
     return ImageTokens(tuple(keys), tuple(values)), embeddings
+
+
+def input_size(
+    vision: CLIPVisionConfig, frame: tuple[int, int], clip_input: str
+) -> tuple[int, int]:
+    """(height, width) in pixels at which a tower sees a frame.
+
+    Args:
+        vision: the tower's configuration.
+        frame: (height, width) of the frame, or of a map in its aspect.
+        clip_input: ``stretch``: the tower's own square; ``aspect``: about as many patches in the
+            frame's aspect.
+    """
+    if clip_input == "stretch":
+        return vision.image_size, vision.image_size
+    patches = vision.image_size // vision.patch_size
+    slant = math.sqrt(frame[0] / frame[1])
+    rows, columns = (max(1, round(patches * factor)) for factor in (slant, 1 / slant))
+    return rows * vision.patch_size, columns * vision.patch_size
 
 
 def patch_visibility(

@@ -24,6 +24,7 @@ from masqclip.clip.name_items import BACKGROUND
 from masqclip.clip.text_cache import EmbeddingCache
 from masqclip.clip.tokenizer import (
     PADDING_ID,
+    check_tokenizer,
     load_tokenizer,
     read_text,
     token_ids,
@@ -32,7 +33,6 @@ from masqclip.clip.tokenizer import (
 )
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.clip_text import reading
-from masqclip.errors import MasqclipError
 
 if TYPE_CHECKING:
     from transformers import CLIPModel, CLIPTokenizer
@@ -44,9 +44,6 @@ __all__ = ["TextEncoder", "load_tokenizer", "tokenize"]
 BATCH_TOKENS = 4096
 CHUNK_STRINGS = 4096
 KEPT_VOCABULARIES = 4
-
-# transformers: text configurations from before its fix say 2 and pool at the highest token id.
-LEGACY_END_ID = 2
 
 
 class TextEncoder:
@@ -67,16 +64,7 @@ class TextEncoder:
         self, clip: CLIPModel, tokenizer: CLIPTokenizer, *, cache: bool | str | Path = True
     ) -> None:
         config = clip.config.text_config
-        if len(tokenizer) > config.vocab_size:
-            raise MasqclipError(
-                f"the tokenizer has {len(tokenizer)} tokens and the CLIP's text tower "
-                f"{config.vocab_size}: load the tokenizer that belongs to it"
-            )
-        if config.eos_token_id not in (LEGACY_END_ID, tokenizer.eos_token_id):
-            raise MasqclipError(
-                f"the tokenizer ends a text with token {tokenizer.eos_token_id} and the CLIP's "
-                f"text tower looks for {config.eos_token_id}: load the tokenizer that belongs to it"
-            )
+        check_tokenizer(config, tokenizer)
         self.clip = clip
         self.tokenizer = tokenizer
         self.context_length: int = config.max_position_embeddings

@@ -23,12 +23,14 @@ from masqclip.errors import MasqclipError
 from masqclip.hub import find_tokenizer
 
 if TYPE_CHECKING:
-    from transformers import CLIPTokenizer
+    from transformers import CLIPTextConfig, CLIPTokenizer
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 CONTEXT_LENGTH = 77  # of OpenAI's text towers, start and end included
 # Ten times what any tower reads: cleaning and tokenising take 150 bytes for each character.
 MAX_TEXT_CHARACTERS = 10_000
+# transformers: text configurations from before its fix say 2 and pool at the highest token id.
+LEGACY_END_ID = 2
 PADDING_ID = 0  # what OpenAI pads with; the causal tower never looks past the end token
 
 
@@ -74,6 +76,77 @@ def load_tokenizer(source: str | Path | None = None) -> CLIPTokenizer:
         raise MasqclipError(
             f"the tokenizer of {str(source)!r} cannot be loaded: {cause}"
         ) from error
+
+
+def check_tokenizer(
+    text_config: CLIPTextConfig, tokenizer: CLIPTokenizer, *, remedy: str = ""
+) -> None:
+    """Refuse a tokenizer that cannot be a text tower's: its words would be nonsense.
+
+    Args:
+        text_config: the tower's configuration.
+        tokenizer: from `load_tokenizer`.
+        remedy: what to do about it.
+
+    Raises:
+        MasqclipError: it has more tokens than the tower, or ends texts with another one.
+    """
+    remedy = remedy or "load the tokenizer that belongs to it"
+    if len(tokenizer) > text_config.vocab_size:
+        raise MasqclipError(
+            f"the tokenizer has {len(tokenizer)} tokens and the CLIP's text tower "
+            f"{text_config.vocab_size}: {remedy}"
+        )
+    # transformers pools at the highest token of a text where the configuration says 2.
+    end = text_config.eos_token_id
+    if end == LEGACY_END_ID:
+        end = max(tokenizer.eos_token_id, *tokenizer.get_vocab().values())
+    if tokenizer.eos_token_id not in (end, text_config.eos_token_id):
+        raise MasqclipError(
+            f"the tokenizer ends a text with token {tokenizer.eos_token_id} and the CLIP's "
+            f"text tower looks for {end}: {remedy}"
+        )
+
+
+def tower_tokenizer(folder: Path, text_config: CLIPTextConfig) -> CLIPTokenizer:
+    """The tokenizer of the CLIP in a folder: its own, or OpenAI's where it has none.
+
+    Args:
+        folder: of the CLIP.
+        text_config: of its text tower.
+
+    Raises:
+        MasqclipError: it does not fit the tower.
+    """
+    if has_tokenizer(folder):
+        tokenizer = load_tokenizer(folder)
+        check_tokenizer(text_config, tokenizer)
+        return tokenizer
+    tokenizer = load_tokenizer()
+    remedy = (
+        f"{str(folder)!r} holds no tokenizer, and OpenAI's is not its own: put its tokenizer's "
+        "files into that folder"
+    )
+    check_own_vocabulary(text_config, tokenizer, remedy=remedy)
+    return tokenizer
+
+
+def check_own_vocabulary(
+    text_config: CLIPTextConfig, tokenizer: CLIPTokenizer, *, remedy: str
+) -> None:
+    """`check_tokenizer` for OpenAI's tokenizer and a tower that came without one.
+
+    A tower of more tokens was trained with another tokenizer, of which OpenAI's knows nothing.
+
+    Raises:
+        MasqclipError: it is not the tower's.
+    """
+    if len(tokenizer) != text_config.vocab_size:
+        raise MasqclipError(
+            f"the CLIP's text tower has {text_config.vocab_size} tokens, and OpenAI's tokenizer "
+            f"{len(tokenizer)}: {remedy}"
+        )
+    check_tokenizer(text_config, tokenizer, remedy=remedy)
 
 
 def read_text(text: str) -> str:

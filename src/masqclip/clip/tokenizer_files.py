@@ -19,6 +19,7 @@ from masqclip.weights.folders import inside
 
 FILES = ("tokenizer.json", "vocab.json")
 _SETTINGS = "tokenizer_config.json"
+_CLASSES = ("CLIPTokenizer", "CLIPTokenizerFast")
 _LONGEST_CONTEXT = 100_000
 
 
@@ -44,6 +45,22 @@ def has_tokenizer(folder: Path) -> bool:
     return any((folder / name).is_file() for name in FILES)
 
 
+def check_tokenizer_class(folder: Path) -> None:
+    """Refuse a folder's tokenizer that cuts text in another way than CLIP's.
+
+    Its tables may be read all the same, and its words would be nonsense to the text tower.
+
+    Raises:
+        MasqclipError: ``tokenizer_config.json`` names another kind.
+    """
+    kind = _settings(folder).get("tokenizer_class")
+    if kind not in (None, *_CLASSES):
+        raise MasqclipError(
+            f"the tokenizer of {str(folder)!r} is of the class {str(kind)[:60]!r}, which is not "
+            f"supported: a CLIP's is {_CLASSES[0]}"
+        )
+
+
 def read_tables(
     folder: Path, *, special: Mapping[str, str], context_length: int
 ) -> TokenizerTables:
@@ -58,6 +75,7 @@ def read_tables(
         MasqclipError: a file is damaged, or the tables are not those of a tokenizer; the message
             names the file.
     """
+    check_tokenizer_class(folder)
     if (folder / FILES[0]).is_file():
         file = inside(folder, FILES[0])
         document = _object(read_json(file, what="the tokenizer"), file)

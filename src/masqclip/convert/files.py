@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -22,9 +21,18 @@ from transformers import (
     PreTrainedModel,
 )
 
-from masqclip.clip.loading import load_clip
-from masqclip.clip.tokenizer import load_tokenizer
-from masqclip.convert.checkpoint import read_state_dict
+from masqclip.clip.loading import load_clip, load_clip_and_tokenizer
+from masqclip.clip.normalisation import (
+    OPENAI,
+    ClipNormalisation,
+    clip_normalisation,
+    write_normalisation,
+)
+from masqclip.clip.openai_clip import (
+    NOT_NEEDED as CLIP_NOT_NEEDED,
+)
+from masqclip.clip.openai_clip import huggingface_clip, openai_clip_to_transformers
+from masqclip.clip.tokenizer import check_own_vocabulary, check_tokenizer, load_tokenizer
 from masqclip.convert.mask2former import NOT_NEEDED as LOSS_WEIGHTS
 from masqclip.convert.mask2former import mask2former_to_transformers
 from masqclip.convert.masqclip import (
@@ -33,17 +41,14 @@ from masqclip.convert.masqclip import (
     setting_of,
     vision_tower,
 )
-from masqclip.convert.open_clip import is_open_clip, read_open_clip
-from masqclip.convert.openai_clip import (
-    NOT_NEEDED as CLIP_NOT_NEEDED,
-)
-from masqclip.convert.openai_clip import huggingface_clip, openai_clip_to_transformers
-from masqclip.convert.rules import StateDict, in_float32
 from masqclip.data.files import writing
 from masqclip.errors import MasqclipError, is_out_of_memory
 from masqclip.hub import find_weights
 from masqclip.model import MasQClipModel
+from masqclip.weights.checkpoint import read_state_dict
 from masqclip.weights.folders import check_fits
+from masqclip.weights.preprocessing import Channels
+from masqclip.weights.rules import StateDict, in_float32
 from masqclip.weights.tensor_files import error_line
 
 # What begins a name in each kind of checkpoint. A MasQCLIP holds a Mask2Former too.
@@ -64,18 +69,25 @@ class ClipOptions:
     """What tensors' shapes do not tell of a CLIP; None = as published.
 
     Attributes:
-        vision_heads, text_heads: attention heads of the towers.
+        vision_heads, text_heads: attention heads.
         activation: ``quick_gelu`` or ``gelu``.
-        mean, std: of its pictures' channels in 0..1; None = OpenAI's.
-        tokenizer: a folder with its tokenizer; None = OpenAI's.
+        mean, std: of RGB values in 0..1; None = those of its folder, or OpenAI's.
+        tokenizer: a folder; None = that of its folder, or OpenAI's.
     """
 
     vision_heads: int | None = None
     text_heads: int | None = None
     activation: str = "quick_gelu"
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    tokenizer: Path | None = None
+    mean: Channels | None = None
+    std: Channels | None = None
+    tokenizer: str | Path | None = None
+
+    def normalisation(self, own: ClipNormalisation = OPENAI) -> ClipNormalisation:
+        """A CLIP's own, where no other is asked for."""
+        return {
+            "clip_mean": self.mean or own["clip_mean"],
+            "clip_std": self.std or own["clip_std"],
+        }
 
 
 @dataclass(frozen=True)
@@ -89,8 +101,8 @@ class Conversion:
         config: the folder's configuration.
         weights: its tensors.
         dropped: names that were left out -> why.
-        tokenizer: the tokenizer that goes with it, if one does.
-        pictures: the settings of its image processor, where they are not OpenAI's.
+        tokenizer: that goes with it.
+        normalisation: that goes with a CLIP, in a file of its own.
     """
 
     found: list[str]
@@ -100,7 +112,7 @@ class Conversion:
     weights: StateDict
     dropped: dict[str, str] = field(default_factory=dict)
     tokenizer: CLIPTokenizer | None = None
-    pictures: dict[str, Any] = field(default_factory=dict)
+    normalisation: ClipNormalisation | None = None
 
 
 def convert_file(
@@ -177,6 +189,10 @@ def _recognise(
             if kinds == ["Mask2Former"]
             else _clip(state_dict, options, huggingface=kinds == ["CLIP"])
         )
+        if kinds == ["Mask2Former"] and (options.mean or options.std or options.tokenizer):
+            raise MasqclipError(
+                f"--mean, --std and --tokenizer go with a CLIP, and {name!r} is {alone.found[0]}"
+            )
         if clip is not None:
             raise MasqclipError(f"--clip goes with a MasQCLIP, and {name!r} is {alone.found[0]}")
         return alone
@@ -203,9 +219,9 @@ def write_folder(conversion: Conversion, folder: Path) -> None:
             save_file(conversion.weights, scratch / "model.safetensors", metadata={"format": "pt"})
             if conversion.tokenizer is not None:
                 conversion.tokenizer.save_pretrained(scratch)
-            if conversion.pictures:
-                settings = json.dumps(conversion.pictures, indent=1)
-                (scratch / "preprocessor_config.json").write_text(settings, "utf-8")
+            if conversion.normalisation is not None:
+                image_size = conversion.config.vision_config.image_size
+                write_normalisation(scratch, conversion.normalisation, image_size)
             for path in (scratch, *scratch.iterdir()):  # some are private; a result is for readers
                 path.chmod(0o755 if path.is_dir() else 0o644)
             os.replace(scratch, folder)
@@ -226,10 +242,11 @@ def _masqclip(
             f"{sizes.num_hidden_layers} blocks: name the CLIP that this MasQCLIP was tuned on "
             "(--clip)"
         )
-    clip_config, clip_weights = _load_clip(source, options)
+    clip_config, clip_weights, tokenizer, scale = _load_clip(source, options)
     config, weights = masqclip_to_model(
         state_dict, clip_config, clip_weights, heads=options.vision_heads
     )
+    config.clip_mean, config.clip_std = scale["clip_mean"], scale["clip_std"]
     found = [
         f"a MasQCLIP of the authors: {setting_of(state_dict).name}",
         _describe_mask2former(config.proposer_config),
@@ -243,7 +260,7 @@ def _masqclip(
         config=config,
         weights=weights,
         dropped=_dropped(state_dict),
-        tokenizer=_tokenizer(config.clip_config["text_config"]["vocab_size"], options),
+        tokenizer=tokenizer,
     )
 
 
@@ -263,6 +280,7 @@ def _mask2former(state_dict: Mapping[str, Tensor]) -> Conversion:
 
 def _clip(state_dict: Mapping[str, Tensor], options: ClipOptions, huggingface: bool) -> Conversion:
     config, weights = _convert_clip(state_dict, options, huggingface)
+    tokenizer = _tokenizer(config, options)
     vision, text = config.vision_config, config.text_config
     layout = "transformers'" if huggingface else "OpenAI's (or open_clip's)"
     return Conversion(
@@ -272,35 +290,33 @@ def _clip(state_dict: Mapping[str, Tensor], options: ClipOptions, huggingface: b
             f"pixels; text tower of width {text.hidden_size}, {text.num_hidden_layers} blocks",
             f"not told by shapes: {vision.num_attention_heads} and {text.num_attention_heads} "
             f"attention heads, activation {vision.hidden_act} (LAION's CLIPs need --activation "
-            "gelu)",
+            "gelu), pictures' mean and deviation (--mean, --std)",
         ],
         result="a CLIP: masqclip segment --clip FOLDER --proposer PROPOSER",
         model_class=CLIPModel,
         config=config,
         weights=in_float32(weights),
         dropped=_dropped(state_dict),
-        tokenizer=_tokenizer(text.vocab_size, options),
-        pictures={
-            key: list(value)
-            for key, value in (("image_mean", options.mean), ("image_std", options.std))
-            if value is not None
-        },
+        tokenizer=tokenizer,
+        normalisation=options.normalisation(),
     )
 
 
-def _tokenizer(tokens: int, options: ClipOptions) -> CLIPTokenizer:
-    """The tokenizer for a text tower that reads so many tokens.
+def _tokenizer(config: CLIPConfig, options: ClipOptions) -> CLIPTokenizer:
+    """The tokenizer of a file's CLIP, whose tokens its configuration then names.
 
     Raises:
-        MasqclipError: it has another number of them, and so is not the tower's.
+        MasqclipError: it is not the tower's.
     """
+    text = config.text_config
+    if options.tokenizer is None:
+        tokenizer = load_tokenizer()
+        check_own_vocabulary(text, tokenizer, remedy="give its own (--tokenizer FOLDER)")
+        return tokenizer
     tokenizer = load_tokenizer(options.tokenizer)
-    if len(tokenizer) != tokens:
-        whose = f"that of {str(options.tokenizer)!r}" if options.tokenizer else "OpenAI's"
-        raise MasqclipError(
-            f"the text tower reads {tokens:,} tokens and {whose} has {len(tokenizer):,}: give "
-            "the folder of its own tokenizer (--tokenizer)"
-        )
+    text.bos_token_id, text.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
+    text.pad_token_id = tokenizer.pad_token_id
+    check_tokenizer(text, tokenizer, remedy="give its own (--tokenizer FOLDER)")
     return tokenizer
 
 
@@ -316,17 +332,23 @@ def _convert_clip(
     )
 
 
-def _load_clip(source: str | Path, options: ClipOptions) -> tuple[CLIPConfig, StateDict]:
-    """A CLIP of any format: a file of one, or a folder or name for transformers."""
+def _load_clip(
+    source: str | Path, options: ClipOptions
+) -> tuple[CLIPConfig, StateDict, CLIPTokenizer, ClipNormalisation]:
+    """A CLIP of any format, a file of one, or a folder or name; with all that belongs to it."""
     if Path(source).is_file():
         state_dict = read_state_dict(source)
         huggingface = any(name.startswith(_KINDS["CLIP"]) for name in state_dict)
-        return _convert_clip(state_dict, options, huggingface)
+        config, weights = _convert_clip(state_dict, options, huggingface)
+        return config, weights, _tokenizer(config, options), options.normalisation()
     folder = find_weights(source, what="CLIP")
-    if is_open_clip(folder):
-        return read_open_clip(folder)
-    model = load_clip(folder)
-    return model.config, dict(model.state_dict())
+    scale = options.normalisation(clip_normalisation(folder))
+    if options.tokenizer is None:
+        model, tokenizer = load_clip_and_tokenizer(folder)
+    else:
+        model = load_clip(folder)
+        tokenizer = _tokenizer(model.config, options)
+    return model.config, dict(model.state_dict()), tokenizer, scale
 
 
 def _describe_mask2former(config: Mapping[str, Any]) -> str:

@@ -16,9 +16,9 @@ from torch import Tensor
 from transformers import Mask2FormerConfig, ResNetConfig, SwinConfig
 
 from masqclip.convert.resnet import resnet_backbone, widen
-from masqclip.convert.rules import QKV, StateDict, below, count, linear, rename
 from masqclip.convert.swin import is_swin, swin_backbone
 from masqclip.proposals.mask2former import mask2former_config
+from masqclip.weights.rules import QKV, StateDict, below, count, linear, rename
 
 #: The loss's weights of the classes.
 NOT_NEEDED = ("criterion.empty_weight",)

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from transformers import ResNetConfig
 
-from masqclip.convert.rules import StateDict, below, count, rename
 from masqclip.errors import MasqclipError
+from masqclip.weights.rules import StateDict, below, count, rename
 
 _WHAT = "a ResNet of detectron2"
 _STAGES = 4

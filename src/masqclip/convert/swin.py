@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor
 from transformers import SwinConfig
 
-from masqclip.convert.rules import QKV, StateDict, below, count, linear, rename
+from masqclip.weights.rules import QKV, StateDict, below, count, linear, rename
 
 _WHAT = "a Swin of detectron2"
 _NOT_NEEDED = (".attn.relative_position_index", ".attn_mask")

@@ -21,33 +21,67 @@ TYPES: Mapping[str, tuple[str, ...]] = {
 }
 #: Whatever of those it may be.
 ANY = "model, CLIP or proposer"
-# What people take for one of those, and how it differs.
-_OTHERS = {
-    "metaclip_2": "a MetaCLIP 2, whose words are tokens of another vocabulary (XLM-RoBERTa)",
-    "siglip": "a SigLIP, which has no class token and scores with a sigmoid",
-    "siglip2": "a SigLIP 2, which has no class token and scores with a sigmoid",
-    "chinese_clip": "a Chinese-CLIP, whose text tower is a BERT",
-    "altclip": "an AltCLIP, whose text tower is an XLM-RoBERTa",
-    "clipseg": "a CLIPSeg, which segments by itself and has decoders beside a CLIP",
-    "align": "an ALIGN, whose towers are an EfficientNet and a BERT",
-    "blip": "a BLIP, which is no pair of a picture's and a text's tower",
-    "owlvit": "an OWL-ViT, a detector",
-    "owlv2": "an OWLv2, a detector",
-    "x_clip": "an X-CLIP, which reads videos",
-    "xclip": "an X-CLIP, which reads videos",
-    "sam2": "a SAM 2, whose memory for videos is not supported",
-    "sam2_video": "a SAM 2, whose memory for videos is not supported",
-    "sam3": "a SAM 3, which is asked with words itself",
-    "sam3_video": "a SAM 3, which is asked with words itself",
-    "sam_hq": "a SAM-HQ, whose high-quality token is not supported",
-    "eomt_dinov3": "an EoMT on DINOv3, whose published weights are differences to gated ones",
-    "detr": "a DETR, whose masks come of boxes",
-    "segformer": "a SegFormer, which has a class for each pixel and no masks of objects",
-    "upernet": "a UPerNet, which has a class for each pixel and no masks of objects",
-    "clip_vision_model": "the vision tower of a CLIP alone",
-    "clip_text_model": "the text tower of a CLIP alone",
+# What people call the kinds that are given most by mistake; others are called by their model_type.
+_NAMES = {
+    "align": "ALIGN",
+    "altclip": "AltCLIP",
+    "blip": "BLIP",
+    "chinese_clip": "Chinese-CLIP",
+    "clip": "CLIP",
+    "clip_text_model": "text tower of a CLIP alone",
+    "clip_vision_model": "vision tower of a CLIP alone",
+    "clipseg": "CLIPSeg",
+    "conditional_detr": "Conditional DETR",
+    "deformable_detr": "Deformable DETR",
+    "detr": "DETR",
+    "dinov2": "DINOv2",
+    "dinov3_vit": "DINOv3",
+    "edgetam": "EdgeTAM",
+    "eomt": "EoMT",
+    "eomt_dinov3": "EoMT of DINOv3",
+    "flava": "FLAVA",
+    "grounding-dino": "Grounding DINO",
+    "groupvit": "GroupViT",
+    "jina_clip": "Jina CLIP",
+    "mask2former": "Mask2Former",
+    "maskformer": "MaskFormer",
+    "masqclip": "whole model of this package",
+    "metaclip_2": "MetaCLIP 2",
+    "mobileclip": "MobileCLIP",
+    "oneformer": "OneFormer",
+    "owlv2": "OWLv2",
+    "owlvit": "OWL-ViT",
+    "sam": "SAM",
+    "sam2": "SAM 2",
+    "sam2_video": "SAM 2",
+    "sam3": "SAM 3",
+    "sam3_video": "SAM 3",
+    "sam_hq": "SAM-HQ",
+    "segformer": "SegFormer",
+    "siglip": "SigLIP",
+    "siglip2": "SigLIP 2",
+    "upernet": "UPerNet",
+    "xclip": "X-CLIP",
 }
-_TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend")
+# Settings that shapes tell again, that this module reads, or that matter to training only; and the
+# one value that others may have.
+_KNOWN: dict[str, frozenset[str]] = {
+    "model_cfg": frozenset(
+        {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "custom_text", "init_logit_scale"}
+    ),
+    "vision_cfg": frozenset(
+        {"image_size", "layers", "width", "head_width", "patch_size", "mlp_ratio"}
+        | {"patch_dropout", "output_tokens"}
+    ),
+    "text_cfg": frozenset(
+        {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "output_tokens"}
+    ),
+}
+_ONLY = {
+    ("vision_cfg", "pool_type"): "tok",
+    ("vision_cfg", "pos_embed_type"): "learnable",
+    ("text_cfg", "pool_type"): "argmax",
+}
 
 
 def check_kind(folder: Path, *, what: str, name: str) -> None:
@@ -55,7 +89,8 @@ def check_kind(folder: Path, *, what: str, name: str) -> None:
 
     Args:
         folder: with its settings; its weights are not looked at.
-        what: what it should be, a key of `TYPES` in any letter case; others are not checked.
+        what: what it should be, a key of `TYPES` in any letter case, or `ANY`; others are not
+            checked.
         name: what the folder is called.
 
     Raises:
@@ -66,75 +101,65 @@ def check_kind(folder: Path, *, what: str, name: str) -> None:
         wanted = tuple(kind for kinds in TYPES.values() for kind in kinds)
     if wanted is None:
         return
+    open_clip = folder / "open_clip_config.json"
     if not (folder / "config.json").is_file():
-        if "clip" in what.lower() and (folder / "open_clip_config.json").is_file():
-            check_open_clip(_document(folder / "open_clip_config.json"), name=name)
+        if "clip" in what.lower() and open_clip.is_file():
+            check_open_clip(_document(open_clip), f"the open_clip_config.json of {name!r}")
             return
         raise MasqclipError(f"{name!r} is no {what}: its folder holds no config.json")
-    kind = model_type(folder)
+    kind = str(_document(folder / "config.json").get("model_type"))
     if kind not in wanted:
         raise MasqclipError(
-            f"{name!r} is {_OTHERS.get(kind, f'of the type {kind[:60]!r}')}: "
-            f"a {what} here is of the type {' or '.join(wanted)}{_elsewhere(kind)}"
+            f"{name!r} is {kind_in_words(kind)}, and a {what} here is of the type "
+            f"{' or '.join(wanted)}{_elsewhere(kind)}"
         )
-    if kind == "clip":
-        _check_tokenizer(folder, name)
 
 
-def model_type(folder: Path) -> str:
-    """The ``model_type`` in a folder's ``config.json``."""
-    return str(_document(folder / "config.json").get("model_type"))
+def kind_in_words(model_type: str) -> str:
+    """``a SigLIP (model_type 'siglip')``."""
+    known = _NAMES.get(model_type, model_type[:60])
+    article = "an" if known[:1] in "AEIOaeio" else "a"
+    return f"{article} {known} (model_type {model_type[:60]!r})"
 
 
-def check_open_clip(settings: Mapping[str, Any], *, name: str) -> None:
-    """Refuse a model of open_clip whose towers are not CLIP's own.
+def check_open_clip(
+    settings: Mapping[str, Any], source: str
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """The parts of an ``open_clip_config.json``: the model's, and its two towers'.
 
     Args:
-        settings: its ``open_clip_config.json``.
-        name: what the model is called.
+        settings: the file's.
+        source: what it is called in errors.
 
     Raises:
-        MasqclipError: a tower is another library's, or trained otherwise.
+        MasqclipError: the towers compute in another way than OpenAI's; the message names the
+            setting.
     """
-    model = settings.get("model_cfg")
-    vision = model.get("vision_cfg") if isinstance(model, dict) else None
-    text = model.get("text_cfg") if isinstance(model, dict) else None
-    if not isinstance(model, dict) or not isinstance(vision, dict) or not isinstance(text, dict):
-        raise MasqclipError(f"{name!r} has an open_clip_config.json without towers")
-    if "timm_model_name" in vision or not isinstance(vision.get("layers"), int):
-        tower = str(vision.get("timm_model_name") or "a convolutional network")[:60]
-        raise MasqclipError(
-            f"{name!r} is a CLIP of open_clip whose vision tower is {tower}: only OpenAI's "
-            "plain ViT is supported"
-        )
-    if "hf_model_name" in text or "hf_tokenizer_name" in text:
-        reader = str(text.get("hf_model_name") or text.get("hf_tokenizer_name"))[:60]
-        raise MasqclipError(
-            f"{name!r} is a CLIP of open_clip whose text side is {reader}: only OpenAI's "
-            "text tower and tokenizer are supported"
-        )
-    odd = sorted({"attentional_pool", "no_ln_pre", "final_ln_after_pool", "pool_type"} & {
-        key for key, value in vision.items() if value not in (None, False, "tok")
-    })  # fmt: skip
-    odd += sorted({"no_causal_mask", "pool_type", "embed_cls"} & {
-        key for key, value in text.items() if value not in (None, False, "argmax")
-    })  # fmt: skip
-    if odd or (model.get("custom_text") and "siglip" in str(settings).lower()):
-        raise MasqclipError(
-            f"{name!r} is a CLIP of open_clip built in another way "
-            f"({', '.join(odd) or 'SigLIP'}): only OpenAI's architecture is supported"
-        )
+    model = _part(settings, "model_cfg", source)
+    vision, text = (_part(model, name, source) for name in ("vision_cfg", "text_cfg"))
+    for name, part in (("model_cfg", model), ("vision_cfg", vision), ("text_cfg", text)):
+        _check(name, part, source)
+    return model, vision, text
 
 
-def _check_tokenizer(folder: Path, name: str) -> None:
-    """A text tower understands the tokens it was trained with, and no others."""
-    if not (folder / "tokenizer_config.json").is_file():
-        return
-    reader = _document(folder / "tokenizer_config.json").get("tokenizer_class")
-    if isinstance(reader, str) and reader not in _TOKENIZERS:
+def _part(document: Mapping[str, Any], name: str, source: str) -> dict[str, Any]:
+    part = document.get(name)
+    if not isinstance(part, dict):
+        raise MasqclipError(f"{source!r} describes no CLIP: there is no {name} in it")
+    return part
+
+
+def _check(part: str, settings: dict[str, Any], source: str) -> None:
+    """Refuse a tower that would not compute as OpenAI's."""
+    for name, value in settings.items():
+        if name in _KNOWN[part] or not value or value == _ONLY.get((part, name)):
+            continue
         raise MasqclipError(
-            f"{name!r} reads words with {reader[:60]!r}: only CLIP's own tokenizer is supported"
+            f"{source!r} says {name[:60]} = {str(value)[:60]!r} ({part}), which is not supported: "
+            "use a CLIP whose towers are OpenAI's ViT and text transformer"
         )
+    if isinstance(settings.get("layers"), list):
+        raise MasqclipError(f"{source!r} describes a ResNet CLIP: use one with a ViT")
 
 
 def _elsewhere(kind: str) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from masqclip.errors import MasqclipError
 from masqclip.hub import find_weights
-from masqclip.hub.kinds import check_kind, model_type
+from masqclip.hub.kinds import kind_in_words
 from masqclip.proposals.eomt import EomtProposer
 from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.proposals.sam import SamProposer
@@ -18,7 +17,7 @@ from masqclip.proposals.segmenters import (
     SegmenterProposer,
 )
 from masqclip.weights.configs import build_config
-from masqclip.weights.folders import inside
+from masqclip.weights.model_kinds import model_type_of
 
 #: By transformers' model type, which is also a model's `proposer_type`.
 ADAPTERS: dict[str, type[SegmenterProposer]] = {
@@ -36,7 +35,11 @@ def build_proposer(proposer_type: str, config: dict[str, Any]) -> SegmenterPropo
     Raises:
         MasqclipError: there is no such type.
     """
-    adapter = _adapter(proposer_type)
+    adapter = ADAPTERS.get(proposer_type)
+    if adapter is None:
+        raise MasqclipError(
+            f"no proposer of type {proposer_type!r} is known: it is one of {', '.join(ADAPTERS)}"
+        )
     described = build_config(
         adapter.config_class,
         config,
@@ -56,16 +59,11 @@ def load_proposer(name_or_path: str | Path) -> SegmenterProposer:
         MasqclipError: nothing is there, or it is of no known type.
     """
     folder = find_weights(name_or_path, what="proposer")
-    if os.path.lexists(folder / "config.json"):
-        inside(folder, "config.json")
-    check_kind(folder, what="proposer", name=str(name_or_path))
-    return _adapter(model_type(folder)).from_pretrained(folder)
-
-
-def _adapter(proposer_type: str) -> type[SegmenterProposer]:
-    try:
-        return ADAPTERS[proposer_type]
-    except KeyError:
+    kind = model_type_of(folder, name=name_or_path)
+    if kind not in ADAPTERS:
+        known = "a Mask2Former, MaskFormer, OneFormer, EoMT or SAM"
         raise MasqclipError(
-            f"no proposer of type {proposer_type!r} is known: it is one of {', '.join(ADAPTERS)}"
-        ) from None
+            f"{str(name_or_path)!r} is {kind_in_words(kind)}, which proposes no masks here: use "
+            + ("it as --model" if kind == "masqclip" else known)
+        )
+    return ADAPTERS[kind].from_pretrained(folder)

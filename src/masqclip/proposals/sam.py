@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, SamConfig, SamModel
 
 from masqclip.proposals.base import Proposals
+from masqclip.proposals.progress import tell
 from masqclip.proposals.segmenters import SegmenterProposer
 from masqclip.proposals.square import OUTSIDE, fitted_size, from_square, picture_size, to_square
 
@@ -33,7 +34,10 @@ _MEAN = (0.0, 0.0, 0.0)  # SAM pads after it has normalised
 
 
 class SamProposer(SegmenterProposer):
-    """SAM's masks of everything under a grid of points, at most `num_proposals` a picture."""
+    """SAM's masks of everything under a grid of points, at most `num_proposals` a picture.
+
+    This takes minutes on a CPU; `progress.listening` hears how many points are done.
+    """
 
     config_class = SamConfig
     segmenter_class = SamModel
@@ -52,17 +56,24 @@ class SamProposer(SegmenterProposer):
         squares = to_square(pixel_values, pixel_mask, side, _MEAN)
         embeddings = self.segmenter.get_image_embeddings(squares)
         masks, logits = [], []
-        for embedding, inside in zip(embeddings, pixel_mask, strict=True):
-            found, scores = self._everything(embedding[None], picture_size(inside))
+        for i, (embedding, inside) in enumerate(zip(embeddings, pixel_mask, strict=True)):
+            turn = (i, len(embeddings))
+            found, scores = self._everything(embedding[None], picture_size(inside), turn)
             masks.append(from_square(found, inside, side))
             logits.append(torch.stack([scores.log(), (-scores).log1p()], dim=-1))
         return Proposals(torch.stack(masks), torch.stack(logits))
 
-    def _everything(self, embedding: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """The best masks [Q, s, s] of one picture, and their predicted IoU [Q] in 0..1."""
+    def _everything(
+        self, embedding: Tensor, size: tuple[int, int], turn: tuple[int, int] = (0, 1)
+    ) -> tuple[Tensor, Tensor]:
+        """The best masks [Q, s, s] of one picture, and their predicted IoU [Q] in 0..1.
+
+        `turn`: which picture of how many this is, for telling how far the batch is.
+        """
         config = self.config
         masks, scores = [], []
         points = _grid(config.points_per_side, size, config.vision_config.image_size)
+        done, (before, pictures) = 0, turn
         for some in points.to(embedding).split(_POINTS_AT_ONCE):
             answer = self.segmenter(
                 image_embeddings=embedding, input_points=some[None, :, None], multimask_output=True
@@ -74,6 +85,8 @@ class SamProposer(SegmenterProposer):
             )
             masks.append(logits[good])
             scores.append(predicted[good])
+            done += len(some)
+            tell(before * len(points) + done, pictures * len(points))
         candidates, predicted = torch.cat(masks), torch.cat(scores)
         kept = suppress(candidates > 0, predicted, config.max_overlap)[: config.num_proposals]
         missing = config.num_proposals - len(kept)

@@ -24,6 +24,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from masqclip.data.transforms import PIXEL_MEAN, PIXEL_STD
 from masqclip.errors import MasqclipError
 from masqclip.hub import find_weights, quiet_transformers
 from masqclip.proposals.base import Proposals
@@ -45,6 +46,8 @@ class SegmenterProposer(nn.Module):
     segmenter_class: ClassVar[Any]
     #: Settings in the configuration that the proposer reads and transformers' class does not know.
     own_settings: ClassVar[tuple[str, ...]] = ()
+    #: What a black pixel is once it is normalised; a model sets its own (`MasQClipModel`).
+    black: tuple[float, ...] = tuple(-m / s for m, s in zip(PIXEL_MEAN, PIXEL_STD, strict=True))
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__()

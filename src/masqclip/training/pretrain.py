@@ -30,10 +30,14 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
-from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from masqclip.clip.loading import load_clip
-from masqclip.clip.tokenizer import load_tokenizer
+from masqclip.clip.loading import load_clip_and_tokenizer
+from masqclip.clip.normalisation import (
+    OPENAI,
+    ClipNormalisation,
+    clip_normalisation,
+    write_normalisation,
+)
 from masqclip.data.coco import CocoCaptions
 from masqclip.data.digests import combine_digests, digest_model
 from masqclip.errors import MasqclipError
@@ -78,8 +82,10 @@ class PretrainStage(Stage):
             raise MasqclipError("pretraining needs folders with captioned pictures; one is empty")
         self.notes = tuple(note for dataset in self.datasets for note in dataset.notes)
         self.skipped = SkippedPictures(sum(map(len, self.datasets)))
+        self.normalisation = OPENAI
         if self._start is not None:
-            self.module, self.tokenizer = load_clip(self._start), load_tokenizer(self._start)
+            self.normalisation = clip_normalisation(self._start)
+            self.module, self.tokenizer = load_clip_and_tokenizer(self._start)
             vision = self.module.config.vision_config
             if (vision.image_size, vision.patch_size) != (settings.image_size, settings.patch_size):
                 raise MasqclipError(
@@ -185,7 +191,10 @@ class PretrainStage(Stage):
         """The symmetric contrastive loss, and how often a picture finds a caption of its own."""
         clip = self.module
         images = F.normalize(
-            window_features(clip, normalise(batch["pixels"]), batch["corner"]).float(), dim=-1
+            window_features(
+                clip, normalise(batch["pixels"], self.normalisation), batch["corner"]
+            ).float(),
+            dim=-1,
         )
         pooled = clip.text_model(input_ids=batch["tokens"]).pooler_output
         texts = F.normalize(clip.text_projection(pooled).float(), dim=-1)
@@ -209,6 +218,8 @@ class PretrainStage(Stage):
         """Write the CLIP and its tokenizer in Hugging Face's format."""
         self.module.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+        image_size = self.module.config.vision_config.image_size
+        write_normalisation(folder, self.normalisation, image_size)
 
 
 def _read_images(
@@ -238,10 +249,10 @@ def _spread(logits: Tensor, positives: Tensor) -> Tensor:
     return F.cross_entropy(logits, target, reduction="sum")
 
 
-def normalise(pixels: Tensor) -> Tensor:
-    """Pixels in 0..1 to CLIP's own scale (OpenAI's channel means and deviations)."""
-    mean = pixels.new_tensor(OPENAI_CLIP_MEAN).view(3, 1, 1)
-    std = pixels.new_tensor(OPENAI_CLIP_STD).view(3, 1, 1)
+def normalise(pixels: Tensor, scale: ClipNormalisation = OPENAI) -> Tensor:
+    """Pixels in 0..1 to a CLIP's own scale."""
+    mean = pixels.new_tensor(scale["clip_mean"]).view(3, 1, 1)
+    std = pixels.new_tensor(scale["clip_std"]).view(3, 1, 1)
     return (pixels - mean) / std
 
 

@@ -29,8 +29,9 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from masqclip.clip.classifier import clip_logits
-from masqclip.clip.loading import clip_settings
+from masqclip.clip.loading import load_clip_and_tokenizer
 from masqclip.clip.masked_vision import MaskQueries, embed_masks
+from masqclip.clip.normalisation import clip_normalisation
 from masqclip.clip.queries_file import save_queries
 from masqclip.clip.text import TextEncoder
 from masqclip.clip.vocabulary import Category, Vocabulary
@@ -40,9 +41,8 @@ from masqclip.data.open_coco import CocoMasks
 from masqclip.data.transforms import resize
 from masqclip.encoding import resized_size
 from masqclip.errors import MasqclipError
-from masqclip.hub import quiet_transformers
+from masqclip.hub import find_weights, quiet_transformers
 from masqclip.model import MasQClipModel
-from masqclip.parts import clip_tokenizer, load_any_clip
 from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.segmenter import Segmenter
 from masqclip.training.framing import Frame, augment, draw_mirror, stack, tensors
@@ -355,7 +355,7 @@ def join(
         MasqclipError: one of the folders does not hold what it should.
     """
     with quiet_transformers():
-        frozen = load_any_clip(Path(clip))
+        frozen, tokenizer = load_clip_and_tokenizer(clip)
         proposes = Mask2FormerProposer.from_pretrained(proposer)
     model = MasQClipModel.from_parts(
         frozen,
@@ -364,6 +364,6 @@ def join(
         clip_input=settings.clip_input,
         shortest_edge=settings.shortest_edge,
         longest_edge=settings.longest_edge,
-        **clip_settings(Path(clip)),
+        **clip_normalisation(find_weights(clip, what="CLIP")),
     )
-    return model, clip_tokenizer(Path(clip), frozen)
+    return model, tokenizer

@@ -67,6 +67,32 @@ def load_model(
     config = read_config(folder, model_class.config_class, extra=extra)
     source = f"the folder {str(folder)!r}"
     tensors = read_folder(folder, pickled=pickled)
+    return fill_model(model_class, config, tensors, dtype=dtype, source=source)
+
+
+def fill_model(
+    model_class: Any,
+    config: Any,
+    tensors: dict[str, Tensor],
+    *,
+    dtype: torch.dtype,
+    source: str,
+) -> tuple[Any, set[str]]:
+    """A model of transformers' in evaluation mode, of a configuration and its weights.
+
+    Args:
+        model_class: its class.
+        config: its configuration.
+        tensors: its weights; names may be an earlier version's.
+        dtype: of the parameters.
+        source: what holds both, for the errors.
+
+    Returns:
+        The model, and the names of parameters that the weights lack, which are random.
+
+    Raises:
+        MasqclipError: they do not go together, or a weight is no number.
+    """
     wanted = check_fits(model_class, config, tensors, source=source)
     require_finite(tensors, source=source)
     whole = wanted <= tensors.keys()
@@ -76,10 +102,23 @@ def load_model(
             if whole and numbers <= _SMALL and dtype == torch.float32:
                 model, missing = _filled(model_class, config, tensors), set()
             else:
+                # Tensors of other shapes are ignored here to be told below: transformers raises an
+                # error that refers to a report, which is not shown.
                 model, report = model_class.from_pretrained(
-                    None, config=config, state_dict=tensors, dtype=dtype, output_loading_info=True
+                    None,
+                    config=config,
+                    state_dict=tensors,
+                    dtype=dtype,
+                    output_loading_info=True,
+                    ignore_mismatched_sizes=True,
                 )
                 missing = set(report["missing_keys"])
+                if report["mismatched_keys"]:
+                    name, given, asked = min(map(tuple, report["mismatched_keys"]))
+                    raise MasqclipError(
+                        f"{source}: the tensor {name!r} is {tuple(given)}, and the configuration "
+                        f"asks for {tuple(asked)}"
+                    )
     except Exception as error:  # whatever is wrong with files that somebody gave
         raise _refusal(error, source) from error
     model.config.name_or_path = ""
@@ -117,6 +156,15 @@ def read_folder(folder: Path, *, pickled: bool = True) -> dict[str, Tensor]:
         return tensors
     kinds = f"{_SAFETENSORS} or {_PICKLED}" if pickled else _SAFETENSORS
     raise MasqclipError(f"the folder {str(folder)!r} holds no weights: it needs {kinds}")
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a folder holds weights under transformers' names."""
+    return any(
+        os.path.lexists(folder / f"{name}{index}")
+        for name in (_SAFETENSORS, _PICKLED)
+        for index in ("", ".index.json")
+    )
 
 
 def inside(folder: Path, name: str) -> Path:

@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from masqclip.convert.checkpoint import read_state_dict
 from masqclip.errors import MasqclipError
+from masqclip.weights.checkpoint import read_state_dict
 
 
 class Harmful:

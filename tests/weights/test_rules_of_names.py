@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from masqclip.convert.rules import QKV, below, count, in_float32, linear, rename
 from masqclip.errors import MasqclipError
+from masqclip.weights.rules import QKV, below, count, in_float32, linear, rename
 
 
 def test_tables_are_made_of_prefixes() -> None:

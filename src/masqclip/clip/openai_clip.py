@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from torch import Tensor
 from transformers import CLIPConfig, CLIPVisionConfig
 
-from masqclip.convert.rules import QKV, StateDict, below, count, linear, rename
 from masqclip.errors import MasqclipError
+from masqclip.weights.rules import QKV, StateDict, below, count, linear, rename
 
 #: OpenAI's export writes three numbers into its archive, older transformers the positions' indices.
 NOT_NEEDED = (

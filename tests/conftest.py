@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+from pathlib import Path
+
+import pytest
 
 # Models this small are slower with several threads, and tests run in a process a core. torch reads
 # it when it is imported; programs that tests start inherit it.
@@ -17,3 +20,20 @@ def pytest_collection_finish() -> None:
     """Put aside what imports made, for good, and collect what tests make."""
     gc.freeze()
     gc.enable()
+
+
+@pytest.fixture(scope="session")
+def clip_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small CLIP that the recorded MasQCLIPs were tuned on, as OpenAI names its tensors.
+
+    Of its token embedding, only the rows that the tests need were kept.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    weights = load_file(Path(__file__).parent / "data" / "clip_instance.safetensors")
+    table = torch.zeros(49_408, 16)
+    table[weights.pop("token_rows")] = weights.pop("token_embedding_rows")
+    file = tmp_path_factory.mktemp("clip") / "clip.pt"
+    torch.save({"model": weights | {"token_embedding.weight": table}}, file)
+    return file

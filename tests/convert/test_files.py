@@ -40,19 +40,10 @@ CHECKPOINTS = {setting: DATA / f"masqclip_{setting}.pth" for setting in ("instan
 
 
 @pytest.fixture(scope="module")
-def openai_weights() -> dict[str, Tensor]:
-    """The small CLIP; of its token embedding, only the rows that the tests need were kept."""
-    weights = load_file(DATA / "clip_instance.safetensors")
-    table = torch.zeros(49_408, 16)
-    table[weights.pop("token_rows")] = weights.pop("token_embedding_rows")
-    return weights | {"token_embedding.weight": table}
-
-
-@pytest.fixture(scope="module")
-def clip_file(openai_weights: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("clip") / "clip.pt"
-    torch.save({"model": openai_weights}, file)
-    return file
+def openai_weights(clip_file: Path) -> dict[str, Tensor]:
+    """The tensors of the small CLIP."""
+    weights: dict[str, Tensor] = torch.load(clip_file, weights_only=True)["model"]
+    return weights
 
 
 @pytest.fixture(scope="module")

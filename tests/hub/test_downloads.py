@@ -16,6 +16,7 @@ import pytest
 from hub_server import REVISION, Hub
 from huggingface_hub import constants
 
+from masqclip.cli.main import main
 from masqclip.errors import MasqclipError
 from masqclip.hub import download, local, repository, transfer
 from masqclip.hub.download import prepare
@@ -98,13 +99,21 @@ def test_an_index_of_what_is_not_there(hub: Hub) -> None:
 @pytest.mark.parametrize(
     ("config", "what", "said"),
     [
-        ({"model_type": "siglip"}, "CLIP", "is a SigLIP, which has no class token"),
-        ({"model_type": "metaclip_2"}, "CLIP", "is a MetaCLIP 2, whose words"),
+        (
+            {"model_type": "siglip"},
+            "CLIP",
+            "is a SigLIP .model_type 'siglip'., and a CLIP here is of the type clip",
+        ),
+        ({"model_type": "metaclip_2"}, "CLIP", "is a MetaCLIP 2"),
         ({"model_type": "sam2"}, "proposer", "is a SAM 2"),
-        ({"model_type": "clip"}, "proposer", "of the type 'clip'.*; it is a clip"),
-        ({"model_type": "masqclip"}, "CLIP", "it is a whole model: give it as --model"),
-        ({"model_type": "bert"}, ANY, "of the type 'bert'"),
-        ({}, "CLIP", "of the type 'None'"),
+        ({"model_type": "clip"}, "proposer", "is a CLIP .*; it is a clip"),
+        (
+            {"model_type": "masqclip"},
+            "CLIP",
+            "it is a whole model: give it as --model",
+        ),
+        ({"model_type": "bert"}, ANY, "model_type 'bert'"),
+        ({}, "CLIP", "model_type 'None'"),
     ],
 )
 def test_nothing_large_is_fetched_of_a_wrong_type(
@@ -279,3 +288,93 @@ def test_a_slow_hub_is_waited_for(hub: Hub) -> None:
     fill(hub, model__safetensors=WEIGHTS)
     hub.delay = 0.5
     assert find_weights(NAME, what="CLIP").is_dir()
+
+
+def open_clip(hub: Hub, **vision: object) -> None:
+    """A repository of open_clip alone."""
+    towers = {"vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "patch_size": 8} | vision,
+              "text_cfg": {"width": 32, "heads": 2, "layers": 2}}  # fmt: skip
+    config = json.dumps({"model_cfg": {"embed_dim": 16, **towers}}).encode()
+    hub.repositories[NAME] = {
+        "open_clip_config.json": config,
+        "open_clip_model.safetensors": WEIGHTS,
+        "open_clip_pytorch_model.bin": WEIGHTS,
+    }
+
+
+def test_an_open_clip_is_one_kind_too(hub: Hub) -> None:
+    open_clip(hub)
+    folder = find_weights(NAME, what="CLIP")
+    assert hub.files() == ["open_clip_model.safetensors"]
+    assert local.has_weights(folder)
+    assert find_weights(NAME, what="CLIP") == folder
+
+
+@pytest.mark.parametrize("vision", [{"timm_model_name": "vit_so400m"}, {"layers": [3, 4, 6, 3]}])
+def test_an_open_clip_of_other_towers_is_refused_first(hub: Hub, vision: dict[str, object]) -> None:
+    open_clip(hub, **vision)
+    with pytest.raises(MasqclipError, match="the open_clip_config.json of 'owner/model'"):
+        find_weights(NAME, what="CLIP")
+    assert hub.served == 0
+
+
+def test_a_folder_of_ones_own(hub: Hub, tmp_path: Path) -> None:
+    fill(hub, model__safetensors=WEIGHTS, tokenizer__json=b"{}")
+    to = tmp_path / "mine"
+    assert main(["download", NAME, "--to", str(to)]) == 0
+    assert sorted(path.name for path in to.iterdir()) == [
+        "config.json", "masqclip_origin.json", "model.safetensors", "tokenizer.json"
+    ]  # fmt: skip
+    assert local.origin(to) == NAME
+    assert not any(path.is_symlink() for path in to.iterdir())
+    assert not (tmp_path / "cache").exists()
+    asked = hub.served
+    assert main(["download", NAME, "--to", str(to)]) == 0
+    assert hub.served == asked, "what is there is not fetched again"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "no name given: masqclip download NAME"),
+        (["photo", "sam-b", "--to", "x"], "--to takes one NAME, and 2 are given"),
+        (["fotos"], "did you mean 'photo'?"),
+        (["./photo"], "there is no model './photo'"),
+        (["owner/nothing"], "says: there is no model, CLIP or proposer 'owner/nothing'"),
+    ],
+)
+def test_what_cannot_be_downloaded(
+    hub: Hub, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["download", *words]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert said in error
+
+
+def test_the_plan_without_a_network(
+    hub: Hub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert main(["download", "photo-small", "--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K: about 600 MB, licence: MIT"
+    command = lines[2].removeprefix("where there is a network, run: ")
+    assert command.split(" && ")[1] == (
+        "hf download tue-mps/coco_panoptic_eomt_small_640_2x --include '*.json' "
+        "--include merges.txt --include 'model.safetensors' --local-dir photo-small/proposer"
+    )
+    assert main(["download", "photo-small"]) == 2
+    assert command in capsys.readouterr().err
+
+
+def test_a_licence_is_agreed_to_once(hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "mask2former-swin-t-coco"
+    with pytest.raises(MasqclipError, match=f"to agree, run 'masqclip download {name} --acc"):
+        find_weights(name, what="proposer")
+    assert main(["download", name]) == 2
+    assert "is under CC BY-NC 4.0, which forbids some uses (read https" in capsys.readouterr().err
+    assert hub.asked == []
+    assert main(["download", name, "--accept-licence"]) == 2  # agreed; the hub does not have it
+    assert main(["download", name]) == 2
+    assert "says: there is no proposer 'facebook/mask2former" in capsys.readouterr().err

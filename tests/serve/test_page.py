@@ -239,3 +239,28 @@ def test_a_phone_by_keyboard_alone(browser: Browser, server: Server, scheme: str
     assert width <= 390
     assert_accessible(page)
     context.close()
+
+
+def test_what_the_model_does_not_know_is_said(page: Page, server: Server) -> None:
+    """And what was taken for a region, which a click makes a thing."""
+    page.goto(f"{server.url}/#names=rocket,sand,temple&example=beach")
+    wait_for(page, "rocket", "sand")
+    notes = page.locator("#notes li")
+    assert notes.all_inner_texts() == [
+        "taken as regions: sand (--things counts them)",
+        "masqclip-mini has never read: temple; it knows drawn things only. "
+        "For photographs: --model photo",
+    ]
+    sand = page.get_by_role("button", name="sand is stuff")
+    assert sand.get_attribute("aria-pressed") == "true"
+    assert sand.inner_text() == "stuff"
+    with page.expect_request(lambda request: request.url.endswith("/segment")) as asked:
+        sand.click()
+    assert json.loads(asked.value.post_data or "")["vocabulary"] == [
+        "rocket", "thing: sand", "temple"
+    ]  # fmt: skip
+    page.wait_for_function("document.querySelectorAll('#notes li').length === 1")
+    assert page.get_by_role("button", name="sand is stuff").inner_text() == "thing"
+    assert_accessible(page)
+    page.get_by_role("button", name="Remove temple").click()
+    page.wait_for_function("document.querySelector('#notes').hidden")

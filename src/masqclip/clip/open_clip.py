@@ -17,7 +17,7 @@ from masqclip.clip.openai_clip import HEAD_WIDTH, openai_clip_to_transformers
 from masqclip.errors import MasqclipError
 from masqclip.weights.checkpoint import read_state_dict
 from masqclip.weights.folders import has_weights, inside
-from masqclip.weights.preprocessing import read_object
+from masqclip.weights.preprocessing import flag, read_object
 from masqclip.weights.rules import StateDict, in_float32
 
 _WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -62,12 +62,13 @@ def read_open_clip(folder: Path) -> tuple[CLIPConfig, StateDict]:
         _check(name, part, source)
     widths = [_count(part, "width", source) for part in (vision, text)]
     head_width = _count(vision, "head_width", source, default=HEAD_WIDTH)
+    quick = flag(model, "quick_gelu", False, source=repr(source))
     file = next(name for name in _WEIGHTS if os.path.lexists(folder / name))
     config, weights = openai_clip_to_transformers(
         read_state_dict(inside(folder, file)),
         vision_heads=widths[0] // head_width,
         text_heads=_count(text, "heads", source),
-        activation="quick_gelu" if model.get("quick_gelu") else "gelu",
+        activation="quick_gelu" if quick else "gelu",
     )
     found = [config.vision_config.hidden_size, config.text_config.hidden_size]
     if found != widths:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from transformers import CLIPConfig
 
 from masqclip import MasqclipError, Segmenter
 from masqclip.batch.settings import JobSettings
+from masqclip.cli.evaluate import _protocol
 from masqclip.cli.main import main
 from masqclip.configuration import MasQClipConfig
 from masqclip.devices import slow_dtype_advice
@@ -174,3 +176,19 @@ def test_slow_precisions_are_told(photos: Path, capsys: pytest.CaptureFixture[st
     words[words.index("float16")] = "float32"
     assert main(words) == 0
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "edges"),
+    [
+        ("ade20k-150", None, (640, 2560)),
+        ("ade20k-150", "320", (320, 1280)),
+        ("ade20k-150", "320:400", (320, 400)),
+        ("stickers", None, (None, None)),
+        ("stickers", "64", (None, None)),  # the model's own ratio, which only the model knows
+        ("stickers", "64:96", (64, 96)),
+    ],
+)
+def test_sizes_of_protocols(name: str, size: str | None, edges: tuple[int | None, ...]) -> None:
+    protocol = _protocol(SimpleNamespace(name=name), size, {}, object_score=True)  # type: ignore[arg-type]
+    assert (protocol.shortest_edge, protocol.longest_edge) == edges

@@ -196,6 +196,7 @@ def test_what_open_clips_configuration_tells(tmp_path: Path) -> None:
         ("text_cfg", {"no_causal_mask": True}, "no_causal_mask = 'True' .text_cfg."),
         ("text_cfg", {"pool_type": "last"}, "pool_type = 'last' .text_cfg."),
         ("text_cfg", {"heads": "8"}, "heads = 8: it is a whole number"),
+        ("model_cfg", {"quick_gelu": "no"}, "quick_gelu = 'no': it is true or false"),
         ("model_cfg", {"multimodal_cfg": {"width": 8}}, "multimodal_cfg"),
         ("model_cfg", {"init_logit_bias": -10}, "init_logit_bias"),
         ("model_cfg", {"vision_cfg": None}, "there is no vision_cfg in it"),

@@ -83,6 +83,22 @@ def test_batches_do_not_matter(proposer: Path) -> None:
     torch.testing.assert_close(both.object_logits[1:], one.object_logits, atol=1e-4, rtol=1e-4)
 
 
+def test_another_size_than_the_folders(clip: Path, tmp_path: Path) -> None:
+    """It counts where the folder's own cannot be followed, if it is whole."""
+    FAMILIES["mask2former-swin"]().save_pretrained(tmp_path)
+    file = tmp_path / "preprocessor_config.json"
+    file.write_text('{"size": {"shortest_edge": 64, "longest_edge": 96}}')
+    for size, edges in ((32, (32, 48)), ("32:40", (32, 40)), ((40, 80), (40, 80))):
+        config = Segmenter.from_parts(clip, tmp_path, size=size).model.config
+        assert (config.shortest_edge, config.longest_edge) == edges
+    file.write_text('{"do_resize": false}')
+    for size in (None, 32):
+        with pytest.raises(MasqclipError, match=r"do_resize = false, .*--size SHORTEST:LONGEST"):
+            Segmenter.from_parts(clip, tmp_path, size=size)
+    config = Segmenter.from_parts(clip, tmp_path, size="32:40").model.config
+    assert (config.shortest_edge, config.longest_edge) == (32, 40)
+
+
 def test_black_beside_the_picture(clip: Path, tmp_path: Path) -> None:
     """EoMT sees black there, which depends on how a model normalises."""
     FAMILIES["eomt"]().save_pretrained(tmp_path)

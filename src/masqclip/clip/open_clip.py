@@ -18,7 +18,7 @@ from masqclip.errors import MasqclipError
 from masqclip.hub.kinds import check_open_clip
 from masqclip.weights.checkpoint import read_state_dict
 from masqclip.weights.folders import has_weights, inside
-from masqclip.weights.preprocessing import read_object
+from masqclip.weights.preprocessing import flag, read_object
 from masqclip.weights.rules import StateDict, in_float32
 
 _WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -41,12 +41,13 @@ def read_open_clip(folder: Path) -> tuple[CLIPConfig, StateDict]:
     model, vision, text = check_open_clip(read_object(folder, OPEN_CLIP_CONFIG), source)
     widths = [_count(part, "width", source) for part in (vision, text)]
     head_width = _count(vision, "head_width", source, default=HEAD_WIDTH)
+    quick = flag(model, "quick_gelu", False, source=repr(source))
     file = next(name for name in _WEIGHTS if os.path.lexists(folder / name))
     config, weights = openai_clip_to_transformers(
         read_state_dict(inside(folder, file)),
         vision_heads=widths[0] // head_width,
         text_heads=_count(text, "heads", source),
-        activation="quick_gelu" if model.get("quick_gelu") else "gelu",
+        activation="quick_gelu" if quick else "gelu",
     )
     found = [config.vision_config.hidden_size, config.text_config.hidden_size]
     if found != widths:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ import torch
 from torch import Tensor
 
 from masqclip.clip.masked_vision import ImageTokens
-from masqclip.clip.name_limits import shown
+from masqclip.clip.name_limits import few_names
 from masqclip.clip.region_names import singulars
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.clip_text import reading
@@ -35,7 +36,6 @@ from masqclip.errors import MasqclipError
 
 CARD = "model_card.json"
 _KEY = "world"
-_SHOWN_NAMES = 8
 
 
 @dataclass(frozen=True)
@@ -86,17 +86,19 @@ class OwnWorld:
         )
 
     def _knows(self, word: str) -> bool:
-        return any(form in self.names for form in (word, *singulars(word)))
+        return any(form in self._forms for form in (word, *singulars(word)))
+
+    @cached_property
+    def _forms(self) -> frozenset[str]:
+        """The names, and what those that are plurals are plurals of."""
+        return self.names | {form for name in self.names for form in singulars(name)}
 
     def word_note(self, words: Vocabulary) -> tuple[str, ...]:
         """A line on the names that were never read, if there are any."""
         unread = self.unread(words)
         if not unread:
             return ()
-        few = ", ".join(shown(name)[1:-1] for name in unread[:_SHOWN_NAMES])
-        more = len(unread) - _SHOWN_NAMES
-        few += f" and {more} more" if more > 0 else ""
-        return (f"{self.model} has never read: {few}; {self.about}",)
+        return (f"{self.model} has never read: {few_names(unread)}; {self.about}",)
 
     def picture_note(self, tokens: ImageTokens) -> tuple[str, ...]:
         """A line on a picture that is unlike those of training."""

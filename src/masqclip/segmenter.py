@@ -19,7 +19,7 @@ from torch import Tensor
 
 from masqclip.acceleration import compile_model
 from masqclip.clip.mask_coverage import Masks
-from masqclip.clip.name_limits import shown
+from masqclip.clip.name_limits import few_names, shown
 from masqclip.clip.text import TextEncoder
 from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.clip.vocabulary import Vocabulary
@@ -325,7 +325,10 @@ class Segmenter:
         although nobody said so, and those that the model has never read."""
         notes = []
         if words.assumed and task == "panoptic":
-            notes.append(f"taken as regions: {', '.join(words.assumed)} (--things counts them)")
+            notes.append(f"taken as regions: {few_names(words.assumed)} (--things counts them)")
+        if task == "instance" and (regions := words.counted.stuff_ids):
+            names = few_names([words.names[i] for i in sorted(regions)])
+            notes.append(f"regions, which have no instances: {names} (--things counts them)")
         return (*notes, *(self.world.word_note(words) if self.world is not None else ()))
 
     def embed_masks(self, image: Any, masks: Masks) -> Tensor:

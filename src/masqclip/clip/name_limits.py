@@ -10,12 +10,14 @@ from __future__ import annotations
 import difflib
 import re
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
 from masqclip.errors import MasqclipError
+
+_FEW = 8  # names in a note
 
 MAX_TEXT_BYTES = 8_000_000
 """Bytes of a file, or characters of a string, that names are read from."""
@@ -137,6 +139,12 @@ def shown(value: object, longest: int = 80) -> str:
     except Exception:  # an integer of too many digits, an object that cannot be shown
         text = f"something of type {type(value).__name__}"
     return " ".join(text.split())[:longest]
+
+
+def few_names(names: Sequence[str]) -> str:
+    """Some names in a line, and how many more there are."""
+    few = ", ".join(shown(name)[1:-1] for name in names[:_FEW])
+    return f"{few} and {len(names) - _FEW} more" if len(names) > _FEW else few
 
 
 def closest(word: str, candidates: Iterable[str], *, cutoff: float) -> str | None:

@@ -44,10 +44,12 @@ def test_names_that_were_never_read(mini: Segmenter) -> None:
 
 def test_regions_are_told_where_they_matter(mini: Segmenter) -> None:
     words = Vocabulary.parse("car, sand, stuff: hedge")
-    assert mini.notes_on(words, "panoptic") == ("taken as regions: sand (--things counts them)",)
+    assert mini.notes_on(words, "panoptic") == (
+        "taken as regions: sand ('thing: NAME', or --things, counts them)",
+    )
     assert mini.notes_on(words, "semantic") == ()
     assert mini.notes_on(words, "instance") == (
-        "regions, which have no instances: hedge (--things counts them)",
+        "regions, which have no instances: hedge ('thing: NAME', or --things, counts them)",
     )
 
 
@@ -78,7 +80,7 @@ def test_what_a_user_sees(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(words) == 0
     shown = capsys.readouterr().out
     assert shown.count("note: masqclip-mini has never read: temple;") == 1
-    assert shown.count("note: taken as regions: sky (--things counts them)") == 1
+    assert shown.count("note: taken as regions: sky ('thing: NAME', or --things, counts them)") == 1
     assert shown.count("note: masqclip-mini was never trained on pictures like this one") == 2
     for file in tmp_path.glob("*.json"):
         notes = json.loads(file.read_text())["notes"]

@@ -47,6 +47,9 @@ from masqclip.segments import segment_encoded
 Size = str | int | tuple[int, int] | None
 Names = Vocabulary | str | Path | Sequence[Any] | Mapping[str, Sequence[str]]
 
+# How, on the command line, in a request and in a vocabulary alike.
+_COUNT_THEM = "'thing: NAME', or --things, counts them"
+
 #: What scores less stays unlabelled, unless a call says otherwise: the published object threshold.
 MIN_SCORE = 0.3
 
@@ -325,10 +328,10 @@ class Segmenter:
         although nobody said so, and those that the model has never read."""
         notes = []
         if words.assumed and task == "panoptic":
-            notes.append(f"taken as regions: {few_names(words.assumed)} (--things counts them)")
+            notes.append(f"taken as regions: {few_names(words.assumed)} ({_COUNT_THEM})")
         if task == "instance" and (regions := words.counted.stuff_ids):
             names = few_names([words.names[i] for i in sorted(regions)])
-            notes.append(f"regions, which have no instances: {names} (--things counts them)")
+            notes.append(f"regions, which have no instances: {names} ({_COUNT_THEM})")
         return (*notes, *(self.world.word_note(words) if self.world is not None else ()))
 
     def embed_masks(self, image: Any, masks: Masks) -> Tensor:

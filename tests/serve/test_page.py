@@ -244,10 +244,11 @@ def test_a_phone_by_keyboard_alone(browser: Browser, server: Server, scheme: str
 def test_what_the_model_does_not_know_is_said(page: Page, server: Server) -> None:
     """And what was taken for a region, which a click makes a thing."""
     page.goto(f"{server.url}/#names=rocket,sand,temple&example=beach")
+    page.reload()
     wait_for(page, "rocket", "sand")
     notes = page.locator("#notes li")
     assert notes.all_inner_texts() == [
-        "taken as regions: sand (--things counts them)",
+        "taken as regions: sand ('thing: NAME', or --things, counts them)",
         "masqclip-mini has never read: temple; it knows drawn things only. "
         "For photographs: --model photo",
     ]
@@ -259,8 +260,8 @@ def test_what_the_model_does_not_know_is_said(page: Page, server: Server) -> Non
     assert json.loads(asked.value.post_data or "")["vocabulary"] == [
         "rocket", "thing: sand", "temple"
     ]  # fmt: skip
-    page.wait_for_function("document.querySelectorAll('#notes li').length === 1")
+    notes.nth(1).wait_for(state="detached")
     assert page.get_by_role("button", name="sand is stuff").inner_text() == "thing"
     assert_accessible(page)
     page.get_by_role("button", name="Remove temple").click()
-    page.wait_for_function("document.querySelector('#notes').hidden")
+    page.locator("#notes").wait_for(state="hidden")

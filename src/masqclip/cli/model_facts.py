@@ -25,12 +25,11 @@ def model_facts(name: str) -> dict[str, Any]:
         if preset.drive is not None:
             about = f"about {preset.drive_megabytes} MB, {preset.licence}, {preset.drive}"
             facts["checkpoint"] = f"{preset.checkpoint}, {about}"
-        kind = "measured" if preset.gpu_measured else "an estimate"
         facts |= {
             "download": f"about {preset.megabytes} MB",
-            "memory": f"{preset.memory_gb:g} GB (measured, on a processor)",
+            "memory": f"{preset.memory_gb:g} GB on a processor ({_told(preset.drive is None)})",
             "seconds": f"{preset.cpu_seconds:g} a picture on two processor cores (measured), "
-            f"{preset.gpu_seconds:g} on a large GPU ({kind})",
+            f"{preset.gpu_seconds:g} on a large GPU ({_told(preset.gpu_measured)})",
         }
         here = all(cached(part.repository) is not None for part in preset.parts)
         return facts | ({"here": "no"} if not here else _of_files(name))
@@ -91,6 +90,10 @@ def _world(folder: Path) -> dict[str, Any]:
     if world is None:
         return {}
     return {"knows": f"{len(world.names)} names; {world.about}", "names": sorted(world.names)}
+
+
+def _told(measured: bool) -> str:
+    return "measured" if measured else "an estimate"
 
 
 def _size(shortest: int, longest: int) -> str:

@@ -188,6 +188,7 @@ def main() -> int:
     parser.add_argument("--preset", action="append", default=None)
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--only-figures", action="store_true", help="ask from_parts only")
+    parser.add_argument("--no-figures", action="store_true", help="ask the commands only")
     given = parser.parse_args()
     if given.measure:
         print(json.dumps(measure(given.folder)))
@@ -203,10 +204,11 @@ def main() -> int:
         for line in compare(folder):
             print(f"{name}: {line}")
             wrong |= not line.endswith("difference 0")
-        command = [sys.executable, __file__, str(folder), "--measure"]
-        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        found = json.loads(told.splitlines()[-1])
-        print(f"{name}: {json.dumps(found)}, {os.cpu_count()} cores")
+        if not given.no_figures:
+            command = [sys.executable, __file__, str(folder), "--measure"]
+            told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            found = json.loads(told.splitlines()[-1])
+            print(f"{name}: {json.dumps(found)}, {os.cpu_count()} cores")
         if not given.only_figures:
             ask_command(name, given.folder)
             print(f"{name}: masqclip segment: {len(TASKS)} tasks of {len(PICTURES)} pictures")

@@ -154,3 +154,23 @@ def test_a_preset(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "empty"))
     assert find_model(preset.name) == find_model(Path(preset.name))
     three_tasks(Segmenter.from_pretrained(tmp_path / preset.name, device="cpu"))
+
+
+def test_what_another_program_left_out_is_fetched(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights and configuration alone say nothing of pictures; without a network they must do."""
+    laion = next(model for model in CLIPS if model.name == "laion-l14")
+    fill(hub, laion)
+    folder = find_weights(laion.name, what="CLIP")
+    (folder / "preprocessor_config.json").unlink()
+    (folder / "open_clip_config.json").unlink()
+    hub.asked.clear()
+    served = hub.served
+    assert find_weights(laion.name, what="CLIP") == folder
+    assert (folder / "preprocessor_config.json").is_file()
+    assert hub.served == served, "only what was missing"
+    (folder / "preprocessor_config.json").unlink()
+    (folder / "open_clip_config.json").unlink()
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert find_weights(laion.name, what="CLIP") == folder

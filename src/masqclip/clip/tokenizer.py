@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from masqclip.clip.name_limits import check_writable, shown
-from masqclip.clip.tokenizer_files import has_tokenizer, read_tables
+from masqclip.clip.tokenizer_files import read_tables
 from masqclip.data.clip_text import reading
 from masqclip.errors import MasqclipError
 from masqclip.hub import find_tokenizer
+from masqclip.hub.local import has_tokenizer
 
 if TYPE_CHECKING:
     from transformers import CLIPTextConfig, CLIPTokenizer

@@ -40,11 +40,6 @@ class TokenizerTables:
     context_length: int
 
 
-def has_tokenizer(folder: Path) -> bool:
-    """Whether a folder holds a tokenizer's files."""
-    return any((folder / name).is_file() for name in FILES)
-
-
 def check_tokenizer_class(folder: Path) -> None:
     """Refuse a folder's tokenizer that cuts text in another way than CLIP's.
 

@@ -18,7 +18,7 @@ from masqclip.data.files import write_atomically
 from masqclip.errors import MasqclipError
 from masqclip.hub.kinds import check_kind
 from masqclip.hub.licences import check_accepted
-from masqclip.hub.local import ORIGIN, WEIGHTS, repository_folder, shard_names
+from masqclip.hub.local import ORIGIN, WEIGHTS, cached, repository_folder, shard_names
 from masqclip.hub.registry import NamedModel, find_named
 from masqclip.hub.repository import PATIENCE, RemoteFile, Repository, look_up
 from masqclip.hub.transfer import fetch, missing_bytes
@@ -132,7 +132,7 @@ def prepare(
     Arguments and errors as in `download`.
     """
     named = find_named(repository)
-    if named is not None and weights:
+    if named is not None and weights and cached(repository) is None:
         check_licence(named)
     found = look_up(repository, what=what, patience=patience)
     small = found.small_files()

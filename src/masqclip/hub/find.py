@@ -13,7 +13,7 @@ from masqclip.hub.download import (
     prepare,
     shown_size,
 )
-from masqclip.hub.local import Parts, cached, parts_in, state_folder
+from masqclip.hub.local import Parts, cached, has_settings, has_tokenizer, parts_in, state_folder
 from masqclip.hub.registry import (
     NamedModel,
     Preset,
@@ -94,11 +94,12 @@ def find_weights(
     repository = name if named is None else named.repository
     if repository.count("/") != 1 or folder.exists() or name.startswith((".", "/", "~")):
         raise unknown_name(name, what=what, among=[model.name for model in named_models()])
-    if (here := cached(repository)) is not None:
+    here = cached(repository)
+    if here is not None and (what == "model" or has_settings(here)):
         return here
-    if named is not None:
+    if named is not None and here is None:
         check_licence(named)
-    return _downloaded(repository, what=what, tell=tell)
+    return _downloaded(repository, what=what, tell=tell, here=here)
 
 
 def find_tokenizer(repository: str) -> Path:
@@ -108,7 +109,9 @@ def find_tokenizer(repository: str) -> Path:
         MasqclipError: it is not here and cannot be downloaded.
     """
     here = cached(repository, weights=False)
-    return here or _downloaded(repository, what="tokenizer", weights=False)
+    if here is not None and has_tokenizer(here):
+        return here
+    return _downloaded(repository, what="tokenizer", weights=False, here=here)
 
 
 def fetch_command(preset_or_named: Preset | NamedModel | str) -> str:
@@ -160,11 +163,7 @@ def _preset_parts(preset: Preset, tell: Tell | None) -> Path | Parts:
         ) from error
     if pending:
         fetch_together(preset.name, pending, tell=tell)
-    clip, proposer = (cached(part.repository) for part in preset.parts)
-    if clip is None or proposer is None:
-        raise MasqclipError(
-            f"the Hub's cache lost a part of {preset.name!r}: run the command again"
-        )
+    clip, proposer = (find_weights(part.name, what=part.kind) for part in preset.parts)
     return Parts(clip, proposer)
 
 
@@ -174,10 +173,14 @@ def _downloaded(
     what: str,
     tell: Tell | None = None,
     weights: bool = True,
+    here: Path | None = None,
 ) -> Path:
+    """Download what is missing; without a network, what is `here` has to do."""
     try:
         return download(repository, what=what, tell=tell, weights=weights, patience=IMPATIENCE)
     except OutOfReachError as error:
+        if here is not None:
+            return here
         raise MasqclipError(
             f"the {what} {repository!r} is not on this machine and cannot be fetched ({error}): "
             f"where there is a network, run: {fetch_command(find_named(repository) or repository)}"

@@ -16,6 +16,8 @@ WEIGHTS = {
     "config.json": ("model.safetensors", "pytorch_model.bin"),
     "open_clip_config.json": ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
 }
+#: What says how pictures are prepared.
+PICTURES = ("preprocessor_config.json", "processor_config.json", "open_clip_config.json")
 #: The parts of a model whose parts lie beside one another in a folder.
 PARTS = ("clip", "proposer")
 #: What a MasQ add-on is called in such a folder.
@@ -63,6 +65,16 @@ def cached(repository: str, *, weights: bool = True) -> Path | None:
     if not weights:
         return folder
     return folder if has_weights(folder) else None
+
+
+def has_settings(folder: Path) -> bool:
+    """Whether a folder says how pictures are prepared; other programs fetch weights without."""
+    return any((folder / name).is_file() for name in PICTURES)
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder holds a tokenizer's files."""
+    return any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json"))
 
 
 def has_weights(folder: Path) -> bool:

@@ -119,7 +119,9 @@ def find_named(name: object) -> NamedModel | None:
     return found[0] if found else None
 
 
-def published_size(repository: str | None, settings: object, labels: int | None) -> Any:
+def published_size(
+    repository: str | None, settings: object, labels: int | None
+) -> tuple[int, int] | None:
     """(shortest, longest) edge at which a proposer's figures were published, if it is known.
 
     The published files of Mask2Former say 384 x 384, which is where their conversion was tried and

@@ -35,7 +35,8 @@ pytestmark = pytest.mark.usefixtures("here")
 def loaded(monkeypatch: pytest.MonkeyPatch) -> Heard:
     """What a model is loaded with."""
     config = SimpleNamespace(shortest_edge=96)
-    heard = Heard(SimpleNamespace(model=SimpleNamespace(config=config), compile=Heard()))
+    model = SimpleNamespace(config=config)
+    heard = Heard(SimpleNamespace(model=model, compile=Heard(), notes_on=lambda *_: ()))
     monkeypatch.setattr(Segmenter, "from_pretrained", heard)
     return heard
 
@@ -118,7 +119,7 @@ def test_stickers_take_their_options(
 def test_label_takes_its_options(monkeypatch: pytest.MonkeyPatch, loaded: Heard) -> None:
     label = Heard(LabelledFolder())
     monkeypatch.setattr("masqclip.labelling.folder.label_folder", label)
-    monkeypatch.setattr("masqclip.hub.model_folder", lambda name: Path(name))
+    monkeypatch.setattr("masqclip.hub.model_folders", lambda name: (Path(name),))
     monkeypatch.setattr("masqclip.data.digests.digest_model", lambda folder: f"digest of {folder}")
     assert main(["label", "photos", "-v", "cat, stuff: sky", "-f", "panoptic"]) == 0
     words = shlex.split("label photos -v cat,sky -f yolo -o out --task semantic --model mine")

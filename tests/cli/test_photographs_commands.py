@@ -50,7 +50,7 @@ def test_a_model_is_measured(tmp_path: Path) -> None:
         out = tmp_path / file.stem
         oracles = ["--oracle", "masks", "--oracle", "classes"]
         tasked = [word for task in sorted(tasks) for word in ("-t", task)]
-        words = ["evaluate", "-d", str(file), *IMAGES, "--limit", "1", "--shortest-edge", "128"]
+        words = ["evaluate", "-d", str(file), *IMAGES, "--limit", "1", "--size", "128:512"]
         assert main([*words, *tasked, *oracles, "--device", "cpu", "-o", str(out)]) == 0
         report = json.loads((out / "report.json").read_text())
         assert report["figures"].keys() == {*tasks, "masks", "classes"}

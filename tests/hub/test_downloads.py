@@ -54,10 +54,11 @@ def test_one_kind_of_weights_is_taken(hub: Hub) -> None:
         open_clip_pytorch_model__bin=WEIGHTS[:42_000],
         README__md=b"#" * 5_000,
         vocab__json=b"{}",
+        preprocessor_config__json=b"{}",
     )
     folder = find_weights(NAME, what="CLIP")
     assert {path.name for path in folder.iterdir()} == {
-        "config.json", "model.safetensors", "vocab.json"
+        "config.json", "model.safetensors", "preprocessor_config.json", "vocab.json"
     }  # fmt: skip
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
     assert hub.files() == ["model.safetensors"]

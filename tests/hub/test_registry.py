@@ -9,8 +9,8 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
+from hub_layouts import layout
 from hub_server import Hub
-from layouts import layout
 
 from masqclip import Segmenter
 from masqclip.cli.main import main

@@ -104,7 +104,7 @@ def test_weights_by_a_name_of_the_hub_are_told_apart_too(
 ) -> None:
     """The paper's recipe names its CLIP so; a run holds the digest of what was downloaded."""
     places = {"some/clip": tiny_clip, "some/proposer": tiny_proposer}
-    monkeypatch.setattr("masqclip.hub._download", lambda name, **_: places[name])
+    monkeypatch.setattr("masqclip.hub.find.download", lambda name, **_: places[name])
     monkeypatch.chdir(tmp_path)
     words = ["--data", str(tiny_scenes), "--set", "shortest_edge=64", "--set", "batch_size=2"]
     tune = ["train", "tune", *words, "--clip", "some/clip", "--proposer", "some/proposer"]

@@ -200,7 +200,10 @@ def test_mistakes_are_named(tmp_path: Path, name: str, content: str, message: st
         "s3://bucket/names", "lists/of/mine",
     ],
 )  # fmt: skip
-def test_a_missing_file_is_no_word(path: str) -> None:
+def test_a_missing_file_is_no_word(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(MasqclipError, match=r"no vocabulary file .* double quotes"):
         Vocabulary.parse(path)
     for written in (f'"{path}"', [path]):

@@ -87,8 +87,8 @@ def download(
 
 def _fetch(wanted: Download, to: Path | None) -> Path:
     """Fetch one name; the authors' checkpoint is converted as well."""
-    preset = wanted.preset
-    if preset is None or preset.drive is None:
+    preset = wanted.drive
+    if preset is None:
         return wanted.fetch(to, tell=_tell)
     from masqclip.hub import find_weights
     from masqclip.hub.local import state_folder

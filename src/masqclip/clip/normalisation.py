@@ -14,6 +14,7 @@ from typing import Any, TypedDict
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from masqclip.errors import MasqclipError
+from masqclip.hub.local import OPEN_CLIP_CONFIG
 from masqclip.weights.preprocessing import (
     PREPROCESSING,
     Channels,
@@ -24,7 +25,6 @@ from masqclip.weights.preprocessing import (
     read_preprocessing,
 )
 
-OPEN_CLIP_CONFIG = "open_clip_config.json"
 _BICUBIC = 3  # of Pillow's filters
 _MEAN: Channels = tuple(OPENAI_CLIP_MEAN)
 _STD: Channels = tuple(OPENAI_CLIP_STD)

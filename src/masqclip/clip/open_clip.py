@@ -12,16 +12,16 @@ from typing import Any
 
 from transformers import CLIPConfig
 
-from masqclip.clip.normalisation import OPEN_CLIP_CONFIG
 from masqclip.clip.openai_clip import HEAD_WIDTH, openai_clip_to_transformers
 from masqclip.errors import MasqclipError
 from masqclip.hub.kinds import check_open_clip
+from masqclip.hub.local import OPEN_CLIP_CONFIG, WEIGHTS
 from masqclip.weights.checkpoint import read_state_dict
 from masqclip.weights.folders import has_weights, inside
 from masqclip.weights.preprocessing import flag, read_object
 from masqclip.weights.rules import StateDict, in_float32
 
-_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+_WEIGHTS = WEIGHTS[OPEN_CLIP_CONFIG]
 
 
 def is_open_clip(folder: Path) -> bool:

@@ -19,6 +19,7 @@ from masqclip.hub.registry import (
     Preset,
     find_named,
     find_preset,
+    is_repository,
     named_models,
     presets,
     unknown_name,
@@ -48,7 +49,7 @@ def find_model(name_or_path: str | Path, *, tell: Tell | None = None) -> Path | 
         return _preset_parts(preset, tell)
     if given.is_dir():
         return given
-    if given.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
+    if given.exists() or not is_repository(name):
         if (named := find_named(name)) is not None:
             raise MasqclipError(
                 f"{name!r} is a {named.kind}, a half of a model: give --clip and --proposer "
@@ -92,7 +93,7 @@ def find_weights(
     name = str(name_or_path)
     named = find_named(name)
     repository = name if named is None else named.repository
-    if repository.count("/") != 1 or folder.exists() or name.startswith((".", "/", "~")):
+    if folder.exists() or not is_repository(repository):
         raise unknown_name(name, what=what, among=[model.name for model in named_models()])
     here = cached(repository)
     if here is not None and (what == "model" or has_settings(here)):

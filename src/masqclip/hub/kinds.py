@@ -12,6 +12,7 @@ from typing import Any
 
 from masqclip.data.json_files import read_json
 from masqclip.errors import MasqclipError
+from masqclip.hub.local import OPEN_CLIP_CONFIG
 
 #: transformers' model types that each part may be of.
 TYPES: Mapping[str, tuple[str, ...]] = {
@@ -101,7 +102,7 @@ def check_kind(folder: Path, *, what: str, name: str) -> None:
         wanted = tuple(kind for kinds in TYPES.values() for kind in kinds)
     if wanted is None:
         return
-    open_clip = folder / "open_clip_config.json"
+    open_clip = folder / OPEN_CLIP_CONFIG
     if not (folder / "config.json").is_file():
         if "clip" in what.lower() and open_clip.is_file():
             check_open_clip(_document(open_clip), f"the open_clip_config.json of {name!r}")

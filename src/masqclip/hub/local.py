@@ -9,15 +9,18 @@ from pathlib import Path
 from masqclip.data.json_files import read_json
 from masqclip.errors import MasqclipError
 
+_MAX_SHARDS = 1_000
+#: What describes a model in open_clip's layout.
+OPEN_CLIP_CONFIG = "open_clip_config.json"
 #: What describes a model, by layout: transformers' own, and open_clip's.
-CONFIGS = ("config.json", "open_clip_config.json")
+CONFIGS = ("config.json", OPEN_CLIP_CONFIG)
 #: Kinds of weights in the order in which they are taken; of each, one file or an index of several.
 WEIGHTS = {
     "config.json": ("model.safetensors", "pytorch_model.bin"),
-    "open_clip_config.json": ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
+    OPEN_CLIP_CONFIG: ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
 }
 #: What says how pictures are prepared.
-PICTURES = ("preprocessor_config.json", "processor_config.json", "open_clip_config.json")
+PICTURES = ("preprocessor_config.json", "processor_config.json", OPEN_CLIP_CONFIG)
 #: The parts of a model whose parts lie beside one another in a folder.
 PARTS = ("clip", "proposer")
 #: What a MasQ add-on is called in such a folder.
@@ -95,16 +98,23 @@ def _has_shards(folder: Path, index: str) -> bool:
 
 
 def shard_names(index: Path) -> list[str]:
-    """The files that an index of weights names.
+    """The files that an index of weights names, each in the index's own folder.
 
     Raises:
-        MasqclipError: it is none.
+        MasqclipError: it is none, or names a file of another kind or place.
     """
     document = read_json(index, what="the index of weights")
     table = document.get("weight_map") if isinstance(document, dict) else None
     names = sorted({str(name) for name in table.values()}) if isinstance(table, dict) else []
-    if not names or any(Path(name).name != name for name in names):
-        raise MasqclipError(f"the index of weights {str(index)!r} names no files of its folder")
+    if not 0 < len(names) <= _MAX_SHARDS:
+        raise MasqclipError(f"the index of weights {str(index)!r} names no files")
+    suffix = Path(index.name.removesuffix(".index.json")).suffix
+    for name in names:
+        if Path(name).name != name or Path(name).suffix != suffix:
+            raise MasqclipError(
+                f"the index of weights {str(index)!r} names {name[:80]!r}: it must be a "
+                f"{suffix} file of the same folder"
+            )
     return names
 
 

@@ -23,6 +23,7 @@ from masqclip.hub.registry import (
     Preset,
     find_named,
     find_preset,
+    is_repository,
     named_models,
     presets,
     unknown_name,
@@ -55,13 +56,18 @@ class Download:
             return cls(name, preset, tuple((p.kind, p.repository) for p in preset.parts))
         if (named := find_named(name)) is not None:
             return cls(name, None, ((named.kind, named.repository),))
-        if name.count("/") != 1 or name.startswith((".", "/", "~")) or name.endswith("/"):
+        if not is_repository(name):
             known = [
                 *(preset.name for preset in presets()),
                 *(model.name for model in named_models()),
             ]
             raise unknown_name(name, what="model", among=known)
         return cls(name, None, ((ANY, name),))
+
+    @property
+    def drive(self) -> Preset | None:
+        """The preset, where a part of it lies on a drive."""
+        return self.preset if self.preset is not None and self.preset.drive else None
 
     @property
     def entries(self) -> tuple[NamedModel, ...]:
@@ -76,8 +82,7 @@ class Download:
             f"{entry.licence}"
             for entry in self.entries
         ]
-        drive = self.preset if self.preset is not None and self.preset.drive else None
-        if drive is not None:
+        if (drive := self.drive) is not None:
             lines.append(
                 f"{drive.checkpoint} of {drive.drive}: about "
                 f"{shown_size(drive.drive_megabytes * 10**6)}, licence: {drive.licence}"
@@ -89,8 +94,8 @@ class Download:
     def accept(self) -> None:
         """Agree to all licences of it that forbid some uses."""
         agreed = [entry.repository for entry in self.entries if entry.restricted]
-        if self.preset is not None and self.preset.drive:
-            agreed.append(self.preset.name)
+        if self.drive is not None:
+            agreed.append(self.drive.name)
         if agreed:
             accept(agreed)
 
@@ -100,10 +105,10 @@ class Download:
         Raises:
             MasqclipError: one was not agreed to.
         """
-        if self.preset is not None and self.preset.drive:
+        if self.drive is not None:
             check_accepted(
-                self.preset.name,
-                licence=str(self.preset.licence),
+                self.drive.name,
+                licence=str(self.drive.licence),
                 page="https://github.com/mlpc-ucsd/MasQCLIP",
                 command=f"masqclip download {self.name}",
             )

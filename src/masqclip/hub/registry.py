@@ -142,6 +142,11 @@ def published_size(
     return sizes.pop() if labels is not None and len(sizes) == 1 else None
 
 
+def is_repository(name: str) -> bool:
+    """Whether a name can be the Hub's owner/name, and not a path."""
+    return name.count("/") == 1 and not name.startswith((".", "/", "~")) and name[-1] != "/"
+
+
 def unknown_name(name: str, *, what: str, among: Iterable[str]) -> MasqclipError:
     """The error for a name that nothing has; the nearest is named."""
     near = difflib.get_close_matches(name.lower(), list(among), n=1, cutoff=0.6)

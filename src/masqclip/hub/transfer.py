@@ -35,11 +35,11 @@ def fetch(repository: Repository, file: RemoteFile, target: Path, *, what: str) 
     from huggingface_hub.utils._fixes import WeakFileLock
 
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{file.digest[:16]}.part")
+    partial = _partial(file, target)
     lock = partial.with_suffix(".lock")
     with WeakFileLock(lock):  # another process may be fetching the same
         try:
-            if target.is_file() and target.stat().st_size == file.size:
+            if _is_there(file, target):
                 return
             with writing(target):
                 _append(repository, file, partial, what=what)
@@ -56,10 +56,19 @@ def fetch(repository: Repository, file: RemoteFile, target: Path, *, what: str) 
 
 def missing_bytes(file: RemoteFile, target: Path) -> int:
     """How many bytes of a file are still to come."""
-    if target.is_file() and target.stat().st_size == file.size:
+    if _is_there(file, target):
         return 0
-    partial = target.with_name(f".{target.name}.{file.digest[:16]}.part")
+    partial = _partial(file, target)
     return file.size - min(file.size, partial.stat().st_size if partial.is_file() else 0)
+
+
+def _is_there(file: RemoteFile, target: Path) -> bool:
+    return target.is_file() and target.stat().st_size == file.size
+
+
+def _partial(file: RemoteFile, target: Path) -> Path:
+    """What a file is called until it is whole and verified."""
+    return target.with_name(f".{target.name}.{file.digest[:16]}.part")
 
 
 def matches(path: Path, file: RemoteFile) -> bool:

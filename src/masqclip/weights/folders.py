@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from masqclip.data.json_files import read_json
 from masqclip.errors import MasqclipError, is_out_of_memory
 from masqclip.hub import quiet_transformers
+from masqclip.hub.local import shard_names
 from masqclip.weights.configs import num_layers, read_config
 from masqclip.weights.tensor_files import (
     error_line,
@@ -30,7 +30,6 @@ from masqclip.weights.tensor_files import (
 
 _SAFETENSORS = "model.safetensors"
 _PICKLED = "pytorch_model.bin"
-_MAX_SHARDS = 1_000
 # Parameters that a folder may lack (tied ones, a loss's weights) and tables that are computed from
 # sizes: a model takes no more than this beside what its weights hold.
 _TIMES = 2
@@ -145,7 +144,7 @@ def read_folder(folder: Path, *, pickled: bool = True) -> dict[str, Tensor]:
         if os.path.lexists(folder / name):
             files = [name]
         elif os.path.lexists(folder / index):
-            files = _shards(inside(folder, index), Path(name).suffix)
+            files = shard_names(inside(folder, index))
         else:
             continue
         tensors: dict[str, Tensor] = {}
@@ -187,22 +186,6 @@ def inside(folder: Path, name: str) -> Path:
     if not regular:
         raise MasqclipError(f"{str(path)!r} is no regular file: put the file itself there")
     return path
-
-
-def _shards(index: Path, suffix: str) -> list[str]:
-    """The files that an index names, each in the index's own folder."""
-    document = read_json(index, what="the index of weights")
-    table = document.get("weight_map") if isinstance(document, dict) else None
-    names = sorted({str(name) for name in table.values()}) if isinstance(table, dict) else []
-    if not 0 < len(names) <= _MAX_SHARDS:
-        raise MasqclipError(f"the index of weights {str(index)!r} names no files")
-    for name in names:
-        if Path(name).name != name or Path(name).suffix != suffix:
-            raise MasqclipError(
-                f"the index of weights {str(index)!r} names {name[:80]!r}: it must be a "
-                f"{suffix} file of the same folder"
-            )
-    return names
 
 
 def check_fits(

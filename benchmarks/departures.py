@@ -29,9 +29,9 @@ from torch.nn import functional as F
 from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.data.coco import CocoInstances, is_base
 from masqclip.data.segmentations import segmentation_mask
-from masqclip.data.sprites import load_sprites
-from masqclip.data.sticker_files import write_stickers
-from masqclip.data.stickers import StickerWorld
+from masqclip.data.stickers.files import write_stickers
+from masqclip.data.stickers.scenes import StickerWorld
+from masqclip.data.stickers.sprites import load_sprites
 from masqclip.data.transforms import jittered_size
 from masqclip.hub import model_folders
 from masqclip.model import MasQClipModel

@@ -22,9 +22,9 @@ import numpy as np
 
 from masqclip.data.published import load_truth
 from masqclip.data.rle import encode_rle
-from masqclip.data.sprites import load_sprites
-from masqclip.data.sticker_files import write_stickers
-from masqclip.data.stickers import SceneSettings, StickerWorld
+from masqclip.data.stickers.files import write_stickers
+from masqclip.data.stickers.scenes import SceneSettings, StickerWorld
+from masqclip.data.stickers.sprites import load_sprites
 from masqclip.data.truth import TASKS, GroundTruth
 from masqclip.evaluation.evaluate import make_manifest, score
 from masqclip.evaluation.predictions import PredictionFolder

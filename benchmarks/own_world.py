@@ -23,8 +23,9 @@ import torch
 from masqclip import Segmenter
 from masqclip.clip.vocabulary import load_builtin
 from masqclip.data.images import find_images, read_image
-from masqclip.data.sprites import STUDIO_PACKAGES, UNSEEN_STUDIO, load_sprites
-from masqclip.data.stickers import StickerWorld
+from masqclip.data.stickers.scenes import StickerWorld
+from masqclip.data.stickers.sprites import load_sprites
+from masqclip.data.stickers.worlds import STUDIO_PACKAGES, UNSEEN_STUDIO
 from masqclip.hub import model_folders
 from masqclip.own_world import OwnWorld, PictureTest, fit_pictures, patch_statistics
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from masqclip.clip.classifier import class_log_probs
-from masqclip.data.sprites import load_sprites
-from masqclip.data.stickers import SceneSettings, StickerWorld
+from masqclip.data.stickers.scenes import SceneSettings, StickerWorld
+from masqclip.data.stickers.sprites import load_sprites
 from masqclip.errors import MasqclipError
 from masqclip.proposals.base import Proposals
 from masqclip.result import Segmentation, Task

@@ -15,16 +15,16 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPModel
 
 from masqclip.configuration import MasQClipConfig
-from masqclip.data.sprites import load_sprites
-from masqclip.data.stickers import Scenes, SceneSettings, StickerWorld
+from masqclip.data.stickers.scenes import Scenes, SceneSettings, StickerWorld
+from masqclip.data.stickers.sprites import load_sprites
 from masqclip.encoding import EncodedImage
 from masqclip.errors import MasqclipError
 from masqclip.model import MasQClipModel
 from masqclip.proposals.mask2former import Mask2FormerProposer, miniature_mask2former_config
 from masqclip.result import Task
 from masqclip.segmenter import Segmenter
-from masqclip.training.pretrain import clip_config, learn_tokenizer
 from masqclip.training.settings import PretrainSettings
+from masqclip.training.small_clip import clip_config, learn_tokenizer
 
 SPRITES = Path(__file__).parent / "data" / "sprites"
 NAMES = ["cat", "dog", "car", "grass", "sky"]

@@ -19,8 +19,8 @@ from PIL import Image
 from masqclip.batch import job
 from masqclip.batch.job import Machines, Pools, connected
 from masqclip.cli.main import main
-from masqclip.data.sprites import load_sprites
-from masqclip.data.stickers import SceneSettings, StickerWorld
+from masqclip.data.stickers.scenes import SceneSettings, StickerWorld
+from masqclip.data.stickers.sprites import load_sprites
 from masqclip.errors import MasqclipError
 
 SPRITES = Path(__file__).parents[1] / "data" / "sprites"

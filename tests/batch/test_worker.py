@@ -19,8 +19,8 @@ from masqclip.batch.shards import JobFolder, JobSettings
 from masqclip.batch.worker import Encoder, Namer, Part, batch_size, read_shard
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.rle import decode_rle
-from masqclip.data.sprites import load_sprites
-from masqclip.data.stickers import SceneSettings, StickerWorld
+from masqclip.data.stickers.scenes import SceneSettings, StickerWorld
+from masqclip.data.stickers.sprites import load_sprites
 from masqclip.segmenter import Segmenter
 
 SPRITES = Path(__file__).parents[1] / "data" / "sprites"

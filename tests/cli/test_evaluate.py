@@ -11,9 +11,9 @@ from PIL import Image
 
 from forked import MASQCLIP, run_together
 from masqclip.cli.main import main
-from masqclip.data.sprites import load_sprites
-from masqclip.data.sticker_files import write_stickers
-from masqclip.data.stickers import SceneSettings, StickerWorld
+from masqclip.data.stickers.files import write_stickers
+from masqclip.data.stickers.scenes import SceneSettings, StickerWorld
+from masqclip.data.stickers.sprites import load_sprites
 
 SPRITES = Path(__file__).parents[1] / "data" / "sprites"
 

@@ -17,8 +17,9 @@ import torch
 from heard import Heard
 
 from masqclip.cli.main import main
-from masqclip.data.sprites import STUDIO_PACKAGES, UNSEEN_STUDIO
-from masqclip.data.stickers import SceneSettings
+from masqclip.data.stickers import source
+from masqclip.data.stickers.scenes import SceneSettings
+from masqclip.data.stickers.worlds import STUDIO_PACKAGES, UNSEEN_STUDIO, sticker_world
 from masqclip.devices import choose_device, choose_dtype
 from masqclip.labelling.folder import LabelledFolder
 from masqclip.labelling.formats import FormatSettings
@@ -51,14 +52,30 @@ def test_sprites_take_their_options(
         studios = ("a", "b", "a")
 
     build = Heard(Made([1, 2, 3]))
-    monkeypatch.setattr("masqclip.data.sprites.build_sprites", build)
+    monkeypatch.setattr("masqclip.data.stickers.sprites.build_sprites", build)
     assert main(["data", "sprites", "-o", "out"]) == 0
-    assert main(["data", "sprites", "-o", "out", "--size", "8", "--packages", "npm"]) == 0
+    assert (
+        main(
+            [
+                "data",
+                "sprites",
+                "-o",
+                "out",
+                "--size",
+                "8",
+                "--packages",
+                "npm",
+                "--world",
+                "second",
+            ]
+        )
+        == 0
+    )
     assert main(["data", "sprites", "-o", "out", "--size", "1024"]) == 0
     assert [named for _, named in build.calls] == [
-        {"size": 64, "packages": None},
-        {"size": 8, "packages": Path("npm")},
-        {"size": 1024, "packages": None},
+        {"world": "first", "size": 64, "packages": None},
+        {"world": "second", "size": 8, "packages": Path("npm")},
+        {"world": "first", "size": 1024, "packages": None},
     ]
     assert build.calls[0][0] == (Path("out"),)
     assert "3 drawings by 2 studios are in out" in capsys.readouterr().out
@@ -73,6 +90,10 @@ KINDS: dict[str, dict[str, Any]] = {
         "size": 64, "min_things": 1, "max_things": 3, "min_scale": 0.4, "max_scale": 0.9,
         "max_stuff": 2, "captions": "both",
     },
+    "crowds": {
+        "size": 256, "min_things": 3, "max_things": 12, "min_scale": 0.08, "max_scale": 0.5,
+        "min_visible": 0.0008,
+    },
     "portraits": {
         "size": 48, "min_things": 1, "max_things": 1, "min_scale": 0.53, "max_scale": 1.0,
         "max_stuff": 2, "captions": "names", "name_stuff": False,
@@ -84,26 +105,40 @@ KINDS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+class Drawings:
+    """A sprite cache of the first world."""
+
+    def __init__(self, studios: list[str]) -> None:
+        self.studios, self.names, self.world = studios, ["ant"], sticker_world("first")
+        self.select = Heard("drawings")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_stickers_take_their_options(
     kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     studios = [*STUDIO_PACKAGES][1:]  # one is missing in this cache
-    drawings = SimpleNamespace(studios=studios, select=Heard("drawings"))
+    drawings = Drawings(studios)
     load, world, write = Heard(drawings), Heard("world"), Heard()
-    monkeypatch.setattr("masqclip.data.sprites.load_sprites", load)
-    monkeypatch.setattr("masqclip.data.stickers.StickerWorld", world)
-    monkeypatch.setattr("masqclip.data.sticker_files.write_stickers", write)
+    source._cache.cache_clear()
+    monkeypatch.setattr("masqclip.data.stickers.source.load_sprites", load)
+    monkeypatch.setattr("masqclip.data.stickers.source.StickerWorld", world)
+    monkeypatch.setattr("masqclip.data.stickers.files.write_stickers", write)
     words = ["data", "stickers", "-o", "out", "-n", "1", "--kind", kind]
     assert main([*words, "--seed", "0"]) == 0
     options = ["--size", "80", "--studios", " one, two,", "--captions-only", "--sprites", "cache"]
+    options += ["--styles", "0.5"]
     assert main([*words, "--seed", "5", *options, "--device", "cpu"]) == 0
     assert [given for given, _ in load.calls] == [(Path("sprites"),), (Path("cache"),)]
     there = [name for name in studios if name != UNSEEN_STUDIO]
-    assert [named["studios"] for _, named in drawings.select.calls] == [there, ["one", "two"]]
+    asked_for = [named["studios"] for _, named in drawings.select.calls]
+    assert asked_for == [tuple(there), ("one", "two")]
     asked = SceneSettings(**KINDS[kind]), SceneSettings(**KINDS[kind] | {"size": 80})
     assert [given for given, _ in world.calls] == [("drawings", each) for each in asked]
-    assert [named for _, named in world.calls] == [{"device": CPU}] * 2
+    assert [named for _, named in world.calls] == [
+        {"device": CPU, "styles": 0.0},
+        {"device": CPU, "styles": 0.5},
+    ]
     for (given, named), seed, only in zip(write.calls, (0, 5), (False, True), strict=True):
         assert given == (Path("out"), "world")
         del named["report"]

@@ -16,9 +16,10 @@ from masqclip.data.datasets import convert_labels
 from masqclip.data.files import read_bounded, write_atomically
 from masqclip.data.locks import lock_folder
 from masqclip.data.pascal_context import PASCAL_CONTEXT_59
-from masqclip.data.sprites import STUDIO_PACKAGES, build_sprites, load_sprites
-from masqclip.data.sticker_files import write_stickers
-from masqclip.data.stickers import SceneSettings, StickerWorld
+from masqclip.data.stickers.files import write_stickers
+from masqclip.data.stickers.scenes import SceneSettings, StickerWorld
+from masqclip.data.stickers.sprites import build_sprites, load_sprites
+from masqclip.data.stickers.worlds import STUDIO_PACKAGES
 from masqclip.errors import MasqclipError
 
 SPRITES = Path(__file__).parent / "sprites"

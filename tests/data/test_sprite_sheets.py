@@ -10,17 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from masqclip.data.sprites import (
-    STUDIO_PACKAGES,
+from masqclip.data.stickers.files import _claim
+from masqclip.data.stickers.sprites import (
     SpriteSet,
     _square,
     _svg,
     _write_sheet,
     build_sprites,
     load_sprites,
-    sticker_icons,
 )
-from masqclip.data.sticker_files import _claim
+from masqclip.data.stickers.worlds import STUDIO_PACKAGES, sticker_world
 from masqclip.errors import MasqclipError
 
 RED = '<path fill="#f00" d="M0 0h16v16H0z"/>'
@@ -34,7 +33,7 @@ def package(home: Path, icons: dict[str, Any], **more: Any) -> None:
 
 
 def test_packages_become_a_cache(tmp_path: Path) -> None:
-    chosen = sticker_icons()[:3]
+    chosen = sticker_world("first").things[:3]
     names = [entry["name"] for entry in chosen]
     for studio in STUDIO_PACKAGES:
         icons = {entry.get(studio, entry["icon"]): {"body": RED} for entry in chosen}
@@ -57,7 +56,7 @@ def test_packages_become_a_cache(tmp_path: Path) -> None:
     assert len(built) == 20
     assert built.pixels.shape == (20, 4, 8, 8)
     assert (built.pixels == np.array([255, 0, 0, 255])[:, None, None]).all()
-    with pytest.raises(MasqclipError, match=r"^the miniature world has no abacus, zebu$"):
+    with pytest.raises(MasqclipError, match=r"^the first world has no abacus, zebu$"):
         build_sprites(tmp_path / "out", names=[names[0], "zebu", "abacus"], packages=tmp_path)
 
 

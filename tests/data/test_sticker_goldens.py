@@ -15,9 +15,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from masqclip.data.sprites import load_sprites
-from masqclip.data.stickers import SceneSettings, StickerWorld
-from masqclip.data.textures import TEXTURES
+from masqclip.data.stickers.scenes import SceneSettings, StickerWorld
+from masqclip.data.stickers.sprites import load_sprites
+from masqclip.data.stickers.textures import TEXTURES
 
 GOLDEN = Path(__file__).parent / "sticker_scenes.npz"
 SETTINGS = (SceneSettings(), SceneSettings(size=64, max_things=12, captions="both"))

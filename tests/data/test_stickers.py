@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from PIL import Image
 
 from masqclip.data.rle import decode_rle
-from masqclip.data.sprites import UNSEEN_STUDIO, SpriteSet, load_sprites, sticker_icons
-from masqclip.data.sticker_files import sticker_categories, write_stickers
-from masqclip.data.stickers import SceneSettings, StickerWorld
-from masqclip.data.textures import TEXTURES
+from masqclip.data.stickers.files import sticker_categories, write_stickers
+from masqclip.data.stickers.scenes import SceneSettings, StickerWorld
+from masqclip.data.stickers.sprites import SpriteSet, load_sprites
+from masqclip.data.stickers.textures import TEXTURES
+from masqclip.data.stickers.worlds import UNSEEN_STUDIO, sticker_world
 from masqclip.errors import MasqclipError
 
 SPRITES = Path(__file__).parent / "sprites"
@@ -50,9 +51,9 @@ def test_a_missing_cache_names_the_command_that_builds_one(tmp_path: Path) -> No
 
 
 def test_names_splits_and_textures_agree() -> None:
-    categories = sticker_categories()
+    categories = sticker_categories(sticker_world("first"))
     things = [c for c in categories if c["isthing"]]
-    assert [c["name"] for c in things] == [entry["name"] for entry in sticker_icons()]
+    assert [c["name"] for c in things] == [entry["name"] for entry in sticker_world("first").things]
     assert [c["name"] for c in categories if not c["isthing"]] == list(TEXTURES)
     assert sum(c["split"] == "novel" for c in things) == 30
     assert sum(c["split"] == "base" for c in things) == 107

@@ -19,9 +19,9 @@ from masqclip.data.class_lists import read_class_list
 from masqclip.data.coco_truth import coco_truth
 from masqclip.data.label_maps import read_segment_ids
 from masqclip.data.published import load_truth
-from masqclip.data.sprites import load_sprites
-from masqclip.data.sticker_files import write_stickers
-from masqclip.data.stickers import SceneSettings, StickerWorld
+from masqclip.data.stickers.files import write_stickers
+from masqclip.data.stickers.scenes import SceneSettings, StickerWorld
+from masqclip.data.stickers.sprites import load_sprites
 from masqclip.data.truth import GroundTruth
 from masqclip.errors import MasqclipError
 from masqclip.evaluation.evaluate import check_pictures, evaluate, score

@@ -11,9 +11,9 @@ import torch
 
 from masqclip import Segmenter
 from masqclip.data.published import load_truth
-from masqclip.data.sprites import load_sprites
-from masqclip.data.sticker_files import write_stickers
-from masqclip.data.stickers import SceneSettings, StickerWorld
+from masqclip.data.stickers.files import write_stickers
+from masqclip.data.stickers.scenes import SceneSettings, StickerWorld
+from masqclip.data.stickers.sprites import load_sprites
 from masqclip.data.truth import GroundTruth
 from masqclip.decoding.masks import ResizedMasks
 from masqclip.errors import MasqclipError

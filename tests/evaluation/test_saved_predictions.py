@@ -14,9 +14,9 @@ import torch
 from masqclip import Segmenter
 from masqclip.data.locks import lock_folder
 from masqclip.data.published import load_truth
-from masqclip.data.sprites import load_sprites
-from masqclip.data.sticker_files import write_stickers
-from masqclip.data.stickers import SceneSettings, StickerWorld
+from masqclip.data.stickers.files import write_stickers
+from masqclip.data.stickers.scenes import SceneSettings, StickerWorld
+from masqclip.data.stickers.sprites import load_sprites
 from masqclip.errors import MasqclipError
 from masqclip.evaluation.evaluate import evaluate, score
 from masqclip.evaluation.predictions import PredictionFolder

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from masqclip.data.sprites import load_sprites
+from masqclip.data.stickers.sprites import load_sprites
 from masqclip.export.polygons import TOLERANCE, mask_polygons, simplify_ring
 
 SPRITES = Path(__file__).parents[1] / "data" / "sprites"

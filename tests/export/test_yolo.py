@@ -11,7 +11,7 @@ import yaml
 from PIL import Image, ImageDraw
 
 from masqclip.data.images import MAX_SIDE
-from masqclip.data.sprites import load_sprites
+from masqclip.data.stickers.sprites import load_sprites
 from masqclip.export import yolo
 from masqclip.export.polygons import mask_polygons
 from masqclip.export.yolo import (

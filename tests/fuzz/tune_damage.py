@@ -16,8 +16,8 @@ from transformers import CLIPModel
 from masqclip.cli import plan
 from masqclip.cli.main import main
 from masqclip.data.locks import lock_folder
-from masqclip.training.pretrain import clip_config, learn_tokenizer
 from masqclip.training.settings import PretrainSettings, TuneSettings
+from masqclip.training.small_clip import clip_config, learn_tokenizer
 from masqclip.training.tune import join
 
 CASES = Cases()

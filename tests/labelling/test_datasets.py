@@ -16,8 +16,8 @@ from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.digests import digest_file
 from masqclip.data.images import read_image
 from masqclip.data.label_maps import rgb_to_ids
-from masqclip.data.sprites import load_sprites
-from masqclip.data.stickers import SceneSettings, StickerWorld
+from masqclip.data.stickers.scenes import SceneSettings, StickerWorld
+from masqclip.data.stickers.sprites import load_sprites
 from masqclip.labelling.folder import find_pictures, label_folder
 from masqclip.labelling.formats import (
     Format,

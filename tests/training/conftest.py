@@ -9,12 +9,12 @@ import torch
 from tiny import SPRITES, tiny_proposer_config
 from transformers import CLIPModel, ResNetBackbone
 
-from masqclip.data.sprites import load_sprites
-from masqclip.data.sticker_files import write_stickers
-from masqclip.data.stickers import SceneSettings, StickerWorld
+from masqclip.data.stickers.files import write_stickers
+from masqclip.data.stickers.scenes import SceneSettings, StickerWorld
+from masqclip.data.stickers.sprites import load_sprites
 from masqclip.proposals.mask2former import Mask2FormerProposer
-from masqclip.training.pretrain import clip_config, learn_tokenizer
 from masqclip.training.settings import PretrainSettings
+from masqclip.training.small_clip import clip_config, learn_tokenizer
 
 
 @pytest.fixture(scope="session")

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from masqclip.data.coco import CocoInstances, CocoPanoptic, is_base
 from masqclip.data.open_coco import open_coco
-from masqclip.data.sprites import load_sprites
-from masqclip.data.sticker_files import write_stickers
-from masqclip.data.stickers import SceneSettings, StickerWorld
+from masqclip.data.stickers.files import write_stickers
+from masqclip.data.stickers.scenes import SceneSettings, StickerWorld
+from masqclip.data.stickers.sprites import load_sprites
 from masqclip.data.transforms import normalise
 from masqclip.errors import MasqclipError
 from masqclip.proposals.base import Proposals

@@ -12,9 +12,9 @@ import pytest
 from parallel_runs import LOOP, PRETRAIN, run_all, teacher, tune
 from tiny import SPRITES
 
-from masqclip.data.sprites import load_sprites
-from masqclip.data.sticker_files import write_stickers
-from masqclip.data.stickers import SceneSettings, StickerWorld
+from masqclip.data.stickers.files import write_stickers
+from masqclip.data.stickers.scenes import SceneSettings, StickerWorld
+from masqclip.data.stickers.sprites import load_sprites
 from masqclip.errors import MasqclipError
 from masqclip.training.loop import train
 from masqclip.training.pretrain import PretrainStage

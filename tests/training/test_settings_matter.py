@@ -38,7 +38,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "pretrain": {
         "image_size": 128, "patch_size": 16, "vision_width": 48, "vision_layers": 1,
         "vision_heads": 1, "text_width": 48, "text_layers": 2, "text_heads": 1,
-        "embedding_size": 16, "merges": 5, "batch_size": 2, "extra_captions": 0,
+        "embedding_size": 16, "merges": 5, "batch_size": 2, "extra_captions": 0, "drop_patches": 0.5,
         "learning_rate": 1e-3, "weight_decay": 0.2, "seed": 1,
     },
     "teacher": {

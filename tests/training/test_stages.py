@@ -11,9 +11,9 @@ from tiny import tiny_proposer_config
 from torch import Tensor
 
 from masqclip.data.coco import CocoPanoptic, is_base
-from masqclip.data.sprites import load_sprites
-from masqclip.data.sticker_files import write_stickers
-from masqclip.data.stickers import SceneSettings, StickerWorld
+from masqclip.data.stickers.files import write_stickers
+from masqclip.data.stickers.scenes import SceneSettings, StickerWorld
+from masqclip.data.stickers.sprites import load_sprites
 from masqclip.errors import MasqclipError
 from masqclip.model import MasQClipModel
 from masqclip.proposals.mask2former import Mask2FormerProposer, miniature_mask2former_config

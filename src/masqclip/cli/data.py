@@ -43,45 +43,12 @@ masqclip data check ade20k-150 --root ADEChallengeData2016 --convert
 ```""",
 )
 
-#: What the kinds of scenes look like. Things keep their size in pixels; a window has a quarter of a
-#: scene's patches, a portrait a seventh.
-KINDS = {
-    "scenes": {},
-    "windows": {
-        "size": 64,
-        "min_things": 1,
-        "max_things": 3,
-        "min_scale": 0.4,
-        "max_scale": 0.9,
-        "max_stuff": 2,
-        "captions": "both",
-    },
-    "portraits": {
-        "size": 48,
-        "min_things": 1,
-        "max_things": 1,
-        "min_scale": 0.53,
-        "max_scale": 1.0,
-        "max_stuff": 2,
-        "captions": "names",
-        "name_stuff": False,
-    },
-    "glimpses": {
-        "size": 48,
-        "min_things": 0,
-        "max_things": 2,
-        "min_scale": 0.4,
-        "max_scale": 0.9,
-        "max_stuff": 2,
-        "captions": "names",
-    },
-}
-
 
 @app.command
 def sprites(
     *,
     out: Annotated[Path, Parameter(alias="-o", metavar="DIR")],
+    world: Literal["first", "second"] = "first",
     size: Annotated[int, Parameter(metavar="PIXELS")] = 64,
     packages: Annotated[Path | None, Parameter(metavar="DIR")] = None,
 ) -> int:
@@ -89,6 +56,7 @@ def sprites(
 
     Args:
         out: The folder to write: one sheet a studio, and an index with their licences.
+        world: first: the 137 things of masqclip-mini's first figures. second: 617 things.
         size: The side of a drawing.
         packages: A folder with the unpacked npm packages, one subfolder a studio; without it, npm
             fetches them.
@@ -96,9 +64,9 @@ def sprites(
     if not 8 <= size <= 1024:
         raise MasqclipError(f"--size {size}: give 8 to 1024 pixels")
     check_folder(out)
-    from masqclip.data.sprites import build_sprites
+    from masqclip.data.stickers.sprites import build_sprites
 
-    made = build_sprites(out, size=size, packages=packages)
+    made = build_sprites(out, world=world, size=size, packages=packages)
     studios = len(set(made.studios))
     print_line(f"{len(made)} drawings by {studios} studios are in {out}")
     return 0
@@ -111,9 +79,10 @@ def stickers(
     images: Annotated[int, Parameter(alias="-n", metavar="N")],
     seed: int,
     sprites: Annotated[Path, Parameter(metavar="DIR")] = Path("sprites"),
-    kind: Literal["scenes", "windows", "portraits", "glimpses"] = "scenes",
+    kind: Literal["scenes", "crowds", "windows", "portraits", "glimpses"] = "scenes",
     size: Annotated[int | None, Parameter(metavar="PIXELS")] = None,
     studios: Annotated[str, Parameter(metavar="NAMES", show_default=False)] = "",
+    styles: Annotated[float, Parameter(metavar="SHARE")] = 0.0,
     captions_only: Annotated[bool, Parameter(show_default=False)] = False,
     device: Annotated[str | None, Parameter(metavar="NAME")] = "cpu",
 ) -> int:
@@ -124,30 +93,33 @@ def stickers(
         images: How many scenes.
         seed: Which scenes; the same seed gives the same scenes, training and testing need two.
         sprites: The sprite cache ("masqclip data sprites").
-        kind: scenes: two to six things, for masks. windows: small pictures of one to three things,
-            captioned by a sentence and by the names of all there is. portraits: one thing each,
-            captioned by its name. glimpses: two things at most, the names of things and stuff.
-        size: The side of a scene in pixels; 128 for scenes, 64 for windows, 48 for portraits and
-            glimpses unless given.
-        studios: Whose drawings to use, between commas; all but the unseen one unless given.
+        kind: scenes: two to six things, for masks. crowds: up to twelve, small ones
+            too. windows: small pictures of one to three things, captioned by a sentence and by the
+            names of all there is. portraits: one thing each, captioned by its name. glimpses: two
+            things at most, the names of things and stuff.
+        size: The side of a scene in pixels; 128 for scenes, 256 for crowds, 64 for windows, 48
+            for portraits and glimpses unless given.
+        studios: Whose drawings to use, between commas; all but the unseen ones unless given.
+        styles: The share of stickers and pictures that are redrawn in a style of chance.
         captions_only: Write pictures and captions only.
         device: Where to draw.
     """
     if images < 1:
         raise MasqclipError(f"--images {images}: give 1 or more")
     check_folder(out)
-    from masqclip.data.sprites import STUDIO_PACKAGES, UNSEEN_STUDIO, load_sprites
-    from masqclip.data.sticker_files import write_stickers
-    from masqclip.data.stickers import SceneSettings, StickerWorld
+    from masqclip.data.stickers.files import write_stickers
+    from masqclip.data.stickers.source import StickerSource, list_of
     from masqclip.devices import choose_device
 
-    names = [name.strip() for name in studios.split(",") if name.strip()]
-    names = names or [name for name in STUDIO_PACKAGES if name != UNSEEN_STUDIO]
-    drawings = load_sprites(sprites)
-    if not studios:  # a cut-down cache may lack some of the studios that are meant by default
-        names = [name for name in names if name in drawings.studios]
-    settings = SceneSettings(**(KINDS[kind] | ({"size": size} if size else {})))  # type: ignore[arg-type]
-    world = StickerWorld(drawings.select(studios=names), settings, device=choose_device(device))
+    source = StickerSource(
+        sprites=sprites,
+        kind=kind,
+        size=size or 0,
+        studios=list_of(studios),
+        styles=styles,
+        seed=seed,
+    )
+    world = source.world(choose_device(device))
     with Steps("scenes", total=images) as bar:
         write_stickers(
             out, world, images=images, seed=seed, captions_only=captions_only, report=bar.show

@@ -11,7 +11,7 @@ from masqclip.cli.console import Steps, out_console, print_line
 from masqclip.errors import MasqclipError
 
 if TYPE_CHECKING:
-    from masqclip.data.open_coco import CocoMasks
+    from masqclip.data.open_coco import CocoFiles, CocoMasks
     from masqclip.segmenter import Segmenter
     from masqclip.training.settings import DistillSettings
     from masqclip.training.tune import TuneStage
@@ -22,12 +22,15 @@ def write_pseudo_labels(
 ) -> None:
     """Write what a teacher adds to a dataset as COCO JSON."""
     from masqclip.data.files import write_atomically
+    from masqclip.data.stickers.drawn import DrawnScenes
     from masqclip.devices import choose_device
     from masqclip.training.distill import load_teacher
     from masqclip.training.inputs import annotated_pictures
     from masqclip.training.pseudo_labels import pseudo_labels
 
     frozen = load_teacher(teacher)
+    if isinstance(dataset, DrawnScenes):
+        dataset.check_finite("pseudo labels are written for every picture")
     dataset, _ = annotated_pictures(dataset, settings)
     with Steps("pseudo labels", total=len(dataset)) as bar:
         document = pseudo_labels(
@@ -54,7 +57,7 @@ def fill_proposals(stage: TuneStage, folder: Path, device: str | None) -> None:
 
 
 def measured_before(
-    stage: TuneStage, held_out: CocoMasks, out: Path, device: str | None
+    stage: TuneStage, held_out: CocoFiles, out: Path, device: str | None
 ) -> dict[str, float]:
     """The held-out figures of the model that tuning starts from; kept for when a run goes on."""
     from masqclip.data.files import write_atomically
@@ -76,7 +79,7 @@ def measured_before(
 
 
 def report_tuning(
-    before: dict[str, float], held_out: CocoMasks, out: Path, device: str | None
+    before: dict[str, float], held_out: CocoFiles, out: Path, device: str | None
 ) -> None:
     """Measure the tuned model, write both figures beside it and print them."""
     from masqclip.segmenter import Segmenter
@@ -88,7 +91,7 @@ def report_tuning(
     out_console().print(table, markup=False, soft_wrap=True)
 
 
-def _measure(label: str, segmenter: Segmenter, held_out: CocoMasks) -> dict[str, float]:
+def _measure(label: str, segmenter: Segmenter, held_out: CocoFiles) -> dict[str, float]:
     from masqclip.training.held_out import measure_held_out
 
     # Every picture twice: predicted, then scored.

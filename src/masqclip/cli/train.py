@@ -77,21 +77,22 @@ Weights = Parameter(metavar="DIR|NAME")
 @app.command
 def pretrain(
     *,
-    data: Annotated[list[Path], Parameter(alias="-d", metavar="DIR")],
+    data: Annotated[list[str], Parameter(alias="-d", metavar="DIR|stickers:...")],
     start: Annotated[Path | None, Folder] = None,
     run: Run,
 ) -> int:
     """Pretrain a small CLIP on pictures with captions.
 
     Args:
-        data: A COCO captions folder; repeat it for several.
+        data: A COCO captions folder, or scenes that are drawn as they are needed; repeat it for
+            several.
         start: A CLIP to go on from, of an earlier run; a new one unless given.
         run: The options of every stage.
     """
     from masqclip.training.pretrain import PretrainStage
 
     settings, loop = run.settings("pretrain")
-    run.train(PretrainStage(data, settings, start=start), loop)
+    run.train(PretrainStage(data, settings, start=start, steps=loop.steps), loop)
     return 0
 
 

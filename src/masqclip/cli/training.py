@@ -16,11 +16,15 @@ from masqclip.cli.output_files import check_folder
 from masqclip.errors import MasqclipError, require
 
 if TYPE_CHECKING:
-    from masqclip.data.open_coco import CocoMasks
+    from masqclip.data.coco import Keep
+    from masqclip.data.open_coco import CocoFiles, CocoMasks
     from masqclip.training.dry_run import Forecast
     from masqclip.training.loop import Progress
     from masqclip.training.settings import LoopSettings
     from masqclip.training.stage import Stage
+
+
+_FILES_ONLY = 'evaluation reads files; write scenes to a folder with "masqclip data stickers"'
 
 
 @Parameter(name="*")
@@ -148,7 +152,8 @@ class Pictures:
     """What a stage trains on, and what it is judged by.
 
     Args:
-        data: A COCO folder ("masqclip data --help"), or a COCO instances or panoptic JSON file.
+        data: A COCO folder ("masqclip data --help"), a COCO instances or panoptic JSON file, or
+            "stickers:...", scenes that are drawn as they are needed.
         images: The folder of the file's pictures.
         classes: Annotate the classes of a built-in list only, of "coco-base-novel" the base ones;
             all but those that the data marks "novel" unless given.
@@ -156,14 +161,14 @@ class Pictures:
             0.1, that is kept away from training for it.
     """
 
-    data: Annotated[Path, Parameter(alias="-d", metavar="DIR|FILE")]
+    data: Annotated[Path, Parameter(alias="-d", metavar="DIR|FILE|stickers:...")]
     images: Annotated[Path | None, Parameter(metavar="DIR", show_default=False)] = None
     classes: Annotated[str | None, Parameter(metavar="NAME", show_default=False)] = None
     held_out: Annotated[str | None, Parameter(metavar="DIR|FILE|SHARE", show_default=False)] = None
 
     def open(
         self, *, share: float = 0.0, judge_all: bool = False
-    ) -> tuple[CocoMasks, CocoMasks | None]:
+    ) -> tuple[CocoMasks, CocoFiles | None]:
         """The pictures to train on and those to evaluate on.
 
         Args:
@@ -175,6 +180,7 @@ class Pictures:
         """
         from masqclip.data.coco import is_base
         from masqclip.data.open_coco import keep_classes, open_coco
+        from masqclip.data.stickers.drawn import DrawnScenes
 
         keep = keep_classes(self.classes) if self.classes else is_base
         judged = None if judge_all else keep
@@ -182,13 +188,27 @@ class Pictures:
         try:
             share = share if self.held_out is None else float(self.held_out)
         except ValueError:
-            where = Path(str(self.held_out))
-            images = None if where.is_dir() else self.images
-            return dataset, open_coco(where, images=images, keep=judged)
-        if share == 0:
+            return dataset, self._open_held_out(Path(str(self.held_out)), dataset, judged)
+        if share == 0 or (isinstance(dataset, DrawnScenes) and self.held_out is None):
             return dataset, None
+        if isinstance(dataset, DrawnScenes):
+            raise MasqclipError(
+                f"--held-out {share:g} of {self.data}: {_FILES_ONLY}, of another seed"
+            )
         dataset, held_out = dataset.hold_out(share)
         return dataset, held_out.keeping(judged)
+
+    def _open_held_out(self, where: Path, dataset: CocoMasks, judged: Keep | None) -> CocoFiles:
+        from masqclip.data.open_coco import open_coco
+        from masqclip.data.stickers.drawn import DrawnScenes
+
+        if isinstance(dataset, DrawnScenes):
+            dataset.check_apart(where)
+        images = None if where.is_dir() else self.images
+        held_out = open_coco(where, images=images, keep=judged)
+        if isinstance(held_out, DrawnScenes):
+            raise MasqclipError(f"--held-out {where}: {_FILES_ONLY}")
+        return held_out
 
 
 def _note(now: Progress) -> str:

@@ -26,6 +26,7 @@ class ClassEntry:
     thing: bool | None = None  # None: the publisher says nothing
     split: str | None = None  # "base", "novel"
     category_id: int | None = None  # a second published number, where there is one
+    sets: tuple[str, ...] = ()  # other parts of the list that it stands in
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,10 @@ def _catalogue() -> dict[str, ClassList]:
             kept = tuple(entry for entry in whole.classes if entry.split == split)
             about = f"the {len(kept)} {split} classes of {whole.name}"
             lists[part] = replace(whole, name=part, description=about, classes=kept)
+        for part, name in document.get("sets", {}).items():
+            kept = tuple(entry for entry in whole.classes if name in entry.sets)
+            about = f"{len(kept)} of the classes of {whole.name}"
+            lists[part] = replace(whole, name=part, description=about, classes=kept)
     return lists
 
 
@@ -89,4 +94,5 @@ def _entry(fields: dict[str, Any]) -> ClassEntry:
         thing=fields.get("thing"),
         split=fields.get("split"),
         category_id=fields.get("category_id"),
+        sets=tuple(fields.get("sets", ())),
     )

@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +68,10 @@ class Sample:
 class Samples(Protocol):
     """A dataset: anything with a length whose items are samples."""
 
+    @property
+    def endless(self) -> bool:
+        """Whether there are always more; the length is then only a large number."""
+
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Sample: ...
@@ -85,6 +89,8 @@ class _CocoFolder:
         notes: what of the file was left out or read in another way, a line each.
     """
 
+    endless = False  # unlike scenes that are drawn as they are needed
+
     def __init__(
         self,
         folder: str | Path,
@@ -99,7 +105,7 @@ class _CocoFolder:
             content = annotations
         else:
             content = read_coco(self.folder / annotations, self.image_folder, kind=kind)
-        self.categories = _Categories(content)
+        self.categories = Categories(content.categories, content.masks())
         self.notes = tuple(
             f"{content.path}: {what}: {found}"
             for what, found in (("left out", content.left_out), ("as read", content.notes))
@@ -208,17 +214,24 @@ class _CocoFolder:
         return image
 
 
-class _Categories:
-    """The categories of a file, and which of them are kept (all, until `keep` chooses)."""
+class Categories:
+    """The categories of a dataset, and which of them are kept (all, until `keep` chooses).
 
-    def __init__(self, content: CocoFile) -> None:
-        self.by_id = {category["id"]: category for category in content.categories}
+    Args:
+        categories: as in the file.
+        masks: its entries that stand for one mask each.
+    """
+
+    def __init__(
+        self, categories: Iterable[Mapping[str, Any]], masks: Iterable[Mapping[str, Any]]
+    ) -> None:
+        self.by_id = {category["id"]: category for category in categories}
         self.names = {i: str(category["name"]) for i, category in self.by_id.items()}
         self.kept = set(self.by_id)
         #: How many masks each category has, those of crowds apart.
         self.masks: Counter[int] = Counter()
         self.crowds: Counter[int] = Counter()
-        for entry in content.masks():
+        for entry in masks:
             (self.crowds if entry["iscrowd"] else self.masks)[entry["category_id"]] += 1
 
     def keep(self, keep: Keep | None) -> None:

@@ -8,10 +8,14 @@ from pathlib import Path
 from masqclip.data.class_lists import read_class_list
 from masqclip.data.coco import CocoInstances, CocoPanoptic, Keep
 from masqclip.data.coco_files import read_coco
+from masqclip.data.stickers.drawn import DrawnScenes
+from masqclip.data.stickers.source import is_sticker_address, parse_sticker_address
 from masqclip.errors import MasqclipError
 
+#: Datasets with masks in files, to train and to be judged on.
+CocoFiles = CocoInstances | CocoPanoptic
 #: Datasets with masks to train on.
-CocoMasks = CocoInstances | CocoPanoptic
+CocoMasks = CocoFiles | DrawnScenes
 
 
 def open_coco(
@@ -20,8 +24,8 @@ def open_coco(
     """Open annotations of either format.
 
     Args:
-        data: a folder as "masqclip data stickers" writes it (its panoptic file if there is one), or
-            a COCO instances or panoptic JSON file.
+        data: a folder as "masqclip data stickers" writes it (its panoptic file if there is one), a
+            COCO instances or panoptic JSON file, or ``stickers:...``, scenes to draw.
         images: the folder of pictures; of a folder, its ``images`` by default.
         keep: which categories to keep, by their JSON entry.
 
@@ -29,8 +33,10 @@ def open_coco(
         MasqclipError: there is no such file, it is not COCO's, or nothing says where its pictures
             are, no category is kept, or no mask of those that are.
     """
+    if is_sticker_address(data):
+        return DrawnScenes(parse_sticker_address(data), keep=keep)
     path = Path(data)
-    dataset: CocoMasks
+    dataset: CocoFiles
     if path.is_dir():
         pictures = Path("images" if images is None else os.path.realpath(images))
         kind = CocoPanoptic if (path / "annotations/panoptic.json").is_file() else CocoInstances
@@ -50,7 +56,7 @@ def open_coco(
     return dataset
 
 
-def _check_left(dataset: CocoMasks, path: Path) -> None:
+def _check_left(dataset: CocoFiles, path: Path) -> None:
     """Refuse a dataset of which nothing is left to learn from."""
     categories = dataset.categories
     if not categories.kept:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from masqclip.data.digests import digest_model
-from masqclip.data.open_coco import CocoMasks
+from masqclip.data.open_coco import CocoFiles, CocoMasks
 from masqclip.decoding.instance import InstanceResult, decode_instance
 from masqclip.decoding.masks import MaskLogits, ResizedMasks
 from masqclip.hub import find_weights, quiet_transformers
@@ -55,7 +55,7 @@ class DistillStage(TeacherStage):
         teacher: str | Path,
         settings: DistillSettings,
         *,
-        held_out: CocoMasks | None = None,
+        held_out: CocoFiles | None = None,
     ) -> None:
         # Of a name of the Hub, the folder: it is digested.
         self._source = find_weights(teacher, what="proposer")
@@ -195,7 +195,7 @@ def distill_rounds(
     out: str | Path,
     train: Callable[[DistillStage, Path], bool],
     *,
-    held_out: CocoMasks | None = None,
+    held_out: CocoFiles | None = None,
 ) -> bool:
     """Distil once or more often; each round's student is the next round's teacher.
 

@@ -15,7 +15,7 @@ from masqclip.data.class_lists import ClassEntry
 from masqclip.data.coco import CocoInstances
 from masqclip.data.files import write_atomically
 from masqclip.data.json_files import null_for_nan
-from masqclip.data.open_coco import CocoMasks
+from masqclip.data.open_coco import CocoFiles
 from masqclip.data.truth import GroundTruth, InstanceTruth, PanopticTruth, Picture
 from masqclip.errors import MasqclipError
 from masqclip.evaluation.evaluate import evaluate
@@ -33,7 +33,7 @@ FIGURES = {
 _PHASES = ("checking", "predicting", "scoring")
 
 
-def held_out_truth(dataset: CocoMasks) -> GroundTruth:
+def held_out_truth(dataset: CocoFiles) -> GroundTruth:
     """Annotated pictures as something to measure on; those that cannot be read are left out."""
     words = dataset_vocabulary(dataset)
     classes = tuple(
@@ -58,7 +58,7 @@ def held_out_truth(dataset: CocoMasks) -> GroundTruth:
 
 
 def measure_held_out(
-    segmenter: Segmenter, dataset: CocoMasks, report: Callable[[int, int], None] | None = None
+    segmenter: Segmenter, dataset: CocoFiles, report: Callable[[int, int], None] | None = None
 ) -> dict[str, float]:
     """The figures of `FIGURES` that a dataset allows, with its own categories as vocabulary.
 
@@ -108,7 +108,7 @@ def write_report(
     return table
 
 
-def _readable(dataset: CocoMasks, row: int) -> bool:
+def _readable(dataset: CocoFiles, row: int) -> bool:
     try:
         dataset[row]
     except MasqclipError:

@@ -15,13 +15,13 @@ from masqclip.data.json_files import read_json
 from masqclip.errors import MasqclipError
 
 if TYPE_CHECKING:
-    from masqclip.data.open_coco import CocoMasks
+    from masqclip.data.open_coco import CocoFiles, CocoMasks
     from masqclip.training.settings import FrameSettings
 
 FILE_NAME = "inputs.json"
 
 
-def dataset_inputs(dataset: CocoMasks, held_out: CocoMasks | None) -> dict[str, str]:
+def dataset_inputs(dataset: CocoMasks, held_out: CocoFiles | None) -> dict[str, str]:
     """The data of a stage, by the names of its options."""
     found = {"--data": dataset.fingerprint()}
     if held_out is not None:
@@ -29,10 +29,15 @@ def dataset_inputs(dataset: CocoMasks, held_out: CocoMasks | None) -> dict[str, 
     return found
 
 
-def dataset_notes(dataset: CocoMasks, held_out: CocoMasks | None) -> tuple[str, ...]:
+def dataset_notes(dataset: CocoMasks, held_out: CocoFiles | None) -> tuple[str, ...]:
     """What is to be said of a stage's annotations, each line once: both may be of one file."""
     notes = [*dataset.notes, *(held_out.notes if held_out is not None else ())]
     return tuple(dict.fromkeys(notes))
+
+
+def dataset_size(dataset: CocoMasks) -> dict[str, int]:
+    """How many pictures there are, of a dataset that has an end."""
+    return {} if dataset.endless else {"pictures": len(dataset)}
 
 
 def annotated_pictures(

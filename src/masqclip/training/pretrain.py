@@ -6,6 +6,11 @@ has never seen a mask. Notable choices:
 - Small pictures are windows. A picture smaller than CLIP's input becomes a patch-aligned window of
   it at a random place, with just that window's position embeddings. A window of a third of the
   patches costs a third of the time, and things keep the size they will have in whole pictures.
+- A share of the patches is not looked at, others each time (FLIP, Li et al. 2023): the picture
+  costs that much less, and nothing else changes.
+- Pictures may be drawn as they are needed (``stickers:...``), by worker processes, or on the GPU
+  that trains. Sources may come and go in the course of a run: small pictures first, whole scenes
+  last.
 - The tokenizer is a byte-level BPE in CLIP's own format, learned from the captions, because the
   49,152 words of the original would be most of a small model's weight.
 - A picture may have several captions, each of which describes it: all of them are its positives,
@@ -16,9 +21,7 @@ has never seen a mask. Notable choices:
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,10 +29,8 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor, nn
-from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+from transformers import CLIPModel
 
 from masqclip.clip.loading import load_clip_and_tokenizer
 from masqclip.clip.normalisation import (
@@ -38,30 +39,31 @@ from masqclip.clip.normalisation import (
     clip_normalisation,
     write_normalisation,
 )
-from masqclip.data.coco import CocoCaptions
 from masqclip.data.digests import combine_digests, digest_model
+from masqclip.data.stickers.plans import Plans
 from masqclip.errors import MasqclipError
 from masqclip.hub import find_weights
+from masqclip.training.captioned import CaptionedPictures, open_captioned
 from masqclip.training.distributed import gather_rows
-from masqclip.training.sampling import SkippedPictures, step_indices
+from masqclip.training.sampling import SkippedPictures
 from masqclip.training.settings import PretrainSettings
+from masqclip.training.small_clip import clip_config, learn_tokenizer
 from masqclip.training.stage import WHOLE, Counts, Share, Stage
-
-_START, _END = "<|startoftext|>", "<|endoftext|>"
 
 
 class PretrainStage(Stage):
     """Trains a CLIP from nothing; see the module's text.
 
     Args:
-        folders: caption folders; each step takes one of them, in proportion to their sizes, and
-            all pictures of a folder have one size.
+        sources: caption folders and ``stickers:...``; each step takes one of them, in proportion
+            to their sizes or weights, and all pictures of one have one size.
         settings: the CLIP and its training.
         start: the folder of a CLIP to go on from, with its tokenizer; a new one by default.
+        steps: of the whole run, which sources may have a part of only.
 
     Raises:
-        MasqclipError: a folder is empty, `start` holds no CLIP of these sizes, or the pictures do
-            not fit the patches.
+        MasqclipError: a folder is empty, `start` holds no CLIP of these sizes, the pictures do not
+            fit the patches, or there is a part of the run that no source has.
     """
 
     name = "pretrain"
@@ -70,18 +72,18 @@ class PretrainStage(Stage):
 
     def __init__(
         self,
-        folders: Sequence[str | Path],
+        sources: Sequence[str | Path],
         settings: PretrainSettings,
         *,
         start: str | Path | None = None,
+        steps: int = 1,
     ) -> None:
-        self.settings = settings
+        self.settings, self.steps = settings, steps
         self._start = None if start is None else find_weights(start, what="CLIP")
-        self.datasets = [CocoCaptions(folder) for folder in folders]
-        if not self.datasets or any(len(dataset) == 0 for dataset in self.datasets):
-            raise MasqclipError("pretraining needs folders with captioned pictures; one is empty")
-        self.notes = tuple(note for dataset in self.datasets for note in dataset.notes)
-        self.skipped = SkippedPictures(sum(map(len, self.datasets)))
+        self.sources: list[CaptionedPictures] = [open_captioned(source) for source in sources]
+        _check_sources(self.sources, settings.patch_size)
+        self.notes = tuple(note for source in self.sources for note in source.notes)
+        self.skipped = SkippedPictures(sum(source.count for source in self.sources))
         self.normalisation = OPENAI
         if self._start is not None:
             self.normalisation = clip_normalisation(self._start)
@@ -95,7 +97,7 @@ class PretrainStage(Stage):
                 )
             return
         self.tokenizer = learn_tokenizer(
-            (caption for dataset in self.datasets for caption in dataset.all_captions()),
+            (caption for source in self.sources for caption in source.all_captions()),
             merges=settings.merges,
         )
         torch.manual_seed(settings.seed)
@@ -103,15 +105,27 @@ class PretrainStage(Stage):
 
     @property
     def data(self) -> dict[str, int]:
-        """How many pictures and captions there are."""
-        captions = sum(len(dataset.all_captions()) for dataset in self.datasets)
-        return {"pictures": sum(map(len, self.datasets)), "captions": captions}
+        """How many pictures and captions there are, of those that are not drawn without end."""
+        files = [source for source in self.sources if source.count]
+        if not files:
+            return {"sources of drawn scenes": len(self.sources)}
+        captions = sum(len(source.all_captions()) for source in files)
+        return {"pictures": sum(source.count for source in files), "captions": captions}
 
     @cached_property
     def inputs(self) -> dict[str, str]:
         """The data, and the CLIP that training goes on from."""
-        found = {"--data": combine_digests(dataset.fingerprint() for dataset in self.datasets)}
+        found = {"--data": combine_digests(source.fingerprint() for source in self.sources)}
         return found | ({} if self._start is None else {"--start": digest_model(self._start)})
+
+    def to(self, device: torch.device) -> None:
+        """Move the model; scenes are painted where it is."""
+        super().to(device)
+        for source in self.sources:
+            source.place(device)
+        # For windows of some dozen patches a processor's fused attention is several times slower
+        # backward than the plain one; a GPU's is faster and saves memory.
+        self.module.set_attn_implementation("eager" if device.type == "cpu" else "sdpa")
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Matrices decay; gains, biases and embeddings do not."""
@@ -127,60 +141,76 @@ class PretrainStage(Stage):
         ]
 
     def batch(self, step: int, share: Share = WHOLE) -> dict[str, Any]:
-        """Pictures of one folder, and the captions of the whole batch.
+        """Pictures of one source, and the captions of the whole batch.
 
         Returns:
-            ``pixels`` [B,3,h,w] in 0..1; ``corner`` [2], the window's first patch; ``tokens``
-            [T,L], the captions of the whole batch, each once, and behind them the extra ones;
-            ``described`` [N,t] bool, which of the batch's t captions describe which of its N
-            pictures; ``share``, which part this is of how many; ``skipped``, why a picture could
-            not be read: it is gray, and no caption describes it.
+            ``pixels`` [B,3,h,w] uint8, or the plan of scenes to be painted by `prepare`;
+            ``source``, whose they are; ``corner`` [2], the window's first patch; ``kept`` [B,k],
+            the patches of it that are looked at; ``tokens`` [T,L], the captions of the whole
+            batch, each once, and behind them the extra ones; ``described`` [N,t] bool, which of
+            the batch's t captions describe which of its N pictures; ``share``, which part this is
+            of how many; ``skipped``, why a picture could not be read: it is gray, and no caption
+            describes it.
         """
         settings = self.settings
         chance = np.random.default_rng((settings.seed, step))
-        sizes = np.array([len(dataset) for dataset in self.datasets], float)
-        dataset = self.datasets[int(chance.choice(len(sizes), p=sizes / sizes.sum()))]
-        rows = step_indices(len(dataset), settings.batch_size, settings.seed, step)
-        captions = [dataset.captions(row) for row in rows]
-        texts = list(dict.fromkeys(text for several in captions for text in several))
-        described = torch.tensor([[text in several for text in texts] for several in captions])
-        extra = [
-            text
-            for row in chance.choice(len(dataset), min(settings.extra_captions, len(dataset)))
-            for text in dataset.captions(row)
-        ]
-        known = set(texts)
-        others = list(dict.fromkeys(text for text in extra if text not in known))
+        number = self._source_of(step, chance)
+        source = self.sources[number]
+        places = share.of(settings.batch_size)
+        found = source.take(step, places, settings.batch_size, settings.seed)
+        texts = list(dict.fromkeys(text for several in found.captions for text in several))
+        column = {text: i for i, text in enumerate(texts)}
+        described = torch.zeros(settings.batch_size, len(texts), dtype=torch.bool)
+        for row, several in enumerate(found.captions):
+            described[row, [column[text] for text in several]] = True
+        extra = source.some_captions(settings.extra_captions, chance)
+        others = list(dict.fromkeys(text for text in extra if text not in column))
         tokens = self.tokenizer(texts + others, padding=True, truncation=True, return_tensors="pt")[
             "input_ids"
         ]
-        places = share.of(settings.batch_size)
-        images, skipped = _read_images(dataset, [rows[place] for place in places])
-        described[[places[unread] for unread in skipped]] = False
-        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
-        if min(pixels.shape[-2:]) >= settings.image_size:
-            side = settings.image_size
-            pixels = F.interpolate(
-                pixels, size=(side, side), mode="bicubic", align_corners=False
-            ).clamp(0, 1)
+        described[[places[unread] for unread in found.unread]] = False
+        height, width = source.size or found.size
         grid = settings.image_size // settings.patch_size
-        rows_left, columns_left = (
-            grid - length // settings.patch_size for length in pixels.shape[-2:]
-        )
-        corner = torch.from_numpy(chance.integers(0, [rows_left + 1, columns_left + 1]))
+        rows, columns = (min(grid, length // settings.patch_size) for length in (height, width))
+        corner = torch.from_numpy(chance.integers(0, [grid - rows + 1, grid - columns + 1]))
         return {
-            "pixels": pixels,
+            "pixels": found.pictures,
+            "source": number,
             "corner": corner,
+            "kept": self._kept(rows * columns, chance)[list(places)],
             "tokens": tokens,
             "described": described,
             "share": (share.index, share.count),
-            "skipped": list(skipped.values()),
+            "skipped": list(found.unread.values()),
         }
 
+    def _source_of(self, step: int, chance: np.random.Generator) -> int:
+        """Which source a step takes: of those that have this part of the run, by weight."""
+        at = step / self.steps
+        there = [i for i, s in enumerate(self.sources) if s.first <= min(at, 1 - 1e-9) < s.last]
+        weights = np.array([self.sources[i].weight for i in there], float)
+        return there[int(chance.choice(len(there), p=weights / weights.sum()))]
+
+    def _kept(self, patches: int, chance: np.random.Generator) -> Tensor:
+        """[N,k]: which patches of each picture of the whole batch are looked at."""
+        left = max(1, round(patches * (1 - self.settings.drop_patches)))
+        every = np.broadcast_to(np.arange(patches), (self.settings.batch_size, patches))
+        if left < patches:
+            every = chance.random(every.shape).argsort(axis=1)[:, :left]
+        return torch.from_numpy(np.sort(every, axis=1))
+
     def prepare(self, batch: dict[str, Any]) -> tuple[dict[str, Any], Counts]:
-        """Note which pictures were skipped."""
+        """Paint what is only planned, bring pictures to 0..1 and at most CLIP's size."""
         self.skipped.note(batch["skipped"])
-        return batch, {}
+        pictures, side = batch["pixels"], self.settings.image_size
+        if isinstance(pictures, Plans):
+            pictures = self.sources[batch["source"]].paint(pictures)
+        pixels = pictures.float() / 255
+        if min(pixels.shape[-2:]) >= side and pixels.shape[-2:] != (side, side):
+            pixels = F.interpolate(
+                pixels, size=(side, side), mode="bicubic", align_corners=False
+            ).clamp(0, 1)
+        return batch | {"pixels": pixels}, {}
 
     @property
     def remarks(self) -> str:
@@ -192,7 +222,7 @@ class PretrainStage(Stage):
         clip = self.module
         images = F.normalize(
             window_features(
-                clip, normalise(batch["pixels"], self.normalisation), batch["corner"]
+                clip, normalise(batch["pixels"], self.normalisation), batch["corner"], batch["kept"]
             ).float(),
             dim=-1,
         )
@@ -222,27 +252,6 @@ class PretrainStage(Stage):
         write_normalisation(folder, self.normalisation, image_size)
 
 
-def _read_images(
-    dataset: CocoCaptions, rows: Sequence[int]
-) -> tuple[NDArray[np.uint8], dict[int, str]]:
-    """Pictures [B,H,W,3]; and for those that cannot be read, which are gray, their place and why.
-
-    Raises:
-        MasqclipError: none can be read.
-    """
-    images: dict[int, NDArray[np.uint8]] = {}
-    skipped: dict[int, str] = {}
-    for place, row in enumerate(rows):
-        try:
-            images[place] = dataset[row].image
-        except MasqclipError as error:
-            skipped[place] = str(error)
-    if not images:
-        raise MasqclipError(f"not one picture of a batch can be read; {skipped[0]}")
-    gray = np.full_like(next(iter(images.values())), 127)
-    return np.stack([images.get(place, gray) for place in range(len(rows))]), skipped
-
-
 def _spread(logits: Tensor, positives: Tensor) -> Tensor:
     """Cross-entropy with a row's positives, in equal shares; the sum over rows that have any."""
     target = positives / positives.sum(-1, keepdim=True).clamp(min=1)
@@ -256,7 +265,9 @@ def normalise(pixels: Tensor, scale: ClipNormalisation = OPENAI) -> Tensor:
     return (pixels - mean) / std
 
 
-def window_features(clip: CLIPModel, pixel_values: Tensor, corner: Tensor) -> Tensor:
+def window_features(
+    clip: CLIPModel, pixel_values: Tensor, corner: Tensor, kept: Tensor | None = None
+) -> Tensor:
     """Image features [B,D] of pictures that are windows of CLIP's input.
 
     Args:
@@ -264,6 +275,7 @@ def window_features(clip: CLIPModel, pixel_values: Tensor, corner: Tensor) -> Te
         pixel_values: [B,3,h,w], normalised, sides multiples of the patch size and at most the
             model's image size. At the full size this is CLIP's own forward pass.
         corner: [2] row and column, in patches, of the window's first patch.
+        kept: [B,k], the window's patches that are looked at; all unless given.
     """
     vision = clip.vision_model
     embeddings = vision.embeddings
@@ -275,76 +287,30 @@ def window_features(clip: CLIPModel, pixel_values: Tensor, corner: Tensor) -> Te
     y, x = (int(value) for value in corner)
     window = grid[y : y + rows, x : x + columns].flatten(0, 1)
     tokens = patches.flatten(2).transpose(1, 2) + window
+    if kept is not None and kept.shape[1] < tokens.shape[1]:
+        tokens = tokens.gather(1, kept.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
     first = (embeddings.class_embedding + positions[0]).expand(len(tokens), 1, -1)
     hidden = vision.pre_layrnorm(torch.cat([first.to(tokens.dtype), tokens], dim=1))
     hidden = vision.encoder(inputs_embeds=hidden).last_hidden_state
     return clip.visual_projection(vision.post_layernorm(hidden[:, 0]))
 
 
-def clip_config(settings: PretrainSettings, tokenizer: CLIPTokenizer) -> CLIPConfig:
-    """The configuration of the CLIP to train."""
-    return CLIPConfig(
-        vision_config={
-            "hidden_size": settings.vision_width,
-            "intermediate_size": 4 * settings.vision_width,
-            "num_hidden_layers": settings.vision_layers,
-            "num_attention_heads": settings.vision_heads,
-            "image_size": settings.image_size,
-            "patch_size": settings.patch_size,
-            "hidden_act": "gelu",
-            "projection_dim": settings.embedding_size,
-        },
-        text_config={
-            "vocab_size": len(tokenizer),
-            "hidden_size": settings.text_width,
-            "intermediate_size": 4 * settings.text_width,
-            "num_hidden_layers": settings.text_layers,
-            "num_attention_heads": settings.text_heads,
-            "max_position_embeddings": 77,
-            "hidden_act": "gelu",
-            "projection_dim": settings.embedding_size,
-            "bos_token_id": tokenizer.bos_token_id,
-            "eos_token_id": tokenizer.eos_token_id,
-            "pad_token_id": tokenizer.pad_token_id,
-        },
-        projection_dim=settings.embedding_size,
-    )
-
-
-def learn_tokenizer(captions: Iterable[str], *, merges: int) -> CLIPTokenizer:
-    """Learn a byte-level BPE in CLIP's format: any text has tokens, frequent words have one each.
-
-    Args:
-        captions: the text to learn from.
-        merges: most merges to learn.
-    """
-    words = Counter(caption for caption in captions)
-    learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    learner.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
-    learner.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(
-        vocab_size=3 * len(alphabet) + merges,
-        end_of_word_suffix="</w>",
-        # All units that merging begins with, numbered by us: ties are broken by number, and the
-        # learner's own numbers differ from one run to the next.
-        special_tokens=[*alphabet, *(letter + "</w>" for letter in alphabet)],
-        min_frequency=2,
-        show_progress=False,
-    )
-    learner.train_from_iterator(sorted(words), trainer)
-    learned = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]][:merges]
-    units = [*alphabet, *(letter + "</w>" for letter in alphabet), *(a + b for a, b in learned)]
-    units += [_START, _END]
-    vocabulary = {unit: i for i, unit in enumerate(dict.fromkeys(units))}
-    return CLIPTokenizer(
-        vocab=vocabulary,
-        merges=learned,
-        bos_token=_START,
-        eos_token=_END,
-        pad_token=_END,
-        unk_token=_END,
-        model_max_length=77,
-    )
+def _check_sources(sources: Sequence[CaptionedPictures], patch_size: int) -> None:
+    """Refuse pictures that are no whole patches, and parts of the run without pictures."""
+    if not sources:
+        raise MasqclipError("pretraining needs folders with captioned pictures; none is given")
+    for source in sources:
+        if source.size is not None and any(side % patch_size for side in source.size):
+            raise MasqclipError(
+                f"pictures of {source.size[0]} pixels are no whole number of patches of "
+                f"{patch_size}: give a size that is"
+            )
+    covered = 0.0
+    for source in sorted(sources, key=lambda source: source.first):
+        if source.first > covered:
+            break
+        covered = max(covered, source.last)
+    if covered < 1:
+        raise MasqclipError(
+            f"no data is given for the part of the run from {covered:g} on: see first and last"
+        )

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from masqclip.data.digests import digest_tensors
 from masqclip.data.files import write_atomically
+from masqclip.data.stickers.drawn import DrawnScenes
 from masqclip.errors import MasqclipError
 from masqclip.training.stage import to_device
 
@@ -56,6 +57,8 @@ class ProposalCache:
             )
         if stage.settings.masks == "ground-truth":
             raise MasqclipError("tuning on ground-truth masks needs no proposals to be stored")
+        if isinstance(stage.dataset, DrawnScenes):
+            stage.dataset.check_finite("proposals are stored for every picture")
         self.folder = Path(folder)
         about, key = self.folder / "key.txt", _key(stage).encode()
         if about.exists() and about.read_bytes() != key:

@@ -35,6 +35,13 @@ def step_indices(size: int, batch_size: int, seed: int, step: int) -> list[int]:
     return [_order(size, seed, place // size)[place % size] for place in places]
 
 
+def batch_rows(dataset: Samples, batch_size: int, seed: int, step: int) -> list[int]:
+    """The rows of a step: of scenes without end each once, else as `step_indices` has them."""
+    if dataset.endless:
+        return list(range(step * batch_size, (step + 1) * batch_size))
+    return step_indices(len(dataset), batch_size, seed, step)
+
+
 def picture_seed(seed: int, step: int, place: int, purpose: str) -> int:
     """The seed of one picture's random numbers, whoever draws them and whatever else is drawn.
 

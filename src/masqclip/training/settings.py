@@ -90,6 +90,7 @@ class PretrainSettings:
         merges: byte-pair merges that the tokenizer learns.
         batch_size: pictures a step.
         extra_captions: captions of other pictures that join a step as negatives.
+        drop_patches: share of a picture's patches that are not looked at.
         learning_rate, weight_decay: of AdamW; gains, biases and embeddings do not decay.
         seed: of the weights, the order of the data and the windows.
     """
@@ -106,9 +107,14 @@ class PretrainSettings:
     merges: int = 1000
     batch_size: int = 128
     extra_captions: int = 0
+    drop_patches: float = 0.0
     learning_rate: float = 1e-3
     weight_decay: float = 0.1
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.drop_patches < 1:
+            raise MasqclipError(f"drop_patches is {self.drop_patches:g}; it is 0 or more, below 1")
 
 
 @dataclass(frozen=True)

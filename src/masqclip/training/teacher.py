@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import Mask2FormerConfig
 
 from masqclip.data.digests import digest_tensors
-from masqclip.data.open_coco import CocoMasks
+from masqclip.data.open_coco import CocoFiles, CocoMasks
 from masqclip.data.transforms import normalise
 from masqclip.errors import MasqclipError
 from masqclip.evaluation.recall import recall
@@ -27,8 +27,8 @@ from masqclip.hub import quiet_transformers
 from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.training.criterion import CriterionSettings, mask_counts, mask_losses
 from masqclip.training.framing import augment, stack, tensors
-from masqclip.training.inputs import annotated_pictures, dataset_inputs, dataset_notes
-from masqclip.training.sampling import SkippedPictures, picture_seed, read_samples, step_indices
+from masqclip.training.inputs import annotated_pictures, dataset_inputs, dataset_notes, dataset_size
+from masqclip.training.sampling import SkippedPictures, batch_rows, picture_seed, read_samples
 from masqclip.training.settings import TeacherSettings
 from masqclip.training.sheets import write_proposal_sheet
 from masqclip.training.stage import WHOLE, Counts, Share, Stage
@@ -60,7 +60,7 @@ class TeacherStage(Stage):
         config: Mask2FormerConfig,
         settings: TeacherSettings,
         *,
-        held_out: CocoMasks | None = None,
+        held_out: CocoFiles | None = None,
     ) -> None:
         if len(dataset) == 0:
             raise MasqclipError(f"{dataset.folder} holds no picture to train on")
@@ -100,7 +100,7 @@ class TeacherStage(Stage):
     @property
     def data(self) -> dict[str, int]:
         """How many pictures there are."""
-        return {"pictures": len(self.dataset)}
+        return dataset_size(self.dataset)
 
     @cached_property
     def inputs(self) -> dict[str, str]:
@@ -140,7 +140,7 @@ class TeacherStage(Stage):
     def batch(self, step: int, share: Share = WHOLE) -> dict[str, Any]:
         """Normalised frames [B,3,S,S], the masks [G,S,S] in each, and the seeds of their points."""
         settings = self.settings
-        rows = step_indices(len(self.dataset), settings.batch_size, settings.seed, step)
+        rows = batch_rows(self.dataset, settings.batch_size, settings.seed, step)
         places = share.of(settings.batch_size)
         samples, skipped = read_samples(self.dataset, [rows[place] for place in places])
         frames = []

@@ -37,7 +37,7 @@ from masqclip.clip.text import TextEncoder
 from masqclip.clip.vocabulary import Category, Vocabulary
 from masqclip.data.class_lists import read_class_list
 from masqclip.data.coco import Sample
-from masqclip.data.open_coco import CocoMasks
+from masqclip.data.open_coco import CocoFiles, CocoMasks
 from masqclip.data.transforms import resize
 from masqclip.encoding import resized_size
 from masqclip.errors import MasqclipError
@@ -46,9 +46,9 @@ from masqclip.model import MasQClipModel
 from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.segmenter import Segmenter
 from masqclip.training.framing import Frame, augment, draw_mirror, stack, tensors
-from masqclip.training.inputs import annotated_pictures, dataset_inputs, dataset_notes
+from masqclip.training.inputs import annotated_pictures, dataset_inputs, dataset_notes, dataset_size
 from masqclip.training.naming import NOTHING, assign_labels, tuning_loss
-from masqclip.training.sampling import SkippedPictures, picture_seed, read_samples, step_indices
+from masqclip.training.sampling import SkippedPictures, batch_rows, picture_seed, read_samples
 from masqclip.training.settings import TuneSettings
 from masqclip.training.sheets import write_overlay_sheet
 from masqclip.training.stage import WHOLE, Counts, Share, Stage, to_device
@@ -89,7 +89,7 @@ class TuneStage(Stage):
         dataset: CocoMasks,
         settings: TuneSettings | None = None,
         *,
-        held_out: CocoMasks | None = None,
+        held_out: CocoFiles | None = None,
         sources: Mapping[str, str] | None = None,
     ) -> None:
         if len(dataset) == 0 or not dataset.categories.kept:
@@ -117,7 +117,7 @@ class TuneStage(Stage):
     @property
     def data(self) -> dict[str, int]:
         """How many pictures and words there are."""
-        return {"pictures": len(self.dataset), "words": len(self._row)}
+        return dataset_size(self.dataset) | {"words": len(self._row)}
 
     @cached_property
     def inputs(self) -> dict[str, str]:
@@ -153,7 +153,7 @@ class TuneStage(Stage):
     def batch(self, step: int, share: Share = WHOLE) -> dict[str, Any]:
         """Groups of pictures of one frame size (`group`), and what could not be read."""
         settings = self.settings
-        rows = step_indices(len(self.dataset), settings.batch_size, settings.seed, step)
+        rows = batch_rows(self.dataset, settings.batch_size, settings.seed, step)
         places = share.of(settings.batch_size)
         samples, skipped = read_samples(self.dataset, [rows[place] for place in places])
         frames, mirrors = [], []

@@ -29,17 +29,18 @@ from masqclip.data.files import write_atomically
 from masqclip.data.json_files import read_json
 from masqclip.data.locks import lock_folder
 from masqclip.data.rle import encode_rle
-from masqclip.data.stickers import Region, StickerWorld
+from masqclip.data.stickers.scenes import Region, StickerWorld
+from masqclip.data.stickers.worlds import World
 from masqclip.errors import MasqclipError
 
 _CHUNK = 64
 
 
-def sticker_categories() -> list[dict[str, Any]]:
-    """The categories of the miniature world as COCO panoptic writes them, plus their split."""
+def sticker_categories(world: World) -> list[dict[str, Any]]:
+    """The categories of a miniature world as COCO panoptic writes them, plus their split."""
     return [
         {"id": c.id, "name": c.name, "isthing": int(bool(c.thing)), "split": c.split}
-        for c in read_class_list("stickers").classes
+        for c in read_class_list(world.class_list).classes
     ]
 
 
@@ -84,10 +85,12 @@ def _write_scenes(
         "settings": asdict(world.settings),
         "captions_only": captions_only,
     }
+    if world.sprites.world.name != "first":  # folders of before do not say
+        about["world"] = world.sprites.world.name
     _claim(root / "scenes.json", about)
     for name in ("images",) if captions_only else ("images", "panoptic", "semantic"):
         (root / name).mkdir(parents=True, exist_ok=True)
-    categories = sticker_categories()
+    categories = sticker_categories(world.sprites.world)
     order = {category["name"]: i for i, category in enumerate(categories)}
     entries: list[dict[str, Any]] = []
     captions: list[dict[str, Any]] = []

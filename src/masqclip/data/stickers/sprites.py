@@ -1,10 +1,10 @@
 """The sprite cache: one thing, drawn by several studios, cut out on a transparent ground.
 
 Emoji artists of several studios drew the same things in different styles, as vector art under open
-licences. This room reads their npm packages, renders the drawings that the miniature world names,
+licences. This room reads their npm packages, renders the drawings that a world names (`worlds.py`),
 and keeps them as one RGBA sheet a studio, with an index that carries names and attributions:
 
-    DIR/index.json        cell size, columns, and for each studio its licence, author and names
+    DIR/index.json        world, cell size, columns, and for each studio its licence, author, names
     DIR/<studio>.png      cells in the order of the names, row by row
 
 A sheet is a picture, so that anybody can look at what a model was trained on.
@@ -12,42 +12,36 @@ A sheet is a picture, so that anybody can look at what a model was trained on.
 
 from __future__ import annotations
 
+import difflib
 import io
 import json
 import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from PIL import Image
+from torch import Tensor
 
+from masqclip.data.digests import combine_digests, digest_bytes
 from masqclip.data.files import write_atomically
 from masqclip.data.json_files import read_json
 from masqclip.data.locks import lock_folder
+from masqclip.data.stickers.worlds import World, sticker_world
 from masqclip.errors import MasqclipError, require
 
-#: The packages that hold the drawings, pinned so that a cache built later is the same cache.
-STUDIO_PACKAGES = {
-    "noto": "@iconify-json/noto@1.2.9",
-    "noto-v1": "@iconify-json/noto-v1@1.2.5",
-    "twemoji": "@iconify-json/twemoji@1.2.5",
-    "fluent-emoji": "@iconify-json/fluent-emoji@1.2.7",
-    "fluent-emoji-flat": "@iconify-json/fluent-emoji-flat@1.2.6",
-    "emojione": "@iconify-json/emojione@1.2.3",
-    "fxemoji": "@iconify-json/fxemoji@1.2.2",
-}
-#: Never used in any training: the stranger that the cross-dataset setting is measured on.
-UNSEEN_STUDIO = "fluent-emoji"
 _COLUMNS = 16
 _MAX_PACKAGE_BYTES = 200_000_000  # the largest of the pinned ones has 25 MB
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SpriteSet:
     """Drawings of named things, aligned row by row.
 
@@ -55,34 +49,76 @@ class SpriteSet:
         pixels: [S,4,h,w] uint8, straight (not premultiplied) RGB and alpha.
         names: the thing that each drawing shows.
         studios: who drew it.
+        world: which one it is of.
     """
 
     pixels: np.ndarray
     names: tuple[str, ...]
     studios: tuple[str, ...]
+    world: World = field(default_factory=lambda: sticker_world("first"))
+    _sheets: dict[torch.device, list[Tensor]] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         """Number of drawings."""
         return len(self.names)
 
-    def select(self, *, studios: Sequence[str]) -> SpriteSet:
-        """The drawings of some studios only.
+    def select(
+        self, *, studios: Sequence[str] | None = None, names: Collection[str] | None = None
+    ) -> SpriteSet:
+        """The drawings of some studios, and of some things, only.
+
+        Args:
+            studios: all unless given.
+            names: all unless given.
 
         Raises:
-            MasqclipError: a studio has no drawing here.
+            MasqclipError: a studio, or a thing, has no drawing here; the nearest one is named.
         """
-        for studio in studios:
-            if studio not in self.studios:
-                raise MasqclipError(
-                    f"the sprite cache has no studio {studio!r}; it holds "
-                    f"{', '.join(sorted(set(self.studios)))}"
-                )
-        rows = [i for i, studio in enumerate(self.studios) if studio in studios]
-        return SpriteSet(
-            self.pixels[rows],
-            tuple(self.names[i] for i in rows),
-            tuple(self.studios[i] for i in rows),
+        _check_there("studio", studios, self.studios)
+        _check_there("drawing of", names, self.names)
+        rows = [
+            i
+            for i, (name, studio) in enumerate(zip(self.names, self.studios, strict=True))
+            if (studios is None or studio in studios) and (names is None or name in names)
+        ]
+        if not rows:
+            raise MasqclipError("the sprite cache holds none of these names by these studios")
+        return replace(
+            self,
+            pixels=self.pixels[rows],
+            names=tuple(self.names[i] for i in rows),
+            studios=tuple(self.studios[i] for i in rows),
         )
+
+    def sheets(self, device: torch.device) -> list[Tensor]:
+        """The drawings at full, half, quarter ... size, down to 8 pixels, made once a device.
+
+        Returns:
+            [S,4,h,w] float each: RGB (0..255) times alpha, so that edges do not bleed, and alpha
+            (0..1).
+        """
+        found = self._sheets.get(device)
+        if found is None:
+            level = torch.from_numpy(self.pixels).to(device).float()
+            found = [torch.cat([level[:, :3] * (level[:, 3:] / 255), level[:, 3:] / 255], dim=1)]
+            while found[-1].shape[-1] >= 16:
+                found.append(F.avg_pool2d(found[-1], 2))
+            self._sheets[device] = found
+        return found
+
+    def digest(self) -> str:
+        """What is drawn here and how, in a word."""
+        pixels = digest_bytes(np.ascontiguousarray(self.pixels).data)
+        return combine_digests([self.world.name, pixels, *self.names, *self.studios])
+
+
+def _check_there(what: str, wanted: Collection[str] | None, known: Collection[str]) -> None:
+    for name in wanted or ():
+        if name not in known:
+            near = difflib.get_close_matches(name, sorted(set(known)), n=1)
+            some = ", ".join(sorted(set(known))[:12])
+            hint = f"did you mean {near[0]!r}?" if near else f"it holds {some}"
+            raise MasqclipError(f"the sprite cache has no {what} {name!r}; {hint}")
 
 
 def load_sprites(folder: str | Path) -> SpriteSet:
@@ -95,6 +131,7 @@ def load_sprites(folder: str | Path) -> SpriteSet:
     try:
         index = read_json(root / "index.json", what="the index")
         size, columns = int(index["size"]), int(index["columns"])
+        world = sticker_world(index.get("world", "first"))  # earlier caches do not say
         pixels: list[np.ndarray] = []
         names: list[str] = []
         studios: list[str] = []
@@ -106,7 +143,7 @@ def load_sprites(folder: str | Path) -> SpriteSet:
                 pixels.append(cells[y : y + size, x : x + size].transpose(2, 0, 1))
                 names.append(name)
                 studios.append(studio)
-        return SpriteSet(np.stack(pixels), tuple(names), tuple(studios))
+        return SpriteSet(np.stack(pixels), tuple(names), tuple(studios), world)
     except Exception as error:  # what a damaged index or a broken sheet may end in
         raise MasqclipError(
             f"no sprite cache at {root} ({error}); build one with: "
@@ -114,21 +151,10 @@ def load_sprites(folder: str | Path) -> SpriteSet:
         ) from error
 
 
-def sticker_icons() -> list[dict[str, str]]:
-    """What each name of the miniature world is called in the studios' packages.
-
-    An entry holds ``name``, ``icon`` (the common name of the drawing) and, where a studio uses
-    another one, the studio's own under the studio's name. A studio that never drew a thing is
-    simply without it.
-    """
-    text = (Path(__file__).parent / "sticker_icons.json").read_text()
-    icons: list[dict[str, str]] = json.loads(text)
-    return icons
-
-
 def build_sprites(
     out: str | Path,
     *,
+    world: str = "first",
     size: int = 64,
     names: Sequence[str] | None = None,
     packages: str | Path | None = None,
@@ -137,8 +163,9 @@ def build_sprites(
 
     Args:
         out: the folder to write.
+        world: ``first`` or ``second``.
         size: side of a cell in pixels.
-        names: the things to keep; all of the miniature world by default.
+        names: the things to keep; all of the world by default.
         packages: a folder with the unpacked packages, one subfolder a studio; without it they are
             fetched with ``npm pack``.
 
@@ -146,13 +173,14 @@ def build_sprites(
         MasqclipError: npm or the renderer is missing, or a package does not hold what it should.
     """
     resvg: Any = require("resvg_py", extra="train", purpose="drawing sprites")
-    wanted = [entry for entry in sticker_icons() if names is None or entry["name"] in names]
+    about_world = sticker_world(world)
+    wanted = [entry for entry in about_world.things if names is None or entry["name"] in names]
     if names is not None and (missing := set(names) - {entry["name"] for entry in wanted}):
-        raise MasqclipError(f"the miniature world has no {', '.join(sorted(missing))}")
+        raise MasqclipError(f"the {world} world has no {', '.join(sorted(missing))}")
     root = Path(out)
-    index: dict[str, Any] = {"size": size, "columns": _COLUMNS, "studios": {}}
+    index: dict[str, Any] = {"world": world, "size": size, "columns": _COLUMNS, "studios": {}}
     with lock_folder(root), tempfile.TemporaryDirectory() as scratch:
-        for studio, package in STUDIO_PACKAGES.items():
+        for studio, package in about_world.packages.items():
             home = Path(packages) / studio if packages else _fetch(package, Path(scratch) / studio)
             icons, info = _read_package(home)
             cells, drawn = [], []

@@ -1,0 +1,188 @@
+"""From the plans of scenes to pixels, a whole batch at once, on the CPU or a GPU.
+
+Stickers are pasted one slot of the plans after the other, each within a square of pixels that
+holds it; those of one mipmap and one size of square together.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from masqclip.data.stickers.plans import Plan, Plans
+from masqclip.data.stickers.sprites import SpriteSet
+from masqclip.data.stickers.styles import (
+    PLAIN,
+    PLAIN_PICTURE,
+    outline,
+    style_pictures,
+    style_stickers,
+)
+
+
+class Painter:
+    """Paints scenes.
+
+    Args:
+        sprites: the drawings, and whose world's stuff.
+        size: side of a scene in pixels.
+        device: where.
+    """
+
+    def __init__(self, sprites: SpriteSet, size: int, device: torch.device) -> None:
+        self.sprites, self.size, self.device = sprites, size, device
+
+    @torch.no_grad()
+    def paint(self, plans: Plans) -> tuple[Tensor, Tensor]:
+        """Compute pixels.
+
+        Returns:
+            Images [B,3,H,W] uint8, and for each pixel what it shows [B,H,W] uint8: regions of
+            stuff, from 1, then stickers, in the order of the plan.
+        """
+        canvas, ids = self._ground(plans)
+        self._paste(plans.scenes, canvas, ids)
+        light = torch.tensor(
+            [plan.light for plan in plans.scenes], dtype=torch.float32, device=self.device
+        )
+        canvas = canvas * light.view(-1, 1, 1, 1)
+        styled = [b for b, plan in enumerate(plans.scenes) if plan.look is not PLAIN_PICTURE]
+        if styled:
+            looks = [plans.scenes[b].look for b in styled]
+            canvas[styled] = style_pictures(canvas[styled], looks)
+        return canvas.round().clamp(0, 255).to(torch.uint8), ids
+
+    def _ground(self, plans: Plans) -> tuple[Tensor, Tensor]:
+        """Paint the stuff. Returns the canvas [B,3,H,W] in 0..255 and the ids [B,H,W]."""
+        size, device, scenes = self.size, self.device, plans.scenes
+        axis = (torch.arange(size, dtype=torch.float32, device=device) + 0.5) / size
+        y, x = torch.meshgrid(axis, axis, indexing="ij")
+        noise = torch.cat(
+            [
+                F.interpolate(
+                    level.unsqueeze(1).to(device),
+                    size=(size, size),
+                    mode="bicubic",
+                    align_corners=False,
+                )
+                for level in plans.noise
+            ],
+            dim=1,
+        ).clamp(0, 1)
+        ids = torch.ones(len(scenes), size, size, dtype=torch.uint8, device=device)
+        for b, plan in enumerate(scenes):
+            down, along = (x, y) if plan.vertical else (y, x)
+            for k, (level, depth, waves, phase) in enumerate(plan.borders):
+                line = level + depth * torch.sin(along * waves + phase)
+                ids[b][down > line] = k + 2
+        canvas = torch.zeros(len(scenes), 3, size, size, dtype=torch.float32, device=device)
+        all_dice = plans.dice.to(device)
+        for texture, paint in enumerate(self.sprites.world.textures.values()):
+            uses = [(b, plan.stuff.index(texture)) for b, plan in enumerate(scenes)
+                    if texture in plan.stuff]  # fmt: skip
+            if uses:
+                rows, slots = torch.tensor(uses, device=device).T
+                painted = paint(y, x, noise[rows], all_dice[rows, slots])
+                here = (ids[rows] == (slots + 1).view(-1, 1, 1)).unsqueeze(1)
+                canvas[rows] = torch.where(here, painted, canvas[rows])
+        return canvas, ids
+
+    def _paste(self, plans: list[Plan], canvas: Tensor, ids: Tensor) -> None:
+        """Paste the stickers, the first of every scene first, over `canvas` and `ids`."""
+        for slot in range(max((len(plan.sprites) for plan in plans), default=0)):
+            groups: dict[tuple[int, int], list[int]] = {}
+            for b, plan in enumerate(plans):
+                if slot < len(plan.sprites):
+                    key = (self._level(plan.boxes[slot][2]), self._reach(plan, slot))
+                    groups.setdefault(key, []).append(b)
+            for (level, reach), rows in groups.items():
+                self._paste_one(plans, slot, level, reach, rows, canvas, ids)
+
+    def _paste_one(
+        self,
+        plans: list[Plan],
+        slot: int,
+        level: int,
+        reach: int,
+        rows: list[int],
+        canvas: Tensor,
+        ids: Tensor,
+    ) -> None:
+        """Paste one sticker into each of some scenes, from one mipmap, within `reach` pixels."""
+        size, device = self.size, self.device
+        placements = [_placement(plans[b], slot) for b in rows]
+        theta = torch.tensor(placements, dtype=torch.float32, device=device)
+        corners = [[_corner(c * size, reach, size) for c in plans[b].boxes[slot][:2]] for b in rows]
+        corner = torch.tensor(corners, device=device)
+        index = torch.tensor(rows, device=device).view(-1, 1, 1)
+        within = torch.arange(reach, device=device)
+        ys = (corner[:, :1] + within).view(-1, reach, 1)
+        xs = (corner[:, 1:] + within).view(-1, 1, reach)
+        # Scene coordinates of -1..1 at the pixels' middles, as affine_grid has them.
+        v, u = ((2 * axis + 1).float() / size - 1 for axis in (ys, xs))
+        grid = torch.stack(
+            [t[:, 0, None, None] * u + t[:, 1, None, None] * v + t[:, 2, None, None]
+             for t in theta.unbind(1)], dim=-1,
+        )  # fmt: skip
+        picked = torch.tensor([plans[b].sprites[slot] for b in rows], device=device)
+        sheet = self.sprites.sheets(device)[level]
+        sticker = F.grid_sample(sheet[picked], grid, align_corners=False)
+        styles = [plans[b].styles[slot] if plans[b].styles else PLAIN for b in rows]
+        styled = [i for i, style in enumerate(styles) if style is not PLAIN]
+        if styled:
+            chosen = [styles[i] for i in styled]
+            sides = [plans[rows[i]].boxes[slot][2] * size for i in styled]
+            redrawn = style_stickers(sticker[styled], chosen)
+            sticker[styled] = outline(redrawn, chosen, sides)
+        alpha = sticker[:, 3:]
+        # The sheet holds colours multiplied by alpha, so that edges do not bleed.
+        below = canvas.permute(0, 2, 3, 1)[index, ys, xs].permute(0, 3, 1, 2)
+        pasted = below * (1 - alpha) + sticker[:, :3]
+        canvas.permute(0, 2, 3, 1)[index, ys, xs] = pasted.permute(0, 2, 3, 1)
+        number = torch.tensor(
+            [len(plans[b].stuff) + slot + 1 for b in rows], dtype=torch.uint8, device=device
+        ).view(-1, 1, 1)
+        ids[index, ys, xs] = torch.where(alpha[:, 0] > 0.5, number, ids[index, ys, xs])
+
+    def _level(self, side: float) -> int:
+        """The mipmap whose cells are nearest to, and not much smaller than, the pasted size."""
+        pixels = side * self.size
+        full = self.sprites.pixels.shape[-1]
+        levels = max(1, int(math.log2(full // 8)) + 1)
+        return min(levels - 1, max(0, round(math.log2(full / pixels))))
+
+    def _reach(self, plan: Plan, slot: int) -> int:
+        """Side of a square of pixels that holds a sticker: a few sizes only, to paste together."""
+        side = plan.boxes[slot][2]
+        if plan.styles:
+            style = plan.styles[slot]
+            side *= (
+                max(style.stretch, 1 / style.stretch) * (1 + abs(style.shear)) + 2 * style.border
+            )
+        size = self.size
+        needed = side * math.sqrt(2) * size + 4
+        return min(size, 1 << math.ceil(math.log2(needed)))
+
+
+def _corner(centre: float, reach: int, size: int) -> int:
+    """The first pixel of a square of side `reach` about a centre, within the picture."""
+    return min(max(0, math.floor(centre - reach / 2)), size - reach)
+
+
+def _placement(plan: Plan, slot: int) -> list[list[float]]:
+    """The 2x3 matrix from the scene's coordinates (-1..1) to the sticker's."""
+    cy, cx, side = plan.boxes[slot]
+    cos, sin = math.cos(plan.angles[slot]) / side, math.sin(plan.angles[slot]) / side
+    flip = -1.0 if plan.flips[slot] else 1.0
+    oy, ox = 2 * cy - 1, 2 * cx - 1
+    across = [flip * cos, flip * sin, -flip * (cos * ox + sin * oy)]
+    down = [-sin, cos, sin * ox - cos * oy]
+    if plan.styles and plan.styles[slot] is not PLAIN:
+        style = plan.styles[slot]
+        wide = math.sqrt(style.stretch)
+        across = [a / wide + style.shear * d for a, d in zip(across, down, strict=True)]
+        down = [d * wide for d in down]
+    return [across, down]

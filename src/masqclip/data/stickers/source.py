@@ -1,0 +1,222 @@
+"""What ``stickers:`` may say: which scenes are drawn, from which drawings, as plain settings.
+
+stickers:                                        scenes of the cache in ./sprites
+stickers:kind=portraits,size=48,styles=0.7       single things, 70 of 100 in a style of chance
+stickers:sprites=cache,studios=noto+twemoji,seed=7
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from masqclip.data.class_lists import read_class_list
+from masqclip.data.stickers.scenes import SceneSettings, StickerWorld
+from masqclip.data.stickers.sprites import SpriteSet, load_sprites
+from masqclip.errors import MasqclipError
+
+PREFIX = "stickers:"
+
+#: What the kinds of scenes look like. Things keep their size in pixels; a window has a quarter of a
+#: scene's patches, a portrait a seventh.
+KINDS: Mapping[str, Mapping[str, Any]] = {
+    "scenes": {},
+    "crowds": {
+        "size": 256,
+        "min_things": 3,
+        "max_things": 12,
+        "min_scale": 0.08,
+        "max_scale": 0.5,
+        "min_visible": 0.0008,
+    },
+    "windows": {
+        "size": 64,
+        "min_things": 1,
+        "max_things": 3,
+        "min_scale": 0.4,
+        "max_scale": 0.9,
+        "max_stuff": 2,
+        "captions": "both",
+    },
+    "portraits": {
+        "size": 48,
+        "min_things": 1,
+        "max_things": 1,
+        "min_scale": 0.53,
+        "max_scale": 1.0,
+        "max_stuff": 2,
+        "captions": "names",
+        "name_stuff": False,
+    },
+    "glimpses": {
+        "size": 48,
+        "min_things": 0,
+        "max_things": 2,
+        "min_scale": 0.4,
+        "max_scale": 0.9,
+        "max_stuff": 2,
+        "captions": "names",
+    },
+}
+
+
+@dataclass(frozen=True)
+class StickerSource:
+    """Which scenes.
+
+    Attributes:
+        sprites: the folder of the sprite cache, which is of one of the two worlds.
+        kind: of scenes, see `KINDS`.
+        size: side of a scene in pixels; the kind's own unless given.
+        names: the things that may stand in a scene: a shipped list of classes, or names; all there
+            are unless given.
+        studios: whose drawings; all but the world's unseen ones unless given.
+        styles: share of stickers and pictures in a style of chance.
+        seed: which scenes.
+        pictures: so many, over and over; without end unless given. Masks only.
+        weight: how often this source is taken, beside others of the same run.
+        first, last: the share of a run at which this source comes in and goes out.
+    """
+
+    sprites: Path = Path("sprites")
+    kind: str = "scenes"
+    size: int = 0
+    names: tuple[str, ...] = ()
+    studios: tuple[str, ...] = ()
+    styles: float = 0.0
+    seed: int = 0
+    pictures: int = 0
+    weight: float = 1.0
+    first: float = 0.0
+    last: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise MasqclipError(
+                f"there is no kind {self.kind!r} of scenes{_nearest(self.kind, KINDS)}"
+            )
+        if self.weight <= 0 or not 0 <= self.first < self.last <= 1:
+            raise MasqclipError(
+                f"weight={self.weight:g}, first={self.first:g}, last={self.last:g}: the weight is "
+                "more than 0, and first and last are shares of the run, the first one smaller"
+            )
+        if self.pictures < 0:
+            raise MasqclipError(f"pictures={self.pictures}: give 1 or more, or none for no end")
+        if not 0 <= self.styles <= 1:
+            raise MasqclipError(f"styles={self.styles:g}: it is a share, 0 to 1")
+
+    @property
+    def address(self) -> str:
+        """As `parse_sticker_address` reads it."""
+        found = []
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value != field.default:
+                text = "+".join(value) if isinstance(value, tuple) else value
+                found.append(f"{field.name}={text}")
+        return PREFIX + ",".join(found)
+
+    @property
+    def settings(self) -> SceneSettings:
+        """What the scenes look like."""
+        return SceneSettings(
+            **(dict(KINDS[self.kind]) | ({"size": self.size} if self.size else {}))
+        )
+
+    def drawings(self) -> SpriteSet:
+        """The drawings that are used.
+
+        Raises:
+            MasqclipError: there is no cache, or it lacks a studio or a name.
+        """
+        index = self.sprites / "index.json"
+        whole = _cache(self.sprites, index.stat().st_mtime_ns if index.is_file() else 0)
+        studios = self.studios or tuple(
+            name
+            for name in whole.world.packages
+            # A cut-down cache may lack some of the studios that are meant by default.
+            if name not in whole.world.unseen and name in whole.studios
+        )
+        if not studios:
+            raise MasqclipError(
+                f"{self.sprites} holds drawings of unseen studios only: name those to use, such as "
+                f"studios={whole.studios[0]}"
+            )
+        names = self.names
+        if len(names) == 1 and names[0] not in whole.names:
+            names = tuple(c.name for c in read_class_list(names[0]).classes if c.thing)
+        return _chosen(whole, studios, names)
+
+    def world(self, device: str | torch.device = "cpu") -> StickerWorld:
+        """What draws them."""
+        return StickerWorld(self.drawings(), self.settings, device=device, styles=self.styles)
+
+
+@lru_cache(maxsize=2)
+def _cache(folder: Path, written: int) -> SpriteSet:
+    del written  # a cache that was built anew is another one
+    return load_sprites(folder)
+
+
+# The sources of a run mostly have the same drawings, which take hundreds of megabytes.
+@lru_cache(maxsize=2)
+def _chosen(whole: SpriteSet, studios: tuple[str, ...], names: tuple[str, ...]) -> SpriteSet:
+    return whole.select(studios=studios, names=names or None)
+
+
+def is_sticker_address(text: str | Path) -> bool:
+    """Whether data is named as scenes to draw, not as files."""
+    return str(text).startswith(PREFIX)
+
+
+def parse_sticker_address(address: str | Path) -> StickerSource:
+    """Read ``stickers:key=value,...``; several names or studios stand with ``+`` between them.
+
+    Raises:
+        MasqclipError: there is no such setting (the nearest one is named), or it has another type.
+    """
+    text = str(address).removeprefix(PREFIX)
+    kinds = {field.name: str(field.type) for field in fields(StickerSource)}
+    found: dict[str, Any] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        key, sign, value = (piece.strip() for piece in part.partition("="))
+        if not sign or not value:
+            raise MasqclipError(f"{address}: write {part!r} as key=value")
+        if key not in kinds:
+            raise MasqclipError(f"{address}: there is no setting {key!r}{_nearest(key, kinds)}")
+        try:
+            found[key] = _READ[kinds[key]](value)
+        except ValueError as error:
+            wanted = kinds[key].lower()
+            raise MasqclipError(
+                f"{address}: {key} is {value!r}; it must be of type {wanted}"
+            ) from error
+    try:
+        return StickerSource(**found)
+    except MasqclipError as error:
+        raise MasqclipError(f"{address}: {error}") from error
+
+
+def list_of(text: str, separator: str = ",") -> tuple[str, ...]:
+    """The names in a text."""
+    return tuple(name.strip() for name in text.split(separator) if name.strip())
+
+
+_READ: Mapping[str, Any] = {
+    "str": str,
+    "int": int,
+    "float": float,
+    "Path": Path,
+    "tuple[str, ...]": lambda text: list_of(text, "+"),
+}
+
+
+def _nearest(word: str, known: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from masqclip.cli.plan import PlanStep
 from masqclip.data.files import write_atomically
+from masqclip.data.json_files import read_json
 from masqclip.training.checkpoint_files import read_checkpoint, write_checkpoint
 
 VOLUME_BYTES = 15_900_000  # a file that is brought home stays under 16 MB
@@ -140,7 +141,10 @@ def carried_paths(folder: Path, steps: Sequence[PlanStep]) -> list[Path]:
 
     Data is drawn again from its seeds, which gives the same bytes.
     """
-    found = [folder / "plan.json"]
+    record = folder / "plan.json"
+    noted = read_json(record, what="the plan's record") if record.exists() else {}
+    done = _results([step for step in steps if step.name in noted], ("train",))
+    found = [record]
     for name in sorted(_results(steps, ("train",))):
         for path in sorted((folder / name).rglob("*")):
             inside = path.relative_to(folder).parts
@@ -148,7 +152,10 @@ def carried_paths(folder: Path, steps: Sequence[PlanStep]) -> list[Path]:
             if path.is_file() and not hidden and not {"checkpoints", "evaluation"} & set(inside):
                 found.append(path)
         for kept in sorted((folder / name).rglob("checkpoints")):
-            if not (kept.parent / "model.safetensors").exists():  # its run is not done
+            # A result alone does not do: a kill may come before the plan has noted it.
+            inner = kept.parent != folder / name
+            ended = (kept.parent / "model.safetensors").exists() if inner else name in done
+            if not ended:
                 found += [*sorted(kept.glob("step-*.pt"))[-1:], *kept.glob("best.pt")]
     makes = {folder / step.makes for step in steps if shlex.split(step.run)[0] == "evaluate"}
     return [path for path in (*found, *sorted(makes)) if path.exists()]

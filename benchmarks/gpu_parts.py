@@ -125,7 +125,7 @@ class Speed:
             "ceiling": ceiling(self.device, precision, 256 if self.tiny else 0),
             "flops": flops,
             "sides": sides,
-        }
+        } | ({} if mode == "eager" else {"compiling": _compiling()})
 
     def _prepare(self, precision: torch.dtype) -> Subject:
         """The model in a precision, and what a picture costs it."""
@@ -194,6 +194,18 @@ def _compile_reference(plain: Any, device: torch.device, backend: str) -> None:
 
     plain.propose = propose_kept
     plain.embed = lambda pixels, masks: embed(pixels, masks).clone()
+
+
+def _compiling() -> dict[str, int]:
+    """What became of compiling: how many graphs, how often one ended early, how many CUDA graphs
+    were not recorded."""
+    from torch._dynamo.utils import counters
+
+    return {
+        "graphs": counters["stats"]["unique_graphs"],
+        "breaks": sum(counters["graph_break"].values()),
+        "CUDA graphs skipped": counters["inductor"]["cudagraph_skips"],
+    }
 
 
 def _in_turns(runs: dict[str, Run], device: torch.device, *, warm: int, rounds: int) -> Figures:

@@ -80,11 +80,13 @@ def _speed(entries: Entries) -> list[str]:
         ours, theirs = (e["sides"][side] for side in ("ours", "reference"))
         mine, published = _total(ours), _total(theirs)
         ratio = f"{published / mine:.2f}" if mine and published else "-"
-        trouble = "; ".join(
+        troubles = [
             f"{name}: {side['error']}"
             for name, side in (("ours", ours), ("published", theirs))
             if "error" in side
-        )
+        ]
+        if skipped := e.get("compiling", {}).get("CUDA graphs skipped"):
+            troubles.append(f"CUDA graphs skipped: {skipped}")
         rows.append(
             [
                 *start,
@@ -94,7 +96,7 @@ def _speed(entries: Entries) -> list[str]:
                 f"{e['batch'] / mine:.1f}" if mine else "-",
                 *(_share(e, "ours", half) for half in ("proposer", "masked CLIP")),
                 f"{_gigabytes(ours)} / {_gigabytes(theirs)}",
-                trouble,
+                "; ".join(troubles),
             ]
         )
     heads = (
@@ -120,7 +122,8 @@ def _speed(entries: Entries) -> list[str]:
         if (row := side.get("seconds"))
     ]
     names = ("proposer, ms", "masked CLIP, ms", "semantic, ms", "instance, ms", "panoptic, ms")
-    return [*lines, "", *_table(("dtype", "batch", "mode", "side", *names), stages, 4)]
+    table = _table(("dtype", "batch", "mode", "side", *names), stages, 4)
+    return [*lines, "", *table] if stages else lines
 
 
 def _total(side: dict[str, Any]) -> float:

@@ -160,6 +160,7 @@ def made(folder: Path) -> dict[str, Any]:
                  "teacher/checkpoints/step-00000003.pt", "clip/.x.partial"):  # fmt: skip
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(name.encode())
+    (folder / "plan.json").write_text('{"scenes": "1", "clip": "2"}')
     moments = torch.rand(20_000, generator=torch.Generator().manual_seed(0))
     state = {
         "model": {"w": moments * 3},
@@ -205,6 +206,15 @@ def test_what_is_carried_fits(
     assert one["exp_avg"].dtype == torch.float32
     assert torch.equal(one["exp_avg"], other["exp_avg"]) != rounded
     torch.testing.assert_close(one["exp_avg"], other["exp_avg"], rtol=4e-3, atol=0)
+
+
+def test_a_result_that_the_plan_has_not_noted_is_not_alone(tmp_path: Path) -> None:
+    made(tmp_path)
+    (tmp_path / "teacher/model.safetensors").touch()
+    newest = tmp_path / "teacher/checkpoints/step-00000004.pt"
+    assert newest in gpu_home.carried_paths(tmp_path, STEPS)
+    (tmp_path / "plan.json").write_text('{"clip": "2", "teacher": "3"}')
+    assert newest not in gpu_home.carried_paths(tmp_path, STEPS)
 
 
 def test_a_set_of_volumes_that_is_not_whole_is_told(

@@ -100,7 +100,9 @@ def test_measured_pieces_are_kept_after_signals_kills_and_the_end_of_time(tmp_pa
         if key.startswith("speed/"):
             assert entry["sides"].keys() == {"ours", "reference"}
             assert entry["ceiling"] > 0
-            assert entry.get("compiling", {}).get("graphs", 0) == 2 * (entry["mode"] == "compiled")
+            assert (entry.get("compiling", {}).get("graphs", 0) > 0) == (
+                entry["mode"] == "compiled"
+            )
             assert min(entry["flops"]["ours"].values()) > 0
     told = (out / "results.md").read_text()
     assert "Nothing yet." in told.split("## Speed")[0]

@@ -19,7 +19,7 @@ from transformers.initialization import no_init_weights
 
 from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.model import MasQClipModel
-from masqclip.proposals.mask2former import Mask2FormerProposer
+from masqclip.proposals.mask2former import Mask2FormerProposer, miniature_mask2former_config
 from masqclip.segmenter import Segmenter
 
 
@@ -47,6 +47,26 @@ def full_size(*, queries: int = 100, **settings: Any) -> Segmenter:
     with no_init_weights():
         model = MasQClipModel.from_parts(clip.eval(), proposer.eval(), **settings)
     return Segmenter(model, load_tokenizer(), name="full size")
+
+
+def tiny() -> Segmenter:
+    """The same parts so small that every step of a benchmark is tried in a moment."""
+    vision = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+              "num_attention_heads": 2, "image_size": 32, "patch_size": 8}  # fmt: skip
+    text = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
+            "num_attention_heads": 2}  # fmt: skip
+    clip = CLIPModel(CLIPConfig(vision_config=vision, text_config=text, projection_dim=16))
+    proposer = Mask2FormerProposer(tiny_proposer_config())
+    model = MasQClipModel.from_parts(clip.eval(), proposer.eval(), shortest_edge=64)
+    return Segmenter(model, load_tokenizer(), name="tiny")
+
+
+def tiny_proposer_config() -> Mask2FormerConfig:
+    """A Mask2Former of eight queries."""
+    return miniature_mask2former_config(
+        num_queries=8, width=32, backbone_widths=(8, 8, 16, 16), backbone_depths=(1, 1, 1, 1),
+        encoder_layers=1, decoder_layers=2,
+    )  # fmt: skip
 
 
 @torch.no_grad()

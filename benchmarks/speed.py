@@ -166,21 +166,26 @@ class Subject:
         self._decode(side, clock)
 
     def _decode(self, side: Side, clock: Clock) -> None:
+        for task, run in self.decoders(side).items():
+            clock.time(task, run)
+
+    def decoders(self, side: Side) -> dict[str, Callable[[], Any]]:
+        """What decodes the borrowed masks, by task."""
         encoded, log_probs, stuff = self.encoded, self.log_probs, self.words.stuff_ids
         if side == "ours":
-            clock.time("semantic", lambda: decode_semantic(encoded.masks, log_probs))
-            clock.time("instance", lambda: decode_instance(encoded.masks, log_probs))
-            clock.time(
-                "panoptic",
-                lambda: decode_panoptic(
+            return {
+                "semantic": lambda: decode_semantic(encoded.masks, log_probs),
+                "instance": lambda: decode_instance(encoded.masks, log_probs),
+                "panoptic": lambda: decode_panoptic(
                     encoded.masks, log_probs, stuff_ids=stuff, object_threshold=0.05
                 ),
-            )
-            return
+            }
         full = reference.full_masks
-        clock.time("semantic", lambda: reference.semantic(full(encoded), log_probs))
-        clock.time("instance", lambda: reference.instance(full(encoded), log_probs))
-        clock.time("panoptic", lambda: reference.panoptic(full(encoded), log_probs, stuff, 0.05))
+        return {
+            "semantic": lambda: reference.semantic(full(encoded), log_probs),
+            "instance": lambda: reference.instance(full(encoded), log_probs),
+            "panoptic": lambda: reference.panoptic(full(encoded), log_probs, stuff, 0.05),
+        }
 
 
 def compare(subjects: dict[Side, Subject], rounds: int) -> dict[str, Any]:
@@ -203,9 +208,9 @@ def compare(subjects: dict[Side, Subject], rounds: int) -> dict[str, Any]:
     return result
 
 
-def ceiling(device: torch.device, dtype: torch.dtype) -> float:
+def ceiling(device: torch.device, dtype: torch.dtype, size: int = 0) -> float:
     """FLOP/s of a large matrix product, the best of ten."""
-    size = 8192 if device.type == "cuda" else 1536
+    size = size or (8192 if device.type == "cuda" else 1536)
     a = torch.randn(size, size, device=device, dtype=dtype)
     clock = Clock(device)
     for _ in range(10):
@@ -214,17 +219,20 @@ def ceiling(device: torch.device, dtype: torch.dtype) -> float:
 
 
 @torch.inference_mode()
-def count_flops(subject: Subject) -> dict[str, float]:
-    """FLOPs of the two halves, ours, as PyTorch counts them."""
-    model = subject.model
+def count_flops(subject: Subject, side: Side = "ours") -> dict[str, float]:
+    """FLOPs of the two halves of a side, as PyTorch counts them."""
+    model, plain, ours = subject.model, subject.plain, side == "ours"
     pixels = reference.frame_picture(subject.image.pixels, model.config)[0][None].to(model.device)
     mask = torch.ones_like(pixels[:, 0], dtype=torch.bool)
     counts = {}
     with FlopCounterMode(display=False) as counter:
-        proposals = model.propose(pixels, mask)
+        proposals = model.propose(pixels, mask) if ours else plain.propose(pixels)
     counts["proposer"] = float(counter.get_total_flops())
     with FlopCounterMode(display=False) as counter:
-        model.encode_and_embed(pixels, proposals.mask_logits)
+        if ours:
+            model.encode_and_embed(pixels, proposals.mask_logits)
+        else:
+            plain.embed(pixels, proposals.mask_logits)
     counts["masked CLIP"] = float(counter.get_total_flops())
     return counts
 

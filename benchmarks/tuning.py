@@ -102,9 +102,16 @@ def own_embeddings(
 
 
 def run_side(
-    side: str, batch: int, masks: int, layers: int, steps: int, device: torch.device
+    side: str,
+    batch: int,
+    masks: int,
+    layers: int,
+    steps: int,
+    device: torch.device,
+    *,
+    bf16: bool = False,
 ) -> dict[str, Any]:
-    """Train for some steps. Returns losses, steps/s and memory in bytes."""
+    """Train for some steps, by `bf16` under autocast: losses, steps/s and memory in bytes."""
     torch.manual_seed(0)
     clip = full_size_clip(layers).to(device)
     queries = MaskQueries(clip.vision_model)
@@ -123,8 +130,9 @@ def run_side(
     losses, times = [], []
     for _ in range(steps + 1):
         started = time.perf_counter()
-        logits = clip_logits(embed(clip, queries, pixels, visible), text)
-        loss = 2.0 * tuning_loss(logits, targets)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            logits = clip_logits(embed(clip, queries, pixels, visible), text)
+            loss = 2.0 * tuning_loss(logits, targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(queries.parameters(), 0.01)

@@ -97,14 +97,22 @@ def pretrain(
 
 
 @app.command
-def teacher(*, pictures: Pictures, run: Run) -> int:
+def teacher(
+    *,
+    pictures: Pictures,
+    start: Annotated[Path | None, Weights] = None,
+    run: Run,
+) -> int:
     """Train the class-agnostic proposer on base annotations (stage 1).
 
     Args:
         pictures: What to train on.
+        start: A proposer to go on from, for instance with larger pictures; a new one unless given.
         run: The options of every stage.
     """
+    from masqclip.hub import find_weights, quiet_transformers
     from masqclip.proposals.mask2former import (
+        Mask2FormerProposer,
         miniature_mask2former_config,
         resnet50_mask2former_config,
     )
@@ -114,7 +122,11 @@ def teacher(*, pictures: Pictures, run: Run) -> int:
     dataset, held_out = pictures.open(judge_all=True)
     small = settings.architecture == "miniature"
     config = miniature_mask2former_config() if small else resnet50_mask2former_config()
-    stage = TeacherStage(dataset, config, settings, held_out=held_out)
+    if start is not None:
+        start = find_weights(start, what="proposer")
+        with quiet_transformers():
+            config = Mask2FormerProposer.from_pretrained(start).config
+    stage = TeacherStage(dataset, config, settings, held_out=held_out, start=start)
     return run.train(stage, loop)
 
 

@@ -215,7 +215,8 @@ def _note(now: Progress) -> str:
     """Losses, speed, memory and time left of a step."""
     losses = "  ".join(f"{name} {value:.3f}" for name, value in now.losses.items())
     left = timedelta(seconds=round(now.seconds_left))
-    return f"{losses}  {now.images_per_second:.1f} images/s  {now.memory / 1e9:.1f} GB  {left} left"
+    speed = f"{now.images_per_second:.1f} images/s ({now.waiting:.0%} waiting)"
+    return f"{losses}  {speed}  {now.memory / 1e9:.1f} GB  {left} left"
 
 
 def _print_forecast(found: Forecast) -> None:

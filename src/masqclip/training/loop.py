@@ -56,6 +56,7 @@ class Progress:
         step, steps: done, and of how many.
         losses: of the step, over the whole batch.
         images_per_second: since this call began, over all processes.
+        waiting: share of the time since then that was spent waiting for a batch.
         seconds: of all calls together.
         seconds_left: at this speed.
         memory: the most that was in use, in bytes, of the GPU, else of the main process.
@@ -65,6 +66,7 @@ class Progress:
     steps: int
     losses: dict[str, float]
     images_per_second: float
+    waiting: float
     seconds: float
     seconds_left: float
     memory: int
@@ -236,19 +238,23 @@ def _run(
     begin = checkpoints.resume(trainer.model, trainer.optimizer.optimizer)
     config = asdict(stage.settings) | {"loop": asdict(settings)}
     trackers = open_trackers(folder, begin.step, track, config) if main else []
-    started = time.monotonic()
+    started = ready = time.monotonic()
+    waited = 0.0
     step = begin.step
     with stop_signals() as stopped, closing(trainer.batches(step)) as batches:
         for parts in batches:
+            waited += time.monotonic() - ready
             values = trainer.step(step, parts)
             step += 1
-            now = _progress(stage, settings, begin, step, values, time.monotonic() - started)
+            elapsed = time.monotonic() - started
+            now = _progress(stage, settings, begin, step, values, elapsed, waited)
             if report is not None and main:
                 report(now)
             finished = step == settings.steps
             if step % settings.log_every == 0 or finished:
                 for tracker in trackers:
-                    tracker.log(step, {"images_per_second": now.images_per_second} | values)
+                    speed = {"images_per_second": now.images_per_second, "waiting": now.waiting}
+                    tracker.log(step, speed | values)
             if finished or (settings.eval_every and step % settings.eval_every == 0):
                 _evaluate(trainer, checkpoints, folder, step, trackers)
             out_of_time = 0 < settings.max_minutes * 60 <= time.monotonic() - started
@@ -262,6 +268,7 @@ def _run(
                     write_curves(folder)
             if stop:
                 break
+            ready = time.monotonic()
     for tracker in trackers:
         tracker.close()
     if step == settings.steps:
@@ -315,6 +322,7 @@ def _progress(
     step: int,
     losses: dict[str, float],
     elapsed: float,
+    waited: float,
 ) -> Progress:
     speed = (step - begin.step) / elapsed
     if torch.cuda.is_available() and torch.cuda.is_initialized():
@@ -327,6 +335,7 @@ def _progress(
         steps=settings.steps,
         losses=losses,
         images_per_second=speed * stage.settings.batch_size,
+        waiting=waited / elapsed,
         seconds=begin.seconds + elapsed,
         seconds_left=(settings.steps - step) / speed,
         memory=memory,

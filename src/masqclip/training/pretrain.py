@@ -126,6 +126,9 @@ class PretrainStage(Stage):
         # For windows of some dozen patches a processor's fused attention is several times slower
         # backward than the plain one; a GPU's is faster and saves memory.
         self.module.set_attn_implementation("eager" if device.type == "cpu" else "sdpa")
+        if self.settings.compile:
+            for tower in (self.module.vision_model, self.module.text_model):
+                tower.encoder.compile(dynamic=False)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Matrices decay; gains, biases and embeddings do not."""

@@ -91,6 +91,8 @@ class PretrainSettings:
         batch_size: pictures a step.
         extra_captions: captions of other pictures that join a step as negatives.
         drop_patches: share of a picture's patches that are not looked at.
+        compile: compile the transformers with `torch.compile`, which takes minutes before the first
+            step and, on a CPU, a C++ compiler.
         learning_rate, weight_decay: of AdamW; gains, biases and embeddings do not decay.
         seed: of the weights, the order of the data and the windows.
     """
@@ -108,6 +110,7 @@ class PretrainSettings:
     batch_size: int = 128
     extra_captions: int = 0
     drop_patches: float = 0.0
+    compile: bool = False
     learning_rate: float = 1e-3
     weight_decay: float = 0.1
     seed: int = 0

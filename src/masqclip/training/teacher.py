@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 from transformers import Mask2FormerConfig
 
-from masqclip.data.digests import digest_tensors
+from masqclip.data.digests import digest_model, digest_tensors
 from masqclip.data.open_coco import CocoFiles, CocoMasks
 from masqclip.data.transforms import normalise
 from masqclip.errors import MasqclipError
 from masqclip.evaluation.recall import recall
-from masqclip.hub import quiet_transformers
+from masqclip.hub import find_weights, quiet_transformers
 from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.training.criterion import CriterionSettings, mask_counts, mask_losses
 from masqclip.training.framing import augment, stack, tensors
@@ -46,6 +46,7 @@ class TeacherStage(Stage):
         config: the architecture.
         settings: how.
         held_out: pictures with masks to evaluate on.
+        start: the folder of a proposer to go on from; its weights are those of `config`.
 
     Raises:
         MasqclipError: the dataset is empty, no picture has what there is to learn from, or batch
@@ -61,6 +62,7 @@ class TeacherStage(Stage):
         settings: TeacherSettings,
         *,
         held_out: CocoFiles | None = None,
+        start: str | Path | None = None,
     ) -> None:
         if len(dataset) == 0:
             raise MasqclipError(f"{dataset.folder} holds no picture to train on")
@@ -81,10 +83,16 @@ class TeacherStage(Stage):
             config, freeze_batch_norm=settings.freeze_batch_norm
         ).float()  # whatever the caller's default dtype is
         self._backbone: str | None = None
+        self._start = None if start is None else find_weights(start, what="proposer")
         self._load_weights()
 
     def _load_weights(self) -> None:
-        """Start the backbone from a ResNet's weights, where settings name one."""
+        """Start from a proposer, or the backbone from a ResNet's weights, where one is named."""
+        if self._start is not None:
+            with quiet_transformers():
+                before = Mask2FormerProposer.from_pretrained(self._start).float()
+            self.module.load_state_dict(before.state_dict())
+            return
         if not self.settings.backbone:
             if self.settings.freeze_batch_norm:
                 raise MasqclipError(
@@ -108,6 +116,8 @@ class TeacherStage(Stage):
         found = dataset_inputs(self.dataset, self.held_out)
         if self._backbone is not None:
             found["backbone"] = self._backbone
+        if self._start is not None:
+            found["--start"] = digest_model(self._start)
         return found
 
     @property

@@ -43,6 +43,10 @@ class Painter:
             Images [B,3,H,W] uint8, and for each pixel what it shows [B,H,W] uint8: regions of
             stuff, from 1, then stickers, in the order of the plan.
         """
+        with torch.autocast(self.device.type, enabled=False):  # half a pixel off is a wrong mask
+            return self._painted(plans)
+
+    def _painted(self, plans: Plans) -> tuple[Tensor, Tensor]:
         canvas, ids = self._ground(plans)
         self._paste(plans.scenes, canvas, ids)
         light = torch.tensor(

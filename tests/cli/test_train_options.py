@@ -148,7 +148,7 @@ def test_the_loop_gets_the_runs_options(
     report = named.pop("report")
     assert given == (stage, loop, tmp_path / "x")
     assert named == {"device": "cpu", "track": ["wandb"]}
-    report(Progress(1, 2, {"mask": 0.5}, 3.0, 1.0, 61.0, 2_500_000_000))
+    report(Progress(1, 2, {"mask": 0.5}, 3.0, 0.25, 1.0, 61.0, 2_500_000_000))
     assert claimed.only[0] == (tmp_path / "x", {"--data": "digest"})
 
     trained.answer, quiet = False, SimpleNamespace(**vars(STAGE) | {"notes": (), "remarks": ""})
@@ -168,7 +168,7 @@ def test_steps_are_told_with_losses_speed_memory_and_time_left(
     loop = replace(recipes.load_recipe("miniature", "teacher")[1], steps=4)
 
     def train(*given: Any, report: Callable[[Progress], None], **named: Any) -> bool:
-        report(Progress(1, 4, {"mask": 0.5, "dice": 0.25}, 3.0, 1.0, 61.0, 2_500_000_000))
+        report(Progress(1, 4, {"mask": 0.5, "dice": 0.25}, 3.0, 0.25, 1.0, 61.0, 2_500_000_000))
         return True
 
     monkeypatch.setattr("masqclip.training.loop.train", train)
@@ -176,7 +176,7 @@ def test_steps_are_told_with_losses_speed_memory_and_time_left(
     Run(tmp_path, device="cpu").complete(stage, loop, tmp_path)
     errors = capsys.readouterr().err
     assert "teach: 25 %, 1 of 4, 0:00:00 elapsed" in errors
-    assert "mask 0.500  dice 0.250  3.0 images/s  2.5 GB  0:01:01 left" in errors
+    assert "mask 0.500  dice 0.250  3.0 images/s (25% waiting)  2.5 GB  0:01:01 left" in errors
 
 
 def test_a_dry_run_asks_for_a_forecast_only(
@@ -213,11 +213,12 @@ def test_pretrain_hands_on_its_options(
     words = ["train", "pretrain", "-d", "a", "--data", "b", "-o", "out", "--device", "cpu"]
     assert main(words) == 0
     assert main([*words, "--start", "clip", "--set", "steps=3"]) == 0
-    settings = recipes.load_recipe("miniature", "pretrain")[0]
-    data = [Path("a"), Path("b")]
+    settings, loop = recipes.load_recipe("miniature", "pretrain")
+    data = ["a", "b"]
     assert made.calls == [
-        ((data, settings), {"start": None}), ((data, settings), {"start": Path("clip")})
-    ]  # fmt: skip
+        ((data, settings), {"start": None, "steps": loop.steps}),
+        ((data, settings), {"start": Path("clip"), "steps": 3}),
+    ]
     assert trained.calls[1][0][1].steps == 3
 
 

@@ -106,12 +106,12 @@ def test_a_drawing_lies_in_the_middle_of_its_cell(
 @pytest.mark.parametrize(("count", "rows"), [(0, 1), (1, 1), (16, 1), (17, 2), (33, 3)])
 def test_cells_stand_row_by_row(count: int, rows: int, tmp_path: Path) -> None:
     chance = np.random.default_rng(count)
-    cells = [chance.integers(0, 256, (4, 4, 4)).astype(np.uint8) for _ in range(count)]
-    _write_sheet(tmp_path / "noto.png", cells, 4)
+    cells = [chance.integers(0, 256, (8, 8, 4)).astype(np.uint8) for _ in range(count)]
+    _write_sheet(tmp_path / "noto.png", cells, 8)
     with Image.open(tmp_path / "noto.png") as sheet:
-        assert sheet.size == (64, 4 * rows)
-    names = [str(i) for i in range(count)]
-    index = {"size": 4, "columns": 16, "studios": {"noto": {"names": names}}}
+        assert sheet.size == (128, 8 * rows)
+    names = [thing["name"] for thing in sticker_world("first").things[:count]]
+    index = {"size": 8, "columns": 16, "studios": {"noto": {"names": names}}}
     (tmp_path / "index.json").write_text(json.dumps(index))
     if not count:
         with pytest.raises(MasqclipError, match="no sprite cache at"):

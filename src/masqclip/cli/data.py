@@ -106,6 +106,8 @@ def stickers(
     """
     if images < 1:
         raise MasqclipError(f"--images {images}: give 1 or more")
+    if size == 0:
+        raise MasqclipError("--size 0: give 16 pixels or more")
     check_folder(out)
     from masqclip.data.stickers.files import write_stickers
     from masqclip.data.stickers.source import StickerSource, list_of

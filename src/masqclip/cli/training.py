@@ -62,8 +62,11 @@ class Run:
         Raises:
             MasqclipError: the recipe or an option is wrong, or the run's folder cannot be written.
         """
+        from masqclip.devices import choose_device
         from masqclip.training.recipes import load_recipe
 
+        if self.device is not None:
+            choose_device(self.device)  # training itself only asks whether it is the CPU
         if not self.dry_run:
             check_folder(self.out)
         if self.max_minutes < 0:
@@ -201,13 +204,15 @@ class Pictures:
     def _open_held_out(self, where: Path, dataset: CocoMasks, judged: Keep | None) -> CocoFiles:
         from masqclip.data.open_coco import open_coco
         from masqclip.data.stickers.drawn import DrawnScenes
+        from masqclip.data.stickers.source import is_sticker_address
 
+        if is_sticker_address(where):
+            raise MasqclipError(f"--held-out {where}: {_FILES_ONLY}")
         if isinstance(dataset, DrawnScenes):
             dataset.check_apart(where)
         images = None if where.is_dir() else self.images
         held_out = open_coco(where, images=images, keep=judged)
-        if isinstance(held_out, DrawnScenes):
-            raise MasqclipError(f"--held-out {where}: {_FILES_ONLY}")
+        assert not isinstance(held_out, DrawnScenes)
         return held_out
 
 

@@ -171,6 +171,10 @@ class DrawnCaptions:
     count, notes = 0, ()
 
     def __init__(self, source: StickerSource) -> None:
+        if source.pictures:
+            raise MasqclipError(
+                f"{source.address}: captioned scenes have no end; leave out pictures"
+            )
         self._source = source
         self._world = source.world()
         self.weight, self.first, self.last = source.weight, source.first, source.last

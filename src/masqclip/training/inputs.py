@@ -37,7 +37,7 @@ def dataset_notes(dataset: CocoMasks, held_out: CocoFiles | None) -> tuple[str, 
 
 def dataset_size(dataset: CocoMasks) -> dict[str, int]:
     """How many pictures there are, of a dataset that has an end."""
-    return {} if dataset.endless else {"pictures": len(dataset)}
+    return {"sources of drawn scenes": 1} if dataset.endless else {"pictures": len(dataset)}
 
 
 def annotated_pictures(

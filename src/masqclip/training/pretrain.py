@@ -107,10 +107,13 @@ class PretrainStage(Stage):
     def data(self) -> dict[str, int]:
         """How many pictures and captions there are, of those that are not drawn without end."""
         files = [source for source in self.sources if source.count]
-        if not files:
-            return {"sources of drawn scenes": len(self.sources)}
-        captions = sum(len(source.all_captions()) for source in files)
-        return {"pictures": sum(source.count for source in files), "captions": captions}
+        found = {}
+        if files:
+            found["pictures"] = sum(source.count for source in files)
+            found["captions"] = sum(len(source.all_captions()) for source in files)
+        if drawn := len(self.sources) - len(files):
+            found["sources of drawn scenes"] = drawn
+        return found
 
     @cached_property
     def inputs(self) -> dict[str, str]:
@@ -173,6 +176,12 @@ class PretrainStage(Stage):
         ]
         described[[places[unread] for unread in found.unread]] = False
         height, width = source.size or found.size
+        if min(height, width) < settings.image_size < max(height, width):
+            raise MasqclipError(
+                f"a picture of {height} x {width} pixels is neither a window of CLIP's input, "
+                f"{settings.image_size} pixels, nor as large both ways: set image_size to "
+                f"{max(height, width)} or more, or crop the pictures"
+            )
         grid = settings.image_size // settings.patch_size
         rows, columns = (min(grid, length // settings.patch_size) for length in (height, width))
         corner = torch.from_numpy(chance.integers(0, [grid - rows + 1, grid - columns + 1]))

@@ -32,12 +32,18 @@ class DrawnScenes:
         keep: which categories are annotated, by their JSON entry; all by default.
 
     Raises:
-        MasqclipError: there is no sprite cache, or none of its things or stuff is kept.
+        MasqclipError: there is no sprite cache, none of its things or stuff is kept, or the source
+            has settings that several sources of one run have.
     """
 
     notes: tuple[str, ...] = ()
 
     def __init__(self, source: StickerSource, *, keep: Keep | None = None) -> None:
+        if (source.weight, source.first, source.last) != (1, 0, 1):
+            raise MasqclipError(
+                f"{source.address}: weight, first and last are of pretraining, which may have "
+                "several sources; masks are of one"
+            )
         self.source = source
         self._world = source.world()
         self.folder = Path(source.address)  # what messages call it
@@ -101,13 +107,15 @@ class DrawnScenes:
         Raises:
             MasqclipError: the folder holds scenes of the same seed.
         """
-        about = held_out / "scenes.json"
-        known = read_json(about, what="the description of scenes") if about.is_file() else {}
-        if isinstance(known, dict) and known.get("seed") == self.source.seed:
-            raise MasqclipError(
-                f"{held_out} and {self.folder} are scenes of the same seed, {self.source.seed}: "
-                "what is trained on cannot be tested on; give another seed"
-            )
+        # A file of annotations lies in such a folder, or in its folder of them.
+        homes = [held_out] if held_out.is_dir() else [*held_out.absolute().parents][:2]
+        for about in (home / "scenes.json" for home in homes):
+            known = read_json(about, what="the description of scenes") if about.is_file() else {}
+            if isinstance(known, dict) and known.get("seed") == self.source.seed:
+                raise MasqclipError(
+                    f"{held_out} and {self.folder} are scenes of the same seed, "
+                    f"{self.source.seed}: what is trained on cannot be tested on; give another seed"
+                )
 
     def check_finite(self, purpose: str) -> None:
         """Refuse what needs all pictures of a source that has no end.

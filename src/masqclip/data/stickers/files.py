@@ -33,7 +33,7 @@ from masqclip.data.stickers.scenes import Region, StickerWorld
 from masqclip.data.stickers.worlds import World
 from masqclip.errors import MasqclipError
 
-_CHUNK = 64
+_CHUNK = 64  # scenes of up to 256 pixels at once; of larger ones as many as have these pixels
 
 
 def sticker_categories(world: World) -> list[dict[str, Any]]:
@@ -87,6 +87,8 @@ def _write_scenes(
     }
     if world.sprites.world.name != "first":  # folders of before do not say
         about["world"] = world.sprites.world.name
+    if world.styles:
+        about["styles"] = world.styles
     _claim(root / "scenes.json", about)
     for name in ("images",) if captions_only else ("images", "panoptic", "semantic"):
         (root / name).mkdir(parents=True, exist_ok=True)
@@ -96,8 +98,9 @@ def _write_scenes(
     captions: list[dict[str, Any]] = []
     instances: list[dict[str, Any]] = []
     panoptic: list[dict[str, Any]] = []
-    for first in range(0, images, _CHUNK):
-        numbers = range(first, min(first + _CHUNK, images))
+    together = min(_CHUNK, max(1, _CHUNK * 256**2 // world.settings.size**2))
+    for first in range(0, images, together):
+        numbers = range(first, min(first + together, images))
         scenes = world.draw(seed, numbers)
         pixels = scenes.images.permute(0, 2, 3, 1).cpu().numpy()
         id_maps = scenes.id_maps.cpu().numpy()
@@ -151,7 +154,7 @@ def _claim(path: Path, about: dict[str, Any]) -> None:
         before = read_json(path, what="the description of scenes")
         if before != about:
             known = before if isinstance(before, dict) else {}
-            differing = sorted(key for key in about if known.get(key) != about[key])
+            differing = sorted(k for k in {*about, *known} if known.get(k) != about.get(k))
             raise MasqclipError(
                 f"{path.parent} holds scenes with another {', '.join(differing)}; choose another "
                 "folder, or delete it first"

@@ -11,7 +11,7 @@ testing only, and the drawings of some studios (`worlds.World.unseen`) are not t
 
 Drawing has two halves: `plan` makes every random choice, on the CPU, and names what the scene is
 meant to show; `paint` computes the pixels of a whole batch, on the CPU or a GPU. A stream of scenes
-to train on lets worker processes plan and the training device paint (`streams.py`).
+to train on lets worker processes plan and a GPU that trains paint (`training/captioned.py`).
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from masqclip.errors import MasqclipError
 _MAX_STUFF = 3
 _PLACES_TRIED = 4
 _NOISE_CELLS = (3, 12, 48)
+_LARGEST = 4096  # pixels; a drawing has 64
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,10 @@ class SceneSettings:
         """Refuse settings that no scene can be drawn from."""
         if self.size < 16:
             raise MasqclipError(f"a scene of {self.size} pixels is too small; use 16 or more")
+        if self.size > _LARGEST:
+            raise MasqclipError(
+                f"a scene of {self.size} pixels is too large; use {_LARGEST} or fewer"
+            )
         if not 0 <= self.min_things <= self.max_things <= 50:
             raise MasqclipError(
                 f"{self.min_things} to {self.max_things} things cannot be drawn; "

@@ -8,6 +8,7 @@ stickers:sprites=cache,studios=noto+twemoji,seed=7
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -16,12 +17,15 @@ from typing import Any
 
 import torch
 
-from masqclip.data.class_lists import read_class_list
+from masqclip.data.class_lists import class_list_descriptions, read_class_list
 from masqclip.data.stickers.scenes import SceneSettings, StickerWorld
 from masqclip.data.stickers.sprites import SpriteSet, load_sprites
 from masqclip.errors import MasqclipError
 
 PREFIX = "stickers:"
+
+#: Of an endless number of scenes, nobody needs to keep more apart: an order of them takes memory.
+_MOST_PICTURES = 10_000_000
 
 #: What the kinds of scenes look like. Things keep their size in pixels; a window has a quarter of a
 #: scene's patches, a portrait a seventh.
@@ -101,13 +105,15 @@ class StickerSource:
             raise MasqclipError(
                 f"there is no kind {self.kind!r} of scenes{_nearest(self.kind, KINDS)}"
             )
-        if self.weight <= 0 or not 0 <= self.first < self.last <= 1:
+        if not 0 < self.weight < math.inf or not 0 <= self.first < self.last <= 1:
             raise MasqclipError(
                 f"weight={self.weight:g}, first={self.first:g}, last={self.last:g}: the weight is "
                 "more than 0, and first and last are shares of the run, the first one smaller"
             )
-        if self.pictures < 0:
-            raise MasqclipError(f"pictures={self.pictures}: give 1 or more, or none for no end")
+        if not 0 <= self.pictures <= _MOST_PICTURES:
+            raise MasqclipError(
+                f"pictures={self.pictures}: give 1 to {_MOST_PICTURES}, or none for no end"
+            )
         if not 0 <= self.styles <= 1:
             raise MasqclipError(f"styles={self.styles:g}: it is a share, 0 to 1")
 
@@ -148,14 +154,21 @@ class StickerSource:
                 f"{self.sprites} holds drawings of unseen studios only: name those to use, such as "
                 f"studios={whole.studios[0]}"
             )
-        names = self.names
-        if len(names) == 1 and names[0] not in whole.names:
-            names = tuple(c.name for c in read_class_list(names[0]).classes if c.thing)
-        return _chosen(whole, studios, names)
+        return _chosen(whole, studios, _listed_things(self.names, whole))
 
     def world(self, device: str | torch.device = "cpu") -> StickerWorld:
         """What draws them."""
         return StickerWorld(self.drawings(), self.settings, device=device, styles=self.styles)
+
+
+def _listed_things(names: tuple[str, ...], whole: SpriteSet) -> tuple[str, ...]:
+    """The names, or, where they are that of a list of classes, the things in it."""
+    if len(names) != 1 or names[0] in whole.names or names[0] not in class_list_descriptions():
+        return names
+    things = tuple(entry.name for entry in read_class_list(names[0]).classes if entry.thing)
+    if not things:
+        raise MasqclipError(f"the class list {names[0]!r} does not say which of it are things")
+    return things
 
 
 @lru_cache(maxsize=2)
@@ -190,8 +203,12 @@ def parse_sticker_address(address: str | Path) -> StickerSource:
             raise MasqclipError(f"{address}: write {part!r} as key=value")
         if key not in kinds:
             raise MasqclipError(f"{address}: there is no setting {key!r}{_nearest(key, kinds)}")
+        if key in found:
+            raise MasqclipError(f"{address}: {key} is given twice")
         try:
             found[key] = _READ[kinds[key]](value)
+        except MasqclipError as error:
+            raise MasqclipError(f"{address}: {key} is {value!r}: {error}") from error
         except ValueError as error:
             wanted = kinds[key].lower()
             raise MasqclipError(
@@ -208,12 +225,19 @@ def list_of(text: str, separator: str = ",") -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(separator) if name.strip())
 
 
+def _some(text: str) -> tuple[str, ...]:
+    """One name or more."""
+    if not (names := list_of(text, "+")):
+        raise MasqclipError("write names with + between them; it holds none")
+    return names
+
+
 _READ: Mapping[str, Any] = {
     "str": str,
     "int": int,
     "float": float,
     "Path": Path,
-    "tuple[str, ...]": lambda text: list_of(text, "+"),
+    "tuple[str, ...]": _some,
 }
 
 

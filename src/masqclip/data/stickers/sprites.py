@@ -132,6 +132,7 @@ def load_sprites(folder: str | Path) -> SpriteSet:
         index = read_json(root / "index.json", what="the index")
         size, columns = int(index["size"]), int(index["columns"])
         world = sticker_world(index.get("world", "first"))  # earlier caches do not say
+        things = {thing["name"] for thing in world.things}
         pixels: list[np.ndarray] = []
         names: list[str] = []
         studios: list[str] = []
@@ -140,7 +141,12 @@ def load_sprites(folder: str | Path) -> SpriteSet:
                 cells = np.asarray(sheet.convert("RGBA"))
             for i, name in enumerate(entry["names"]):
                 y, x = i // columns * size, i % columns * size
-                pixels.append(cells[y : y + size, x : x + size].transpose(2, 0, 1))
+                cell = cells[y : y + size, x : x + size]
+                if cell.shape[:2] != (size, size) or size < 8:
+                    raise MasqclipError(f"{studio}.png lacks the drawing of {name!r}")
+                if name not in things:
+                    raise MasqclipError(f"the {world.name} world has no {name!r}")
+                pixels.append(cell.transpose(2, 0, 1))
                 names.append(name)
                 studios.append(studio)
         return SpriteSet(np.stack(pixels), tuple(names), tuple(studios), world)

@@ -4,7 +4,8 @@
     DIR/annotations/captions.json     COCO captions
     DIR/annotations/instances.json    COCO instances: things, masks as compressed RLE
     DIR/annotations/panoptic.json     COCO panoptic, with DIR/panoptic/000000.png
-    DIR/semantic/000000.png           8 bit: the class's place in the vocabulary, 255 = unlabelled
+    DIR/semantic/000000.png           the class's place in the vocabulary, 255 = unlabelled; of the
+                                      second world 16 bit, 65535 = unlabelled
     DIR/scenes.json                   seed and settings: enough to draw the same folder again
 
 Categories carry ``isthing`` and ``split`` (base or novel). A folder that was begun may
@@ -94,6 +95,7 @@ def _write_scenes(
         (root / name).mkdir(parents=True, exist_ok=True)
     categories = sticker_categories(world.sprites.world)
     order = {category["name"]: i for i, category in enumerate(categories)}
+    unlabelled = np.uint8(255) if len(order) < 256 else np.uint16(65535)
     entries: list[dict[str, Any]] = []
     captions: list[dict[str, Any]] = []
     instances: list[dict[str, Any]] = []
@@ -129,7 +131,7 @@ def _write_scenes(
             coded = np.zeros((height, width, 3), np.uint8)
             coded[..., 0] = id_maps[i]
             _write_png(root / "panoptic" / file, coded)
-            classes = np.full(256, 255, np.uint8)
+            classes = np.full(256, unlabelled, unlabelled.dtype)
             for region in scenes.regions[i]:
                 classes[region.id] = order[region.name]
             _write_png(root / "semantic" / file, classes[id_maps[i]])

@@ -39,7 +39,8 @@ OTHERS: dict[str, dict[str, Any]] = {
         "image_size": 128, "patch_size": 16, "vision_width": 48, "vision_layers": 1,
         "vision_heads": 1, "text_width": 48, "text_layers": 2, "text_heads": 1,
         "embedding_size": 16, "merges": 5, "batch_size": 2, "extra_captions": 0,
-        "drop_patches": 0.5, "learning_rate": 1e-3, "weight_decay": 0.2, "seed": 1,
+        "drop_patches": 0.5, "second_moment": 0.9, "muon_rate": 1e-3,
+        "learning_rate": 1e-3, "weight_decay": 0.2, "seed": 1,
     },
     "teacher": {
         "augmentation": "none", "image_size": 96, "min_scale": 0.4, "max_scale": 1.6, "flip": False,
@@ -64,7 +65,7 @@ ELSEWHERE = {
     # A student has its teacher's; all else is the teacher stage's, in the same code.
     "distill": {field.name for field in fields(golden_runs.TEACHER)} | {"rounds"},
     "tune": set(OTHERS["tune, as pictures are"]),
-    "pretrain": {"compile"},  # the same numbers, sooner: test_streamed_sources.py
+    "pretrain": {"compile"},  # the same numbers, but for rounding
 }
 #: The loop's: another value, and whether a run must differ (else it must not). Its seed is for
 #: what draws from the global generator, as dropout does, and none of ours has any: test_loop.py.

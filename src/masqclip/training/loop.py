@@ -38,6 +38,7 @@ from masqclip.training.curves import write_curves
 from masqclip.training.distributed import synchronise_batch_norm
 from masqclip.training.inputs import claim_inputs
 from masqclip.training.loading import batches, ended_workers_told
+from masqclip.training.optimizers import make_optimizer
 from masqclip.training.saving import save_result
 from masqclip.training.settings import LoopSettings
 from masqclip.training.signals import stop_signals
@@ -101,7 +102,7 @@ class Trainer:
         if self.processes > 1:
             synchronise_batch_norm(stage.module)
         self.model, self.optimizer = self.accelerator.prepare(
-            _Losses(stage), torch.optim.AdamW(stage.parameter_groups())
+            _Losses(stage), make_optimizer(stage.parameter_groups())
         )
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
 

@@ -45,6 +45,7 @@ from masqclip.errors import MasqclipError
 from masqclip.hub import find_weights
 from masqclip.training.captioned import CaptionedPictures, open_captioned
 from masqclip.training.distributed import gather_rows
+from masqclip.training.optimizers import MUON
 from masqclip.training.sampling import SkippedPictures
 from masqclip.training.settings import PretrainSettings
 from masqclip.training.small_clip import clip_config, learn_tokenizer
@@ -134,17 +135,29 @@ class PretrainStage(Stage):
                 tower.encoder.compile(dynamic=False)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Matrices decay; gains, biases and embeddings do not."""
+        """Matrices decay, by Muon where it is asked for; gains, biases and embeddings do not."""
+        settings = self.settings
+        inner: list[nn.Parameter] = []
         matrices: list[nn.Parameter] = []
         rest: list[nn.Parameter] = []
         for name, parameter in self.module.named_parameters():
-            decays = parameter.ndim >= 2 and "embedding" not in name
-            (matrices if decays else rest).append(parameter)
-        rate = self.settings.learning_rate
-        return [
-            {"params": matrices, "lr": rate, "weight_decay": self.settings.weight_decay},
-            {"params": rest, "lr": rate, "weight_decay": 0.0},
+            if parameter.ndim < 2 or "embedding" in name:
+                rest.append(parameter)
+            elif settings.muon_rate and ".layers." in name:
+                inner.append(parameter)
+            else:
+                matrices.append(parameter)
+        adamw = {"lr": settings.learning_rate, "betas": (0.9, settings.second_moment)}
+        decay = settings.weight_decay
+        groups: list[dict[str, Any]] = [
+            {"params": matrices, "weight_decay": decay, **adamw},
+            {"params": rest, "weight_decay": 0.0, **adamw},
         ]
+        if inner:
+            groups.append(
+                {"params": inner, "lr": settings.muon_rate, "weight_decay": decay, MUON: True}
+            )
+        return groups
 
     def batch(self, step: int, share: Share = WHOLE) -> dict[str, Any]:
         """Pictures of one source, and the captions of the whole batch.

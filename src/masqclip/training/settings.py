@@ -94,6 +94,9 @@ class PretrainSettings:
         compile: compile the transformers with `torch.compile`, which takes minutes before the first
             step and, on a CPU, a C++ compiler.
         learning_rate, weight_decay: of AdamW; gains, biases and embeddings do not decay.
+        second_moment: how slowly AdamW forgets the size of gradients (its second beta).
+        muon_rate: learning rate of Muon on the matrices of both transformers (`optimizers.py`); 0
+            leaves them to AdamW.
         seed: of the weights, the order of the data and the windows.
     """
 
@@ -113,6 +116,8 @@ class PretrainSettings:
     compile: bool = False
     learning_rate: float = 1e-3
     weight_decay: float = 0.1
+    second_moment: float = 0.999
+    muon_rate: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:

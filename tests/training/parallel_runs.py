@@ -1,6 +1,6 @@
 """Trains every kind of stage for a few steps; run by one process and, launched, by two.
 
-accelerate launch --cpu --num_processes 2 parallel_runs.py SCENES WINDOWS CLIP TEACHER OUT
+accelerate launch --cpu --num_processes 2 parallel_runs.py SCENES WINDOWS CLIP TEACHER CACHE OUT
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import streams
 import torch
 from accelerate import PartialState
 from tiny import tiny_proposer_config
@@ -59,10 +60,15 @@ def gradient(stage: Stage) -> float:
     return float(torch.cat([part.flatten() for part in found if part is not None]).norm())
 
 
-def run_all(scenes: Path, windows: Path, clip: Path, proposer: Path, out: Path) -> None:
+def run_all(
+    scenes: Path, windows: Path, clip: Path, proposer: Path, cache: Path, out: Path
+) -> None:
     """Train each stage in OUT/name."""
     train(PretrainStage([windows], PRETRAIN), LOOP, out / "pretrain", device="cpu")
     train(teacher(scenes), LOOP, out / "teacher", device="cpu")
+    for kind in ("pretrain", "teacher"):  # of scenes that are drawn as they are needed
+        drawn = streams.stage(kind, cache, steps=LOOP.steps)
+        train(drawn, LOOP, out / f"streamed-{kind}", device="cpu")
     train(tune(scenes, clip, proposer), LOOP, out / "tune", device="cpu")
     found = gradient(tune(scenes, clip, proposer))
     (out / f"gradient-{PartialState().process_index}.txt").write_text(str(found))

@@ -13,6 +13,7 @@ from tiny import tiny_proposer_config
 from masqclip.data.coco import is_base
 from masqclip.data.stickers.drawn import DrawnScenes
 from masqclip.data.stickers.source import StickerSource
+from masqclip.training import captioned
 from masqclip.training.loop import train
 from masqclip.training.pretrain import PretrainStage
 from masqclip.training.settings import LoopSettings, PretrainSettings, TeacherSettings
@@ -26,6 +27,8 @@ PRETRAIN = PretrainSettings(
 TEACHER = TeacherSettings(
     augmentation="jitter", image_size=64, freeze_batch_norm=False, batch_size=2, num_points=32
 )
+#: So many teach a tokenizer of twenty merges as well as thousands.
+SENTENCES = 60
 STEPS = {"pretrain": 40, "muon": 40, "teacher": 8}
 
 
@@ -37,7 +40,7 @@ def addresses(cache: Path) -> list[str]:
     ]
 
 
-def stage(kind: str, cache: Path, **changes: Any) -> Stage:
+def stage(kind: str, cache: Path, *, steps: int = 0, **changes: Any) -> Stage:
     """Pretraining with all there is, by AdamW or (``muon``) with Muon; or a teacher."""
     if kind == "teacher":
         scenes = DrawnScenes(StickerSource(cache, size=48, styles=0.5, seed=3), keep=is_base)
@@ -45,7 +48,7 @@ def stage(kind: str, cache: Path, **changes: Any) -> Stage:
         return TeacherStage(scenes, tiny_proposer_config(), settings)
     more = {"muon_rate": 1e-3} if kind == "muon" else {}
     pretrain = PretrainSettings(**{**vars(PRETRAIN), **more, **changes})
-    return PretrainStage(addresses(cache), pretrain, steps=STEPS[kind])
+    return PretrainStage(addresses(cache), pretrain, steps=steps or STEPS[kind])
 
 
 def loop(kind: str, **changes: Any) -> LoopSettings:
@@ -64,6 +67,7 @@ def losses(folder: Path) -> list[dict[str, float]]:
 
 def main(kind: str, cache: str, out: str) -> None:
     """Train slowly enough to be killed."""
+    captioned._SAMPLED_SENTENCES = SENTENCES
     made = stage(kind, Path(cache))
     whole = made.losses
 

@@ -12,12 +12,15 @@ import pytest
 from parallel_runs import LOOP, PRETRAIN, run_all, teacher, tune
 from tiny import SPRITES
 
+from drawings import drawings, write_cache
 from masqclip.data.stickers.files import write_stickers
 from masqclip.data.stickers.scenes import SceneSettings, StickerWorld
 from masqclip.data.stickers.sprites import load_sprites
 from masqclip.errors import MasqclipError
 from masqclip.training.loop import train
 from masqclip.training.pretrain import PretrainStage
+
+Data = tuple[Path, Path, Path, Path, Path]
 
 
 @pytest.fixture(scope="module")
@@ -26,16 +29,17 @@ def data(
     tiny_clip: Path,
     tiny_proposer: Path,
     tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[Path, Path, Path, Path]:
-    """Scenes, windows, a CLIP and a proposer."""
+) -> Data:
+    """Scenes, windows, a CLIP, a proposer, and drawings of the second world."""
     windows = tmp_path_factory.mktemp("windows")
     world = StickerWorld(load_sprites(SPRITES), SceneSettings(size=32, max_things=2))
     write_stickers(windows, world, images=12, seed=2, captions_only=True)
-    return tiny_scenes, windows, tiny_clip, tiny_proposer
+    cache = write_cache(tmp_path_factory.mktemp("cache"), drawings())
+    return tiny_scenes, windows, tiny_clip, tiny_proposer, cache
 
 
 @pytest.fixture(scope="module")
-def alone(data: tuple[Path, Path, Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def alone(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The runs of one process."""
     out = tmp_path_factory.mktemp("alone")
     run_all(*data, out)
@@ -55,9 +59,7 @@ def assert_same_losses(folder: Path, other: Path) -> None:
         assert one == pytest.approx(two, rel=0, abs=1e-4), folder
 
 
-def test_two_processes_give_the_losses_of_one(
-    data: tuple[Path, Path, Path, Path], alone: Path, tmp_path: Path
-) -> None:
+def test_two_processes_give_the_losses_of_one(data: Data, alone: Path, tmp_path: Path) -> None:
     script = Path(__file__).with_name("parallel_runs.py")
     # The launcher that starts processes; the runs themselves ask for the CPU, and so for gloo.
     launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
@@ -69,7 +71,7 @@ def test_two_processes_give_the_losses_of_one(
         text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    for stage in ("pretrain", "teacher", "tune"):
+    for stage in ("pretrain", "teacher", "streamed-pretrain", "streamed-teacher", "tune"):
         assert_same_losses(tmp_path / stage, alone / stage)
     whole = float((alone / "gradient-0.txt").read_text())
     for process in (0, 1):  # gradients are summed, not averaged
@@ -78,9 +80,9 @@ def test_two_processes_give_the_losses_of_one(
 
 
 def test_micro_batches_give_the_losses_of_whole_ones(
-    data: tuple[Path, Path, Path, Path], alone: Path, tiny_backbone: Path, tmp_path: Path
+    data: Data, alone: Path, tiny_backbone: Path, tmp_path: Path
 ) -> None:
-    scenes, _, clip, proposer = data
+    scenes, _, clip, proposer, _ = data
     train(tune(scenes, clip, proposer), replace(LOOP, accumulate=2), tmp_path / "tune")
     assert_same_losses(tmp_path / "tune", alone / "tune")
     # A batch norm that trains sees its own micro-batch; frozen, as published, it is no obstacle.
@@ -90,9 +92,7 @@ def test_micro_batches_give_the_losses_of_whole_ones(
     assert_same_losses(tmp_path / "parts", tmp_path / "whole")
 
 
-def test_what_cannot_be_split_is_refused(
-    data: tuple[Path, Path, Path, Path], tmp_path: Path
-) -> None:
+def test_what_cannot_be_split_is_refused(data: Data, tmp_path: Path) -> None:
     with pytest.raises(MasqclipError, match="cannot split it"):
         train(PretrainStage([data[1]], PRETRAIN), replace(LOOP, accumulate=2), tmp_path)
     with pytest.raises(MasqclipError, match="a batch of 4 cannot be split into 3"):

@@ -15,7 +15,7 @@ from streams import SENTENCES
 
 from drawings import drawings, write_cache
 from masqclip.cli.main import main
-from masqclip.data.open_coco import CocoMasks
+from masqclip.data.open_coco import CocoMasks, open_coco
 from masqclip.data.stickers.files import write_stickers
 from masqclip.data.stickers.source import StickerSource
 from masqclip.proposals.mask2former import Mask2FormerProposer
@@ -223,8 +223,6 @@ def test_the_command_writes_what_a_stream_draws(
 ) -> None:
     words = ["data", "stickers", "-n", "2", "--seed", "3", "--styles", "0.5", "--size", "48"]
     assert main([*words, "--out", "scenes"]) == 0
-    from masqclip.data.open_coco import open_coco
-
     sources: list[CocoMasks] = [
         open_coco(where) for where in ("scenes", "stickers:seed=3,styles=0.5,size=48")
     ]
@@ -232,6 +230,8 @@ def test_the_command_writes_what_a_stream_draws(
         one, other = (source[i] for source in sources)
         assert (one.image == other.image).all()
         assert (one.masks == other.masks).all()
+    line = refused([*words, "--studios", " ,", "--out", "new"], capsys)
+    assert "--studios ' ,' names none" in line
     assert refused([*words[:-1], "0", "--out", "new"], capsys).endswith("give 16 pixels or more")
     assert "styles=2: it is a share" in refused(
         ["data", "stickers", "-n", "1", "--seed", "3", "--styles", "2", "--out", "new"], capsys

@@ -108,6 +108,10 @@ def stickers(
         raise MasqclipError(f"--images {images}: give 1 or more")
     if size == 0:
         raise MasqclipError("--size 0: give 16 pixels or more")
+    if studios and not studios.replace(",", "").strip():
+        raise MasqclipError(
+            f"--studios {studios!r} names none; leave it out for all"
+        )
     check_folder(out)
     from masqclip.data.stickers.files import write_stickers
     from masqclip.data.stickers.source import StickerSource, list_of

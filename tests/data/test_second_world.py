@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from drawings import drawings
+from masqclip.clip.region_names import is_region
 from masqclip.clip.vocabulary import load_builtin
 from masqclip.data.class_lists import read_class_list
 from masqclip.data.stickers.context import Context, _stuff_at
@@ -88,6 +89,15 @@ def test_the_first_worlds_names_and_splits_are_kept() -> None:
         assert (second[entry.name].thing, second[entry.name].split) == (entry.thing, entry.split)
     assert {name: SECOND_TEXTURES[name] for name in TEXTURES} == TEXTURES
     assert sticker_world("first").groups == {}
+
+
+def test_drawings_do_not_say_what_is_a_region_in_photographs() -> None:
+    things = {thing["name"] for thing in sticker_world("second").things}
+    for name in ("tree", "mountain", "bridge"):
+        assert name in things
+        assert is_region(name)
+    assert "metal plate" in sticker_world("second").textures
+    assert not is_region("metal plate")
 
 
 def test_every_texture_is_another_picture_in_range() -> None:

@@ -109,9 +109,7 @@ def stickers(
     if size == 0:
         raise MasqclipError("--size 0: give 16 pixels or more")
     if studios and not studios.replace(",", "").strip():
-        raise MasqclipError(
-            f"--studios {studios!r} names none; leave it out for all"
-        )
+        raise MasqclipError(f"--studios {studios!r} names none; leave it out for all")
     check_folder(out)
     from masqclip.data.stickers.files import write_stickers
     from masqclip.data.stickers.source import StickerSource, list_of

@@ -1,8 +1,8 @@
 """Names that are regions without being told: sky, grass, roads.
 
 What is stuff is a matter of agreement, and the class lists that this package ships are that
-agreement: a name counts as a region where every list that has it, as a class or among its prompts,
-and says which of the two it is, calls it stuff. "Tree" is one, "table" is not (ADE20K counts
+agreement: a name counts as a region where every such list that has it, as a class or among its
+prompts, and says which of the two it is, calls it stuff. "Tree" is one, "table" is not (ADE20K counts
 tables). A few words of the same kind that no list has are added by hand.
 """
 
@@ -13,6 +13,9 @@ from functools import cache
 from masqclip.data.class_lists import class_list_descriptions, read_class_list
 from masqclip.data.clip_text import reading
 
+#: The second miniature world, whose things are drawings: a tree on a sticker has an outline, and
+#: says nothing of the trees of photographs.
+_DRAWINGS = "stickers2"
 # Skies, grounds, waters and vegetation that no list names so: what has no outline of its own.
 _ADDED = (
     *("asphalt", "cloud", "concrete", "desert", "foliage", "forest", "ice", "lawn", "meadow"),
@@ -43,6 +46,8 @@ def _region_names() -> frozenset[str]:
     regions: set[str] = set(_ADDED)
     counted: set[str] = set()
     for name in class_list_descriptions():
+        if name.startswith(_DRAWINGS):
+            continue
         for entry in read_class_list(name).classes:
             if entry.thing is None:
                 continue

@@ -173,6 +173,22 @@ def test_pictures_that_are_neither_windows_nor_larger_are_one_line(
     assert torch.isfinite(wide.losses(batch, {})["loss"])
 
 
+@pytest.mark.parametrize(
+    "change",
+    ["kind=windows", "size=16", "styles=0.5", "seed=1", "weight=2", "first=0.1", "last=0.9",
+     "studios=noto"],
+)  # fmt: skip
+def test_a_run_goes_on_with_its_own_sources_only(change: str, cache: Path) -> None:
+    """All that a source is, is told from another by its digest."""
+    address = f"stickers:sprites={cache},kind=glimpses"
+    before, again, after = (
+        open_captioned(text).fingerprint()
+        for text in (address, address, f"stickers:sprites={cache},{change}" if "kind" in change
+                     else f"{address},{change}")
+    )  # fmt: skip
+    assert before == again != after
+
+
 # Where scenes are painted
 
 

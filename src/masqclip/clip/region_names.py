@@ -2,8 +2,8 @@
 
 What is stuff is a matter of agreement, and the class lists that this package ships are that
 agreement: a name counts as a region where every such list that has it, as a class or among its
-prompts, and says which of the two it is, calls it stuff. "Tree" is one, "table" is not (ADE20K counts
-tables). A few words of the same kind that no list has are added by hand.
+prompts, and says which of the two it is, calls it stuff. "Tree" is one, "table" is not (ADE20K
+counts tables). A few words of the same kind that no list has are added by hand.
 """
 
 from __future__ import annotations

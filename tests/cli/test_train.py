@@ -8,6 +8,7 @@ import shlex
 import signal
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -109,10 +110,8 @@ def test_a_shipped_plan_has_steps_that_could_run(name: str) -> None:
         assert not {1000, 1001, 1002} & set(seeds)  # what is measured on
         named = words[words.index("--recipe") + 1] if "--recipe" in words else "miniature"
         if words[0] == "train":
-            load_recipe(
-                named, words[1], [w for o, w in zip(words, words[1:], strict=False) if o == "--set"]
-            )
-        taken = {w for o, w in zip(words, words[1:], strict=False) if o in TAKES}
+            load_recipe(named, words[1], [w for o, w in pairwise(words) if o == "--set"])
+        taken = {w for o, w in pairwise(words) if o in TAKES}
         assert {w for w in taken if not w.startswith("stickers:")} <= made
 
 

@@ -22,7 +22,6 @@ from masqclip.data.stickers.styles import (
     style_stickers,
 )
 
-
 _BELOW = (2.0, 0.0, 0.0, 0.0)
 
 

@@ -25,6 +25,7 @@ from transformers import CLIPModel, PreTrainedTokenizerBase
 
 from masqclip.clip.loading import load_clip_and_tokenizer
 from masqclip.clip.normalisation import OPENAI, ClipNormalisation, clip_normalisation
+from masqclip.data.files import write_atomically
 from masqclip.data.stickers.source import StickerSource, list_of
 from masqclip.data.stickers.worlds import FAMILIES
 from masqclip.training.pretrain import normalise, window_features
@@ -138,7 +139,7 @@ def main(
         }
         print(folder.name, json.dumps(found[folder.name]))
     if out is not None:
-        out.write_text(json.dumps(found, indent=1) + "\n")
+        write_atomically(out, (json.dumps(found, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

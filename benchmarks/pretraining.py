@@ -23,6 +23,7 @@ from typing import Annotated, Any, Literal
 import cyclopts
 import torch
 
+from masqclip.data.files import write_atomically
 from masqclip.data.stickers.files import write_stickers
 from masqclip.data.stickers.source import StickerSource
 from masqclip.training.loop import Trainer
@@ -30,7 +31,7 @@ from masqclip.training.pretrain import PretrainStage
 from masqclip.training.settings import LoopSettings, PretrainSettings
 from portraits import SEED, accuracies, portrait_ranks
 
-_SLICE = 10.0  # seconds that one side trains before it is the other's turn
+SLICE = 10.0  # seconds that one side trains before it is the other's turn
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ def main(
     sides = {name: Side(r, 60 * minutes, base, "cpu") for name, r in chosen.items()}
     while any(side.spent < side.seconds for side in sides.values()):
         for side in sides.values():
-            side.run(_SLICE)
+            side.run(SLICE)
     rows = {name: side.row(portraits, count) for name, side in sides.items()}
     for side in sides.values():
         side.close()
@@ -188,7 +189,7 @@ def main(
         name: asdict(chosen[name]) | {"sources": len(chosen[name].sources)} for name in rows
     }
     about = {"minutes": minutes, "threads": threads, "rows": rows, "settings": settings}
-    (out / "pretraining.json").write_text(json.dumps(about, indent=1) + "\n")
+    write_atomically(out / "pretraining.json", (json.dumps(about, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

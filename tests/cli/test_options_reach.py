@@ -19,6 +19,7 @@ from heard import Heard
 from masqclip.cli.main import main
 from masqclip.data.stickers import source
 from masqclip.data.stickers.scenes import SceneSettings
+from masqclip.data.stickers.styles import LOOKS
 from masqclip.data.stickers.worlds import STUDIO_PACKAGES, UNSEEN_STUDIO, sticker_world
 from masqclip.devices import choose_device, choose_dtype
 from masqclip.labelling.folder import LabelledFolder
@@ -136,8 +137,8 @@ def test_stickers_take_their_options(
     asked = SceneSettings(**KINDS[kind]), SceneSettings(**KINDS[kind] | {"size": 80})
     assert [given for given, _ in world.calls] == [("drawings", each) for each in asked]
     assert [named for _, named in world.calls] == [
-        {"device": CPU, "styles": 0.0},
-        {"device": CPU, "styles": 0.5},
+        {"device": CPU, "styles": 0.0, "looks": tuple(LOOKS)},
+        {"device": CPU, "styles": 0.5, "looks": tuple(LOOKS)},
     ]
     for (given, named), seed, only in zip(write.calls, (0, 5), (False, True), strict=True):
         assert given == (Path("out"), "world")

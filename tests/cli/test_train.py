@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,9 +16,12 @@ import pytest
 from forked import MASQCLIP, Forked
 from masqclip.cli import plan
 from masqclip.cli.main import main
+from masqclip.data.stickers.source import parse_sticker_address
 from masqclip.errors import MasqclipError
+from masqclip.training.recipes import load_recipe
 
 SPRITES = Path(__file__).parent.parent / "data" / "sprites"
+TAKES = ("--data", "--clip", "--proposer", "--teacher", "--start", "--model", "--root")
 SMALL = "--set save_every=2 --set workers=0 --set precision=no"
 SCENES = f"data stickers --sprites {SPRITES} --size 64 --images 12"
 TEACHER = f"train teacher --data scenes --set image_size=64 --set batch_size=2 {SMALL}"
@@ -92,10 +97,25 @@ def test_a_command_that_fails_ends_the_plan(tmp_path: Path) -> None:
         plan.run_plan(steps, tmp_path)
 
 
-def test_the_shipped_plan_reads_and_a_wrong_one_is_refused(tmp_path: Path) -> None:
-    shipped = Path(plan.__file__).parents[1] / "recipes/plans/miniature.toml"
-    steps = plan.load_plan(shipped)
+@pytest.mark.parametrize("name", ["miniature", "world"])
+def test_a_shipped_plan_has_steps_that_could_run(name: str) -> None:
+    steps = plan.load_plan(plan.find_plan(name))
     assert steps[-1].run.startswith("evaluate")
+    made = {step.makes.split("/")[0] for step in steps}
+    for step in steps:
+        words = shlex.split(step.run)
+        data = [word for word in words if word.startswith("stickers:")]
+        seeds = [parse_sticker_address(address).seed for address in data]
+        assert len(set(seeds)) == len(seeds)
+        assert not {1000, 1001, 1002} & set(seeds)  # what is measured on
+        named = words[words.index("--recipe") + 1] if "--recipe" in words else "miniature"
+        if words[0] == "train":
+            load_recipe(named, words[1], [w for o, w in pairwise(words) if o == "--set"])
+        taken = {w for o, w in pairwise(words) if o in TAKES}
+        assert {w for w in taken if not w.startswith("stickers:")} <= made
+
+
+def test_a_wrong_plan_is_refused(tmp_path: Path) -> None:
     (tmp_path / "plan.toml").write_text('[[step]]\nname = "x"\nrun = "info"\n')
     with pytest.raises(MasqclipError, match="makes"):
         plan.load_plan(tmp_path / "plan.toml")

@@ -115,7 +115,7 @@ def test_what_is_kept(second: Path) -> None:
 
 @pytest.mark.parametrize("changes", [
     {"kind": "portraits"}, {"size": 48}, {"studios": ("noto",)}, {"styles": 0.5}, {"seed": 1},
-    {"pictures": 9}, {"names": (drawings().names[0],)},
+    {"pictures": 9}, {"looks": ("line",)}, {"names": (drawings().names[0],)},
 ])  # fmt: skip
 def test_every_setting_is_in_the_fingerprint(changes: dict[str, Any], second: Path) -> None:
     before = DrawnScenes(StickerSource(second, size=32)).fingerprint()

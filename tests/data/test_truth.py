@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from masqclip.data.class_lists import ClassEntry
+from masqclip.data.class_lists import ClassEntry, read_class_list
 from masqclip.data.label_maps import ids_to_rgb
 from masqclip.data.rle import encode_rle
 from masqclip.data.truth import (
@@ -250,3 +250,18 @@ def test_stems_that_are_given_keep_their_order(labelled: Path) -> None:
     with pytest.raises(MasqclipError, match="have one stem"):
         labelled_truth("small", CLASSES, stems=["a"], **asked)
     assert labelled_truth("small", CLASSES, stems=["b"], **asked).pictures
+
+
+def test_a_shipped_list_says_which_classes_compete() -> None:
+    listed = [
+        entry
+        for entry in read_class_list("stickers2").classes
+        if entry.name in ("bear", "lava", "cat")
+    ]
+    own = replace(CLASSES[0], id=9000, name="no such thing")
+    truth = GroundTruth("world", (*listed, own), ())
+    assert {entry.name for entry in truth.only("stickers2").classes} == {"bear", "cat", "lava"}
+    nested = [{e.name for e in truth.only(f"stickers2-{n}").classes} for n in (150, 459)]
+    assert nested[0] < nested[1]
+    with pytest.raises(MasqclipError, match="no classes of the split 'coco-panoptic-x'"):
+        truth.only("coco-panoptic-x")

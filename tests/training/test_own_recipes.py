@@ -19,6 +19,11 @@ SMALL_MASK2FORMER: dict[str, Any] = {
     "freeze_batch_norm": False, "image_size": 128, "filter_empty": False, "min_scale": 1.0,
     "max_scale": 1.0, "batch_size": 16, "backbone_multiplier": 1.0, "num_points": 1024,
 }  # fmt: skip
+ON_A_GPU: dict[str, Any] = COSINE | {"precision": "bf16", "workers": 10, "save_every": 250}
+FRAMES_AS_THEY_ARE: dict[str, Any] = {
+    "freeze_batch_norm": False, "augmentation": "none", "flip": False, "filter_empty": False,
+    "batch_size": 32, "backbone_multiplier": 1.0, "num_points": 1024,
+}  # fmt: skip
 #: (recipe, stage): what it says of the stage, and of its loop.
 STATED: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]] = {
     ("miniature", "pretrain"): (
@@ -42,6 +47,30 @@ STATED: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]] = {
             "assign_size": 128, "shortest_edge": 128, "longest_edge": 512,
         },
         COSINE | {"steps": 300, "warmup_steps": 20, "clip_norm": 1.0, "save_every": 100},
+    ),
+    ("world", "pretrain"): (
+        {
+            "image_size": 128, "batch_size": 2048, "extra_captions": 256, "drop_patches": 0.5,
+            "learning_rate": 1e-3, "second_moment": 0.98, "muon_rate": 4e-3, "weight_decay": 0.1,
+        },
+        ON_A_GPU | {"steps": 2500, "warmup_steps": 50, "clip_norm": 1.0},
+    ),
+    ("world", "teacher"): (
+        FRAMES_AS_THEY_ARE | {"architecture": "miniature", "learning_rate": 1e-3},
+        ON_A_GPU | {"steps": 3000, "warmup_steps": 200, "clip_norm": 0.1},
+    ),
+    ("world", "distill"): (
+        FRAMES_AS_THEY_ARE | {"learning_rate": 3e-4},
+        ON_A_GPU | {"steps": 1000, "warmup_steps": 50, "clip_norm": 0.1},
+    ),
+    ("world", "tune"): (
+        {
+            "augmentation": "none", "flip": False, "filter_empty": False, "batch_size": 32,
+            "learning_rate": 3e-4, "assign_size": 128, "shortest_edge": 256, "longest_edge": 512,
+        },
+        COSINE | {
+            "steps": 500, "warmup_steps": 20, "clip_norm": 1.0, "save_every": 100, "workers": 10,
+        },
     ),
     ("own-data", "tune"): (
         {
@@ -80,5 +109,6 @@ def test_pretraining_by_default() -> None:
         "image_size": 112, "patch_size": 8, "vision_width": 192, "vision_layers": 6,
         "vision_heads": 3, "text_width": 128, "text_layers": 3, "text_heads": 2,
         "embedding_size": 192, "merges": 1000, "batch_size": 128, "extra_captions": 0,
-        "learning_rate": 1e-3, "weight_decay": 0.1, "seed": 0,
+        "learning_rate": 1e-3, "weight_decay": 0.1, "seed": 0, "drop_patches": 0.0,
+        "compile": False, "second_moment": 0.999, "muon_rate": 0.0,
     }  # fmt: skip

@@ -176,7 +176,7 @@ def test_pictures_that_are_neither_windows_nor_larger_are_one_line(
 @pytest.mark.parametrize(
     "change",
     ["kind=windows", "size=16", "styles=0.5", "seed=1", "weight=2", "first=0.1", "last=0.9",
-     "studios=noto"],
+     "studios=noto", "looks=shape"],
 )  # fmt: skip
 def test_a_run_goes_on_with_its_own_sources_only(change: str, cache: Path) -> None:
     """All that a source is, is told from another by its digest."""

@@ -105,7 +105,8 @@ def evaluate(
             many true masks the proposals hold.
         model: A model of this package, a folder, or a name on the Hugging Face Hub.
         out: The folder for the report.
-        split: The constrained setting: only the classes of this split ("novel", "base") compete.
+        split: The constrained setting: only the classes of this split ("novel", "base"), or of a
+            built-in list ("stickers2-150"), compete.
         vocabulary: Your own words: a text file with a line for each class of the dataset, synonyms
             after commas. What it holds besides competes and is not counted.
         template: A sentence to put each name into; repeat it for several.

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
+import masqclip
 from masqclip.cli.console import err_console
 from masqclip.data.digests import combine_digests, digest_file
 from masqclip.data.files import read_bounded, write_atomically
@@ -26,6 +27,7 @@ from masqclip.data.toml_files import parse_toml
 from masqclip.errors import MasqclipError
 
 _MAX_PLAN_BYTES = 1_000_000
+_SHIPPED = Path(masqclip.__file__).parent / "recipes" / "plans"
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,12 @@ class PlanStep:
     name: str
     run: str
     makes: str
+
+
+def find_plan(name: str) -> Path:
+    """The file of a plan: a shipped one by its name, or one's own."""
+    shipped = _SHIPPED / f"{name}.toml"
+    return shipped if shipped.is_file() else Path(name)
 
 
 def load_plan(path: Path) -> list[PlanStep]:

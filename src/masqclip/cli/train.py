@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-import masqclip
 from masqclip.cli.console import print_line
 from masqclip.cli.models import fetch_models
 from masqclip.cli.output_files import check_file, check_folder
@@ -243,7 +242,7 @@ def tune(
 def miniature(
     *,
     out: Annotated[Path, Parameter(alias="-o", metavar="DIR")],
-    plan: Annotated[Path | None, Parameter(metavar="FILE")] = None,
+    plan: Annotated[str, Parameter(metavar="NAME|FILE")] = "miniature",
     max_minutes: Annotated[float, Parameter(metavar="MINUTES", show_default=False)] = 0.0,
 ) -> int:
     """Make the shipped model from nothing: drawings, scenes, every stage, evaluation.
@@ -252,13 +251,14 @@ def miniature(
 
     Args:
         out: The folder for everything.
-        plan: The steps, a TOML file; those of the shipped model unless given.
+        plan: The steps: "miniature" those of the shipped model, "world" those of the second world
+            on a GPU; or a TOML file of one's own.
         max_minutes: Stop each stage of training, with a checkpoint, after so long.
     """
-    from masqclip.cli.plan import load_plan, run_plan
+    from masqclip.cli.plan import find_plan, load_plan, run_plan
 
     check_folder(out)
-    steps = load_plan(plan or Path(masqclip.__file__).parent / "recipes/plans/miniature.toml")
+    steps = load_plan(find_plan(plan))
     if run_plan(steps, out, max_minutes=max_minutes):
         print_line(f"all steps are done: the results are in {out}")
     else:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from masqclip.data.class_lists import ClassEntry
+from masqclip.data.class_lists import ClassEntry, class_list_descriptions, read_class_list
 from masqclip.data.digests import digest_files
 from masqclip.data.folders import LeftOut, search_folder
 from masqclip.data.label_maps import read_labels, read_segment_ids
@@ -118,12 +118,18 @@ class GroundTruth:
         return replace(self, pictures=self.pictures[:count])
 
     def only(self, split: str) -> GroundTruth:
-        """The constrained setting: the classes of one split, and the pictures that hold any.
+        """The constrained setting: some of the classes, and the pictures that hold any.
+
+        Args:
+            split: which: of that split, or those that a shipped list of this name has as well.
 
         Raises:
-            MasqclipError: the dataset has no such split.
+            MasqclipError: the dataset has no such split, and nothing in common with such a list.
         """
         kept = tuple(entry for entry in self.classes if entry.split == split)
+        if not kept and split in class_list_descriptions():
+            names = {entry.name for entry in read_class_list(split).classes}
+            kept = tuple(entry for entry in self.classes if entry.name in names)
         if not kept:
             splits = sorted({entry.split for entry in self.classes if entry.split})
             offered = f"choose {' or '.join(splits)}" if splits else "it is not split"

@@ -214,7 +214,7 @@ class DrawnCaptions:
         """By the settings, and the drawings themselves, wherever they lie."""
         source = self._source
         about = (source.kind, self._world.settings, source.styles, source.seed, source.weight)
-        phase = (source.first, source.last)
+        phase = (source.first, source.last, *source.looks)
         return combine_digests([repr(about), repr(phase), self._world.sprites.digest()])
 
     def place(self, device: torch.device) -> None:

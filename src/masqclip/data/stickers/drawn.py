@@ -83,7 +83,8 @@ class DrawnScenes:
         """By the settings and the drawings themselves, wherever they lie."""
         world, kept = self._world, sorted(self.categories.kept)
         about = (world.settings, world.styles, self.source.seed, self.source.pictures, kept)
-        return combine_digests([repr(about), world.sprites.digest()])
+        looks = self.source.looks
+        return combine_digests([repr(about), *looks, world.sprites.digest()])
 
     def annotated(self) -> Self:
         """All of them: what a scene shows is known when it is drawn."""

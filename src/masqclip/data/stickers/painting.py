@@ -22,6 +22,8 @@ from masqclip.data.stickers.styles import (
     style_stickers,
 )
 
+_BELOW = (2.0, 0.0, 0.0, 0.0)
+
 
 class Painter:
     """Paints scenes.
@@ -77,11 +79,14 @@ class Painter:
             dim=1,
         ).clamp(0, 1)
         ids = torch.ones(len(scenes), size, size, dtype=torch.uint8, device=device)
-        for b, plan in enumerate(scenes):
-            down, along = (x, y) if plan.vertical else (y, x)
-            for k, (level, depth, waves, phase) in enumerate(plan.borders):
-                line = level + depth * torch.sin(along * waves + phase)
-                ids[b][down > line] = k + 2
+        upright = torch.tensor([plan.vertical for plan in scenes], device=device).view(-1, 1, 1)
+        down, along = torch.where(upright, x, y), torch.where(upright, y, x)
+        for k in range(max((len(plan.borders) for plan in scenes), default=0)):
+            # A scene with fewer regions has its border below the picture.
+            borders = [plan.borders[k] if k < len(plan.borders) else _BELOW for plan in scenes]
+            numbers = torch.tensor(borders, dtype=torch.float32, device=device)
+            level, depth, waves, phase = numbers.view(-1, 4, 1, 1).unbind(1)
+            ids[down > level + depth * torch.sin(along * waves + phase)] = k + 2
         canvas = torch.zeros(len(scenes), 3, size, size, dtype=torch.float32, device=device)
         all_dice = plans.dice.to(device)
         for texture, paint in enumerate(self.sprites.world.textures.values()):

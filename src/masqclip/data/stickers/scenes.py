@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -31,10 +31,12 @@ from masqclip.data.stickers.painting import Painter
 from masqclip.data.stickers.plans import Plan, Plans
 from masqclip.data.stickers.sprites import SpriteSet
 from masqclip.data.stickers.styles import (
+    LOOKS,
     PLAIN,
     PLAIN_PICTURE,
     draw_picture_style,
     draw_sticker_style,
+    restrict_style,
 )
 from masqclip.errors import MasqclipError
 
@@ -129,6 +131,7 @@ class StickerWorld:
         settings: what scenes look like.
         device: where the pixels are computed.
         styles: share of the stickers, and of the pictures, that are put into a style of chance.
+        looks: the kinds of change that such a style may make (`styles.LOOKS`); all unless given.
 
     Raises:
         MasqclipError: `styles` is not a share.
@@ -141,11 +144,12 @@ class StickerWorld:
         *,
         device: str | torch.device = "cpu",
         styles: float = 0.0,
+        looks: Collection[str] = tuple(LOOKS),
     ) -> None:
         if not 0 <= styles <= 1:
             raise MasqclipError(f"styles is {styles:g}; it is a share of the stickers, 0 to 1")
         self.settings = settings or SceneSettings()
-        self.sprites, self.styles = sprites, styles
+        self.sprites, self.styles, self.looks = sprites, styles, frozenset(looks)
         self.device = torch.device(device)
         self._painter = Painter(sprites, self.settings.size, self.device)
         self.stuff = tuple(sprites.world.textures)
@@ -263,14 +267,15 @@ class StickerWorld:
         return plan, generator
 
     def _styled(self, plan: Plan, chance: random.Random) -> Plan:
-        return replace(
-            plan,
-            styles=[
-                draw_sticker_style(chance) if chance.random() < self.styles else PLAIN
-                for _ in plan.sprites
-            ],
-            look=draw_picture_style(chance) if chance.random() < self.styles else PLAIN_PICTURE,
-        )
+        styles = [
+            draw_sticker_style(chance) if chance.random() < self.styles else PLAIN
+            for _ in plan.sprites
+        ]
+        look = draw_picture_style(chance) if chance.random() < self.styles else PLAIN_PICTURE
+        if len(self.looks) < len(LOOKS):
+            styles = [s if s is PLAIN else restrict_style(s, self.looks) for s in styles]
+            look = look if "picture" in self.looks else PLAIN_PICTURE
+        return replace(plan, styles=styles, look=look)
 
     def _label(self, plan: Plan, id_map: Tensor) -> list[Region]:
         """Name the visible segments; number them anew, without gaps, in `id_map` itself."""

@@ -20,6 +20,7 @@ import torch
 from masqclip.data.class_lists import class_list_descriptions, read_class_list
 from masqclip.data.stickers.scenes import SceneSettings, StickerWorld
 from masqclip.data.stickers.sprites import SpriteSet, load_sprites
+from masqclip.data.stickers.styles import LOOKS
 from masqclip.errors import MasqclipError
 
 PREFIX = "stickers:"
@@ -82,6 +83,7 @@ class StickerSource:
             are unless given.
         studios: whose drawings; all but the world's unseen ones unless given.
         styles: share of stickers and pictures in a style of chance.
+        looks: the kinds of change of such a style, see `styles.LOOKS`; all unless given.
         seed: which scenes.
         pictures: so many, over and over; without end unless given. Masks only.
         weight: how often this source is taken, beside others of the same run.
@@ -94,6 +96,7 @@ class StickerSource:
     names: tuple[str, ...] = ()
     studios: tuple[str, ...] = ()
     styles: float = 0.0
+    looks: tuple[str, ...] = ()
     seed: int = 0
     pictures: int = 0
     weight: float = 1.0
@@ -110,6 +113,9 @@ class StickerSource:
                 f"weight={self.weight:g}, first={self.first:g}, last={self.last:g}: the weight is "
                 "more than 0, and first and last are shares of the run, the first one smaller"
             )
+        for look in self.looks:
+            if look not in LOOKS:
+                raise MasqclipError(f"there is no look {look!r}{_nearest(look, LOOKS)}")
         if not 0 <= self.pictures <= _MOST_PICTURES:
             raise MasqclipError(
                 f"pictures={self.pictures}: give 1 to {_MOST_PICTURES}, or none for no end"
@@ -158,7 +164,13 @@ class StickerSource:
 
     def world(self, device: str | torch.device = "cpu") -> StickerWorld:
         """What draws them."""
-        return StickerWorld(self.drawings(), self.settings, device=device, styles=self.styles)
+        return StickerWorld(
+            self.drawings(),
+            self.settings,
+            device=device,
+            styles=self.styles,
+            looks=self.looks or tuple(LOOKS),
+        )
 
 
 def _listed_things(names: tuple[str, ...], whole: SpriteSet) -> tuple[str, ...]:

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import astuple, dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -83,6 +84,21 @@ class PictureStyle:
 
 PLAIN = StickerStyle()
 PLAIN_PICTURE = PictureStyle()
+
+#: What kinds of change there are, each of some numbers of a sticker's style, or of a picture's.
+LOOKS: dict[str, tuple[str, ...]] = {
+    "shape": ("stretch", "shear"),
+    "colour": ("colours", "levels", "duotone"),
+    "shade": ("shade", "coarse"),
+    "line": ("line", "border"),
+    "picture": (),
+}
+
+
+def restrict_style(style: StickerStyle, looks: Collection[str]) -> StickerStyle:
+    """A sticker's style with only some kinds of change, the others undone."""
+    undone = [name for look, names in LOOKS.items() if look not in looks for name in names]
+    return replace(style, **{name: getattr(PLAIN, name) for name in undone})
 
 
 def draw_sticker_style(chance: random.Random) -> StickerStyle:
@@ -304,9 +320,3 @@ def _hash(y: Tensor, x: Tensor, seeds: Tensor) -> Tensor:
     """Numbers in 0..1 that look random, from a place [H,1], [1,W] and seeds [N,1,1,1]."""
     for_row, for_column = torch.sin(y * 12.9898 + 4.1), torch.sin(x * 78.233 + 1.7)
     return ((for_row * 43.7 + for_column * 91.3 + seeds).sin() * 4375.85).remainder(1)
-
-
-def changed(style: StickerStyle | PictureStyle) -> bool:
-    """Whether a style does anything at all."""
-    plain = PLAIN if isinstance(style, StickerStyle) else PLAIN_PICTURE
-    return astuple(style) != astuple(plain)

@@ -1,0 +1,43 @@
+"""The benchmarks of pretraining run through, and count what they say they count."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from gpu_calls import BENCHMARKS
+
+import portraits
+import pretraining
+from masqclip.data.stickers.source import StickerSource
+
+SPRITES = BENCHMARKS.parent / "tests" / "data" / "sprites"
+
+
+def test_both_sides_train_in_turns_and_name_portraits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    threads = torch.get_num_threads()
+    try:
+        pretraining.main(
+            sprites=SPRITES, minutes=0.01, pictures=64, count=20, threads=1, out=tmp_path
+        )
+    finally:
+        torch.set_num_threads(threads)
+    found = json.loads((tmp_path / "pretraining.json").read_text())
+    files, streamed = found["rows"]["files"], found["rows"]["streamed, all means"]
+    assert files["times the first"] == 1
+    assert streamed["pictures"] % 256 == 0 < streamed["pictures"]
+    assert streamed["pictures a second"] > files["pictures a second"]
+    assert "streamed, all means" in capsys.readouterr().out
+
+
+def test_accuracy_counts_ranks() -> None:
+    assert portraits.accuracies(torch.tensor([0, 0, 3, 9])) == {"top 1": 50.0, "top 5": 75.0}
+
+
+def test_strangers_are_the_families_that_nobody_trains_on() -> None:
+    source = StickerSource(sprites=SPRITES, kind="portraits")
+    assert portraits.strangers(source) == {}  # of the first world only one of the Fluents is unseen

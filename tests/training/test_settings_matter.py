@@ -47,6 +47,7 @@ OTHERS: dict[str, dict[str, Any]] = {
         "filter_empty": False, "backbone": "", "freeze_batch_norm": False, "batch_size": 1,
         "learning_rate": 1e-4, "weight_decay": 0.1, "backbone_multiplier": 1.0, "class_weight": 1.0,
         "mask_weight": 1.0, "dice_weight": 1.0, "no_object_weight": 0.2, "num_points": 128,
+        "muon_rate": 1e-3,
         "seed": 1,
     },
     "distill": {"score_threshold": 0.9, "dice_threshold": 0.01},

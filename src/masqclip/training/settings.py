@@ -203,6 +203,8 @@ class TeacherSettings(FrameSettings):
             the teacher's; a teacher that starts at random cannot.
         batch_size: pictures a step.
         learning_rate, weight_decay: of AdamW.
+        muon_rate: learning rate of Muon on the matrices of the transformers (`optimizers.py`); 0
+            leaves them to AdamW, as published.
         backbone_multiplier: of the learning rate in the backbone.
         class_weight, mask_weight, dice_weight: of the three losses.
         no_object_weight: of queries that match nothing, in the cross-entropy.
@@ -216,6 +218,7 @@ class TeacherSettings(FrameSettings):
     batch_size: int = 16
     learning_rate: float = 1e-4
     weight_decay: float = 0.05
+    muon_rate: float = 0.0
     backbone_multiplier: float = 0.1
     class_weight: float = 2.0
     mask_weight: float = 5.0

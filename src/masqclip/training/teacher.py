@@ -28,6 +28,7 @@ from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.training.criterion import CriterionSettings, mask_counts, mask_losses
 from masqclip.training.framing import augment, stack, tensors
 from masqclip.training.inputs import annotated_pictures, dataset_inputs, dataset_notes, dataset_size
+from masqclip.training.optimizers import MUON
 from masqclip.training.sampling import SkippedPictures, batch_rows, picture_seed, read_samples
 from masqclip.training.settings import TeacherSettings
 from masqclip.training.sheets import write_proposal_sheet
@@ -131,20 +132,26 @@ class TeacherStage(Stage):
         settings = self.settings
         self.module.train(self.module.training)  # what is frozen is so, whatever was said since
         backbone = {id(parameter) for parameter in self.module.backbone.parameters()}
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        groups: dict[tuple[bool, bool, bool], list[nn.Parameter]] = {}
         for module in self.module.modules():
             for name, parameter in module.named_parameters(recurse=False):
                 if not parameter.requires_grad:
                     continue
                 still = isinstance(module, _STILL) or name in _POSITIONS
-                groups.setdefault((id(parameter) in backbone, not still), []).append(parameter)
+                slow = id(parameter) in backbone
+                inner = isinstance(module, nn.Linear) and parameter.ndim == 2 and not slow
+                muon = settings.muon_rate > 0 and inner
+                groups.setdefault((slow, not still, muon), []).append(parameter)
         return [
             {
                 "params": parameters,
-                "lr": settings.learning_rate * (settings.backbone_multiplier if slow else 1.0),
+                "lr": settings.muon_rate
+                if muon
+                else settings.learning_rate * (settings.backbone_multiplier if slow else 1.0),
                 "weight_decay": settings.weight_decay if decays else 0.0,
+                MUON: muon,
             }
-            for (slow, decays), parameters in groups.items()
+            for (slow, decays, muon), parameters in groups.items()
         ]
 
     def batch(self, step: int, share: Share = WHOLE) -> dict[str, Any]:

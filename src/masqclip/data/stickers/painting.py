@@ -126,7 +126,6 @@ class Painter:
         theta = torch.tensor(placements, dtype=torch.float32, device=device)
         corners = [[_corner(c * size, reach, size) for c in plans[b].boxes[slot][:2]] for b in rows]
         corner = torch.tensor(corners, device=device)
-        index = torch.tensor(rows, device=device).view(-1, 1, 1)
         within = torch.arange(reach, device=device)
         ys = (corner[:, :1] + within).view(-1, reach, 1)
         xs = (corner[:, 1:] + within).view(-1, 1, reach)
@@ -146,15 +145,18 @@ class Painter:
             sides = [plans[rows[i]].boxes[slot][2] * size for i in styled]
             redrawn = style_stickers(sticker[styled], chosen)
             sticker[styled] = outline(redrawn, chosen, sides)
-        alpha = sticker[:, 3:]
-        # The sheet holds colours multiplied by alpha, so that edges do not bleed.
-        below = canvas.permute(0, 2, 3, 1)[index, ys, xs].permute(0, 3, 1, 2)
-        pasted = below * (1 - alpha) + sticker[:, :3]
-        canvas.permute(0, 2, 3, 1)[index, ys, xs] = pasted.permute(0, 2, 3, 1)
-        number = torch.tensor(
-            [len(plans[b].stuff) + slot + 1 for b in rows], dtype=torch.uint8, device=device
-        ).view(-1, 1, 1)
-        ids[index, ys, xs] = torch.where(alpha[:, 0] > 0.5, number, ids[index, ys, xs])
+        first = torch.tensor([len(plans[b].stuff) + slot + 1 for b in rows], dtype=torch.uint8)
+        numbers = first.to(device).view(-1, 1, 1)
+        if reach == size:
+            canvas[rows], ids[rows] = _over(sticker, numbers, canvas[rows], ids[rows])
+            return
+        # Slices, not indices: these would cost more than all else that is done to a small sticker.
+        for i, (b, (top, left)) in enumerate(zip(rows, corners, strict=True)):
+            here = (slice(b, b + 1), slice(top, top + reach), slice(left, left + reach))
+            seen = canvas[here[0], :, here[1], here[2]]
+            one = slice(i, i + 1)
+            pasted, shown = _over(sticker[one], numbers[one], seen, ids[here])
+            canvas[here[0], :, here[1], here[2]], ids[here] = pasted, shown
 
     def _level(self, side: float) -> int:
         """The mipmap whose cells are nearest to, and not much smaller than, the pasted size."""
@@ -195,3 +197,10 @@ def _placement(plan: Plan, slot: int) -> list[list[float]]:
         across = [a / wide + style.shear * d for a, d in zip(across, down, strict=True)]
         down = [d * wide for d in down]
     return [across, down]
+
+
+def _over(sticker: Tensor, numbers: Tensor, below: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Stickers over what is below; where a sticker covers a pixel, its number in the ids."""
+    alpha = sticker[:, 3:]
+    # Colours are multiplied by alpha already, so that edges do not bleed.
+    return below * (1 - alpha) + sticker[:, :3], torch.where(alpha[:, 0] > 0.5, numbers, ids)

@@ -27,6 +27,7 @@ Values = dict[str, Any]
 ADAMW: Values = {"weight_decay": 0.05, "flip": True}
 SCHEDULE: Values = {"warmup_steps": 0, "clip_norm": 0.01, "precision": "fp16"}
 MASK2FORMER: Values = ADAMW | {
+    "muon_rate": 0.0,  # AdamW for all of it
     "freeze_batch_norm": True,
     "backbone_multiplier": 0.1,
     "class_weight": 2.0,

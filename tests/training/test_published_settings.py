@@ -27,7 +27,6 @@ Values = dict[str, Any]
 ADAMW: Values = {"weight_decay": 0.05, "flip": True}
 SCHEDULE: Values = {"warmup_steps": 0, "clip_norm": 0.01, "precision": "fp16"}
 MASK2FORMER: Values = ADAMW | {
-    "muon_rate": 0.0,  # AdamW for all of it
     "freeze_batch_norm": True,
     "backbone_multiplier": 0.1,
     "class_weight": 2.0,
@@ -105,6 +104,7 @@ OWN_LOOP: Values = {
     "workers": 4,
 }
 OWN: Values = {"seed": 0}
+MUON: Values = {"muon_rate": 0.0}  # AdamW for all of it
 UNUSED: Values = {"min_scale": 0.1, "max_scale": 2.0}  # without jitter
 TEACHERS_OWN: Values = {
     "architecture": "resnet50",
@@ -129,6 +129,7 @@ def test_a_recipe_is_the_papers_in_every_value(recipe: str, stage: str) -> None:
     settings, loop = load_recipe(recipe, stage)
     own = OWN | (UNUSED if recipe == "cross-dataset" else {})
     own |= TEACHERS_OWN if stage == "distill" else {}
+    own |= MUON if stage != "tune" else {}
     assert values(settings) == own | of_stage
     assert values(loop) == OWN_LOOP | {"save_every": SAVE_EVERY[stage]} | of_loop
 
@@ -160,6 +161,7 @@ def test_defaults_are_the_base_novel_settings_but_for_those_that_are_listed() ->
     for stage in ("teacher", "distill", "tune"):
         of_stage, of_loop = PUBLISHED["base-novel", stage]
         own = OWN | (TEACHERS_OWN if stage == "distill" else {})
+        own |= MUON if stage != "tune" else {}
         for kind, expected in (
             (STAGES[stage], own | of_stage),
             (LoopSettings, OWN_LOOP | {"save_every": 500, "workers": 1} | of_loop),

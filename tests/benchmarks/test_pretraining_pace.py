@@ -11,6 +11,7 @@ from gpu_calls import BENCHMARKS
 
 import portraits
 import pretraining
+import styles
 from masqclip.data.stickers.source import StickerSource
 
 SPRITES = BENCHMARKS.parent / "tests" / "data" / "sprites"
@@ -32,6 +33,19 @@ def test_both_sides_train_in_turns_and_name_portraits(
     assert streamed["pictures"] % 256 == 0 < streamed["pictures"]
     assert streamed["pictures a second"] > files["pictures a second"]
     assert "streamed, all means" in capsys.readouterr().out
+
+
+def test_each_kind_of_change_has_a_clip_of_its_own(tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    try:
+        styles.main(
+            sprites=SPRITES, minutes=0.005, count=20, looks=["none", "line+shape"], out=tmp_path
+        )
+    finally:
+        torch.set_num_threads(threads)
+    rows = json.loads((tmp_path / "styles.json").read_text())["rows"]
+    assert rows.keys() == {"none", "line+shape"}
+    assert all(row["pictures"] >= 256 and "studios of training" in row for row in rows.values())
 
 
 def test_accuracy_counts_ranks() -> None:

@@ -174,13 +174,17 @@ class StickerSource:
 
 
 def _listed_things(names: tuple[str, ...], whole: SpriteSet) -> tuple[str, ...]:
-    """The names, or, where they are that of a list of classes, the things in it."""
+    """The names, or, where they are that of a list of classes, the things in it that are drawn."""
     if len(names) != 1 or names[0] in whole.names or names[0] not in class_list_descriptions():
         return names
     things = tuple(entry.name for entry in read_class_list(names[0]).classes if entry.thing)
     if not things:
         raise MasqclipError(f"the class list {names[0]!r} does not say which of it are things")
-    return things
+    there = set(whole.names)
+    drawn = tuple(name for name in things if name in there)  # a cache may be cut down
+    if not drawn:
+        raise MasqclipError(f"the sprite cache has no drawing of the class list {names[0]!r}")
+    return drawn
 
 
 @lru_cache(maxsize=2)

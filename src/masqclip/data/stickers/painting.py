@@ -55,7 +55,7 @@ class Painter:
             [plan.light for plan in plans.scenes], dtype=torch.float32, device=self.device
         )
         canvas = canvas * light.view(-1, 1, 1, 1)
-        styled = [b for b, plan in enumerate(plans.scenes) if plan.look is not PLAIN_PICTURE]
+        styled = [b for b, plan in enumerate(plans.scenes) if plan.look != PLAIN_PICTURE]
         if styled:
             looks = [plans.scenes[b].look for b in styled]
             canvas[styled] = style_pictures(canvas[styled], looks)
@@ -139,7 +139,7 @@ class Painter:
         sheet = self.sprites.sheets(device)[level]
         sticker = F.grid_sample(sheet[picked], grid, align_corners=False)
         styles = [plans[b].styles[slot] if plans[b].styles else PLAIN for b in rows]
-        styled = [i for i, style in enumerate(styles) if style is not PLAIN]
+        styled = [i for i, style in enumerate(styles) if style != PLAIN]
         if styled:
             chosen = [styles[i] for i in styled]
             sides = [plans[rows[i]].boxes[slot][2] * size for i in styled]
@@ -162,8 +162,8 @@ class Painter:
         """The mipmap whose cells are nearest to, and not much smaller than, the pasted size."""
         pixels = side * self.size
         full = self.sprites.pixels.shape[-1]
-        levels = max(1, int(math.log2(full // 8)) + 1)
-        return min(levels - 1, max(0, round(math.log2(full / pixels))))
+        smallest = len(self.sprites.sheets(self.device)) - 1
+        return min(smallest, max(0, round(math.log2(full / pixels))))
 
     def _reach(self, plan: Plan, slot: int) -> int:
         """Side of a square of pixels that holds a sticker: a few sizes only, to paste together."""
@@ -191,7 +191,7 @@ def _placement(plan: Plan, slot: int) -> list[list[float]]:
     oy, ox = 2 * cy - 1, 2 * cx - 1
     across = [flip * cos, flip * sin, -flip * (cos * ox + sin * oy)]
     down = [-sin, cos, sin * ox - cos * oy]
-    if plan.styles and plan.styles[slot] is not PLAIN:
+    if plan.styles and plan.styles[slot] != PLAIN:
         style = plan.styles[slot]
         wide = math.sqrt(style.stretch)
         across = [a / wide + style.shear * d for a, d in zip(across, down, strict=True)]

@@ -30,6 +30,7 @@ OTHERS: dict[str, tuple[str, Any]] = {
     "studios": ("noto", ("noto",)),
     "styles": ("0.25", 0.25),
     "looks": ("shape + colour", ("shape", "colour")),
+    "name_stuff": ("no", False),
     "seed": ("-3", -3),
     "pictures": ("7", 7),
     "weight": ("2.5", 2.5),
@@ -61,6 +62,10 @@ def test_every_setting_reaches_the_scenes(tmp_path: Path) -> None:
     assert (world.settings.size, world.settings.captions, world.styles) == (32, "names", 0.5)
     assert (source.settings.min_things, source.settings.max_things) == (1, 1)
     assert "fluent-emoji" not in world.sprites.studios
+    for kind, own in {"glimpses": True, "windows": True, "portraits": False}.items():
+        assert StickerSource(kind=kind).settings.name_stuff is own
+        assert StickerSource(kind=kind, name_stuff=False).settings.name_stuff is False
+        assert StickerSource(kind=kind, name_stuff=True).settings.name_stuff is True
     known = world.sprites.names
     two = parse_sticker_address(f"{address},names={known[0]}+{known[-1]},studios=noto+twemoji")
     assert set(two.drawings().names) == {known[0], known[-1]}
@@ -97,6 +102,7 @@ MISTAKES = {
     "names=+": "names is '+': write names with + between them",
     "studios= + +": "studios is '+ +': write names",
     "looks=zzz": "there is no look 'zzz'; there are ",
+    "name_stuff=maybe": "name_stuff is 'maybe': it is yes or no",
     "pictures=-1": "pictures=-1: give 1 to",
     "pictures=100000000000000000000": "give 1 to 10000000, or none",
     "weight=0": "weight=0,",

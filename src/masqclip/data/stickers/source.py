@@ -84,6 +84,8 @@ class StickerSource:
         studios: whose drawings; all but the world's unseen ones unless given.
         styles: share of stickers and pictures in a style of chance.
         looks: the kinds of change of such a style, see `styles.LOOKS`; all unless given.
+        name_stuff: whether captions of bare names name the stuff beside a thing too, ``yes`` or
+            ``no``; the kind's own unless given.
         seed: which scenes.
         pictures: so many, over and over; without end unless given. Masks only.
         weight: how often this source is taken, beside others of the same run.
@@ -97,6 +99,7 @@ class StickerSource:
     studios: tuple[str, ...] = ()
     styles: float = 0.0
     looks: tuple[str, ...] = ()
+    name_stuff: bool | None = None
     seed: int = 0
     pictures: int = 0
     weight: float = 1.0
@@ -131,15 +134,18 @@ class StickerSource:
             value = getattr(self, field.name)
             if value != field.default:
                 text = "+".join(value) if isinstance(value, tuple) else value
+                if isinstance(value, bool):
+                    text = "yes" if value else "no"
                 found.append(f"{field.name}={text}")
         return PREFIX + ",".join(found)
 
     @property
     def settings(self) -> SceneSettings:
         """What the scenes look like."""
-        return SceneSettings(
-            **(dict(KINDS[self.kind]) | ({"size": self.size} if self.size else {}))
-        )
+        own: dict[str, Any] = {"size": self.size} if self.size else {}
+        if self.name_stuff is not None:
+            own["name_stuff"] = self.name_stuff
+        return SceneSettings(**(dict(KINDS[self.kind]) | own))
 
     def drawings(self) -> SpriteSet:
         """The drawings that are used.
@@ -248,7 +254,15 @@ def _some(text: str) -> tuple[str, ...]:
     return names
 
 
+def _yes(text: str) -> bool:
+    """Yes or no."""
+    if text not in ("yes", "no"):
+        raise MasqclipError("it is yes or no")
+    return text == "yes"
+
+
 _READ: Mapping[str, Any] = {
+    "bool | None": _yes,
     "str": str,
     "int": int,
     "float": float,

@@ -79,7 +79,7 @@ def test_sprites_take_their_options(
         {"world": "first", "size": 1024, "packages": None},
     ]
     assert build.calls[0][0] == (Path("out"),)
-    assert "3 drawings by 2 studios are in out" in capsys.readouterr().out
+    assert "3 drawings by 2 studios and sets of icons are in out" in capsys.readouterr().out
     for size in ("7", "1025"):
         assert main(["data", "sprites", "-o", "out", "--size", size]) == 2
         assert f"--size {size}: give 8 to 1024 pixels" in capsys.readouterr().err

@@ -53,6 +53,24 @@ def test_things_stuff_groups_and_homes_agree() -> None:
         sticker_world("third")
 
 
+def test_icons_are_listed_and_stand_apart_from_the_studios() -> None:
+    world = sticker_world("second")
+    assert not set(world.icon_packages) & {*world.packages, *world.unseen, "name", "group", "icon"}
+    assert set(world.hands) == {*world.packages, *world.icon_packages}
+    assert {things["name"] for things in world.things} >= set(world.icons)
+    assert {hand for icons in world.icons.values() for hand in icons} == set(world.icon_packages)
+    mouse, cat = (next(t for t in world.things if t["name"] == n) for n in ("mouse", "cat"))
+    assert world.drawing(cat, "noto") == "cat"
+    assert world.drawing(cat, "fxemoji") == "catside"
+    assert world.drawing(cat, "fa6-solid") == "cat"
+    assert world.drawing(mouse, "mdi") is None, "there it is a computer's"
+    assert sticker_world("first").hands == sticker_world("first").packages
+    # A held-out family must not come back under another name.
+    for family in FAMILIES.values():
+        for studio in family:
+            assert not any(hand.startswith(studio) for hand in world.icon_packages)
+
+
 def test_about_three_quarters_of_the_things_are_base() -> None:
     splits = Counter(entry.split for entry in read_class_list("stickers2").classes if entry.thing)
     assert set(splits) == {"base", "novel"}

@@ -60,6 +60,23 @@ def test_packages_become_a_cache(tmp_path: Path) -> None:
         build_sprites(tmp_path / "out", names=[names[0], "zebu", "abacus"], packages=tmp_path)
 
 
+def test_icons_are_drawn_where_they_are_listed_only(tmp_path: Path) -> None:
+    world = sticker_world("second")
+    everything = {"cat": {"body": RED}, "mouse": {"body": RED}}
+    for hand in world.hands:
+        package(tmp_path / "packages" / hand, everything)
+    built = build_sprites(
+        tmp_path / "out", world="second", size=8, names=["cat", "mouse"],
+        packages=tmp_path / "packages",
+    )  # fmt: skip
+    index = json.loads((tmp_path / "out" / "index.json").read_text())["studios"]
+    assert list(index) == list(world.hands)
+    assert index["noto"]["names"] == ["cat", "mouse"]
+    assert index["mdi"]["names"] == ["cat"], "a computer's mouse is no mouse"
+    assert index["mdi"]["package"] == world.icon_packages["mdi"]
+    assert ("mouse", "mdi") not in zip(built.names, built.studios, strict=True)
+
+
 def test_without_npm_the_packages_are_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

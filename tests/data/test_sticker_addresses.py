@@ -28,6 +28,7 @@ OTHERS: dict[str, tuple[str, Any]] = {
     "size": ("80", 80),
     "names": ("ant+hot dog + bee", ("ant", "hot dog", "bee")),
     "studios": ("noto", ("noto",)),
+    "icons": ("yes", True),
     "styles": ("0.25", 0.25),
     "looks": ("shape + colour", ("shape", "colour")),
     "name_stuff": ("no", False),
@@ -76,6 +77,13 @@ def test_every_setting_reaches_the_scenes(tmp_path: Path) -> None:
     assert set(second.drawings().names) == listed
     assert set(second.drawings().studios) == {"noto"}
     assert second.world().sprites.world.name == "second"
+    icons = drawings(studios=("noto", "openmoji", "lucide", "mdi"), every=40)
+    hands = write_cache(tmp_path / "hands", icons)
+    assert set(StickerSource(hands).drawings().studios) == {"noto"}
+    assert set(StickerSource(hands, icons=True).drawings().studios) == {"noto", "lucide", "mdi"}
+    some = StickerSource(hands, icons=True, studios=("openmoji",))
+    assert set(some.drawings().studios) == {"openmoji", "lucide", "mdi"}
+    assert set(StickerSource(hands, studios=("mdi",)).drawings().studios) == {"mdi"}
     assert StickerSource(cache, studios=("openmoji",)).drawings().studios[0] == "openmoji"
 
 
@@ -102,6 +110,8 @@ MISTAKES = {
     "names=+": "names is '+': write names with + between them",
     "studios= + +": "studios is '+ +': write names",
     "looks=zzz": "there is no look 'zzz'; there are ",
+    "icons=many": "icons is 'many': it is yes or no",
+    f"sprites={SPRITES},icons=yes": "holds no icons: leave out icons=yes",
     "name_stuff=maybe": "name_stuff is 'maybe': it is yes or no",
     "pictures=-1": "pictures=-1: give 1 to",
     "pictures=100000000000000000000": "give 1 to 10000000, or none",

@@ -68,7 +68,7 @@ def sprites(
 
     made = build_sprites(out, world=world, size=size, packages=packages)
     studios = len(set(made.studios))
-    print_line(f"{len(made)} drawings by {studios} studios are in {out}")
+    print_line(f"{len(made)} drawings by {studios} studios and sets of icons are in {out}")
     return 0
 
 

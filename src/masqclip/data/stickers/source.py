@@ -82,6 +82,7 @@ class StickerSource:
         names: the things that may stand in a scene: a shipped list of classes, or names; all there
             are unless given.
         studios: whose drawings; all but the world's unseen ones unless given.
+        icons: the world's sets of icons too, beside the studios, ``yes`` or ``no``.
         styles: share of stickers and pictures in a style of chance.
         looks: the kinds of change of such a style, see `styles.LOOKS`; all unless given.
         name_stuff: whether captions of bare names name the stuff beside a thing too, ``yes`` or
@@ -97,6 +98,7 @@ class StickerSource:
     size: int = 0
     names: tuple[str, ...] = ()
     studios: tuple[str, ...] = ()
+    icons: bool = False
     styles: float = 0.0
     looks: tuple[str, ...] = ()
     name_stuff: bool | None = None
@@ -166,6 +168,11 @@ class StickerSource:
                 f"{self.sprites} holds drawings of unseen studios only: name those to use, such as "
                 f"studios={whole.studios[0]}"
             )
+        if self.icons:
+            sets = tuple(name for name in whole.world.icon_packages if name in whole.studios)
+            if not sets:
+                raise MasqclipError(f"{self.sprites} holds no icons: leave out icons=yes")
+            studios += sets
         return _chosen(whole, studios, _listed_things(self.names, whole))
 
     def world(self, device: str | torch.device = "cpu") -> StickerWorld:
@@ -262,6 +269,7 @@ def _yes(text: str) -> bool:
 
 
 _READ: Mapping[str, Any] = {
+    "bool": _yes,
     "bool | None": _yes,
     "str": str,
     "int": int,

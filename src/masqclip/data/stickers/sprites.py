@@ -186,13 +186,14 @@ def build_sprites(
     root = Path(out)
     index: dict[str, Any] = {"world": world, "size": size, "columns": _COLUMNS, "studios": {}}
     with lock_folder(root), tempfile.TemporaryDirectory() as scratch:
-        for studio, package in about_world.packages.items():
+        for studio, package in about_world.hands.items():
             home = Path(packages) / studio if packages else _fetch(package, Path(scratch) / studio)
             icons, info = _read_package(home)
             cells, drawn = [], []
             try:
                 for entry in wanted:
-                    svg = _svg(icons, entry.get(studio, entry["icon"]))
+                    icon = about_world.drawing(entry, studio)
+                    svg = None if icon is None else _svg(icons, icon)
                     if svg is not None:
                         png = bytes(resvg.svg_to_bytes(svg_string=svg, width=size, height=size))
                         cells.append(_square(Image.open(io.BytesIO(png)), size))

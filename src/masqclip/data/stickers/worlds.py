@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -31,6 +31,25 @@ STUDIO_PACKAGES = {
 _SECOND_PACKAGES = STUDIO_PACKAGES | {
     "streamline-emojis": "@iconify-json/streamline-emojis@1.2.4",
     "openmoji": "@iconify-json/openmoji@1.2.29",
+}
+#: Sets of icons, whose artists each have a hand of their own, mostly in one colour. They teach a CLIP
+#: that a thing may be drawn in any way; no scene that something is judged by has them.
+ICON_PACKAGES = {
+    "emojione-monotone": "@iconify-json/emojione-monotone@1.2.1",
+    "mdi": "@iconify-json/mdi@1.2.3",
+    "game-icons": "@iconify-json/game-icons@1.2.4",
+    "icon-park": "@iconify-json/icon-park@1.2.4",
+    "hugeicons": "@iconify-json/hugeicons@1.2.35",
+    "ph": "@iconify-json/ph@1.2.2",
+    "lucide": "@iconify-json/lucide@1.2.137",
+    "tabler": "@iconify-json/tabler@1.2.41",
+    "fa6-solid": "@iconify-json/fa6-solid@1.2.4",
+    "mingcute": "@iconify-json/mingcute@1.2.8",
+    "streamline-flex-color": "@iconify-json/streamline-flex-color@1.2.2",
+    "streamline-plump-color": "@iconify-json/streamline-plump-color@1.2.2",
+    "streamline-cyber-color": "@iconify-json/streamline-cyber-color@1.2.2",
+    "streamline-ultimate-color": "@iconify-json/streamline-ultimate-color@1.2.2",
+    "streamline-stickies-color": "@iconify-json/streamline-stickies-color@1.2.2",
 }
 #: Studios that share drawings or artists: who is trained on has told of the others.
 FAMILIES = {
@@ -94,6 +113,9 @@ class World:
         things: an entry a thing: ``name``, ``icon`` (the common name of the drawing), in the
             second world its ``group``, and under a studio's name what that one calls it. A studio
             that never drew a thing is simply without it.
+        icon_packages: like packages, of the sets of icons.
+        icons: by the name of a thing, under the name of a set what that one calls it. Icons are
+            listed one by one, since the same word often means something else there.
         in_context: whether things prefer some stuff and the company of their group.
     """
 
@@ -104,6 +126,19 @@ class World:
     textures: Mapping[str, Texture]
     things: tuple[Mapping[str, str], ...]
     in_context: bool
+    icon_packages: Mapping[str, str] = field(default_factory=dict)
+    icons: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @property
+    def hands(self) -> dict[str, str]:
+        """All that may be drawn by: the packages of the studios, and of the sets of icons."""
+        return {**self.packages, **self.icon_packages}
+
+    def drawing(self, thing: Mapping[str, str], hand: str) -> str | None:
+        """What a studio, or a set of icons, calls a thing; it need not have it."""
+        if hand in self.icon_packages:
+            return self.icons.get(thing["name"], {}).get(hand)
+        return thing.get(hand, thing["icon"])
 
     @property
     def groups(self) -> dict[str, str]:
@@ -112,7 +147,11 @@ class World:
 
 
 def _things(file: str) -> tuple[Mapping[str, str], ...]:
-    return tuple(json.loads((Path(__file__).parent / file).read_text(encoding="utf-8")))
+    return tuple(json.loads(_shipped(file)))
+
+
+def _shipped(file: str) -> str:
+    return (Path(__file__).parent / file).read_text(encoding="utf-8")
 
 
 @cache
@@ -141,5 +180,7 @@ def sticker_world(name: str) -> World:
             SECOND_TEXTURES,
             _things("second_world.json"),
             in_context=True,
+            icon_packages=ICON_PACKAGES,
+            icons=json.loads(_shipped("second_icons.json")),
         )
     raise MasqclipError(f"there is no world {name!r}: choose first or second")

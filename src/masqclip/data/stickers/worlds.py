@@ -32,7 +32,7 @@ _SECOND_PACKAGES = STUDIO_PACKAGES | {
     "streamline-emojis": "@iconify-json/streamline-emojis@1.2.4",
     "openmoji": "@iconify-json/openmoji@1.2.29",
 }
-#: Sets of icons, whose artists each have a hand of their own, mostly in one colour. They teach a CLIP
+#: Sets of icons, whose artists each have a hand of their own, mostly in one colour. They teach CLIP
 #: that a thing may be drawn in any way; no scene that something is judged by has them.
 ICON_PACKAGES = {
     "emojione-monotone": "@iconify-json/emojione-monotone@1.2.1",

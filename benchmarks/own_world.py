@@ -1,11 +1,12 @@
 """How a small model tells what lies outside its world: fitted, measured, and written to its card.
 
-    masqclip data sprites --out sprites
+    masqclip data sprites --world second --size 128 --out sprites
     python benchmarks/own_world.py sprites PHOTOGRAPHS OTHERS [--write]
 
 Scenes of one seed fit the discriminant, scenes of a second one choose its threshold, and scenes of
-others, by all studios and by the one that no training saw, are reported; of photographs, those in
-PHOTOGRAPHS fit it and those in OTHERS are reported. Scenes and photographs are cut to squares and
+others, by the studios of training and by those that no training saw, are reported, large crowds as
+well as small scenes; of photographs, those in PHOTOGRAPHS fit it and those in OTHERS are reported.
+Scenes and photographs are cut to squares and
 to other shapes alike, so that the shape tells nothing. No note may come on the reported scenes.
 """
 
@@ -14,7 +15,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +25,8 @@ import torch
 from masqclip import Segmenter
 from masqclip.clip.vocabulary import load_builtin
 from masqclip.data.images import find_images, read_image
-from masqclip.data.stickers.scenes import StickerWorld
-from masqclip.data.stickers.sprites import load_sprites
-from masqclip.data.stickers.worlds import STUDIO_PACKAGES, UNSEEN_STUDIO
+from masqclip.data.stickers.source import StickerSource
+from masqclip.data.stickers.worlds import FAMILIES
 from masqclip.hub import model_folders
 from masqclip.own_world import OwnWorld, PictureTest, fit_pictures, patch_statistics
 
@@ -33,12 +34,13 @@ ABOUT = "it knows drawn things only. For photographs: --model photo"
 FIT, CHOOSE, REPORT, REPORT_UNSEEN = 21, 22, 1000, 1001
 
 
-def scenes(world: StickerWorld, seed: int, number: int) -> Iterator[np.ndarray]:
-    """Scenes as pictures [H,W,3]."""
-    for first in range(0, number, 100):
-        drawn = world.draw(seed, range(first, min(number, first + 100)))
-        for image in drawn.images:
-            yield image.permute(1, 2, 0).numpy()
+def scenes(sources: Sequence[StickerSource], seed: int, number: int) -> Iterator[np.ndarray]:
+    """Scenes as pictures [H,W,3], as many of each source."""
+    share = number // len(sources)
+    for world in (source.world() for source in sources):
+        for first in range(0, share, 50):
+            for image in world.draw(seed, range(first, min(share, first + 50))).images:
+                yield image.permute(1, 2, 0).numpy()
 
 
 def cut(pictures: Iterable[np.ndarray], seed: int) -> Iterator[np.ndarray]:
@@ -67,10 +69,11 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="into the model's card")
     given = parser.parse_args()
     segmenter = Segmenter.from_pretrained(given.model, device="cpu")
-    sprites = load_sprites(given.sprites)
-    seen = [name for name in STUDIO_PACKAGES if name != UNSEEN_STUDIO]
-    world = StickerWorld(sprites.select(studios=seen))
-    unseen = StickerWorld(sprites.select(studios=[UNSEEN_STUDIO]))
+    world = [StickerSource(given.sprites, kind=kind) for kind in ("scenes", "crowds")]
+    unseen = {
+        family: [replace(one, studios=FAMILIES[family]) for one in world]
+        for family in ("fluent", "openmoji")
+    }
     block = len(segmenter.model.clip.vision_model.encoder.layers) // 2
 
     def found(pictures: Iterable[np.ndarray]) -> list[torch.Tensor]:
@@ -84,7 +87,7 @@ def main() -> int:
     # Above all of its own pictures, by a twentieth of the way to the others.
     threshold = max(at_home) + 0.05 * max(0.0, float(np.median(abroad)) - max(at_home))
     rounded = tuple(float(f"{weight:.4g}") for weight in weights.tolist())
-    names = {word for c in load_builtin("stickers").categories for word in c.prompt_readings}
+    names = {word for c in load_builtin("stickers2").categories for word in c.prompt_readings}
     test = PictureTest(block, rounded, float(f"{threshold:.5g}"))
     segmenter.world = OwnWorld(given.model, frozenset(names), ABOUT, test)
 
@@ -93,7 +96,8 @@ def main() -> int:
     groups = {
         f"scenes of seed {REPORT}": (scenes(world, REPORT, 500), True),
         f"scenes of seed {REPORT}, cut": (cut(scenes(world, REPORT, 500), 4), True),
-        f"scenes by {UNSEEN_STUDIO}": (scenes(unseen, REPORT_UNSEEN, 500), False),
+        **{f"scenes by {family}": (scenes(sources, REPORT_UNSEEN, 500), False)
+           for family, sources in unseen.items()},
         **{f"photographs {n}": (photographs(f), False) for n, f in enumerate(given.others)},
         **{f"photographs {n}, cut": (cut(photographs(f), 5), False)
            for n, f in enumerate(given.others)},
@@ -102,7 +106,7 @@ def main() -> int:
         noted = [bool(segmenter.encode(picture).image.notes) for picture in pictures]
         failed |= home and any(noted)
         print(f"{name:28} {sum(noted):4} of {len(noted):4} noted")
-    words = load_builtin("stickers")
+    words = load_builtin("stickers2")
     failed |= bool(segmenter.notes_on(words, "panoptic"))
     encoded = segmenter.encode(next(scenes(world, REPORT, 1)))
     started = time.perf_counter()

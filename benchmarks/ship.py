@@ -1,11 +1,11 @@
 """Put a trained model into the package: half precision, with its card.
 
-    python benchmarks/ship.py --run mini --stage clip-things --stage clip --stage teacher \
-        --stage student --stage mini --held-out heldout/untuned --held-out heldout/tuned \
-        --unseen unseen/untuned --unseen unseen/tuned
+    python benchmarks/ship.py --run model --stage clip --stage teacher --stage model \
+        --measured heldout/untuned --measured heldout/tuned --measured unseen/tuned
 
 The card's figures are read from the folders that `masqclip evaluate --out` wrote, whose names are
-their titles, and from the run folders' own progress files; nothing in it is typed by hand.
+their titles and whose parents' names say on which scenes, and from the run folders' own progress
+files; nothing in it is typed by hand.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from masqclip.evaluation.report import read_column
 from masqclip.model import MasQClipModel
 
 SUMMARY = (
-    "demonstration: a miniature world of 137 drawn things and 12 kinds of stuff; no photographs"
+    "demonstration: a miniature world of 617 drawn things and 27 kinds of stuff; no photographs"
 )
 
 
@@ -31,8 +31,7 @@ def main(
     *,
     run: Path,
     stage: list[Path],
-    held_out: list[Path],
-    unseen: list[Path],
+    measured: list[Path],
     name: str = "masqclip-mini",
 ) -> None:
     """Write src/masqclip/models/NAME.
@@ -40,8 +39,7 @@ def main(
     Args:
         run: the folder of the tuning run, with the whole model.
         stage: the folders of the runs that led to it, in their order.
-        held_out: measurements on held-out scenes.
-        unseen: measurements on scenes of the studio that no training saw.
+        measured: folders of measurements, SCENES/TITLE.
         name: of the model.
     """
     folder = Path(masqclip.__file__).parent / "models" / name
@@ -54,26 +52,25 @@ def main(
             name: {"steps": done["steps"], "minutes": round(done["seconds"] / 60, 1)}
             for name, done in stages.items()
         },
-        "held_out": _figures(held_out),
-        "unseen_studio": _figures(unseen),
+        "measured": _figures(measured),
     }
     write_atomically(folder / "model_card.json", (json.dumps(card, indent=1) + "\n").encode())
     size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
     print(f"{folder}: {size:.1f} MB")
 
 
-def _figures(folders: list[Path]) -> dict[str, dict[str, float]]:
-    """The figures of all tasks of each measurement, by its folder's name."""
-    columns = [read_column(folder) for folder in folders]
-    return {
-        column.title: {
+def _figures(folders: list[Path]) -> dict[str, dict[str, dict[str, float]]]:
+    """By scenes and by title, the figures of all tasks of each measurement."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for folder in folders:
+        column = read_column(folder)
+        found.setdefault(folder.resolve().parent.name, {})[column.title] = {
             name: value
             for figures in column.figures.values()
             for name, value in figures.items()
             if value is not None
         }
-        for column in columns
-    }
+    return found
 
 
 if __name__ == "__main__":

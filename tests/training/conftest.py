@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from streams import SENTENCES
 from tiny import SPRITES, tiny_proposer_config
 from transformers import CLIPModel, ResNetBackbone
 
@@ -13,8 +15,17 @@ from masqclip.data.stickers.files import write_stickers
 from masqclip.data.stickers.scenes import SceneSettings, StickerWorld
 from masqclip.data.stickers.sprites import load_sprites
 from masqclip.proposals.mask2former import Mask2FormerProposer
+from masqclip.training import captioned
 from masqclip.training.settings import PretrainSettings
 from masqclip.training.small_clip import clip_config, learn_tokenizer
+
+
+@pytest.fixture(scope="module")
+def few_sentences() -> Iterator[None]:
+    """Tokenizers of drawn scenes learn from some dozen of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(captioned, "_SAMPLED_SENTENCES", SENTENCES)
+        yield
 
 
 @pytest.fixture(scope="session")

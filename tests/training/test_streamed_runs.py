@@ -7,28 +7,22 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from streams import SENTENCES, loop, losses, stage
+from streams import loop, losses, stage
 
 from drawings import drawings, write_cache
 from forked import Forked
 from masqclip.errors import MasqclipError
-from masqclip.training import captioned, checkpoint_files
+from masqclip.training import checkpoint_files
 from masqclip.training.loop import Progress, train
 
 SCRIPT = "import sys; sys.path[:0] = sys.argv[1:3]; import streams; streams.main(*sys.argv[3:])"
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _quickly() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(captioned, "_SAMPLED_SENTENCES", SENTENCES)
-        yield
+pytestmark = pytest.mark.usefixtures("few_sentences")
 
 
 @pytest.fixture(scope="module")

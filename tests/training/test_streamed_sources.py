@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from streams import PRETRAIN, SENTENCES
+from streams import PRETRAIN
 
 from drawings import drawings, write_cache
 from masqclip.data.stickers.drawn import DrawnScenes
@@ -19,7 +18,6 @@ from masqclip.data.stickers.files import write_stickers
 from masqclip.data.stickers.plans import Plans
 from masqclip.data.stickers.source import StickerSource, parse_sticker_address
 from masqclip.errors import MasqclipError
-from masqclip.training import captioned
 from masqclip.training.captioned import DrawnCaptions, open_captioned
 from masqclip.training.inputs import dataset_size
 from masqclip.training.pretrain import PretrainStage, window_features
@@ -28,12 +26,7 @@ from masqclip.training.stage import Share
 
 STEPS = 400
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _quickly() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(captioned, "_SAMPLED_SENTENCES", SENTENCES)
-        yield
+pytestmark = pytest.mark.usefixtures("few_sentences")
 
 
 @pytest.fixture(scope="module")

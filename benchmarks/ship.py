@@ -31,7 +31,7 @@ def main(
     *,
     run: Path,
     stage: list[Path],
-    measured: list[Path],
+    measured: list[Path] | None = None,
     name: str = "masqclip-mini",
 ) -> None:
     """Write src/masqclip/models/NAME.
@@ -39,7 +39,7 @@ def main(
     Args:
         run: the folder of the tuning run, with the whole model.
         stage: the folders of the runs that led to it, in their order.
-        measured: folders of measurements, SCENES/TITLE.
+        measured: folders of measurements, SCENES/TITLE; of the shipped model, so ship it twice.
         name: of the model.
     """
     folder = Path(masqclip.__file__).parent / "models" / name
@@ -52,7 +52,7 @@ def main(
             name: {"steps": done["steps"], "minutes": round(done["seconds"] / 60, 1)}
             for name, done in stages.items()
         },
-        "measured": _figures(measured),
+        "measured": _figures(measured or []),
     }
     write_atomically(folder / "model_card.json", (json.dumps(card, indent=1) + "\n").encode())
     size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6

@@ -32,6 +32,7 @@ def main(
     run: Path,
     stage: list[Path],
     measured: list[Path] | None = None,
+    keep_world: bool = False,
     name: str = "masqclip-mini",
 ) -> None:
     """Write src/masqclip/models/NAME.
@@ -40,19 +41,23 @@ def main(
         run: the folder of the tuning run, with the whole model.
         stage: the folders of the runs that led to it, in their order.
         measured: folders of measurements, SCENES/TITLE; of the shipped model, so ship it twice.
+        keep_world: keep what the card says of the model's own world (`own_world.py`), which follows
+            from its CLIP alone: for a model whose CLIP is that of the shipped one.
         name: of the model.
     """
     folder = Path(masqclip.__file__).parent / "models" / name
+    before = json.loads((folder / "model_card.json").read_text()) if keep_world else {}
     MasQClipModel.from_pretrained(run, dtype=torch.float32).half().save_pretrained(folder)
     load_tokenizer(run).save_pretrained(folder)
     stages = {path.name: json.loads((path / "progress.json").read_text()) for path in stage}
     card = {
         "summary": SUMMARY,
         "stages": {
-            name: {"steps": done["steps"], "minutes": round(done["seconds"] / 60, 1)}
+            name: {"steps": done["step"], "minutes": round(done["seconds"] / 60, 1)}
             for name, done in stages.items()
         },
         "measured": _figures(measured or []),
+        **{key: before[key] for key in before if key == "world"},
     }
     write_atomically(folder / "model_card.json", (json.dumps(card, indent=1) + "\n").encode())
     size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6

@@ -53,7 +53,7 @@ def test_regions_are_told_where_they_matter(mini: Segmenter) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["beach.png", "pond.png", "night-road.png"])
+@pytest.mark.parametrize("name", ["beach.png", "avenue.png", "night-shore.png"])
 def test_its_own_pictures_draw_no_note(mini: Segmenter, name: str) -> None:
     picture = read_image(EXAMPLES / name)
     assert mini.encode(picture).image.notes == picture.notes == ()

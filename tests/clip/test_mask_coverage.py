@@ -155,8 +155,9 @@ def test_a_mask_of_the_whole_picture_is_clip_itself(mini: Segmenter) -> None:
     untuned = Segmenter.from_pretrained("masqclip-mini", device="cpu")
     vision = untuned.model.clip.vision_model
     untuned.model.queries.start(vision, "clip")
-    image = np.random.default_rng(1).integers(0, 256, (128, 128, 3), dtype=np.uint8)
-    found = untuned.embed_masks(image, np.ones((1, 128, 128), bool))
+    side = untuned.model.config.shortest_edge  # so that the picture is not resized before
+    image = np.random.default_rng(1).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    found = untuned.embed_masks(image, np.ones((1, side, side), bool))
     with torch.inference_mode():
         pixels = untuned.model._clip_input(torch.from_numpy(image).permute(2, 0, 1)[None].float())
         own = untuned.model.clip.get_image_features(pixels)

@@ -25,7 +25,7 @@ from masqclip.evaluation.vocabularies import dataset_vocabulary
 
 SPRITES = Path(__file__).parents[1] / "data" / "sprites"
 TASKS = ("instance", "semantic", "panoptic")
-BASE = Protocol(96, 256, 0.02, 0.3)
+BASE = Protocol(192, 256, 0.02, 0.3)
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +50,9 @@ def predicted(
 
 
 CHANGES: dict[str, tuple[object, set[str]]] = {
-    "shortest_edge": (64, set(TASKS)),
-    "longest_edge": (80, set(TASKS)),
-    "object_threshold": (0.3, {"panoptic"}),
+    "shortest_edge": (128, set(TASKS)),
+    "longest_edge": (160, set(TASKS)),
+    "object_threshold": (0.9, {"panoptic"}),
     "overlap_threshold": (1.0, {"panoptic"}),
     "top_k": (3, {"instance"}),
     "semantic_resize": ("scores", {"semantic"}),

@@ -245,14 +245,14 @@ def miniature(
     plan: Annotated[str, Parameter(metavar="NAME|FILE")] = "miniature",
     max_minutes: Annotated[float, Parameter(metavar="MINUTES", show_default=False)] = 0.0,
 ) -> int:
-    """Make the shipped model from nothing: drawings, scenes, every stage, evaluation.
+    """Make a small model from nothing: drawings, scenes, every stage, evaluation.
 
     What is done is skipped: the same command goes on where it stopped.
 
     Args:
         out: The folder for everything.
-        plan: The steps: "miniature" those of the shipped model, "world" those of the second world
-            on a GPU; or a TOML file of one's own.
+        plan: The steps: "miniature" those of the first world on a CPU, "world" those of the second
+            one, which the shipped model is of, on a GPU; or a TOML file of one's own.
         max_minutes: Stop each stage of training, with a checkpoint, after so long.
     """
     from masqclip.cli.plan import find_plan, load_plan, run_plan

@@ -10,8 +10,8 @@ import { draw, prepare, segmentAt } from "./view.js";
 
 const EXAMPLES = {
   beach: ["Beach", ["rocket", "tulip", "car", "snake", "stuff: sand"]],
-  "night-road": ["Night road", ["taxi", "chicken", "turkey", "lizard", "stuff: road", "stuff: night sky"]],
-  pond: ["Pond", ["panda", "squid", "gift", "stuff: water", "stuff: hedge"]],
+  "night-shore": ["Night shore", ["unicorn", "shark", "crocodile", "dragon", "snowflake", "stuff: sand", "stuff: night sky"]],
+  avenue: ["Avenue", ["bank", "chick", "panda", "water buffalo", "stuff: water", "stuff: road", "stuff: autumn leaves"]],
 };
 const LOWEST_SCORE = 0.1; // what is asked for; the slider shows less of it without asking again
 const TYPING_PAUSE = 60; // milliseconds in which changes of names are gathered

@@ -6,7 +6,7 @@
 Scenes of one seed fit the discriminant, scenes of a second one choose its threshold, and scenes of
 others, by the studios of training and by those that no training saw, are reported, large crowds as
 well as small scenes; of photographs, those in PHOTOGRAPHS fit it and those in OTHERS are reported.
-Scenes and photographs are cut to squares and to other shapes alike, so that the shape tells nothing.
+Scenes and photographs are cut to squares and to other shapes alike, so that a shape tells nothing.
 No note may come on the reported scenes.
 """
 

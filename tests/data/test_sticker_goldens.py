@@ -1,13 +1,15 @@
 """Scenes of a seed are the same in every version: figures that were measured on them stay theirs.
 
 A change that moves a scene is a change of the data set: whoever makes one on purpose writes the
-file anew (``python tests/data/test_sticker_goldens.py``), and says in the changelog that earlier
-figures no longer compare.
+file anew, and says in the changelog that earlier figures no longer compare:
+
+    PYTHONPATH=tests python tests/data/test_sticker_goldens.py second
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -107,4 +109,4 @@ def write(name: str) -> None:
 
 
 if __name__ == "__main__":
-    write("second")
+    write(sys.argv[1])

@@ -5,8 +5,9 @@
 
 Both sides train the same CLIP of the first world for the same time, in turns of some seconds in one
 process, so that a busy machine slows both. *Files* is the loop of before: portraits of 48 pixels
-read from a folder, every patch looked at, float32, 64 pictures a step, fused attention. *Streamed*
-draws scenes as they are needed and has all means on. Then each CLIP names held-out portraits.
+read from a folder, every patch looked at, the last block computed for all of them, float32, 64
+pictures a step, fused attention. *Streamed* draws scenes as they are needed and has all means on.
+Then each CLIP names held-out portraits.
 
 ``--means`` leaves the means out one at a time instead, each for the same time, beside all of them:
 what each brings in pictures a second, and in accuracy.
@@ -19,14 +20,19 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from unittest.mock import patch
 
 import cyclopts
 import torch
+from torch import Tensor, nn
 
+from masqclip.clip.masked_vision import read_class_token
 from masqclip.data.files import write_atomically
 from masqclip.data.stickers.files import write_stickers
 from masqclip.data.stickers.source import StickerSource
+from masqclip.training import pretrain
 from masqclip.training.loop import Trainer
+from masqclip.training.memory import keep_freed_memory
 from masqclip.training.pretrain import PretrainStage
 from masqclip.training.settings import LoopSettings, PretrainSettings
 from portraits import SEED, accuracies, portrait_ranks
@@ -44,6 +50,8 @@ class Recipe:
         attention: ``eager`` or ``sdpa``.
         settings: what of `PretrainSettings` differs.
         workers: processes that prepare batches.
+        whole: compute the last block of the image transformer for all tokens, not only for the one
+            that is read.
     """
 
     sources: tuple[str, ...]
@@ -51,6 +59,7 @@ class Recipe:
     attention: Literal["eager", "sdpa"]
     settings: dict[str, Any]
     workers: int = 1
+    whole: bool = False
 
 
 class Side:
@@ -64,7 +73,7 @@ class Side:
     """
 
     def __init__(self, recipe: Recipe, seconds: float, base: PretrainSettings, device: str) -> None:
-        self.seconds = seconds
+        self.seconds, self.recipe = seconds, recipe
         self.stage = PretrainStage(recipe.sources, replace(base, **recipe.settings))
         loop = LoopSettings(
             steps=10**6,
@@ -77,7 +86,7 @@ class Side:
         self.stage.module.set_attn_implementation(recipe.attention)
         self._batches = self.trainer.batches(0)
         # One step outside of the time: workers start, kernels are chosen or compiled.
-        self.trainer.step(0, next(self._batches))
+        self._step(0, next(self._batches))
         self.steps = 1
         self.spent = self.waited = 0.0
 
@@ -88,9 +97,14 @@ class Side:
             begun = time.monotonic()
             batch = next(self._batches)
             self.waited += time.monotonic() - begun
-            self.trainer.step(self.steps, batch)
+            self._step(self.steps, batch)
             self.steps += 1
             self.spent += time.monotonic() - begun
+
+    def _step(self, step: int, batch: list[Any]) -> None:
+        read = _read_whole_block if self.recipe.whole else read_class_token
+        with patch.object(pretrain, "read_class_token", read):
+            self.trainer.step(step, batch)
 
     def row(self, portraits: StickerSource, count: int) -> dict[str, float]:
         """What it has come to."""
@@ -109,6 +123,11 @@ class Side:
         self._batches.close()
 
 
+def _read_whole_block(layer: nn.Module, hidden: Tensor) -> Tensor:
+    """`read_class_token` as the loop of before had it."""
+    return layer(hidden, None)[:, :1]
+
+
 def recipes(sprites: Path, folder: Path) -> dict[str, Recipe]:
     """The loop on files, the streamed one with all means, and that without each of them."""
     drawn = f"stickers:sprites={sprites},kind=portraits,seed=1"
@@ -117,14 +136,15 @@ def recipes(sprites: Path, folder: Path) -> dict[str, Recipe]:
         precision="no",
         attention="sdpa",
         settings={"batch_size": 64, "extra_captions": 512, "learning_rate": 5e-4},
+        whole=True,
     )
     everything = Recipe(
-        (f"{drawn},size=32", f"{drawn},size=48"),
+        (f"{drawn},size=32,weight=2", f"{drawn},size=48"),
         precision="bf16",
         attention="eager",
         settings={
-            "batch_size": 256, "extra_captions": 137, "learning_rate": 1e-3, "drop_patches": 0.5,
-            "second_moment": 0.98, "muon_rate": 1e-2,
+            "batch_size": 512, "extra_captions": 137, "learning_rate": 1e-3, "drop_patches": 0.5,
+            "second_moment": 0.98, "muon_rate": 1e-2, "muon_steps": 3,
         },
     )  # fmt: skip
     plain = everything.settings
@@ -135,8 +155,10 @@ def recipes(sprites: Path, folder: Path) -> dict[str, Recipe]:
         "without small pictures": replace(everything, sources=(f"{drawn},size=48",)),
         "without bfloat16": replace(everything, precision="no"),
         "with fused attention": replace(everything, attention="sdpa"),
+        "without sparing the last block": replace(everything, whole=True),
         "without larger batches": replace(everything, settings=plain | {"batch_size": 64}),
         "without Muon": replace(everything, settings=plain | {"muon_rate": 0.0}),
+        "with Muon's own five steps": replace(everything, settings=plain | {"muon_steps": 5}),
         "without drawing ahead": replace(everything, workers=0),
         "with compiling": replace(everything, settings=plain | {"compile": True}),
     }
@@ -158,20 +180,22 @@ def main(
         sprites: The sprite cache of the first world.
         minutes: For each side.
         means: Leave the means out one at a time instead of training on files.
-        pictures: In the folder that is read.
+        pictures: In the folder that is read; one that OUT has already is taken as it is.
         count: Portraits to name in the end.
         threads: Of a training process.
         out: The folder for results and for the pictures.
     """
     torch.set_num_threads(threads)
+    keep_freed_memory()  # for all sides, as "masqclip train" does
     folder = out / "portraits"
     portraits = StickerSource(sprites=sprites, kind="portraits", seed=SEED)
     every = recipes(sprites, folder)
     chosen = {name: recipe for name, recipe in every.items() if name != "files"}
     if not means:
         chosen = {name: every[name] for name in ("files", "streamed, all means")}
-        drawing = replace(portraits, seed=4).world()
-        write_stickers(folder, drawing, images=pictures, seed=4, captions_only=True)
+        if not (folder / "annotations" / "captions.json").exists():  # the last thing written
+            drawing = replace(portraits, seed=4).world()
+            write_stickers(folder, drawing, images=pictures, seed=4, captions_only=True)
     base = PretrainSettings(image_size=128)
     sides = {name: Side(r, 60 * minutes, base, "cpu") for name, r in chosen.items()}
     while any(side.spent < side.seconds for side in sides.values()):

@@ -18,6 +18,7 @@ from masqclip.clip.masked_vision import (
     encode_and_embed,
     encode_image,
     patch_visibility,
+    read_class_token,
 )
 from masqclip.clip.openai_clip import vision_tower_to_transformers
 from masqclip.weights.checkpoint import read_state_dict
@@ -263,3 +264,24 @@ def test_a_patch_of_half_a_weight_counts_as_half_of_two_equal_ones(clip: CLIPMod
     torch.testing.assert_close(
         embed_masks(clip, queries, tokens, halves), embed_masks(clip, queries, tokens, whole)
     )
+
+
+def test_a_block_read_by_the_class_token_alone_gives_what_the_whole_block_does() -> None:
+    clip = small_clip(hidden_act="gelu").train()
+    block = clip.vision_model.encoder.layers[-1]
+    hidden = torch.randn(4, 7, 32, generator=torch.Generator().manual_seed(1))
+    found = []
+    for alone in (False, True):
+        given = hidden.clone().requires_grad_()
+        block.zero_grad()
+        out = read_class_token(block, given) if alone else block(given, None)[:, :1]
+        out.square().sum().backward()
+        assert given.grad is not None
+        gradients = {name: p.grad.clone() for name, p in block.named_parameters()}
+        found.append({"out": out.detach(), "hidden": given.grad} | gradients)
+    whole, of_token = found
+    assert of_token["out"].shape == (4, 1, 32)
+    assert len(whole) == 2 + 16
+    for name, value in whole.items():
+        torch.testing.assert_close(of_token[name], value)
+        assert value.abs().sum() > 0 or name == "self_attn.k_proj.bias"

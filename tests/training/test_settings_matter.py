@@ -42,6 +42,8 @@ OTHERS: dict[str, dict[str, Any]] = {
         "drop_patches": 0.5, "second_moment": 0.9, "muon_rate": 1e-3,
         "learning_rate": 1e-3, "weight_decay": 0.2, "seed": 1,
     },
+    # What AdamW does not show.
+    "pretrain, by Muon": {"muon_steps": 2},
     "teacher": {
         "augmentation": "none", "image_size": 96, "min_scale": 0.4, "max_scale": 1.6, "flip": False,
         "filter_empty": False, "backbone": "", "freeze_batch_norm": False, "batch_size": 1,
@@ -66,7 +68,7 @@ ELSEWHERE = {
     # A student has its teacher's; all else is the teacher stage's, in the same code.
     "distill": {field.name for field in fields(golden_runs.TEACHER)} | {"rounds"},
     "tune": set(OTHERS["tune, as pictures are"]),
-    "pretrain": {"compile"},  # the same numbers, but for rounding
+    "pretrain": {"compile", *OTHERS["pretrain, by Muon"]},  # compiled: the same but for rounding
 }
 #: The loop's: another value, and whether a run must differ (else it must not). Its seed is for
 #: what draws from the global generator, as dropout does, and none of ours has any: test_loop.py.
@@ -91,7 +93,9 @@ def stage(name: str, folders: tuple[Path, Path], **settings: Any) -> Stage:
     """A stage of the golden runs, but for some settings."""
     world, parts = folders
     base = CocoPanoptic(world, keep=is_base)
-    if name == "pretrain":
+    if name.startswith("pretrain"):
+        if name != "pretrain":
+            settings = {"muon_rate": 1e-3} | settings
         return PretrainStage([world], replace(golden_runs.PRETRAIN, **settings))
     if name == "distill":
         return DistillStage(base, parts / "proposer", replace(golden_runs.DISTILL, **settings))

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from streams import PRETRAIN
+from torch import Tensor, nn
 
 from drawings import drawings, write_cache
 from masqclip.data.stickers.drawn import DrawnScenes
@@ -223,14 +224,11 @@ def test_a_plan_is_painted_before_it_is_learned_from(cache: Path) -> None:
 def test_so_many_patches_are_looked_at(drop: float, size: int, left: int, cache: Path) -> None:
     stage = made(cache, f"size={size}", drop_patches=drop)
     seen: list[int] = []
-    encoder = stage.module.vision_model.encoder
-    forward = encoder.forward
 
-    def heard(**named: Any) -> Any:
-        seen.append(named["inputs_embeds"].shape[1])
-        return forward(**named)
+    def heard(norm: nn.Module, given: tuple[Tensor, ...], found: Tensor) -> None:
+        seen.append(given[0].shape[1])
 
-    encoder.forward = heard
+    stage.module.vision_model.pre_layrnorm.register_forward_hook(heard)
     batch, _ = stage.prepare(stage.batch(0))
     stage.losses(batch, {})
     assert seen == [1 + left]
@@ -288,6 +286,12 @@ def test_some_patches_are_left(drop: float) -> None:
         PretrainSettings(drop_patches=drop)
 
 
+@pytest.mark.parametrize("steps", [-1, 0, 100])
+def test_muon_takes_a_step_and_less_than_a_hundred(steps: int) -> None:
+    with pytest.raises(MasqclipError, match=f"muon_steps is {steps}; it is 1 or more, below 100"):
+        PretrainSettings(muon_steps=steps)
+
+
 # What is said of a run
 
 
@@ -297,14 +301,17 @@ def test_a_stream_is_counted_as_one(cache: Path) -> None:
 
 
 @pytest.mark.parametrize("compiles", [False, True])
-def test_both_transformers_are_compiled_where_it_is_asked_for(
+def test_the_blocks_of_both_transformers_are_compiled_where_it_is_asked_for(
     compiles: bool, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage = made(cache, "size=32", compile=compiles)
-    compiled: list[str] = []
-    for name, tower in (("vision", stage.module.vision_model), ("text", stage.module.text_model)):
+    compiled: list[tuple[str, bool]] = []
+    towers = {"vision": stage.module.vision_model, "text": stage.module.text_model}
+    blocks = [(name, block) for name, tower in towers.items() for block in tower.encoder.layers]
+    for name, block in blocks:
         monkeypatch.setattr(
-            tower.encoder, "compile", lambda *, dynamic, name=name: compiled.append(name)
+            block, "compile", lambda *, dynamic, name=name: compiled.append((name, dynamic))
         )
     stage.to(torch.device("cpu"))
-    assert compiled == (["vision", "text"] if compiles else [])
+    # Captions come in many numbers and lengths, pictures in few.
+    assert compiled == [(name, name == "text") for name, _ in blocks if compiles]

@@ -119,7 +119,9 @@ class Run:
         """
         require("accelerate", extra="train", purpose="training")
         from masqclip.training.loop import train
+        from masqclip.training.memory import keep_freed_memory
 
+        keep_freed_memory()
         main = self.is_main
         self.claim(stage, out)  # before the notes: a folder of another run is refused in one line
         if main:

@@ -164,6 +164,27 @@ def encode_and_embed(
     return ImageTokens(tuple(keys), tuple(values)), embeddings
 
 
+def read_class_token(layer: Any, hidden: Tensor) -> Tensor:
+    """A block's output for CLIP's class token alone, the one that its last block is asked for.
+
+    The class token is the mask class token of a mask that covers everything, with CLIP's own
+    queries. The block's matrix products for all other tokens but their keys and values are saved.
+
+    Args:
+        layer: the block.
+        hidden: [B,1+P,D], what the block before it gave; row 0 is the class token.
+
+    Returns:
+        [B,1,D].
+    """
+    attention = layer.self_attn
+    key, value = _keys_and_values(attention, layer.layer_norm1(hidden))
+    own = hidden[:, :1]
+    return _finish_block(
+        layer, own, _attend_as_masks(layer, attention.q_proj, own, key, value, None)
+    )
+
+
 def input_size(
     vision: CLIPVisionConfig, frame: tuple[int, int], clip_input: str
 ) -> tuple[int, int]:
@@ -241,11 +262,16 @@ def _attend_as_clip(layer: Any, normed: Tensor, key: Tensor, value: Tensor) -> T
 
 
 def _attend_as_masks(
-    layer: Any, projection: nn.Module, hidden: Tensor, key: Tensor, value: Tensor, mask: Tensor
+    layer: Any,
+    projection: nn.Module,
+    hidden: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
 ) -> Tensor:
     """Attention of mask class tokens to what they may see, with their own queries: [B,N,Q,D/N]."""
     query = _split_heads(projection(layer.layer_norm1(hidden)), layer.self_attn.num_heads)
-    if mask.is_floating_point():
+    if mask is not None and mask.is_floating_point():
         mask = mask.to(key.dtype)
     return F.scaled_dot_product_attention(query.to(key.dtype), key, value, attn_mask=mask)
 

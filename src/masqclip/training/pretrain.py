@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from transformers import CLIPModel
 
 from masqclip.clip.loading import load_clip_and_tokenizer
+from masqclip.clip.masked_vision import read_class_token
 from masqclip.clip.normalisation import (
     OPENAI,
     ClipNormalisation,
@@ -131,8 +132,10 @@ class PretrainStage(Stage):
         # backward than the plain one; a GPU's is faster and saves memory.
         self.module.set_attn_implementation("eager" if device.type == "cpu" else "sdpa")
         if self.settings.compile:
-            for tower in (self.module.vision_model, self.module.text_model):
-                tower.encoder.compile(dynamic=False)
+            for layer in self.module.vision_model.encoder.layers:
+                layer.compile(dynamic=False)  # pictures have few sizes
+            for layer in self.module.text_model.encoder.layers:
+                layer.compile(dynamic=True)  # captions come in many numbers and lengths
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Matrices decay, by Muon where it is asked for; gains, biases and embeddings do not."""
@@ -155,7 +158,13 @@ class PretrainStage(Stage):
         ]
         if inner:
             groups.append(
-                {"params": inner, "lr": settings.muon_rate, "weight_decay": decay, MUON: True}
+                {
+                    "params": inner,
+                    "lr": settings.muon_rate,
+                    "ns_steps": settings.muon_steps,
+                    "weight_decay": decay,
+                    MUON: True,
+                }
             )
         return groups
 
@@ -316,8 +325,10 @@ def window_features(
         tokens = tokens.gather(1, kept.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
     first = (embeddings.class_embedding + positions[0]).expand(len(tokens), 1, -1)
     hidden = vision.pre_layrnorm(torch.cat([first.to(tokens.dtype), tokens], dim=1))
-    hidden = vision.encoder(inputs_embeds=hidden).last_hidden_state
-    return clip.visual_projection(vision.post_layernorm(hidden[:, 0]))
+    *layers, last = vision.encoder.layers
+    for layer in layers:
+        hidden = layer(hidden, None)
+    return clip.visual_projection(vision.post_layernorm(read_class_token(last, hidden)[:, 0]))
 
 
 def _check_sources(sources: Sequence[CaptionedPictures], patch_size: int) -> None:

@@ -97,6 +97,8 @@ class PretrainSettings:
         second_moment: how slowly AdamW forgets the size of gradients (its second beta).
         muon_rate: learning rate of Muon on the matrices of both transformers (`optimizers.py`); 0
             leaves them to AdamW.
+        muon_steps: of Newton and Schulz's iteration in Muon: with fewer, a matrix's weak directions
+            gain less.
         seed: of the weights, the order of the data and the windows.
     """
 
@@ -118,11 +120,14 @@ class PretrainSettings:
     weight_decay: float = 0.1
     second_moment: float = 0.999
     muon_rate: float = 0.0
+    muon_steps: int = 5
     seed: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.drop_patches < 1:
             raise MasqclipError(f"drop_patches is {self.drop_patches:g}; it is 0 or more, below 1")
+        if not 1 <= self.muon_steps < 100:  # torch's own bounds
+            raise MasqclipError(f"muon_steps is {self.muon_steps}; it is 1 or more, below 100")
 
 
 @dataclass(frozen=True)

@@ -91,8 +91,8 @@ class PretrainSettings:
         batch_size: pictures a step.
         extra_captions: captions of other pictures that join a step as negatives.
         drop_patches: share of a picture's patches that are not looked at.
-        compile: compile the transformers with `torch.compile`, which takes minutes before the first
-            step and, on a CPU, a C++ compiler.
+        compile: compile the transformers' blocks with `torch.compile`, which takes a while before
+            the first step of every size of pictures and, on a CPU, a C++ compiler.
         learning_rate, weight_decay: of AdamW; gains, biases and embeddings do not decay.
         second_moment: how slowly AdamW forgets the size of gradients (its second beta).
         muon_rate: learning rate of Muon on the matrices of both transformers (`optimizers.py`); 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import fields, replace
 from functools import cache
@@ -173,6 +174,26 @@ def test_a_plain_style_changes_nothing() -> None:
     assert torch.allclose(style_stickers(sticker.clone(), [PLAIN]), sticker, atol=1e-3)
     picture = torch.rand(1, 3, 8, 8) * 255
     assert torch.allclose(style_pictures(picture.clone(), [PLAIN_PICTURE]), picture, atol=1e-3)
+
+
+def test_a_relief_is_lit_from_its_side() -> None:
+    """A grey disc: brighter where it faces the light, darker on the other side, flat in between."""
+    axis = torch.arange(64) - 31.5
+    disc = ((axis[:, None] ** 2 + axis[None, :] ** 2) < 20**2).float()
+    sticker = torch.cat([100 * disc.expand(3, -1, -1), disc[None]])[None]
+    for angle, (bright, dark) in {0.0: (14, 49), math.pi: (49, 14)}.items():
+        lit = style_stickers(sticker.clone(), [StickerStyle(relief=1.0, shade_angle=angle)])[0]
+        row = lit[0, 32]
+        assert row[bright] > 115
+        assert row[dark] < 85
+        assert row[32] == pytest.approx(100, abs=1e-3)
+        assert torch.equal(lit[3], disc)
+        assert (lit[:3, disc == 0] == 0).all()
+    half, whole = (
+        style_stickers(sticker.clone(), [StickerStyle(relief=depth)])[0, 0, 32, 49]
+        for depth in (0.5, 1.0)
+    )
+    assert 100 - half == pytest.approx(float(100 - whole) / 2, rel=0.01)
 
 
 @pytest.mark.parametrize("field", [f.name for f in fields(PictureStyle) if f.name != "seed"])

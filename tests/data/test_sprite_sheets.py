@@ -25,10 +25,11 @@ from masqclip.errors import MasqclipError
 RED = '<path fill="#f00" d="M0 0h16v16H0z"/>'
 
 
-def package(home: Path, icons: dict[str, Any], **more: Any) -> None:
+def package(home: Path, icons: dict[str, Any], *, page: bool = True, **more: Any) -> None:
     home.mkdir(parents=True)
     (home / "icons.json").write_text(json.dumps({"icons": icons} | more))
-    about = {"author": {"name": "A. Artist", "url": "the page"}, "license": {"spdx": "MIT"}}
+    author = {"name": "A. Artist"} | ({"url": "the page"} if page else {})
+    about = {"author": author, "license": {"spdx": "MIT"}}
     (home / "info.json").write_text(json.dumps(about))
 
 
@@ -64,7 +65,7 @@ def test_icons_are_drawn_where_they_are_listed_only(tmp_path: Path) -> None:
     world = sticker_world("second")
     everything = {"cat": {"body": RED}, "mouse": {"body": RED}}
     for hand in world.hands:
-        package(tmp_path / "packages" / hand, everything)
+        package(tmp_path / "packages" / hand, everything, page=hand != "whh")
     built = build_sprites(
         tmp_path / "out", world="second", size=8, names=["cat", "mouse"],
         packages=tmp_path / "packages",
@@ -74,6 +75,7 @@ def test_icons_are_drawn_where_they_are_listed_only(tmp_path: Path) -> None:
     assert index["noto"]["names"] == ["cat", "mouse"]
     assert index["mdi"]["names"] == ["cat"], "a computer's mouse is no mouse"
     assert index["mdi"]["package"] == world.icon_packages["mdi"]
+    assert (index["mdi"]["source"], index["whh"]["source"]) == ("the page", "")
     assert ("mouse", "mdi") not in zip(built.names, built.studios, strict=True)
 
 

@@ -201,7 +201,7 @@ def build_sprites(
                 about = {
                     "package": package,
                     "author": info["author"]["name"],
-                    "source": info["author"]["url"],
+                    "source": info["author"].get("url", ""),  # some artists have none
                     "license": info["license"]["spdx"],
                     "names": drawn,
                 }

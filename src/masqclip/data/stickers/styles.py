@@ -34,6 +34,8 @@ class StickerStyle:
         duotone, dark, light: how much of the drawing is replaced by its brightness between two
             colours.
         shade, shade_angle: light from one side.
+        relief: how deep it is modelled, as of clay: its rim and the edges of its colours rounded,
+            lit from the side of `shade_angle`, with a gloss.
         line, ink, fill: line art: how much of the drawing is replaced by its edges in ink on a
             plain fill.
         border, border_colour: an outline around it, as a share of its side.
@@ -49,6 +51,7 @@ class StickerStyle:
     light: tuple[float, ...] = (255, 255, 255)
     shade: float = 0.0
     shade_angle: float = 0.0
+    relief: float = 0.0
     line: float = 0.0
     ink: tuple[float, ...] = (0, 0, 0)
     fill: tuple[float, ...] = (255, 255, 255)
@@ -89,7 +92,7 @@ PLAIN_PICTURE = PictureStyle()
 LOOKS: dict[str, tuple[str, ...]] = {
     "shape": ("stretch", "shear"),
     "colour": ("colours", "levels", "duotone"),
-    "shade": ("shade", "coarse"),
+    "shade": ("shade", "relief", "coarse"),
     "line": ("line", "border"),
     "picture": (),
 }
@@ -122,6 +125,7 @@ def draw_sticker_style(chance: random.Random) -> StickerStyle:
         if chance.random() < 0.6
         else _colour(chance, 200, 255),
         coarse=chance.choice((2, 3)) if chance.random() < 0.1 else 1,
+        relief=chance.uniform(0.3, 1) if chance.random() < 0.25 else 0.0,
     )
 
 
@@ -196,6 +200,9 @@ def style_stickers(stickers: Tensor, styles: list[StickerStyle]) -> Tensor:
         colours[rows] = _lit(
             colours[rows], table.scalar("shade"), table.scalar("shade_angle"), rows
         )
+    rows = table.where("relief")
+    if len(rows):
+        colours[rows] = _modelled(colours[rows], alpha[rows], table, rows)
     rows = table.where("line")
     if len(rows):
         colours[rows] = _line_art(colours[rows], alpha[rows], table, rows)
@@ -298,6 +305,23 @@ def _lit(colours: Tensor, amount: Tensor, angle: Tensor, rows: Tensor) -> Tensor
     x = torch.linspace(-1, 1, width, device=colours.device)[None, :]
     turned = torch.cos(angle[rows]) * x + torch.sin(angle[rows]) * y
     return (colours * (1 + amount[rows] * turned)).clamp(0, 255)
+
+
+def _modelled(colours: Tensor, alpha: Tensor, table: Numbers, rows: Tensor) -> Tensor:
+    """A drawing as a relief: its blurred rim and brightness are heights, lit from one side."""
+    rounding = 2 * max(1, alpha.shape[-1] // 32) + 1  # pixels
+    height = alpha * (0.5 + _brightness(colours) / 510)
+    for _ in range(2):
+        padded = F.pad(height, (rounding // 2,) * 4, mode="replicate")
+        height = F.avg_pool2d(padded, rounding, stride=1)
+    padded = F.pad(height, (1, 1, 1, 1), mode="replicate")
+    across = (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) * rounding
+    down = (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]) * rounding
+    angle = table.scalar("shade_angle")[rows]
+    slope = torch.cos(angle) * across + torch.sin(angle) * down
+    amount = table.scalar("relief")[rows]
+    lit = colours * (1 + 0.6 * amount * slope) + 160 * amount * (slope - 0.5).clamp(min=0)
+    return lit.clamp(0, 255)
 
 
 def _line_art(colours: Tensor, alpha: Tensor, table: Numbers, rows: Tensor) -> Tensor:

@@ -32,9 +32,11 @@ _SECOND_PACKAGES = STUDIO_PACKAGES | {
     "streamline-emojis": "@iconify-json/streamline-emojis@1.2.4",
     "openmoji": "@iconify-json/openmoji@1.2.29",
 }
-#: Sets of icons, whose artists each have a hand of their own, mostly in one colour. They teach CLIP
-#: that a thing may be drawn in any way; no scene that something is judged by has them.
+#: Sets of icons, whose artists each have a hand of their own, mostly in one colour; and EmojiOne's
+#: first drawings, which are others than its later ones. They teach CLIP that a thing may be drawn
+#: in any way; no scene that something is judged by has them.
 ICON_PACKAGES = {
+    "emojione-v1": "@iconify-json/emojione-v1@1.2.3",
     "emojione-monotone": "@iconify-json/emojione-monotone@1.2.1",
     "mdi": "@iconify-json/mdi@1.2.3",
     "game-icons": "@iconify-json/game-icons@1.2.4",
@@ -43,6 +45,8 @@ ICON_PACKAGES = {
     "ph": "@iconify-json/ph@1.2.2",
     "lucide": "@iconify-json/lucide@1.2.137",
     "tabler": "@iconify-json/tabler@1.2.41",
+    "boxicons": "@iconify-json/boxicons@1.2.0",
+    "whh": "@iconify-json/whh@1.2.0",
     "fa6-solid": "@iconify-json/fa6-solid@1.2.4",
     "mingcute": "@iconify-json/mingcute@1.2.8",
     "streamline-flex-color": "@iconify-json/streamline-flex-color@1.2.2",

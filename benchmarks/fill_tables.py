@@ -1,0 +1,84 @@
+"""Put a model's measurements into the tables of the docs, so that no figure is typed by hand.
+
+    python benchmarks/fill_tables.py measured
+
+A table that follows a line such as ``<!-- measured: first/untuned first/tuned -->`` holds what
+`masqclip evaluate --out measured/first/untuned` and so on wrote, a column each. Its header stays as
+it is; so do its first cells, the names of the figures, unless the last column is the protocol: then
+the rows are all that was measured, as `masqclip evaluate` shows them.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import cyclopts
+
+from masqclip.data.files import write_atomically
+from masqclip.errors import MasqclipError
+from masqclip.evaluation.report import Column, read_column, table_rows
+
+ROOT = Path(__file__).parents[1]
+PAGES = (
+    ROOT / "README.md",
+    ROOT / "docs" / "results.md",
+    ROOT / "src" / "masqclip" / "models" / "masqclip-mini" / "README.md",
+)
+MARK = re.compile(r"<!-- measured: (.+) -->")
+
+
+def main(measured: Path, *, pages: tuple[Path, ...] = PAGES) -> None:
+    """Fill all marked tables.
+
+    Args:
+        measured: the folder of the measurements, SCENES/TITLE in it.
+        pages: the Markdown files.
+    """
+    for page in pages:
+        write_atomically(page, filled(page.read_text("utf-8"), measured).encode())
+
+
+def filled(text: str, measured: Path) -> str:
+    """A page with its marked tables filled."""
+    found: list[str] = []
+    lines = iter(text.split("\n"))
+    for line in lines:
+        found.append(line)
+        mark = MARK.fullmatch(line)
+        if not mark:
+            continue
+        columns = [read_column(measured / name) for name in mark[1].split()]
+        table = []
+        for row in lines:
+            table.append(row)
+            if len(table) > 1 and not row.startswith("|"):
+                break
+        if table[0] == "":
+            found.append(table.pop(0))
+        after = table.pop()
+        found += [*table[:2], *_rows(table, columns), after]
+    return "\n".join(found)
+
+
+def _rows(table: list[str], columns: list[Column]) -> list[str]:
+    """The rows of a table under its two lines of header."""
+    if _cells(table[0])[-1] == "protocol":
+        return [_line([*row[:-1], f"`{row[-1]}`"]) for row in table_rows(columns)]
+    rows = {row[0]: [cell.rstrip("*") for cell in row[1:-1]] for row in table_rows(columns)}
+    named = [_cells(line)[0] for line in table[2:]]
+    if missing := [name for name in named if name not in rows]:
+        raise MasqclipError(f"{missing[0]!r} was not measured by {columns[0].title}")
+    return [_line([name, *rows[name]]) for name in named]
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+if __name__ == "__main__":
+    cyclopts.run(main)

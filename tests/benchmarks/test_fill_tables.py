@@ -1,0 +1,112 @@
+"""Tables of the docs are what was measured, and what the shipped model's card says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from gpu_calls import BENCHMARKS
+
+from fill_tables import MARK, PAGES, filled, main
+from masqclip.errors import MasqclipError
+
+PAGE = """# Figures
+
+<!-- measured: s/plain s/other -->
+| figure | a | b |
+| --- | ---: | ---: |
+| AP50 | 1.0 | 2.0 |
+| mIoU | 3.0 | 4.0 |
+
+<!-- measured: s/other s/plain -->
+
+| | b | a | protocol |
+| --- | ---: | ---: | --- |
+| old | 0 | 0 | 0 |
+
+| | untouched |
+| --- | --- |
+| AP50 | 7 |
+"""
+FILLED = """# Figures
+
+<!-- measured: s/plain s/other -->
+| figure | a | b |
+| --- | ---: | ---: |
+| AP50 | 25.0 | 50.0 |
+| mIoU | - | 12.5 |
+
+<!-- measured: s/other s/plain -->
+
+| | b | a | protocol |
+| --- | ---: | ---: | --- |
+| AP | 10.0 | 20.0* | `h2` |
+| AP50 | 50.0 | 25.0* | `h2` |
+| mIoU | 12.5 | - | `h3` |
+
+| | untouched |
+| --- | --- |
+| AP50 | 7 |
+"""
+
+
+def report(folder: Path, hashes: dict[str, str], **figures: dict[str, float | None]) -> None:
+    folder.mkdir(parents=True)
+    (folder / "report.json").write_text(json.dumps({"hashes": hashes, "figures": figures}))
+
+
+def measured(folder: Path) -> Path:
+    report(
+        folder / "s" / "plain",
+        {"i": "h1", "s": "h3"},
+        i={"AP": 0.2, "AP50": 0.25},
+        s={"mIoU": None},
+    )
+    report(
+        folder / "s" / "other",
+        {"i": "h2", "s": "h3"},
+        i={"AP": 0.1, "AP50": 0.5},
+        s={"mIoU": 0.125},
+    )
+    return folder
+
+
+def test_marked_tables_are_filled_and_others_left(tmp_path: Path) -> None:
+    runs = measured(tmp_path)
+    assert filled(PAGE, runs) == FILLED
+    assert filled(FILLED, runs) == FILLED
+    page = tmp_path / "page.md"
+    page.write_text(PAGE)
+    main(runs, pages=(page,))
+    assert page.read_text() == FILLED
+
+
+def test_a_figure_that_was_not_measured_is_told(tmp_path: Path) -> None:
+    with pytest.raises(MasqclipError, match="'PQ' was not measured by plain"):
+        filled(PAGE.replace("mIoU", "PQ"), measured(tmp_path))
+
+
+def test_the_docs_say_what_the_card_says() -> None:
+    card = json.loads((PAGES[-1].parent / "model_card.json").read_text())["measured"]
+    compared = 0
+    for page in PAGES:
+        lines = page.read_text().split("\n")
+        for i, line in enumerate(lines):
+            if not (mark := MARK.fullmatch(line)):
+                continue
+            columns = [
+                card[scenes][title]
+                for scenes, title in (name.split("/") for name in mark[1].split())
+            ]
+            start = i + 1 + (lines[i + 1] == "")
+            for row in lines[start + 2 :]:
+                if not row.startswith("|"):
+                    break
+                name, *cells = (cell.strip() for cell in row.strip("|").split("|"))
+                for column, cell in zip(columns, cells, strict=False):  # the protocol is no column
+                    expected = f"{100 * column[name]:.1f}" if name in column else "-"
+                    where = f"{page.relative_to(BENCHMARKS.parent)}, {name} after {line}"
+                    assert cell.rstrip("*") == expected, where
+                    compared += 1
+    assert compared > 300

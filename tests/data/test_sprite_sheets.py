@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from masqclip.data.stickers.files import _claim
@@ -120,6 +121,23 @@ def test_a_drawing_lies_in_the_middle_of_its_cell(
     expected[top : top + height, left : left + width] = True
     np.testing.assert_array_equal(cell[..., 3] == 255, expected)
     assert (cell[~expected] == 0).all()
+
+
+@pytest.mark.parametrize(("size", "levels"), [(8, 1), (15, 1), (16, 2), (24, 2), (64, 4), (128, 5)])
+def test_drawings_are_halved_down_to_eight_pixels(size: int, levels: int) -> None:
+    """More of them than are halved at once; colours are weighted by alpha."""
+    chance = np.random.default_rng(size)
+    pixels = chance.integers(0, 256, (257 if size < 32 else 3, 4, size, size), np.uint8)
+    drawings = SpriteSet(pixels, ("cat",) * len(pixels), ("noto",) * len(pixels))
+    assert drawings.levels == levels
+    device = torch.device("cpu")
+    assert drawings.sheet(0, device).shape == pixels.shape
+    last = drawings.sheet(levels - 1, device)
+    assert 8 <= last.shape[-1] < 16
+    step = 2 ** (levels - 1)
+    alpha = pixels[:, 3:, :step, :step] / 255
+    expected = np.concatenate([pixels[:, :3, :step, :step] * alpha, alpha], 1).mean((2, 3))
+    assert last[:, :, 0, 0].numpy() == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize(("count", "rows"), [(0, 1), (1, 1), (16, 1), (17, 2), (33, 3)])

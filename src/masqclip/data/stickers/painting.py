@@ -136,7 +136,7 @@ class Painter:
              for t in theta.unbind(1)], dim=-1,
         )  # fmt: skip
         picked = torch.tensor([plans[b].sprites[slot] for b in rows], device=device)
-        sheet = self.sprites.sheets(device)[level]
+        sheet = self.sprites.sheet(level, device)
         sticker = F.grid_sample(sheet[picked], grid, align_corners=False)
         styles = [plans[b].styles[slot] if plans[b].styles else PLAIN for b in rows]
         styled = [i for i, style in enumerate(styles) if style != PLAIN]
@@ -162,8 +162,7 @@ class Painter:
         """The mipmap whose cells are nearest to, and not much smaller than, the pasted size."""
         pixels = side * self.size
         full = self.sprites.pixels.shape[-1]
-        smallest = len(self.sprites.sheets(self.device)) - 1
-        return min(smallest, max(0, round(math.log2(full / pixels))))
+        return min(self.sprites.levels - 1, max(0, round(math.log2(full / pixels))))
 
     def _reach(self, plan: Plan, slot: int) -> int:
         """Side of a square of pixels that holds a sticker: a few sizes only, to paste together."""

@@ -38,6 +38,8 @@ from masqclip.data.stickers.worlds import World, sticker_world
 from masqclip.errors import MasqclipError, require
 
 _COLUMNS = 16
+_SMALLEST = 8  # pixels of a drawing's side
+_AT_ONCE = 256  # drawings that are halved together
 _MAX_PACKAGE_BYTES = 200_000_000  # the largest of the pinned ones has 25 MB
 
 
@@ -56,7 +58,9 @@ class SpriteSet:
     names: tuple[str, ...]
     studios: tuple[str, ...]
     world: World = field(default_factory=lambda: sticker_world("first"))
-    _sheets: dict[torch.device, list[Tensor]] = field(default_factory=dict, init=False, repr=False)
+    _sheets: dict[tuple[int, torch.device], Tensor] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def __len__(self) -> int:
         """Number of drawings."""
@@ -90,21 +94,34 @@ class SpriteSet:
             studios=tuple(self.studios[i] for i in rows),
         )
 
-    def sheets(self, device: torch.device) -> list[Tensor]:
-        """The drawings at full, half, quarter ... size, down to 8 pixels, made once a device.
+    @property
+    def levels(self) -> int:
+        """How many sizes of the drawings there are: full, half, quarter ..., down to 8 pixels."""
+        return self.pixels.shape[-1].bit_length() - _SMALLEST.bit_length() + 1
+
+    def sheet(self, level: int, device: torch.device) -> Tensor:
+        """The drawings at 1/2^level of their size, made when they are first asked for.
+
+        The full size of thousands of drawings takes gigabytes, and small pictures never need it.
 
         Returns:
-            [S,4,h,w] float each: RGB (0..255) times alpha, so that edges do not bleed, and alpha
-            (0..1).
+            [S,4,h,w] float: RGB (0..255) times alpha, so that edges do not bleed, and alpha (0..1).
         """
-        found = self._sheets.get(device)
+        found = self._sheets.get((level, device))
         if found is None:
-            level = torch.from_numpy(self.pixels).to(device).float()
-            found = [torch.cat([level[:, :3] * (level[:, 3:] / 255), level[:, 3:] / 255], dim=1)]
-            while found[-1].shape[-1] >= 16:
-                found.append(F.avg_pool2d(found[-1], 2))
-            self._sheets[device] = found
+            firsts = range(0, len(self), _AT_ONCE)
+            found = torch.cat([self._halved(first, level, device) for first in firsts])
+            self._sheets[level, device] = found
         return found
+
+    def _halved(self, first: int, level: int, device: torch.device) -> Tensor:
+        """Some of the drawings, halved so often."""
+        part = torch.from_numpy(self.pixels[first : first + _AT_ONCE]).to(device).float()
+        alpha = part[:, 3:] / 255
+        part = torch.cat([part[:, :3] * alpha, alpha], dim=1)
+        for _ in range(level):
+            part = F.avg_pool2d(part, 2)
+        return part
 
     def digest(self) -> str:
         """What is drawn here and how, in a word."""
@@ -142,7 +159,7 @@ def load_sprites(folder: str | Path) -> SpriteSet:
             for i, name in enumerate(entry["names"]):
                 y, x = i // columns * size, i % columns * size
                 cell = cells[y : y + size, x : x + size]
-                if cell.shape[:2] != (size, size) or size < 8:
+                if cell.shape[:2] != (size, size) or size < _SMALLEST:
                     raise MasqclipError(f"{studio}.png lacks the drawing of {name!r}")
                 if name not in things:
                     raise MasqclipError(f"the {world.name} world has no {name!r}")

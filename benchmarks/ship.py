@@ -5,7 +5,8 @@
 
 The card's figures are read from the folders that `masqclip evaluate --out` wrote, whose names are
 their titles and whose parents' names say on which scenes, and from the run folders' own progress
-files; nothing in it is typed by hand.
+files; nothing in it is typed by hand. A model that goes on from the shipped one names, as
+``--earlier``, the stages of the present card that led to it too.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ def main(
     *,
     run: Path,
     stage: list[Path],
+    earlier: list[str] | None = None,
     measured: list[Path] | None = None,
     keep_world: bool = False,
     name: str = "masqclip-mini",
@@ -40,24 +42,26 @@ def main(
     Args:
         run: the folder of the tuning run, with the whole model.
         stage: the folders of the runs that led to it, in their order.
+        earlier: stages of the card that is there, which come before these.
         measured: folders of measurements, SCENES/TITLE; of the shipped model, so ship it twice.
         keep_world: keep what the card says of the model's own world (`own_world.py`), which follows
             from its CLIP alone: for a model whose CLIP is that of the shipped one.
         name: of the model.
     """
     folder = Path(masqclip.__file__).parent / "models" / name
-    before = json.loads((folder / "model_card.json").read_text()) if keep_world else {}
+    before = json.loads((folder / "model_card.json").read_text())
     MasQClipModel.from_pretrained(run, dtype=torch.float32).half().save_pretrained(folder)
     load_tokenizer(run).save_pretrained(folder)
     stages = {path.name: json.loads((path / "progress.json").read_text()) for path in stage}
     card = {
         "summary": SUMMARY,
-        "stages": {
+        "stages": {stage: before["stages"][stage] for stage in earlier or []}
+        | {
             name: {"steps": done["step"], "minutes": round(done["seconds"] / 60, 1)}
             for name, done in stages.items()
         },
         "measured": _figures(measured or []),
-        **{key: before[key] for key in before if key == "world"},
+        **{key: before[key] for key in before if keep_world and key == "world"},
     }
     write_atomically(folder / "model_card.json", (json.dumps(card, indent=1) + "\n").encode())
     size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6

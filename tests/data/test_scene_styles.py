@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from drawings import drawings
+from masqclip.data.stickers.painting import Painter
 from masqclip.data.stickers.scenes import SceneSettings, StickerWorld
 from masqclip.data.stickers.source import KINDS
 from masqclip.data.stickers.sprites import SpriteSet
@@ -21,6 +22,7 @@ from masqclip.data.stickers.styles import (
     PLAIN_PICTURE,
     PictureStyle,
     StickerStyle,
+    bend_grid,
     draw_picture_style,
     draw_sticker_style,
     outline,
@@ -174,6 +176,52 @@ def test_a_plain_style_changes_nothing() -> None:
     assert torch.allclose(style_stickers(sticker.clone(), [PLAIN]), sticker, atol=1e-3)
     picture = torch.rand(1, 3, 8, 8) * 255
     assert torch.allclose(style_pictures(picture.clone(), [PLAIN_PICTURE]), picture, atol=1e-3)
+
+
+def test_bends_move_what_is_seen_and_fold_nothing() -> None:
+    axis = (torch.arange(40) + 0.5) / 20 - 1
+    grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1)[None].repeat(4, 1, 1, 1)
+    phases = (0.3, 1.7, 4.0, 5.5)
+    styles = [
+        StickerStyle(bend_phases=phases),
+        StickerStyle(taper=0.25),
+        StickerStyle(bend=0.1, bend_phases=phases),
+        StickerStyle(bend=0.1, taper=-0.25, bend_phases=phases),
+    ]
+    bent = bend_grid(grid, styles)
+    assert torch.equal(bent[0], grid[0])
+    assert torch.equal(bent[1, ..., 1], grid[1, ..., 1])
+    # Looking further out shows it narrower: at the top (y = -1) by a quarter.
+    assert bent[1, 0, :, 0] / axis == pytest.approx(torch.full((40,), 1 - 0.25 * float(axis[0])))
+    for row in (2, 3):
+        assert (bent[row] - grid[row]).abs().max() > 0.08
+        across, down = bent[row, :, 1:] - bent[row, :, :-1], bent[row, 1:] - bent[row, :-1]
+        turned = across[:-1, :, 0] * down[:, :-1, 1] - across[:-1, :, 1] * down[:, :-1, 0]
+        assert turned.min() > 0, "what lies side by side stays so"
+
+
+def test_a_bent_sticker_is_pasted_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The square of pixels that it is painted in holds it, however far it bends."""
+    world = world_of("second", 1.0, size=128, max_scale=0.3)
+    plans = world.plan(3, range(24))
+    chance = random.Random(5)
+    scenes = [
+        replace(
+            plan,
+            styles=[
+                replace(PLAIN, bend=0.1, taper=chance.choice((-0.25, 0.25)), stretch=1.28,
+                        shear=0.2, bend_phases=tuple(chance.uniform(0, 6.3) for _ in range(4)))
+                for _ in plan.sprites
+            ],
+        )
+        for plan in plans.scenes
+    ]  # fmt: skip
+    bent = replace(plans, scenes=scenes)
+    images, ids = world.paint(bent)
+    monkeypatch.setattr(Painter, "_reach", lambda self, plan, slot: self.size)
+    whole, whole_ids = world.paint(bent)
+    assert torch.equal(ids, whole_ids)
+    assert (images.int() - whole.int()).abs().max() <= 1
 
 
 def test_a_relief_is_lit_from_its_side() -> None:

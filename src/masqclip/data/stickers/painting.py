@@ -17,6 +17,7 @@ from masqclip.data.stickers.sprites import SpriteSet
 from masqclip.data.stickers.styles import (
     PLAIN,
     PLAIN_PICTURE,
+    bend_grid,
     outline,
     style_pictures,
     style_stickers,
@@ -137,8 +138,8 @@ class Painter:
         )  # fmt: skip
         picked = torch.tensor([plans[b].sprites[slot] for b in rows], device=device)
         sheet = self.sprites.sheet(level, device)
-        sticker = F.grid_sample(sheet[picked], grid, align_corners=False)
         styles = [plans[b].styles[slot] if plans[b].styles else PLAIN for b in rows]
+        sticker = F.grid_sample(sheet[picked], bend_grid(grid, styles), align_corners=False)
         styled = [i for i, style in enumerate(styles) if style != PLAIN]
         if styled:
             chosen = [styles[i] for i in styled]
@@ -169,9 +170,9 @@ class Painter:
         side = plan.boxes[slot][2]
         if plan.styles:
             style = plan.styles[slot]
-            side *= (
-                max(style.stretch, 1 / style.stretch) * (1 + abs(style.shear)) + 2 * style.border
-            )
+            bends = (1 + 1.5 * style.bend) / (1 - abs(style.taper))
+            wider = max(style.stretch, 1 / style.stretch) * (1 + abs(style.shear))
+            side *= wider * bends + 2 * style.border
         size = self.size
         needed = side * math.sqrt(2) * size + 4
         return min(size, 1 << math.ceil(math.log2(needed)))

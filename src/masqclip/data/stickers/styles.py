@@ -29,6 +29,9 @@ class StickerStyle:
 
     Attributes:
         stretch, shear: the shape: width over height, and how far the top leans over.
+        taper: how much narrower it is at the top than in the middle, and wider at the foot.
+        bend, bend_phases: how far waves bend it, as a share of half its side, and where they begin:
+            another artist gives the same thing other proportions.
         colours: a 3 x 3 matrix on RGB, row by row, and what is then added (0..255).
         levels: each colour is rounded to so many.
         duotone, dark, light: how much of the drawing is replaced by its brightness between two
@@ -44,6 +47,9 @@ class StickerStyle:
 
     stretch: float = 1.0
     shear: float = 0.0
+    taper: float = 0.0
+    bend: float = 0.0
+    bend_phases: tuple[float, ...] = (0, 0, 0, 0)
     colours: tuple[float, ...] = (1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0)
     levels: int = 0
     duotone: float = 0.0
@@ -91,6 +97,7 @@ PLAIN_PICTURE = PictureStyle()
 #: What kinds of change there are, each of some numbers of a sticker's style, or of a picture's.
 LOOKS: dict[str, tuple[str, ...]] = {
     "shape": ("stretch", "shear"),
+    "bend": ("taper", "bend"),
     "colour": ("colours", "levels", "duotone"),
     "shade": ("shade", "relief", "coarse"),
     "line": ("line", "border"),
@@ -126,6 +133,9 @@ def draw_sticker_style(chance: random.Random) -> StickerStyle:
         else _colour(chance, 200, 255),
         coarse=chance.choice((2, 3)) if chance.random() < 0.1 else 1,
         relief=chance.uniform(0.3, 1) if chance.random() < 0.25 else 0.0,
+        taper=chance.uniform(-0.25, 0.25) if chance.random() < 0.3 else 0.0,
+        bend=chance.uniform(0.02, 0.1) if chance.random() < 0.5 else 0.0,
+        bend_phases=tuple(chance.uniform(0, 2 * math.pi) for _ in range(4)),
     )
 
 
@@ -177,7 +187,7 @@ def style_stickers(stickers: Tensor, styles: list[StickerStyle]) -> Tensor:
 
     Args:
         stickers: [N,4,h,w]: RGB times alpha (0..255), and alpha (0..1).
-        styles: N of them; `stretch` and `shear` are the placement's work, not done here.
+        styles: N of them; `stretch` and `shear` are the placement's work, `bend_grid`'s the bends.
 
     Returns:
         [N,4,h,w] as they came.
@@ -215,6 +225,32 @@ def style_stickers(stickers: Tensor, styles: list[StickerStyle]) -> Tensor:
             alpha[rows] = whole[:, 3:]
             colours[rows] = whole[:, :3] / whole[:, 3:].clamp(min=1e-3)
     return torch.cat([colours * alpha, alpha], dim=1)
+
+
+def bend_grid(grid: Tensor, styles: list[StickerStyle]) -> Tensor:
+    """Where to look in the drawings so that they come out tapered and bent.
+
+    Args:
+        grid: [N,h,w,2] as `grid_sample` takes it, x first: -1..1 over a drawing.
+        styles: N of them.
+
+    Returns:
+        [N,h,w,2]; rows of plain styles as they came.
+    """
+    rows = [i for i, style in enumerate(styles) if style.taper or style.bend]
+    if not rows:
+        return grid
+    table = Numbers([styles[i] for i in rows], grid.device)
+    taper, bend = table.scalar("taper")[..., 0], table.scalar("bend")[..., 0]
+    first, second, third, fourth = table.vector("bend_phases")[:, :, None, None].unbind(1)
+    x, y = grid[rows].unbind(-1)
+    x = x * (1 - taper * y)
+    wide, narrow = 2.5, 4.5  # radians for half a side: under one wave and a half, none folds over
+    across = torch.sin(wide * y + first) + 0.5 * torch.sin(narrow * x + second)
+    down = torch.sin(wide * x + third) + 0.5 * torch.sin(narrow * y + fourth)
+    bent = grid.clone()
+    bent[rows] = torch.stack([x + bend * across, y + bend * down], dim=-1)
+    return bent
 
 
 def outline(stickers: Tensor, styles: list[StickerStyle], sides: list[float]) -> Tensor:

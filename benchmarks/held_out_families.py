@@ -1,7 +1,7 @@
 """How much of its precision a model keeps on drawings by a family of studios that it never saw.
 
     masqclip data sprites --out sprites
-    python benchmarks/families.py --sprites sprites --out families
+    python benchmarks/held_out_families.py --sprites sprites --out families
 
 Two models, each without one family in all of its training (CLIP, proposer and tuning), segment 500
 scenes of the first world by the studios that they know, and 500 by the family; all 149 names

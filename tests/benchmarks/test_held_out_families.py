@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from gpu_calls import BENCHMARKS
 
-import families
+import held_out_families as families
 from masqclip.data.stickers.worlds import FAMILIES
 
 SPRITES = BENCHMARKS.parent / "tests" / "data" / "sprites"

@@ -25,7 +25,8 @@ PAGES = (
     ROOT / "docs" / "results.md",
     ROOT / "src" / "masqclip" / "models" / "masqclip-mini" / "README.md",
 )
-MARK = re.compile(r"<!-- measured: (.+) -->")
+#: A mark, the names of its measurements, and the table that follows it.
+MARKED = re.compile(r"^(<!-- measured: (.+) -->\n\n?)((?:\|.*\n)+)", re.MULTILINE)
 
 
 def main(measured: Path, *, pages: tuple[Path, ...] = PAGES) -> None:
@@ -41,24 +42,14 @@ def main(measured: Path, *, pages: tuple[Path, ...] = PAGES) -> None:
 
 def filled(text: str, measured: Path) -> str:
     """A page with its marked tables filled."""
-    found: list[str] = []
-    lines = iter(text.split("\n"))
-    for line in lines:
-        found.append(line)
-        mark = MARK.fullmatch(line)
-        if not mark:
-            continue
-        columns = [read_column(measured / name) for name in mark[1].split()]
-        table = []
-        for row in lines:
-            table.append(row)
-            if len(table) > 1 and not row.startswith("|"):
-                break
-        if table[0] == "":
-            found.append(table.pop(0))
-        after = table.pop()
-        found += [*table[:2], *_rows(table, columns), after]
-    return "\n".join(found)
+
+    def fill(marked: re.Match[str]) -> str:
+        mark, names, table = marked.groups()
+        columns = [read_column(measured / name) for name in names.split()]
+        lines = table.splitlines()
+        return mark + "\n".join([*lines[:2], *_rows(lines, columns)]) + "\n"
+
+    return MARKED.sub(fill, text)
 
 
 def _rows(table: list[str], columns: list[Column]) -> list[str]:

@@ -26,6 +26,7 @@ from masqclip.data.stickers.source import StickerSource
 from masqclip.evaluation.evaluate import evaluate
 
 FIGURES = ("AP50", "AP50 base", "AP50 novel")
+#: Studios that both models know.
 BOTH = ("twemoji", "emojione", "fxemoji")
 
 
@@ -84,8 +85,9 @@ def main(
     rows: dict[str, dict[str, dict[str, float]]] = {}
     for name in families or FAMILIES:
         family = FAMILIES[name]
+        segmenter = Segmenter.from_pretrained(family.model)
         known, unseen = (
-            measure(family.model, scenes, sprites, images, out)
+            measure(segmenter, scenes, sprites, images, out)
             for scenes in (family.known, family.unseen)
         )
         share = {figure: unseen[figure] / known[figure] for figure in FIGURES}
@@ -104,21 +106,21 @@ def main(
     write_atomically(out / "families.json", (json.dumps(about, indent=1) + "\n").encode())
 
 
-def measure(model: str, scenes: Scenes, sprites: Path, images: int, out: Path) -> dict[str, float]:
+def measure(
+    segmenter: Segmenter, scenes: Scenes, sprites: Path, images: int, out: Path
+) -> dict[str, float]:
     """AP50 in percent: all, base, novel."""
     folder = out / f"scenes-{scenes.seed}"
     source = StickerSource(sprites=sprites, kind="scenes", studios=scenes.studios)
     write_stickers(folder, source.world(), images=images, seed=scenes.seed)
-    with Steps(f"{Path(model).name}, seed {scenes.seed}", total=images) as steps:
+    with Steps(f"scenes of seed {scenes.seed}", total=images) as steps:
 
         def show(phase: str, done: int, total: int) -> None:
             if phase == "predicting":
                 steps.show(done)
 
-        report = evaluate(
-            Segmenter.from_pretrained(model), load_truth("stickers", folder), ("instance",),
-            report=show,
-        )  # fmt: skip
+        truth = load_truth("stickers", folder)
+        report = evaluate(segmenter, truth, ("instance",), report=show)
     return {figure: 100 * report.figures["instance"][figure] for figure in FIGURES}
 
 

@@ -49,7 +49,8 @@ def main(
         name: of the model.
     """
     folder = Path(masqclip.__file__).parent / "models" / name
-    before = json.loads((folder / "model_card.json").read_text())
+    goes_on = keep_world or earlier
+    before = json.loads((folder / "model_card.json").read_text()) if goes_on else {}
     MasQClipModel.from_pretrained(run, dtype=torch.float32).half().save_pretrained(folder)
     load_tokenizer(run).save_pretrained(folder)
     stages = {path.name: json.loads((path / "progress.json").read_text()) for path in stage}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from gpu_calls import BENCHMARKS
 
-from fill_tables import MARK, PAGES, filled, main
+from fill_tables import MARKED, PAGES, filled, main
 from masqclip.errors import MasqclipError
 
 PAGE = """# Figures
@@ -91,22 +91,15 @@ def test_the_docs_say_what_the_card_says() -> None:
     card = json.loads((PAGES[-1].parent / "model_card.json").read_text())["measured"]
     compared = 0
     for page in PAGES:
-        lines = page.read_text().split("\n")
-        for i, line in enumerate(lines):
-            if not (mark := MARK.fullmatch(line)):
-                continue
+        for _, names, table in MARKED.findall(page.read_text()):
             columns = [
-                card[scenes][title]
-                for scenes, title in (name.split("/") for name in mark[1].split())
+                card[scenes][title] for scenes, title in (n.split("/") for n in names.split())
             ]
-            start = i + 1 + (lines[i + 1] == "")
-            for row in lines[start + 2 :]:
-                if not row.startswith("|"):
-                    break
+            for row in table.splitlines()[2:]:
                 name, *cells = (cell.strip() for cell in row.strip("|").split("|"))
                 for column, cell in zip(columns, cells, strict=False):  # the protocol is no column
                     expected = f"{100 * column[name]:.1f}" if name in column else "-"
-                    where = f"{page.relative_to(BENCHMARKS.parent)}, {name} after {line}"
+                    where = f"{page.relative_to(BENCHMARKS.parent)}, {name} of {names}"
                     assert cell.rstrip("*") == expected, where
                     compared += 1
     assert compared > 300

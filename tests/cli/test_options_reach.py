@@ -68,15 +68,17 @@ def test_sprites_take_their_options(
                 "npm",
                 "--world",
                 "second",
+                "--clip-art",
+                "png",
             ]
         )
         == 0
     )
     assert main(["data", "sprites", "-o", "out", "--size", "1024"]) == 0
     assert [named for _, named in build.calls] == [
-        {"world": "first", "size": 64, "packages": None},
-        {"world": "second", "size": 8, "packages": Path("npm")},
-        {"world": "first", "size": 1024, "packages": None},
+        {"world": "first", "size": 64, "packages": None, "clip_art": None},
+        {"world": "second", "size": 8, "packages": Path("npm"), "clip_art": Path("png")},
+        {"world": "first", "size": 1024, "packages": None, "clip_art": None},
     ]
     assert build.calls[0][0] == (Path("out"),)
     assert "3 drawings by 2 studios and sets of icons are in out" in capsys.readouterr().out

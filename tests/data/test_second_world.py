@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from functools import cache
 from itertools import pairwise
@@ -14,6 +15,7 @@ from drawings import drawings
 from masqclip.clip.region_names import is_region
 from masqclip.clip.vocabulary import load_builtin
 from masqclip.data.class_lists import read_class_list
+from masqclip.data.stickers.clip_art import CLIP_ART
 from masqclip.data.stickers.context import Context, _stuff_at
 from masqclip.data.stickers.files import sticker_categories
 from masqclip.data.stickers.more_textures import SECOND_TEXTURES
@@ -69,6 +71,17 @@ def test_icons_are_listed_and_stand_apart_from_the_studios() -> None:
     for family in FAMILIES.values():
         for studio in family:
             assert not any(hand.startswith(studio) for hand in world.icon_packages)
+
+
+def test_clip_art_shows_things_of_the_world_once_each() -> None:
+    world = sticker_world("second")
+    assert set(world.clip_art) <= {thing["name"] for thing in world.things}
+    files = [file for some in world.clip_art.values() for file in some]
+    assert len(files) == len(set(files)) == 510, "as --clip-art's help and docs/world.md say"
+    assert all(re.fullmatch(r"[\w./-]+", file) and not file.startswith("/") for file in files)
+    assert not any(part == ".." for file in files for part in file.split("/"))
+    assert CLIP_ART not in world.hands
+    assert not sticker_world("first").clip_art
 
 
 def test_about_three_quarters_of_the_things_are_base() -> None:

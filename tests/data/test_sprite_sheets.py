@@ -80,6 +80,42 @@ def test_icons_are_drawn_where_they_are_listed_only(tmp_path: Path) -> None:
     assert ("mouse", "mdi") not in zip(built.names, built.studios, strict=True)
 
 
+def test_clip_art_is_cut_out_of_its_page(tmp_path: Path) -> None:
+    world = sticker_world("second")
+    for hand in world.hands:
+        package(tmp_path / "packages" / hand, {"cat": {"body": RED}})
+    cats = world.clip_art["cat"]
+    assert len(cats) > 1
+    assert "sushi" not in world.clip_art
+    for i, file in enumerate(cats):
+        page = np.zeros((60, 90, 4), np.uint8)  # a drawing of 32 x 16 pixels somewhere on it
+        page[10 + i : 26 + i, 40:72] = (0, 0, 255, 255)
+        (tmp_path / "png" / file).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(page).save(tmp_path / "png" / f"{file}.png")
+
+    def build(*names: str) -> SpriteSet:
+        return build_sprites(
+            tmp_path / "out", world="second", size=16, names=names,
+            packages=tmp_path / "packages", clip_art=tmp_path / "png",
+        )  # fmt: skip
+
+    built = build("cat", "sushi").select(studios=["openclipart"])
+    assert built.names == ("cat",) * len(cats)
+    blue = np.zeros((16, 16, 4), np.uint8)
+    blue[4:12] = (0, 0, 255, 255)
+    assert (built.pixels == blue.transpose(2, 0, 1)).all()
+    index = json.loads((tmp_path / "out" / "index.json").read_text())["studios"]
+    assert list(index) == [*world.hands, "openclipart"]
+    assert index["openclipart"]["license"] == "CC0-1.0"
+    first = tmp_path / "png" / f"{cats[0]}.png"
+    Image.new("RGBA", (5, 5)).save(first)
+    with pytest.raises(MasqclipError, match=f"{first}: nothing is drawn; the clip art is"):
+        build("cat")
+    first.unlink()
+    with pytest.raises(MasqclipError, match=f"{first}: there is no such file; .* openclipart-png$"):
+        build("cat")
+
+
 def test_without_npm_the_packages_are_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

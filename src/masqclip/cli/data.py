@@ -51,6 +51,7 @@ def sprites(
     world: Literal["first", "second"] = "first",
     size: Annotated[int, Parameter(metavar="PIXELS")] = 64,
     packages: Annotated[Path | None, Parameter(metavar="DIR")] = None,
+    clip_art: Annotated[Path | None, Parameter(metavar="DIR")] = None,
 ) -> int:
     """Fetch the studios' drawings and render them to a sprite cache.
 
@@ -60,13 +61,15 @@ def sprites(
         size: The side of a drawing.
         packages: A folder with the unpacked npm packages, one subfolder a studio; without it, npm
             fetches them.
+        clip_art: The folder "png" of the Debian package openclipart-png, for 510 more drawings of
+            the second world that CLIP may learn from.
     """
     if not 8 <= size <= 1024:
         raise MasqclipError(f"--size {size}: give 8 to 1024 pixels")
     check_folder(out)
     from masqclip.data.stickers.sprites import build_sprites
 
-    made = build_sprites(out, world=world, size=size, packages=packages)
+    made = build_sprites(out, world=world, size=size, packages=packages, clip_art=clip_art)
     studios = len(set(made.studios))
     print_line(f"{len(made)} drawings by {studios} studios and sets of icons are in {out}")
     return 0

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from masqclip.data.class_lists import class_list_descriptions, read_class_list
+from masqclip.data.stickers.clip_art import CLIP_ART
 from masqclip.data.stickers.scenes import SceneSettings, StickerWorld
 from masqclip.data.stickers.sprites import SpriteSet, load_sprites
 from masqclip.data.stickers.styles import LOOKS
@@ -82,7 +83,8 @@ class StickerSource:
         names: the things that may stand in a scene: a shipped list of classes, or names; all there
             are unless given.
         studios: whose drawings; all but the world's unseen ones unless given.
-        icons: the world's sets of icons too, beside the studios, ``yes`` or ``no``.
+        icons: the world's sets of icons and its clip art too, beside the studios, ``yes`` or
+            ``no``.
         styles: share of stickers and pictures in a style of chance.
         looks: the kinds of change of such a style, see `styles.LOOKS`; all unless given.
         name_stuff: whether captions of bare names name the stuff beside a thing too, ``yes`` or
@@ -169,7 +171,8 @@ class StickerSource:
                 f"studios={whole.studios[0]}"
             )
         if self.icons:
-            sets = tuple(name for name in whole.world.icon_packages if name in whole.studios)
+            there = (*whole.world.icon_packages, CLIP_ART)
+            sets = tuple(name for name in there if name in whole.studios)
             if not sets:
                 raise MasqclipError(f"{self.sprites} holds no icons: leave out icons=yes")
             studios += sets

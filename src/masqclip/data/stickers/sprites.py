@@ -34,6 +34,7 @@ from masqclip.data.digests import combine_digests, digest_bytes
 from masqclip.data.files import write_atomically
 from masqclip.data.json_files import read_json
 from masqclip.data.locks import lock_folder
+from masqclip.data.stickers.clip_art import ABOUT_CLIP_ART, CLIP_ART, draw_clip_art
 from masqclip.data.stickers.worlds import World, sticker_world
 from masqclip.errors import MasqclipError, require
 
@@ -181,6 +182,7 @@ def build_sprites(
     size: int = 64,
     names: Sequence[str] | None = None,
     packages: str | Path | None = None,
+    clip_art: str | Path | None = None,
 ) -> SpriteSet:
     """Render the drawings and write the cache.
 
@@ -191,6 +193,7 @@ def build_sprites(
         names: the things to keep; all of the world by default.
         packages: a folder with the unpacked packages, one subfolder a studio; without it they are
             fetched with ``npm pack``.
+        clip_art: the folder with the drawings of `clip_art.py`; without it the cache has none.
 
     Raises:
         MasqclipError: npm or the renderer is missing, or a package does not hold what it should.
@@ -228,6 +231,15 @@ def build_sprites(
                 ) from error
             _write_sheet(root / f"{studio}.png", cells, size)
             index["studios"][studio] = about
+        if clip_art is not None:
+            files = {
+                entry["name"]: about_world.clip_art[entry["name"]]
+                for entry in wanted
+                if entry["name"] in about_world.clip_art
+            }
+            drawn, cells = draw_clip_art(clip_art, files, size)
+            _write_sheet(root / f"{CLIP_ART}.png", cells, size)
+            index["studios"][CLIP_ART] = {**ABOUT_CLIP_ART, "names": drawn}
         write_atomically(root / "index.json", json.dumps(index, indent=1).encode())
         return load_sprites(root)
 

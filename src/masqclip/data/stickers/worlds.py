@@ -9,7 +9,7 @@ out. Its things have a place: fish turn up in water, pans on a tablecloth, and k
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -120,6 +120,7 @@ class World:
         icon_packages: like packages, of the sets of icons.
         icons: by the name of a thing, under the name of a set what that one calls it. Icons are
             listed one by one, since the same word often means something else there.
+        clip_art: by the name of a thing the files that show it, see `clip_art.py`.
         in_context: whether things prefer some stuff and the company of their group.
     """
 
@@ -132,6 +133,7 @@ class World:
     in_context: bool
     icon_packages: Mapping[str, str] = field(default_factory=dict)
     icons: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    clip_art: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def hands(self) -> dict[str, str]:
@@ -186,5 +188,6 @@ def sticker_world(name: str) -> World:
             in_context=True,
             icon_packages=ICON_PACKAGES,
             icons=json.loads(_shipped("second_icons.json")),
+            clip_art=json.loads(_shipped("second_clip_art.json")),
         )
     raise MasqclipError(f"there is no world {name!r}: choose first or second")

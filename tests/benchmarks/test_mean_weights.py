@@ -1,0 +1,53 @@
+"""The mean of two CLIPs is that, and reads words and pixels as the first one does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from gpu_calls import BENCHMARKS
+from transformers import CLIPModel
+
+from masqclip.clip.loading import load_clip_and_tokenizer
+from masqclip.clip.normalisation import clip_normalisation, write_normalisation
+from masqclip.clip.tokenizer import load_tokenizer
+from masqclip.errors import MasqclipError
+from masqclip.training.settings import PretrainSettings
+from masqclip.training.small_clip import clip_config
+from mean_weights import main, mean_weights
+
+MINI = BENCHMARKS.parent / "src" / "masqclip" / "models" / "masqclip-mini"
+
+
+def clip(folder: Path, seed: int, *, width: int = 32, mean: float = 0.5) -> Path:
+    """A small CLIP of chance with the shipped words."""
+    torch.manual_seed(seed)
+    tokenizer = load_tokenizer(MINI)
+    settings = PretrainSettings(vision_width=width, vision_layers=1, vision_heads=2,
+                                text_width=16, text_layers=1, text_heads=2)  # fmt: skip
+    CLIPModel(clip_config(settings, tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    write_normalisation(folder, {"clip_mean": (mean,) * 3, "clip_std": (0.25,) * 3}, 128)
+    return folder
+
+
+def test_the_mean_is_half_way(tmp_path: Path) -> None:
+    one, two = clip(tmp_path / "one", 1, mean=0.4), clip(tmp_path / "two", 2)
+    main(one, two, out=tmp_path / "mean")
+    (a, words), (b, _), (mean, kept) = (
+        load_clip_and_tokenizer(folder) for folder in (one, two, tmp_path / "mean")
+    )
+    pairs = zip(a.parameters(), b.parameters(), mean.parameters(), strict=True)
+    for first, second, half in pairs:
+        torch.testing.assert_close(half, (first + second) / 2)
+        assert first.ndim < 2 or not torch.equal(first, second)
+    assert kept.get_vocab() == words.get_vocab()
+    assert clip_normalisation(tmp_path / "mean") == clip_normalisation(one)
+
+
+def test_clips_of_other_sizes_are_refused(tmp_path: Path) -> None:
+    one, _ = load_clip_and_tokenizer(clip(tmp_path / "one", 1))
+    two, _ = load_clip_and_tokenizer(clip(tmp_path / "two", 1, width=48))
+    with pytest.raises(MasqclipError, match="differ in their sizes"):
+        mean_weights(one, two)

@@ -112,8 +112,12 @@ def test_clip_art_is_cut_out_of_its_page(tmp_path: Path) -> None:
     with pytest.raises(MasqclipError, match=f"{first}: nothing is drawn; the clip art is"):
         build("cat")
     first.unlink()
+    before = (tmp_path / "out" / "index.json").read_bytes()
     with pytest.raises(MasqclipError, match=f"{first}: there is no such file; .* openclipart-png$"):
         build("cat")
+    assert (tmp_path / "out" / "index.json").read_bytes() == before
+    with pytest.raises(MasqclipError, match="no clip art of the first world: leave out --clip-art"):
+        build_sprites(tmp_path / "out", packages=tmp_path / "packages", clip_art=tmp_path / "png")
 
 
 def test_without_npm_the_packages_are_asked_for(

@@ -196,13 +196,21 @@ def build_sprites(
         clip_art: the folder with the drawings of `clip_art.py`; without it the cache has none.
 
     Raises:
-        MasqclipError: npm or the renderer is missing, or a package does not hold what it should.
+        MasqclipError: npm or the renderer is missing, a package or the clip art does not hold what
+            it should, or there is no clip art of this world.
     """
     resvg: Any = require("resvg_py", extra="train", purpose="drawing sprites")
     about_world = sticker_world(world)
     wanted = [entry for entry in about_world.things if names is None or entry["name"] in names]
     if names is not None and (missing := set(names) - {entry["name"] for entry in wanted}):
         raise MasqclipError(f"the {world} world has no {', '.join(sorted(missing))}")
+    art = None  # looked at first: a wrong folder is told before minutes of fetching
+    if clip_art is not None:
+        if not about_world.clip_art:
+            raise MasqclipError(f"there is no clip art of the {world} world: leave out --clip-art")
+        there = [entry["name"] for entry in wanted if entry["name"] in about_world.clip_art]
+        files = {name: about_world.clip_art[name] for name in there}
+        art = draw_clip_art(clip_art, files, size)
     root = Path(out)
     index: dict[str, Any] = {"world": world, "size": size, "columns": _COLUMNS, "studios": {}}
     with lock_folder(root), tempfile.TemporaryDirectory() as scratch:
@@ -231,15 +239,9 @@ def build_sprites(
                 ) from error
             _write_sheet(root / f"{studio}.png", cells, size)
             index["studios"][studio] = about
-        if clip_art is not None:
-            files = {
-                entry["name"]: about_world.clip_art[entry["name"]]
-                for entry in wanted
-                if entry["name"] in about_world.clip_art
-            }
-            drawn, cells = draw_clip_art(clip_art, files, size)
-            _write_sheet(root / f"{CLIP_ART}.png", cells, size)
-            index["studios"][CLIP_ART] = {**ABOUT_CLIP_ART, "names": drawn}
+        if art is not None:
+            _write_sheet(root / f"{CLIP_ART}.png", art[1], size)
+            index["studios"][CLIP_ART] = {**ABOUT_CLIP_ART, "names": art[0]}
         write_atomically(root / "index.json", json.dumps(index, indent=1).encode())
         return load_sprites(root)
 

@@ -1,8 +1,8 @@
 """Drawings of the Open Clip Art Library, each by a hand of its own, cut out as sprites are.
 
-The art is in the public domain. Debian keeps it as the package ``openclipart-png`` (0.18);
-which of its files show a thing of the second world was chosen by eye, one by one, since a file's
-name may mean anything. A thing may have several.
+The art is in the public domain. Debian keeps it as the package ``openclipart-png`` (0.18); which of
+its files show a thing of the second world was chosen by eye, one by one, since a file's name may
+mean anything. A thing may have several.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from masqclip.errors import MasqclipError
@@ -28,28 +27,28 @@ ABOUT_CLIP_ART = {
 
 def draw_clip_art(
     folder: str | Path, files: Mapping[str, Sequence[str]], size: int
-) -> tuple[list[str], list[np.ndarray]]:
+) -> tuple[list[str], list[Image.Image]]:
     """Read the drawings.
 
     Args:
         folder: where the package's pictures are, ``/usr/share/openclipart/png`` once it is
             installed.
         files: for each thing its files, relative to the folder and without their ending.
-        size: side of a cell in pixels.
+        size: the longer side of a drawing in pixels.
 
     Returns:
-        What each drawing shows, and [size,size,4] uint8 cells.
+        What each drawing shows, and the drawings, RGBA.
 
     Raises:
         MasqclipError: a file is not there or is no drawing.
     """
-    names, cells = [], []
+    names, drawn = [], []
     for name, paths in files.items():
         for path in paths:
             file = Path(folder) / f"{path}.png"
             try:
                 with Image.open(file) as drawing:
-                    cells.append(_cut_out(drawing, size))
+                    drawn.append(_cut_out(drawing, size))
             except Exception as error:  # what a foreign picture may end in
                 reason = "there is no such file" if not file.is_file() else error
                 raise MasqclipError(
@@ -57,11 +56,11 @@ def draw_clip_art(
                     "openclipart-png"
                 ) from error
             names.append(name)
-    return names, cells
+    return names, drawn
 
 
-def _cut_out(drawing: Image.Image, size: int) -> np.ndarray:
-    """What is drawn, without the page around it, as large as fits in a square cell."""
+def _cut_out(drawing: Image.Image, size: int) -> Image.Image:
+    """What is drawn, without the page around it."""
     drawing = drawing.convert("RGBA")
     box = drawing.getchannel("A").getbbox()
     if box is None:
@@ -69,7 +68,4 @@ def _cut_out(drawing: Image.Image, size: int) -> np.ndarray:
     drawing = drawing.crop(box)
     scale = size / max(drawing.size)
     width, height = (max(1, round(side * scale)) for side in drawing.size)
-    cell = Image.new("RGBA", (size, size))
-    drawn = drawing.resize((width, height), Image.Resampling.LANCZOS)
-    cell.paste(drawn, ((size - width) // 2, (size - height) // 2))
-    return np.asarray(cell)
+    return drawing.resize((width, height), Image.Resampling.LANCZOS)

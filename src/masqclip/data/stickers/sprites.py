@@ -240,8 +240,10 @@ def build_sprites(
             _write_sheet(root / f"{studio}.png", cells, size)
             index["studios"][studio] = about
         if art is not None:
-            _write_sheet(root / f"{CLIP_ART}.png", art[1], size)
-            index["studios"][CLIP_ART] = {**ABOUT_CLIP_ART, "names": art[0]}
+            drawn, drawings = art
+            cells = [_square(drawing, size) for drawing in drawings]
+            _write_sheet(root / f"{CLIP_ART}.png", cells, size)
+            index["studios"][CLIP_ART] = {**ABOUT_CLIP_ART, "names": drawn}
         write_atomically(root / "index.json", json.dumps(index, indent=1).encode())
         return load_sprites(root)
 

@@ -1,4 +1,4 @@
-"""The mean of two CLIPs is that, and reads words and pixels as the first one does."""
+"""The mean of two CLIPs, or proposers, is that; a CLIP reads words and pixels as the first does."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from gpu_calls import BENCHMARKS
+from torch import nn
 from transformers import CLIPModel
 
 from masqclip.clip.loading import load_clip_and_tokenizer
 from masqclip.clip.normalisation import clip_normalisation, write_normalisation
 from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.errors import MasqclipError
+from masqclip.proposals.mask2former import Mask2FormerProposer, miniature_mask2former_config
 from masqclip.training.settings import PretrainSettings
 from masqclip.training.small_clip import clip_config
 from mean_weights import main, mean_weights
@@ -51,3 +53,28 @@ def test_clips_of_other_sizes_are_refused(tmp_path: Path) -> None:
     two, _ = load_clip_and_tokenizer(clip(tmp_path / "two", 1, width=48))
     with pytest.raises(MasqclipError, match="differ in their sizes"):
         mean_weights(one, two)
+
+
+def test_of_proposers_too_with_what_their_batch_norms_have_seen(tmp_path: Path) -> None:
+    made = []
+    for seed, name in enumerate(("one", "two")):
+        torch.manual_seed(seed)
+        config = miniature_mask2former_config(
+            num_queries=4, width=32, backbone_widths=(8, 8, 8, 8), backbone_depths=(1, 1, 1, 1),
+            encoder_layers=1, decoder_layers=1,
+        )  # fmt: skip
+        proposer = Mask2FormerProposer(config)
+        for module in proposer.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean += seed + 1
+        proposer.save_pretrained(tmp_path / name)
+        made.append(proposer.state_dict())
+    main(tmp_path / "one", tmp_path / "two", out=tmp_path / "mean")
+    mean = Mask2FormerProposer.from_pretrained(tmp_path / "mean").state_dict()
+    assert mean.keys() == made[0].keys()
+    for name, value in mean.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, (made[0][name] + made[1][name]) / 2)
+    assert any(
+        name.endswith("running_mean") and (value == 1.5).all() for name, value in mean.items()
+    )

@@ -70,15 +70,23 @@ def test_sprites_take_their_options(
                 "second",
                 "--clip-art",
                 "png",
+                "--symbola",
+                "font.ttf",
             ]
         )
         == 0
     )
     assert main(["data", "sprites", "-o", "out", "--size", "1024"]) == 0
     assert [named for _, named in build.calls] == [
-        {"world": "first", "size": 64, "packages": None, "clip_art": None},
-        {"world": "second", "size": 8, "packages": Path("npm"), "clip_art": Path("png")},
-        {"world": "first", "size": 1024, "packages": None, "clip_art": None},
+        {"world": "first", "size": 64, "packages": None, "clip_art": None, "symbola": None},
+        {
+            "world": "second",
+            "size": 8,
+            "packages": Path("npm"),
+            "clip_art": Path("png"),
+            "symbola": Path("font.ttf"),
+        },
+        {"world": "first", "size": 1024, "packages": None, "clip_art": None, "symbola": None},
     ]
     assert build.calls[0][0] == (Path("out"),)
     assert "3 drawings by 2 studios and sets of icons are in out" in capsys.readouterr().out

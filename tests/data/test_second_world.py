@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import unicodedata
 from collections import Counter
 from functools import cache
 from itertools import pairwise
@@ -21,6 +22,7 @@ from masqclip.data.stickers.files import sticker_categories
 from masqclip.data.stickers.more_textures import SECOND_TEXTURES
 from masqclip.data.stickers.plans import Plan
 from masqclip.data.stickers.scenes import SceneSettings, StickerWorld
+from masqclip.data.stickers.symbols import SYMBOLA
 from masqclip.data.stickers.textures import TEXTURES
 from masqclip.data.stickers.worlds import FAMILIES, HOMES, sticker_world
 from masqclip.errors import MasqclipError
@@ -82,6 +84,20 @@ def test_clip_art_shows_things_of_the_world_once_each() -> None:
     assert not any(part == ".." for file in files for part in file.split("/"))
     assert CLIP_ART not in world.hands
     assert not sticker_world("first").clip_art
+
+
+def test_symbola_shows_nearly_every_thing_of_the_world() -> None:
+    world = sticker_world("second")
+    things = [thing["name"] for thing in world.things]
+    assert set(things) - set(world.symbols) == {"astronaut", "window"}
+    assert len(world.symbols) == 615, "as --symbola's help and docs/world.md say"
+    assert list(world.symbols) == [name for name in things if name in world.symbols]
+    assert all(len(character) == 1 for character in world.symbols.values())
+    assert len(set(world.symbols.values())) == 615
+    for name, called in {"mouse": "MOUSE", "bat": "BAT", "orange": "TANGERINE"}.items():
+        assert unicodedata.name(world.symbols[name]) == called
+    assert SYMBOLA not in world.hands
+    assert not sticker_world("first").symbols
 
 
 def test_about_three_quarters_of_the_things_are_base() -> None:

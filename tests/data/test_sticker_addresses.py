@@ -83,10 +83,11 @@ def test_every_setting_reaches_the_scenes(tmp_path: Path) -> None:
     assert set(StickerSource(hands, icons=True).drawings().studios) == {"noto", "lucide", "mdi"}
     some = StickerSource(hands, icons=True, studios=("openmoji",))
     assert set(some.drawings().studios) == {"openmoji", "lucide", "mdi"}
-    art = drawings(studios=("noto", "mdi", "openclipart"), every=40)
+    art = drawings(studios=("noto", "mdi", "openclipart", "symbola"), every=40)
     more = write_cache(tmp_path / "art", art)
     assert set(StickerSource(more).drawings().studios) == {"noto"}
-    assert set(StickerSource(more, icons=True).drawings().studios) == {"noto", "mdi", "openclipart"}
+    all_hands = {"noto", "mdi", "openclipart", "symbola"}
+    assert set(StickerSource(more, icons=True).drawings().studios) == all_hands
     assert set(StickerSource(hands, studios=("mdi",)).drawings().studios) == {"mdi"}
     assert StickerSource(cache, studios=("openmoji",)).drawings().studios[0] == "openmoji"
 

@@ -117,8 +117,20 @@ def test_proposal_recall_by_hand() -> None:
     assert scores["AR@100 medium"] == scores["AR@100 novel"] == pytest.approx(0.3)
     assert math.isnan(scores["AR@100 large"])
     assert scores["recall at IoU 0.5"] == 1
-    assert scores["mean best IoU"] == pytest.approx(0.8)
+    assert scores["mean best IoU"] == scores["matched IoU"] == pytest.approx(0.8)
+    assert scores["matched IoU novel"] == pytest.approx(0.6)
     np.testing.assert_allclose(metric.per_class(3)["AR@100"], [1, 0.3, np.nan])
+
+
+def test_matched_iou_is_over_recalled_masks_only() -> None:
+    metric = ProposalRecall()
+    for found, category in [(0.5, 0), (0.9, 0), (0.49, 0), (0.2, 1)]:
+        metric.update([{"class": category, "area": 100, "ious": [found] * len(COUNTS)}])
+    scores = metric.results({"base": {0}, "novel": {1}})
+    assert scores["recall at IoU 0.5"] == pytest.approx(2 / 4)
+    assert scores["mean best IoU"] == pytest.approx((0.5 + 0.9 + 0.49 + 0.2) / 4)
+    assert scores["matched IoU"] == scores["matched IoU base"] == pytest.approx(0.7)
+    assert math.isnan(scores["matched IoU novel"])
 
 
 def test_cocos_sizes_of_masks_at_their_edges() -> None:

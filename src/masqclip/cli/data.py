@@ -52,6 +52,7 @@ def sprites(
     size: Annotated[int, Parameter(metavar="PIXELS")] = 64,
     packages: Annotated[Path | None, Parameter(metavar="DIR")] = None,
     clip_art: Annotated[Path | None, Parameter(metavar="DIR")] = None,
+    symbola: Annotated[Path | None, Parameter(metavar="FILE")] = None,
 ) -> int:
     """Fetch the studios' drawings and render them to a sprite cache.
 
@@ -63,13 +64,17 @@ def sprites(
             fetches them.
         clip_art: The folder "png" of the Debian package openclipart-png, for 510 more drawings of
             the second world that CLIP may learn from.
+        symbola: The font Symbola_hint.ttf of the Debian package fonts-symbola, for 615 more, one
+            a thing.
     """
     if not 8 <= size <= 1024:
         raise MasqclipError(f"--size {size}: give 8 to 1024 pixels")
     check_folder(out)
     from masqclip.data.stickers.sprites import build_sprites
 
-    made = build_sprites(out, world=world, size=size, packages=packages, clip_art=clip_art)
+    made = build_sprites(
+        out, world=world, size=size, packages=packages, clip_art=clip_art, symbola=symbola
+    )
     studios = len(set(made.studios))
     print_line(f"{len(made)} drawings by {studios} studios and sets of icons are in {out}")
     return 0

@@ -117,18 +117,23 @@ class ProposalRecall:
         return {"AR@100": np.array(values)}
 
     def results(self, groups: Groups | None = None) -> dict[str, float]:
-        """``AR@k`` at each count; at 100 also by size and for each group; recall at IoU 0.5."""
+        """``AR@k`` at each count; at 100 also by size and for each group; recall at IoU 0.5; and
+        ``matched IoU``, also of each group: how well those masks fit that are recalled at 0.5."""
         recalls, classes = self._recalls(), np.array(self.classes, int)
         areas = np.array(self.areas, float)
         scores = {f"AR@{k}": mean(recalls[:, column]) for column, k in enumerate(COUNTS)}
         last = recalls[:, -1]
         for name, (low, high) in _SIZES.items():
             scores[f"AR@100 {name}"] = mean(last[(areas >= low) & (areas < high)])
-        for name, positions in (groups or {}).items():
-            scores[f"AR@100 {name}"] = mean(last[np.isin(classes, list(positions))])
         best = np.array(self.ious, float).reshape(-1, len(COUNTS))[:, -1]
-        scores["recall at IoU 0.5"] = mean((best >= 0.5).astype(float))
+        matched = best >= 0.5
+        scores["recall at IoU 0.5"] = mean(matched.astype(float))
         scores["mean best IoU"] = mean(best)
+        scores["matched IoU"] = mean(best[matched])
+        for name, positions in (groups or {}).items():
+            members = np.isin(classes, list(positions))
+            scores[f"AR@100 {name}"] = mean(last[members])
+            scores[f"matched IoU {name}"] = mean(best[members & matched])
         return scores
 
     def _recalls(self) -> NDArray[np.float64]:

@@ -22,6 +22,7 @@ from masqclip.data.stickers.clip_art import CLIP_ART
 from masqclip.data.stickers.scenes import SceneSettings, StickerWorld
 from masqclip.data.stickers.sprites import SpriteSet, load_sprites
 from masqclip.data.stickers.styles import LOOKS
+from masqclip.data.stickers.symbols import SYMBOLA
 from masqclip.errors import MasqclipError
 
 PREFIX = "stickers:"
@@ -83,8 +84,8 @@ class StickerSource:
         names: the things that may stand in a scene: a shipped list of classes, or names; all there
             are unless given.
         studios: whose drawings; all but the world's unseen ones unless given.
-        icons: the world's sets of icons and its clip art too, beside the studios, ``yes`` or
-            ``no``.
+        icons: the world's sets of icons, its clip art and Symbola too, beside the studios, ``yes``
+            or ``no``.
         styles: share of stickers and pictures in a style of chance.
         looks: the kinds of change of such a style, see `styles.LOOKS`; all unless given.
         name_stuff: whether captions of bare names name the stuff beside a thing too, ``yes`` or
@@ -171,7 +172,7 @@ class StickerSource:
                 f"studios={whole.studios[0]}"
             )
         if self.icons:
-            there = (*whole.world.icon_packages, CLIP_ART)
+            there = (*whole.world.icon_packages, CLIP_ART, SYMBOLA)
             sets = tuple(name for name in there if name in whole.studios)
             if not sets:
                 raise MasqclipError(f"{self.sprites} holds no icons: leave out icons=yes")

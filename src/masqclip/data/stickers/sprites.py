@@ -35,6 +35,7 @@ from masqclip.data.files import write_atomically
 from masqclip.data.json_files import read_json
 from masqclip.data.locks import lock_folder
 from masqclip.data.stickers.clip_art import ABOUT_CLIP_ART, CLIP_ART, draw_clip_art
+from masqclip.data.stickers.symbols import ABOUT_SYMBOLA, SYMBOLA, draw_symbols
 from masqclip.data.stickers.worlds import World, sticker_world
 from masqclip.errors import MasqclipError, require
 
@@ -183,6 +184,7 @@ def build_sprites(
     names: Sequence[str] | None = None,
     packages: str | Path | None = None,
     clip_art: str | Path | None = None,
+    symbola: str | Path | None = None,
 ) -> SpriteSet:
     """Render the drawings and write the cache.
 
@@ -194,23 +196,19 @@ def build_sprites(
         packages: a folder with the unpacked packages, one subfolder a studio; without it they are
             fetched with ``npm pack``.
         clip_art: the folder with the drawings of `clip_art.py`; without it the cache has none.
+        symbola: the font of `symbols.py`; without it the cache has none of its drawings.
 
     Raises:
-        MasqclipError: npm or the renderer is missing, a package or the clip art does not hold what
-            it should, or there is no clip art of this world.
+        MasqclipError: npm or the renderer is missing; a package, the clip art or the font does not
+            hold what it should; or there are none of these of this world.
     """
     resvg: Any = require("resvg_py", extra="train", purpose="drawing sprites")
     about_world = sticker_world(world)
     wanted = [entry for entry in about_world.things if names is None or entry["name"] in names]
     if names is not None and (missing := set(names) - {entry["name"] for entry in wanted}):
         raise MasqclipError(f"the {world} world has no {', '.join(sorted(missing))}")
-    art = None  # looked at first: a wrong folder is told before minutes of fetching
-    if clip_art is not None:
-        if not about_world.clip_art:
-            raise MasqclipError(f"there is no clip art of the {world} world: leave out --clip-art")
-        there = [entry["name"] for entry in wanted if entry["name"] in about_world.clip_art]
-        files = {name: about_world.clip_art[name] for name in there}
-        art = draw_clip_art(clip_art, files, size)
+    # Looked at first: a wrong file is told before minutes of fetching.
+    others = _other_hands(about_world, [entry["name"] for entry in wanted], size, clip_art, symbola)
     root = Path(out)
     index: dict[str, Any] = {"world": world, "size": size, "columns": _COLUMNS, "studios": {}}
     with lock_folder(root), tempfile.TemporaryDirectory() as scratch:
@@ -239,13 +237,43 @@ def build_sprites(
                 ) from error
             _write_sheet(root / f"{studio}.png", cells, size)
             index["studios"][studio] = about
-        if art is not None:
-            drawn, drawings = art
-            cells = [_square(drawing, size) for drawing in drawings]
-            _write_sheet(root / f"{CLIP_ART}.png", cells, size)
-            index["studios"][CLIP_ART] = {**ABOUT_CLIP_ART, "names": drawn}
+        for hand, (about, cells) in others.items():
+            _write_sheet(root / f"{hand}.png", cells, size)
+            index["studios"][hand] = about
         write_atomically(root / "index.json", json.dumps(index, indent=1).encode())
         return load_sprites(root)
+
+
+def _other_hands(
+    world: World,
+    things: Sequence[str],
+    size: int,
+    clip_art: str | Path | None,
+    symbola: str | Path | None,
+) -> dict[str, tuple[dict[str, Any], list[np.ndarray]]]:
+    """What does not come from npm: for each hand what the index says of it, and its cells."""
+    hands: dict[str, tuple[dict[str, Any], list[np.ndarray]]] = {}
+
+    def add(hand: str, about: dict[str, str], drawn: tuple[list[str], list[Image.Image]]) -> None:
+        names, drawings = drawn
+        hands[hand] = ({**about, "names": names}, [_square(cell, size) for cell in drawings])
+
+    if clip_art is not None:
+        if not world.clip_art:
+            raise MasqclipError(
+                f"there is no clip art of the {world.name} world: leave out --clip-art"
+            )
+        files = {name: world.clip_art[name] for name in things if name in world.clip_art}
+        add(CLIP_ART, ABOUT_CLIP_ART, draw_clip_art(clip_art, files, size))
+    if symbola is not None:
+        if not world.symbols:
+            raise MasqclipError(
+                f"Symbola is a hand of the second world, not of the {world.name} one: leave out "
+                "--symbola"
+            )
+        characters = {name: world.symbols[name] for name in things if name in world.symbols}
+        add(SYMBOLA, ABOUT_SYMBOLA, draw_symbols(symbola, characters, size))
+    return hands
 
 
 def _fetch(package: str, folder: Path) -> Path:

@@ -121,6 +121,7 @@ class World:
         icons: by the name of a thing, under the name of a set what that one calls it. Icons are
             listed one by one, since the same word often means something else there.
         clip_art: by the name of a thing the files that show it, see `clip_art.py`.
+        symbols: by the name of a thing the character that shows it, see `symbols.py`.
         in_context: whether things prefer some stuff and the company of their group.
     """
 
@@ -134,6 +135,7 @@ class World:
     icon_packages: Mapping[str, str] = field(default_factory=dict)
     icons: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     clip_art: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    symbols: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def hands(self) -> dict[str, str]:
@@ -189,5 +191,6 @@ def sticker_world(name: str) -> World:
             icon_packages=ICON_PACKAGES,
             icons=json.loads(_shipped("second_icons.json")),
             clip_art=json.loads(_shipped("second_clip_art.json")),
+            symbols=json.loads(_shipped("second_symbols.json")),
         )
     raise MasqclipError(f"there is no world {name!r}: choose first or second")

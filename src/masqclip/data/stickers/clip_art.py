@@ -48,7 +48,7 @@ def draw_clip_art(
             file = Path(folder) / f"{path}.png"
             try:
                 with Image.open(file) as drawing:
-                    drawn.append(_cut_out(drawing, size))
+                    drawn.append(cut_out(drawing, size))
             except Exception as error:  # what a foreign picture may end in
                 reason = "there is no such file" if not file.is_file() else error
                 raise MasqclipError(
@@ -59,8 +59,12 @@ def draw_clip_art(
     return names, drawn
 
 
-def _cut_out(drawing: Image.Image, size: int) -> Image.Image:
-    """What is drawn, without the page around it."""
+def cut_out(drawing: Image.Image, size: int) -> Image.Image:
+    """What is drawn, without the page around it, its longer side of so many pixels.
+
+    Raises:
+        ValueError: nothing is drawn.
+    """
     drawing = drawing.convert("RGBA")
     box = drawing.getchannel("A").getbbox()
     if box is None:

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageFont
 from scipy.ndimage import binary_fill_holes
 
+from masqclip.data.stickers.clip_art import cut_out
 from masqclip.errors import MasqclipError
 
 #: What the hand is called, as if it were a studio.
@@ -49,12 +50,9 @@ def draw_symbols(
     try:
         face = ImageFont.truetype(font, size * _FINER)
         family, absent = face.getname()[0], bytes(face.getmask("\uffff"))
-        drawn = [_on_paper(face, character, size) for character in characters.values()]
-        lacking = [
-            name
-            for name, character in characters.items()
-            if bytes(face.getmask(character)) == absent
-        ]
+        glyphs = {name: face.getmask(character) for name, character in characters.items()}
+        lacking = [name for name, glyph in glyphs.items() if bytes(glyph) == absent]
+        drawn = [cut_out(_on_paper(bytes(glyph), glyph.size), size) for glyph in glyphs.values()]
     except Exception as error:  # what a foreign file may end in
         reason = error if Path(font).is_file() else "there is no such file"
         raise MasqclipError(f"{font}: {reason}; {_REMEDY}") from error
@@ -65,17 +63,9 @@ def draw_symbols(
     return list(characters), drawn
 
 
-def _on_paper(face: ImageFont.FreeTypeFont, character: str, size: int) -> Image.Image:
-    """A glyph without what is around it; what its lines enclose is paper."""
-    glyph = face.getmask(character)
-    box = glyph.getbbox()
-    if box is None:
-        raise ValueError(f"nothing is drawn for {character!r}")
-    rows = np.frombuffer(bytes(glyph), np.uint8).reshape(glyph.size[::-1])
-    rows = rows[box[1] : box[3], box[0] : box[2]]
+def _on_paper(glyph: bytes, size: tuple[int, int]) -> Image.Image:
+    """A glyph of (width, height) pixels in black; what its lines enclose is paper."""
+    rows = np.frombuffer(glyph, np.uint8).reshape(size[::-1])
     paper = binary_fill_holes(rows > 127)
     alpha, grey = np.where(paper, 255, rows), np.where(paper, 255 - rows, 0)
-    drawing = Image.fromarray(np.dstack([grey, grey, grey, alpha]).astype(np.uint8), "RGBA")
-    scale = size / max(drawing.size)
-    width, height = (max(1, round(side * scale)) for side in drawing.size)
-    return drawing.resize((width, height), Image.Resampling.LANCZOS)
+    return Image.fromarray(np.dstack([grey, grey, grey, alpha]).astype(np.uint8), "RGBA")

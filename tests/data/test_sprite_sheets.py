@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from icon_packages import RED, write_icon_package
 from PIL import Image
 
 from masqclip.data.stickers.files import _claim
@@ -23,16 +23,6 @@ from masqclip.data.stickers.sprites import (
 from masqclip.data.stickers.worlds import STUDIO_PACKAGES, sticker_world
 from masqclip.errors import MasqclipError
 
-RED = '<path fill="#f00" d="M0 0h16v16H0z"/>'
-
-
-def package(home: Path, icons: dict[str, Any], *, page: bool = True, **more: Any) -> None:
-    home.mkdir(parents=True)
-    (home / "icons.json").write_text(json.dumps({"icons": icons} | more))
-    author = {"name": "A. Artist"} | ({"url": "the page"} if page else {})
-    about = {"author": author, "license": {"spdx": "MIT"}}
-    (home / "info.json").write_text(json.dumps(about))
-
 
 def test_packages_become_a_cache(tmp_path: Path) -> None:
     chosen = sticker_world("first").things[:3]
@@ -41,7 +31,7 @@ def test_packages_become_a_cache(tmp_path: Path) -> None:
         icons = {entry.get(studio, entry["icon"]): {"body": RED} for entry in chosen}
         if studio == "noto":
             del icons[chosen[1].get(studio, chosen[1]["icon"])]
-        package(tmp_path / "packages" / studio, icons)
+        write_icon_package(tmp_path / "packages" / studio, icons)
     built = build_sprites(
         tmp_path / "out", size=8, names=names[::-1], packages=str(tmp_path / "packages")
     )
@@ -66,7 +56,7 @@ def test_icons_are_drawn_where_they_are_listed_only(tmp_path: Path) -> None:
     world = sticker_world("second")
     everything = {"cat": {"body": RED}, "mouse": {"body": RED}}
     for hand in world.hands:
-        package(tmp_path / "packages" / hand, everything, page=hand != "whh")
+        write_icon_package(tmp_path / "packages" / hand, everything, page=hand != "whh")
     built = build_sprites(
         tmp_path / "out", world="second", size=8, names=["cat", "mouse"],
         packages=tmp_path / "packages",
@@ -83,7 +73,7 @@ def test_icons_are_drawn_where_they_are_listed_only(tmp_path: Path) -> None:
 def test_clip_art_is_cut_out_of_its_page(tmp_path: Path) -> None:
     world = sticker_world("second")
     for hand in world.hands:
-        package(tmp_path / "packages" / hand, {"cat": {"body": RED}})
+        write_icon_package(tmp_path / "packages" / hand, {"cat": {"body": RED}})
     cats = world.clip_art["cat"]
     assert len(cats) > 1
     assert "sushi" not in world.clip_art

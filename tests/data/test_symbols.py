@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
+from icon_packages import write_icon_package
 from PIL import Image
 
 from masqclip.data.stickers.sprites import build_sprites
@@ -64,11 +65,7 @@ def test_ink_is_black_and_what_it_encloses_is_paper(tmp_path: Path) -> None:
 def test_what_lies_around_the_ink_is_seen_through(tmp_path: Path) -> None:
     font = write_font(tmp_path / "symbola.ttf")
     for hand in sticker_world("second").hands:
-        home = tmp_path / "packages" / hand
-        home.mkdir(parents=True)
-        (home / "icons.json").write_text('{"icons": {}}')
-        about = {"author": {"name": "A."}, "license": {"spdx": "MIT"}}
-        (home / "info.json").write_text(json.dumps(about))
+        write_icon_package(tmp_path / "packages" / hand, {})
     cells = build_sprites(
         tmp_path / "out",
         world="second",

@@ -20,6 +20,7 @@ from masqclip.training.settings import (
     DistillSettings,
     FrameSettings,
     LoopSettings,
+    PretrainSettings,
     TeacherSettings,
     TuneSettings,
 )
@@ -180,6 +181,45 @@ def test_counts_begin_at_one(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "name", "least"),
+    [
+        *((PretrainSettings, name, 1) for name in ("batch_size", "patch_size", "embedding_size")),
+        *((PretrainSettings, f"vision_{name}", 1) for name in ("width", "layers", "heads")),
+        *((PretrainSettings, f"text_{name}", 1) for name in ("width", "layers", "heads")),
+        *((PretrainSettings, name, 0) for name in ("seed", "merges", "extra_captions")),
+        *((PretrainSettings, name, 0) for name in ("learning_rate", "muon_rate", "weight_decay")),
+        *((TeacherSettings, name, 1) for name in ("batch_size", "num_points", "image_size")),
+        *((TeacherSettings, name, 0) for name in ("muon_rate", "class_weight", "seed")),
+        *((TuneSettings, name, 1) for name in ("batch_size", "assign_size", "shortest_edge")),
+        *((LoopSettings, name, 0) for name in ("warmup_steps", "workers", "clip_norm", "seed")),
+        *((LoopSettings, name, 0) for name in ("eval_every", "max_minutes")),
+    ],
+)
+def test_numbers_have_a_least(kind: type[Any], name: str, least: int) -> None:
+    common = {"steps": 5} if kind is LoopSettings else {}
+    fitting = least if least == 0 else getattr(PretrainSettings(), name, 8)
+    assert getattr(kind(**common | {name: fitting}), name) == fitting
+    for wrong in (least - 1, math.nan, math.inf):
+        with pytest.raises(MasqclipError, match=f"{name} is {wrong}; it must be {least} or more"):
+            kind(**common | {name: wrong})
+
+
+def test_numbers_that_need_one_another() -> None:
+    with pytest.raises(MasqclipError, match="seed is 4294967296; it must be below 4294967296"):
+        LoopSettings(5, seed=2**32)
+    with pytest.raises(MasqclipError, match="second_moment is 1; it is 0 or more, below 1"):
+        PretrainSettings(second_moment=1.0)
+    with pytest.raises(MasqclipError, match="image_size is 4; it must be patch_size, 8, or more"):
+        PretrainSettings(image_size=4)
+    for part in ("vision", "text"):
+        with pytest.raises(MasqclipError, match=f"{part}_width is 20, which {part}_heads = 3 do"):
+            PretrainSettings(**{f"{part}_width": 20, f"{part}_heads": 3})
+    for least, most in ((0.0, 1.0), (-1.0, 1.0), (2.0, 1.0), (math.nan, 1.0), (1.0, math.inf)):
+        with pytest.raises(MasqclipError, match="the first is not the larger one"):
+            FrameSettings(min_scale=least, max_scale=most)
+
+
+@pytest.mark.parametrize(
     ("kind", "name", "allowed"),
     [
         (LoopSettings, "schedule", ("constant", "cosine", "step")),
@@ -205,5 +245,5 @@ def test_settings_that_need_one_another() -> None:
     with pytest.raises(MasqclipError, match="needs milestones"):
         LoopSettings(5, schedule="step")
     assert DistillSettings(rounds=1).rounds == 1
-    with pytest.raises(MasqclipError, match="rounds is 0; distillation has 1 or more"):
+    with pytest.raises(MasqclipError, match="rounds is 0; it must be 1 or more"):
         DistillSettings(rounds=0)

@@ -8,9 +8,25 @@ reads those.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 from masqclip.errors import MasqclipError
+
+#: The least value of every number, of whatever stage.
+_LEAST: Mapping[str, int] = {
+    **dict.fromkeys(("steps", "accumulate", "save_every", "keep_last", "log_every"), 1),
+    **dict.fromkeys(("batch_size", "image_size", "patch_size", "embedding_size", "rounds"), 1),
+    **dict.fromkeys(("vision_width", "vision_layers", "vision_heads"), 1),
+    **dict.fromkeys(("text_width", "text_layers", "text_heads"), 1),
+    **dict.fromkeys(("num_points", "assign_size", "shortest_edge", "longest_edge"), 1),
+    **dict.fromkeys(("warmup_steps", "eval_every", "workers", "max_minutes", "clip_norm"), 0),
+    **dict.fromkeys(("learning_rate", "weight_decay", "muon_rate", "backbone_multiplier"), 0),
+    **dict.fromkeys(("class_weight", "mask_weight", "dice_weight", "no_object_weight"), 0),
+    **dict.fromkeys(("background_weight", "loss_weight", "merges", "extra_captions", "seed"), 0),
+}
+_SEEDS = 2**32  # of a larger one and a step no generator takes the product
 
 
 @dataclass(frozen=True)
@@ -59,9 +75,7 @@ class LoopSettings:
             value = getattr(self, name)
             if value not in allowed:
                 raise MasqclipError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
-        for name in ("steps", "accumulate", "save_every", "keep_last", "log_every"):
-            if getattr(self, name) < 1:
-                raise MasqclipError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        _check_numbers(self)
         if self.schedule == "step" and not self.milestones:
             raise MasqclipError("the schedule 'step' needs milestones, for instance [9000]")
 
@@ -124,8 +138,22 @@ class PretrainSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.drop_patches < 1:
-            raise MasqclipError(f"drop_patches is {self.drop_patches:g}; it is 0 or more, below 1")
+        _check_numbers(self)
+        for name in ("drop_patches", "second_moment"):
+            if not 0 <= getattr(self, name) < 1:
+                raise MasqclipError(f"{name} is {getattr(self, name):g}; it is 0 or more, below 1")
+        if self.image_size < self.patch_size:
+            raise MasqclipError(
+                f"image_size is {self.image_size}; it must be patch_size, {self.patch_size}, or "
+                "more"
+            )
+        for part in ("vision", "text"):
+            width, heads = getattr(self, f"{part}_width"), getattr(self, f"{part}_heads")
+            if width % heads:
+                raise MasqclipError(
+                    f"{part}_width is {width}, which {part}_heads = {heads} do not divide evenly; "
+                    f"give a {part}_width that is a multiple"
+                )
         if not 1 <= self.muon_steps < 100:  # torch's own bounds
             raise MasqclipError(f"muon_steps is {self.muon_steps}; it is 1 or more, below 100")
 
@@ -154,7 +182,13 @@ class FrameSettings:
     filter_empty: bool = True
 
     def __post_init__(self) -> None:
+        _check_numbers(self)
         _one_of("augmentation", self.augmentation, ("jitter", "square", "none"))
+        if not 0 < self.min_scale <= self.max_scale < math.inf:
+            raise MasqclipError(
+                f"min_scale is {self.min_scale:g} and max_scale {self.max_scale:g}; both are more "
+                "than 0, and the first is not the larger one"
+            )
 
 
 @dataclass(frozen=True)
@@ -255,10 +289,15 @@ class DistillSettings(TeacherSettings):
     dice_threshold: float = 0.1
     rounds: int = 1
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.rounds < 1:
-            raise MasqclipError(f"rounds is {self.rounds}; distillation has 1 or more")
+
+def _check_numbers(settings: Any) -> None:
+    """Refuse numbers below their least, and those that are none or have no end."""
+    for name in (field.name for field in fields(settings) if field.name in _LEAST):
+        value, least = getattr(settings, name), _LEAST[name]
+        if not least <= value < math.inf:
+            raise MasqclipError(f"{name} is {value}; it must be {least} or more")
+        if name == "seed" and value >= _SEEDS:
+            raise MasqclipError(f"seed is {value}; it must be below {_SEEDS}")
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -24,6 +24,7 @@ from masqclip.training.settings import (
     TeacherSettings,
     TuneSettings,
 )
+from masqclip.training.stage import WHOLE, Counts, Share
 
 SHORT = LoopSettings(steps=7, save_every=3, log_every=3, keep_last=9, workers=0)
 
@@ -79,6 +80,25 @@ def test_weights_stay_as_they_were_when_a_loss_is_no_number(value: float) -> Non
     with pytest.raises(MasqclipError, match=r"line: the loss is (nan|-?inf) at step 6; lower"):
         trainer.step(5, [stage.batch(5)])
     assert torch.equal(stage.module.weight, before)
+
+
+class Rooted(Line):
+    """The last gradient is that of a root at zero: none, of a loss that is a number."""
+
+    def batch(self, step: int, share: Share = WHOLE) -> dict[str, torch.Tensor]:
+        found = super().batch(step, share)
+        return found | {"scale": torch.tensor(0.0 if step == 6 else 1.0)}
+
+    def losses(self, batch: dict[str, torch.Tensor], totals: Counts) -> dict[str, torch.Tensor]:
+        return {"loss": (super().losses(batch, totals)["loss"] * batch["scale"]).sqrt()}
+
+
+def test_weights_that_are_no_numbers_are_not_kept(tmp_path: Path) -> None:
+    with pytest.raises(MasqclipError, match="line: weights are no longer numbers after step 7"):
+        train(Rooted(), SHORT, tmp_path)
+    kept = sorted(path.name for path in (tmp_path / "checkpoints").glob("step-*"))
+    assert kept == ["step-00000003.pt", "step-00000006.pt"]
+    assert not (tmp_path / "line.pt").exists()
 
 
 def test_a_run_in_half_precision_goes_on_with_its_scale(tmp_path: Path) -> None:

@@ -76,10 +76,21 @@ class Checkpoints:
         self.best_path = self.folder / "best.pt"
 
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, at: Position) -> None:
-        """Write a checkpoint and drop those that are not among the newest any more."""
+        """Write a checkpoint and drop those that are not among the newest any more.
+
+        Raises:
+            MasqclipError: a weight is no longer a number; the checkpoints are as before.
+        """
         parameters, moments = get_state_dict(model, optimizer, options=_WHOLE)
         if not self.accelerator.is_main_process:
             return
+        # A loss is a number once more after a gradient that was none.
+        weights = (value for value in parameters.values() if isinstance(value, torch.Tensor))
+        if not all(bool(value.isfinite().all()) for value in weights):
+            raise MasqclipError(
+                f"{self.stage.name}: weights are no longer numbers after step {at.step}; lower the "
+                "learning rate, or go on from the run's last checkpoint"
+            )
         state = {
             "stage": self.stage.name,
             "settings": self._settings(),

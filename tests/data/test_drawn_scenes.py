@@ -118,8 +118,9 @@ def test_what_is_kept(second: Path) -> None:
     {"pictures": 9}, {"looks": ("line",)}, {"names": (drawings().names[0],)},
 ])  # fmt: skip
 def test_every_setting_is_in_the_fingerprint(changes: dict[str, Any], second: Path) -> None:
-    before = DrawnScenes(StickerSource(second, size=32)).fingerprint()
-    after = DrawnScenes(StickerSource(second, **{"size": 32} | changes)).fingerprint()
+    common: dict[str, Any] = {"size": 32, "styles": 0.3}
+    before = DrawnScenes(StickerSource(second, **common)).fingerprint()
+    after = DrawnScenes(StickerSource(second, **common | changes)).fingerprint()
     assert after != before
 
 
@@ -136,6 +137,8 @@ def test_settings_of_several_sources_are_refused(setting: dict[str, float], seco
     """They would mean nothing, and were ignored."""
     with pytest.raises(MasqclipError, match="are of pretraining"):
         DrawnScenes(StickerSource(second, **setting))  # type: ignore[arg-type]
+    with pytest.raises(MasqclipError, match="name_stuff is of captions; what has masks"):
+        DrawnScenes(StickerSource(second, name_stuff=False))
 
 
 def test_a_folder_says_its_styles_and_is_of_one_kind_only(second: Path, tmp_path: Path) -> None:

@@ -124,6 +124,8 @@ MISTAKES = {
     "weight=-2": "weight=-2,",
     "weight=nan": "weight=nan,",
     "weight=inf": "weight=inf,",
+    "weight=1e308": "weight=1e+308, first=0, last=1: the weight is more than 0 and at most 1e+09",
+    "looks=line": "looks are of styles, and there are none: add a share of them, such as styles=",
     "first=0.5,last=0.5": "first=0.5, last=0.5: ",
     "first=0.7,last=0.2": "the first one smaller",
     "first=-0.1": "first and last are shares of the run",

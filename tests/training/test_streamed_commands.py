@@ -215,6 +215,14 @@ def test_a_dry_run_says_that_scenes_are_drawn(
     assert not Path("out").exists()
 
 
+def test_a_clip_is_saved_without_a_word_of_the_library(
+    cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "pretrain", "--data", "stickers:size=16", *QUICK, "--out", "out"]
+    assert main([*words, "--set", "image_size=16", "--set", "merges=20"]) == 0
+    assert "shards" not in capsys.readouterr().err
+
+
 # The folder's command
 
 

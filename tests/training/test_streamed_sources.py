@@ -175,6 +175,7 @@ def test_pictures_that_are_neither_windows_nor_larger_are_one_line(
 def test_a_run_goes_on_with_its_own_sources_only(change: str, cache: Path) -> None:
     """All that a source is, is told from another by its digest."""
     address = f"stickers:sprites={cache},kind=glimpses"
+    address += ",styles=0.3" if "looks" in change else ""
     before, again, after = (
         open_captioned(text).fingerprint()
         for text in (address, address, f"stickers:sprites={cache},{change}" if "kind" in change

@@ -43,7 +43,7 @@ from masqclip.clip.normalisation import (
 from masqclip.data.digests import combine_digests, digest_model
 from masqclip.data.stickers.plans import Plans
 from masqclip.errors import MasqclipError
-from masqclip.hub import find_weights
+from masqclip.hub import find_weights, quiet_transformers
 from masqclip.training.captioned import CaptionedPictures, open_captioned
 from masqclip.training.distributed import gather_rows
 from masqclip.training.optimizers import MUON
@@ -280,7 +280,8 @@ class PretrainStage(Stage):
 
     def save(self, folder: Path) -> None:
         """Write the CLIP and its tokenizer in Hugging Face's format."""
-        self.module.save_pretrained(folder)
+        with quiet_transformers():
+            self.module.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         image_size = self.module.config.vision_config.image_size
         write_normalisation(folder, self.normalisation, image_size)

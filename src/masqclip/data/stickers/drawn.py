@@ -33,7 +33,7 @@ class DrawnScenes:
 
     Raises:
         MasqclipError: there is no sprite cache, none of its things or stuff is kept, or the source
-            has settings that several sources of one run have.
+            has settings of captions, or such as several sources of one run have.
     """
 
     notes: tuple[str, ...] = ()
@@ -43,6 +43,11 @@ class DrawnScenes:
             raise MasqclipError(
                 f"{source.address}: weight, first and last are of pretraining, which may have "
                 "several sources; masks are of one"
+            )
+        if source.name_stuff is not None:
+            raise MasqclipError(
+                f"{source.address}: name_stuff is of captions; what has masks is not captioned: "
+                "leave it out"
             )
         self.source = source
         self._world = source.world()

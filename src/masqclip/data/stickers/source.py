@@ -8,7 +8,6 @@ stickers:sprites=cache,studios=noto+twemoji,seed=7
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -29,6 +28,8 @@ PREFIX = "stickers:"
 
 #: Of an endless number of scenes, nobody needs to keep more apart: an order of them takes memory.
 _MOST_PICTURES = 10_000_000
+#: Larger weights have no sum.
+_MOST_WEIGHT = 1e9
 
 #: What the kinds of scenes look like. Things keep their size in pixels; a window has a quarter of a
 #: scene's patches, a portrait a seventh.
@@ -116,10 +117,11 @@ class StickerSource:
             raise MasqclipError(
                 f"there is no kind {self.kind!r} of scenes{_nearest(self.kind, KINDS)}"
             )
-        if not 0 < self.weight < math.inf or not 0 <= self.first < self.last <= 1:
+        if not 0 < self.weight <= _MOST_WEIGHT or not 0 <= self.first < self.last <= 1:
             raise MasqclipError(
                 f"weight={self.weight:g}, first={self.first:g}, last={self.last:g}: the weight is "
-                "more than 0, and first and last are shares of the run, the first one smaller"
+                f"more than 0 and at most {_MOST_WEIGHT:g}, and first and last are shares of the "
+                "run, the first one smaller"
             )
         for look in self.looks:
             if look not in LOOKS:
@@ -180,7 +182,16 @@ class StickerSource:
         return _chosen(whole, studios, _listed_things(self.names, whole))
 
     def world(self, device: str | torch.device = "cpu") -> StickerWorld:
-        """What draws them."""
+        """What draws them.
+
+        Raises:
+            MasqclipError: as `drawings`, or settings that change nothing.
+        """
+        if self.looks and not self.styles:
+            raise MasqclipError(
+                f"{self.address}: looks are of styles, and there are none: add a share of them, "
+                "such as styles=0.4, or leave out looks"
+            )
         return StickerWorld(
             self.drawings(),
             self.settings,

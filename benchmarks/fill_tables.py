@@ -18,6 +18,7 @@ import cyclopts
 from masqclip.data.files import write_atomically
 from masqclip.errors import MasqclipError
 from masqclip.evaluation.report import Column, read_column, table_rows
+from mistakes import mistakes_told
 
 ROOT = Path(__file__).parents[1]
 PAGES = (
@@ -36,8 +37,10 @@ def main(measured: Path, *, pages: tuple[Path, ...] = PAGES) -> None:
         measured: the folder of the measurements, SCENES/TITLE in it.
         pages: the Markdown files.
     """
-    for page in pages:
-        write_atomically(page, filled(page.read_text("utf-8"), measured).encode())
+    # All before any is written: pages that are of different measurements would not agree.
+    texts = {page: filled(page.read_text("utf-8"), measured) for page in pages}
+    for page, text in texts.items():
+        write_atomically(page, text.encode())
 
 
 def filled(text: str, measured: Path) -> str:
@@ -72,4 +75,5 @@ def _line(cells: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    cyclopts.run(main)
+    with mistakes_told():
+        cyclopts.run(main)

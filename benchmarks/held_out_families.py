@@ -11,6 +11,7 @@ compete. What counts is AP50 by the family as a share of AP50 by the studios, ov
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -19,11 +20,15 @@ import cyclopts
 
 from masqclip import Segmenter
 from masqclip.cli.console import Steps
+from masqclip.cli.output_files import check_folder
 from masqclip.data.files import write_atomically
+from masqclip.data.json_files import null_for_nan
 from masqclip.data.published import load_truth
 from masqclip.data.stickers.files import write_stickers
 from masqclip.data.stickers.source import StickerSource
+from masqclip.errors import MasqclipError
 from masqclip.evaluation.evaluate import evaluate
+from mistakes import check_count, mistakes_told
 
 FIGURES = ("AP50", "AP50 base", "AP50 novel")
 #: Studios that both models know.
@@ -82,6 +87,12 @@ def main(
         images: Scenes of each kind.
         out: The folder for scenes and figures.
     """
+    check_count("--images", images, 1)
+    check_folder(out)
+    if unknown := set(families or ()) - set(FAMILIES):
+        raise MasqclipError(
+            f"--families {min(unknown)!r}: there are {', '.join(map(repr, FAMILIES))}"
+        )
     rows: dict[str, dict[str, dict[str, float]]] = {}
     for name in families or FAMILIES:
         family = FAMILIES[name]
@@ -90,7 +101,8 @@ def main(
             measure(segmenter, scenes, sprites, images, out)
             for scenes in (family.known, family.unseen)
         )
-        share = {figure: unseen[figure] / known[figure] for figure in FIGURES}
+        # Of few scenes nothing may be found, or nothing be there to find.
+        share = {f: unseen[f] / known[f] if known[f] > 0 else math.nan for f in FIGURES}
         rows[name] = {"known": known, "unseen": unseen, "share": share}
     print("| family | " + " | ".join(FIGURES) + " |\n| --- |" + " --- |" * len(FIGURES))
     for name, row in rows.items():
@@ -103,7 +115,8 @@ def main(
     means = [sum(row["share"][figure] for row in rows.values()) / len(rows) for figure in FIGURES]
     print("| mean | " + " | ".join(f"{100 * mean:.0f} %" for mean in means) + " |")
     about = {"images": images, "families": rows}
-    write_atomically(out / "families.json", (json.dumps(about, indent=1) + "\n").encode())
+    content = json.dumps(null_for_nan(about), indent=1) + "\n"
+    write_atomically(out / "families.json", content.encode())
 
 
 def measure(
@@ -125,4 +138,5 @@ def measure(
 
 
 if __name__ == "__main__":
-    cyclopts.run(main)
+    with mistakes_told():
+        cyclopts.run(main)

@@ -16,11 +16,14 @@ from typing import Annotated, TypeVar
 import cyclopts
 from torch import nn
 
+from masqclip.cli.output_files import check_folder
 from masqclip.clip.loading import load_clip_and_tokenizer
 from masqclip.clip.normalisation import clip_normalisation, write_normalisation
 from masqclip.data.json_files import read_json
 from masqclip.errors import MasqclipError
+from masqclip.hub import quiet_transformers
 from masqclip.proposals.mask2former import Mask2FormerProposer
+from mistakes import mistakes_told
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -54,20 +57,24 @@ def main(
         second: The folder of another one of the same training.
         out: The folder to write.
     """
-    if read_json(first / "config.json", what="the model").get("model_type") == "mask2former":
-        proposer, another = (
-            Mask2FormerProposer.from_pretrained(folder).float() for folder in (first, second)
-        )
-        mean_weights(proposer, another).save_pretrained(out)
-        return
-    one, tokenizer = load_clip_and_tokenizer(first)
-    two, other = load_clip_and_tokenizer(second)
-    if tokenizer.get_vocab() != other.get_vocab():
-        raise MasqclipError(f"{first} and {second} split words differently")
-    mean_weights(one, two).save_pretrained(out)
+    check_folder(out)
+    about = read_json(first / "config.json", what="the model")
+    with quiet_transformers():
+        if isinstance(about, dict) and about.get("model_type") == "mask2former":
+            proposer, another = (
+                Mask2FormerProposer.from_pretrained(folder).float() for folder in (first, second)
+            )
+            mean_weights(proposer, another).save_pretrained(out)
+            return
+        one, tokenizer = load_clip_and_tokenizer(first)
+        two, other = load_clip_and_tokenizer(second)
+        if tokenizer.get_vocab() != other.get_vocab():
+            raise MasqclipError(f"{first} and {second} split words differently")
+        mean_weights(one, two).save_pretrained(out)
     tokenizer.save_pretrained(out)
     write_normalisation(out, clip_normalisation(first), one.config.vision_config.image_size)
 
 
 if __name__ == "__main__":
-    cyclopts.run(main)
+    with mistakes_told():
+        cyclopts.run(main)

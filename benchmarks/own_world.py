@@ -29,6 +29,7 @@ from masqclip.data.stickers.source import StickerSource
 from masqclip.data.stickers.worlds import FAMILIES
 from masqclip.hub import model_folders
 from masqclip.own_world import OwnWorld, PictureTest, fit_pictures, patch_statistics
+from mistakes import check_count, mistakes_told
 
 ABOUT = "it knows drawn things only. For photographs: --model photo"
 FIT, CHOOSE, REPORT, REPORT_UNSEEN = 21, 22, 1000, 1001
@@ -66,8 +67,11 @@ def main() -> int:
     parser.add_argument("others", type=Path, nargs="+")
     parser.add_argument("--model", default="masqclip-mini")
     parser.add_argument("--scenes", type=int, default=2000, help="to fit, and to choose by")
-    parser.add_argument("--write", action="store_true", help="into the model's card")
+    parser.add_argument("--write", action="store_true", help="into the card, if it holds")
     given = parser.parse_args()
+    check_count("--scenes", given.scenes, 4)  # two of each kind, that there is a spread
+    for folder in (given.photographs, *given.others):
+        find_images([str(folder)], recursive=True)  # a wrong one is told before the work
     segmenter = Segmenter.from_pretrained(given.model, device="cpu")
     world = [StickerSource(given.sprites, kind=kind) for kind in ("scenes", "crowds")]
     unseen = {
@@ -113,10 +117,11 @@ def main() -> int:
     for _ in range(200):
         segmenter.world.picture_note(encoded.tokens)
     print(f"a picture's test takes {(time.perf_counter() - started) * 5:.3f} ms")
-    if given.write:
+    if given.write and not failed:
         segmenter.world.save(model_folders(given.model)[0])
     return int(failed)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with mistakes_told():
+        sys.exit(main())

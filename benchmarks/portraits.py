@@ -28,7 +28,9 @@ from masqclip.clip.normalisation import OPENAI, ClipNormalisation, clip_normalis
 from masqclip.data.files import write_atomically
 from masqclip.data.stickers.source import StickerSource, list_of
 from masqclip.data.stickers.worlds import FAMILIES
+from masqclip.errors import MasqclipError
 from masqclip.training.pretrain import normalise, window_features
+from mistakes import check_count, mistakes_told
 
 #: No training on the worlds uses this seed.
 SEED = 1000
@@ -61,12 +63,19 @@ def portrait_ranks(
         source: which portraits; its names are the choice, and all stuff of its world.
         count: how many.
         scale: CLIP's own of pixels.
+
+    Raises:
+        MasqclipError: portraits are larger than what CLIP sees.
     """
     world = source.world(clip.device)
     choice = StickerSource(sprites=source.sprites, names=source.names).drawings()
     names = [*sorted(set(choice.names)), *world.stuff]
     words = embed_names(clip, tokenizer, names)
     vision = clip.config.vision_config
+    if world.settings.size > vision.image_size:
+        raise MasqclipError(
+            f"--size {world.settings.size}: this CLIP sees {vision.image_size} pixels; give no more"
+        )
     place = (vision.image_size - world.settings.size) // 2 // vision.patch_size
     ranks = []
     for first in range(0, count, 200):
@@ -118,6 +127,8 @@ def main(
         count: Portraits of each kind.
         out: A JSON file to write.
     """
+    check_count("--count", count, 1)
+    check_count("--size", size, 16)
     known = StickerSource(
         sprites=sprites,
         kind="portraits",
@@ -131,16 +142,17 @@ def main(
     for folder in clips:
         clip, tokenizer = load_clip_and_tokenizer(folder)
         scale = clip_normalisation(folder)
-        found[folder.name] = {
+        found[str(folder)] = {
             group: accuracies(
                 portrait_ranks(clip.eval(), tokenizer, source, count=count, scale=scale)
             )
             for group, source in groups.items()
         }
-        print(folder.name, json.dumps(found[folder.name]))
+        print(folder, json.dumps(found[str(folder)]))
     if out is not None:
         write_atomically(out, (json.dumps(found, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":
-    cyclopts.run(main)
+    with mistakes_told():
+        cyclopts.run(main)

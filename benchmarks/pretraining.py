@@ -26,6 +26,7 @@ import cyclopts
 import torch
 from torch import Tensor, nn
 
+from masqclip.cli.output_files import check_folder
 from masqclip.clip.masked_vision import read_class_token
 from masqclip.data.files import write_atomically
 from masqclip.data.stickers.files import write_stickers
@@ -35,6 +36,7 @@ from masqclip.training.loop import Trainer
 from masqclip.training.memory import keep_freed_memory
 from masqclip.training.pretrain import PretrainStage
 from masqclip.training.settings import LoopSettings, PretrainSettings
+from mistakes import check_count, check_minutes, mistakes_told
 from portraits import SEED, accuracies, portrait_ranks
 
 SLICE = 10.0  # seconds that one side trains before it is the other's turn
@@ -185,6 +187,10 @@ def main(
         threads: Of a training process.
         out: The folder for results and for the pictures.
     """
+    for option, value in (("--pictures", pictures), ("--count", count), ("--threads", threads)):
+        check_count(option, value, 1)
+    check_minutes(minutes)
+    check_folder(out)
     torch.set_num_threads(threads)
     keep_freed_memory()  # for all sides, as "masqclip train" does
     folder = out / "portraits"
@@ -217,4 +223,5 @@ def main(
 
 
 if __name__ == "__main__":
-    cyclopts.run(main)
+    with mistakes_told():
+        cyclopts.run(main)

@@ -20,8 +20,11 @@ import torch
 import masqclip
 from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.data.files import write_atomically
+from masqclip.data.json_files import read_json
+from masqclip.errors import MasqclipError
 from masqclip.evaluation.report import read_column
 from masqclip.model import MasQClipModel
+from mistakes import mistakes_told
 
 SUMMARY = (
     "demonstration: a miniature world of 617 drawn things and 27 kinds of stuff; no photographs"
@@ -50,10 +53,24 @@ def main(
     """
     folder = Path(masqclip.__file__).parent / "models" / name
     goes_on = keep_world or earlier
-    before = json.loads((folder / "model_card.json").read_text()) if goes_on else {}
-    MasQClipModel.from_pretrained(run, dtype=torch.float32).half().save_pretrained(folder)
-    load_tokenizer(run).save_pretrained(folder)
-    stages = {path.name: json.loads((path / "progress.json").read_text()) for path in stage}
+    # All is read before any of it is written: a model without its own card is none to ship.
+    before = read_json(folder / "model_card.json", what="the card") if goes_on else {}
+    for known in earlier or []:
+        if known not in before["stages"]:
+            there = ", ".join(before["stages"])
+            raise MasqclipError(f"--earlier {known}: the card of {name} has the stages {there}")
+    names = [*(earlier or []), *(path.name for path in stage)]
+    if twice := {one for one in names if names.count(one) > 1}:
+        raise MasqclipError(
+            f"two stages are called {min(twice)!r}: the card knows them by their folders' names; "
+            "rename one"
+        )
+    stages = {path.name: read_json(path / "progress.json", what="the progress") for path in stage}
+    figures = _figures(measured or [])
+    model = MasQClipModel.from_pretrained(run, dtype=torch.float32)
+    tokenizer = load_tokenizer(run)
+    model.half().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     card = {
         "summary": SUMMARY,
         "stages": {stage: before["stages"][stage] for stage in earlier or []}
@@ -61,7 +78,7 @@ def main(
             name: {"steps": done["step"], "minutes": round(done["seconds"] / 60, 1)}
             for name, done in stages.items()
         },
-        "measured": _figures(measured or []),
+        "measured": figures,
         **{key: before[key] for key in before if keep_world and key == "world"},
     }
     write_atomically(folder / "model_card.json", (json.dumps(card, indent=1) + "\n").encode())
@@ -84,4 +101,5 @@ def _figures(folders: list[Path]) -> dict[str, dict[str, dict[str, float]]]:
 
 
 if __name__ == "__main__":
-    cyclopts.run(main)
+    with mistakes_told():
+        cyclopts.run(main)

@@ -17,10 +17,12 @@ from typing import Annotated
 import cyclopts
 import torch
 
+from masqclip.cli.output_files import check_folder
 from masqclip.data.files import write_atomically
 from masqclip.data.stickers.source import StickerSource
 from masqclip.data.stickers.styles import LOOKS
 from masqclip.training.settings import PretrainSettings
+from mistakes import check_count, check_minutes, mistakes_told
 from portraits import SEED, strangers
 from pretraining import SLICE, Recipe, Side
 
@@ -49,6 +51,10 @@ def main(
             and all unless given.
         out: The folder for results.
     """
+    check_count("--count", count, 1)
+    check_count("--threads", threads, 1)
+    check_minutes(minutes)
+    check_folder(out)
     torch.set_num_threads(threads)
     drawn = f"stickers:sprites={sprites},kind=portraits,names={names},seed=1"
     base = PretrainSettings(image_size=128)
@@ -80,4 +86,5 @@ def main(
 
 
 if __name__ == "__main__":
-    cyclopts.run(main)
+    with mistakes_told():
+        cyclopts.run(main)

@@ -87,6 +87,16 @@ def test_a_figure_that_was_not_measured_is_told(tmp_path: Path) -> None:
         filled(PAGE.replace("mIoU", "PQ"), measured(tmp_path))
 
 
+def test_no_page_is_filled_where_one_cannot_be(tmp_path: Path) -> None:
+    runs = measured(tmp_path)
+    good, bad = tmp_path / "good.md", tmp_path / "bad.md"
+    good.write_text(PAGE)
+    bad.write_text(PAGE.replace("mIoU", "PQ"))
+    with pytest.raises(MasqclipError, match="'PQ' was not measured"):
+        main(runs, pages=(good, bad))
+    assert good.read_text() == PAGE
+
+
 def test_the_docs_say_what_the_card_says() -> None:
     card = json.loads((PAGES[-1].parent / "model_card.json").read_text())["measured"]
     compared = 0

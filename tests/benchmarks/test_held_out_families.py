@@ -43,3 +43,13 @@ def test_the_share_is_that_of_known_studios(
     table = capsys.readouterr().out
     assert f"{rows['one']['known']['AP50']:.1f} -> {rows['one']['unseen']['AP50']:.1f}" in table
     assert f"| mean | {50 * (share + 1):.0f} %" in table
+
+
+def test_of_nothing_there_is_no_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few scenes may show no novel thing, or none that is found; JSON has no NaN."""
+    seen = {"AP50": 50.0, "AP50 base": 0.0, "AP50 novel": float("nan")}
+    monkeypatch.setattr(families, "measure", lambda *_: seen)
+    families.main(sprites=SPRITES, families=["Fluent Emoji"], images=1, out=tmp_path)
+    rows = json.loads((tmp_path / "families.json").read_text(), parse_constant=pytest.fail)
+    share = rows["families"]["Fluent Emoji"]["share"]
+    assert share == {"AP50": 1.0, "AP50 base": None, "AP50 novel": None}

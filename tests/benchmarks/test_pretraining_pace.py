@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from gpu_calls import BENCHMARKS
+from test_mean_weights import clip
 
 import portraits
 import pretraining
 import styles
 from masqclip.data.stickers.source import StickerSource
+from masqclip.errors import MasqclipError
 
 SPRITES = BENCHMARKS.parent / "tests" / "data" / "sprites"
 
@@ -55,3 +57,13 @@ def test_accuracy_counts_ranks() -> None:
 def test_strangers_are_the_families_that_nobody_trains_on() -> None:
     source = StickerSource(sprites=SPRITES, kind="portraits")
     assert portraits.strangers(source) == {}  # of the first world only one of the Fluents is unseen
+
+
+def test_clips_are_told_apart_by_their_whole_paths(tmp_path: Path) -> None:
+    """Runs are named, and what they make is called the same in all of them."""
+    folders = [clip(tmp_path / run / "clip", seed) for seed, run in enumerate(("a", "b"))]
+    portraits.main(folders, sprites=SPRITES, count=2, out=tmp_path / "found.json")
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found.keys() == {str(folder) for folder in folders}
+    with pytest.raises(MasqclipError, match="--size 128: this CLIP sees 112 pixels; give no more"):
+        portraits.main(folders, sprites=SPRITES, count=2, size=128)

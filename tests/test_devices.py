@@ -32,7 +32,8 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    for device, said in [("cuda", "no CUDA GPU"), ("mps", "no Apple GPU"), ("abacus", "abacus")]:
+    told = [("cuda", "no CUDA GPU"), ("mps", "no Apple GPU"), ("abacus", "abacus")]
+    for device, said in [*told, ("meta", "no device 'meta': give cpu"), ("xpu", "'xpu': give")]:
         with pytest.raises(MasqclipError, match=said):
             choose_device(device)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

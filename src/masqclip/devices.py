@@ -25,9 +25,11 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         chosen = torch.device(device)
+        if chosen.type not in ("cpu", "cuda", "mps"):  # such as meta, which holds no numbers
+            raise RuntimeError("it is not used here")
     except (RuntimeError, TypeError) as error:
         raise MasqclipError(
-            f"there is no device {device!r}: give cpu, cuda, cuda:1 or mps"
+            f"there is no device {str(device)!r}: give cpu, cuda, cuda:1 or mps"
         ) from error
     if chosen.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -52,6 +52,42 @@ def test_packages_become_a_cache(tmp_path: Path) -> None:
         build_sprites(tmp_path / "out", names=[names[0], "zebu", "abacus"], packages=tmp_path)
 
 
+def test_an_earlier_cache_stays_whole_or_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sheets of two caches are alike: the one's names would stand for the other's drawings."""
+    one, two = sticker_world("first").things[:2]
+    for studio in STUDIO_PACKAGES:
+        icons = {entry.get(studio, entry["icon"]): {"body": RED} for entry in (one, two)}
+        write_icon_package(tmp_path / "packages" / studio, icons)
+    out, packages = tmp_path / "out", tmp_path / "packages"
+    build_sprites(out, size=8, names=[one["name"]], packages=packages)
+    (packages / "twemoji" / "info.json").rename(tmp_path / "info.json")
+    with pytest.raises(MasqclipError, match="twemoji"):
+        build_sprites(out, size=8, names=[two["name"]], packages=packages)
+    assert set(load_sprites(out).names) == {one["name"]}
+    (tmp_path / "info.json").rename(packages / "twemoji" / "info.json")
+    written = []
+
+    def killed(path: Path, cells: list[np.ndarray], size: int) -> None:
+        if written:
+            raise KeyboardInterrupt
+        written.append(path)
+        _write_sheet(path, cells, size)
+
+    monkeypatch.setattr("masqclip.data.stickers.sprites._write_sheet", killed)
+    with pytest.raises(KeyboardInterrupt):
+        build_sprites(out, size=8, names=[two["name"]], packages=packages)
+    with pytest.raises(MasqclipError, match="no sprite cache at"):
+        load_sprites(out)
+
+
+def test_cells_of_sheets_that_could_not_be_read_are_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(MasqclipError, match=r"617 drawings of 1024 pixels .* give 535 pixels or"):
+        build_sprites(tmp_path / "out", world="second", size=1024, packages=tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
 def test_icons_are_drawn_where_they_are_listed_only(tmp_path: Path) -> None:
     world = sticker_world("second")
     everything = {"cat": {"body": RED}, "mouse": {"body": RED}}

@@ -15,6 +15,7 @@ from __future__ import annotations
 import difflib
 import io
 import json
+import math
 import shutil
 import subprocess
 import tarfile
@@ -200,17 +201,25 @@ def build_sprites(
 
     Raises:
         MasqclipError: npm or the renderer is missing; a package, the clip art or the font does not
-            hold what it should; or there are none of these of this world.
+            hold what it should; there are none of these of this world; or the cells are too large.
     """
     resvg: Any = require("resvg_py", extra="train", purpose="drawing sprites")
     about_world = sticker_world(world)
     wanted = [entry for entry in about_world.things if names is None or entry["name"] in names]
     if names is not None and (missing := set(names) - {entry["name"] for entry in wanted}):
         raise MasqclipError(f"the {world} world has no {', '.join(sorted(missing))}")
-    # Looked at first: a wrong file is told before minutes of fetching.
+    # Looked at first: what is wrong is told before minutes of fetching.
+    rows = -(-len(wanted) // _COLUMNS)
+    largest = math.isqrt(2 * int(Image.MAX_IMAGE_PIXELS or 0) // (rows * _COLUMNS or 1))
+    if size > largest:
+        raise MasqclipError(
+            f"{len(wanted)} drawings of {size} pixels make a sheet too large to be read; give "
+            f"{largest} pixels or fewer"
+        )
     others = _other_hands(about_world, [entry["name"] for entry in wanted], size, clip_art, symbola)
     root = Path(out)
     index: dict[str, Any] = {"world": world, "size": size, "columns": _COLUMNS, "studios": {}}
+    hands: dict[str, tuple[dict[str, Any], list[np.ndarray]]] = {}
     with lock_folder(root), tempfile.TemporaryDirectory() as scratch:
         for studio, package in about_world.hands.items():
             home = Path(packages) / studio if packages else _fetch(package, Path(scratch) / studio)
@@ -235,9 +244,10 @@ def build_sprites(
                 raise MasqclipError(
                     f"{home} is not an unpacked icon package ({type(error).__name__}: {error})"
                 ) from error
-            _write_sheet(root / f"{studio}.png", cells, size)
-            index["studios"][studio] = about
-        for hand, (about, cells) in others.items():
+            hands[studio] = about, cells
+        # An earlier cache's index tells nothing true of new sheets, should a kill leave both.
+        (root / "index.json").unlink(missing_ok=True)
+        for hand, (about, cells) in (hands | others).items():
             _write_sheet(root / f"{hand}.png", cells, size)
             index["studios"][hand] = about
         write_atomically(root / "index.json", json.dumps(index, indent=1).encode())

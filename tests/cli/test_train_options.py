@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -125,8 +126,10 @@ def test_a_run_has_the_recipe_that_is_asked_for(
     Run(out).settings("tune", recipe="own-data")
     Run(out, recipe="mine").settings("tune", recipe="own-data")
     assert [given for given, _ in load.calls] == [("own-data", "tune", []), ("mine", "tune", [])]
-    with pytest.raises(MasqclipError, match=r"--max-minutes -1: give 0 \(no limit\) or more"):
-        Run(out, max_minutes=-1).settings("teacher")
+    for minutes in (-1.0, math.nan, math.inf):
+        said = rf"--max-minutes {minutes:g}: give 0 \(no limit\) or more"
+        with pytest.raises(MasqclipError, match=said):
+            Run(out, max_minutes=minutes).settings("teacher")
     out.write_text("a file")
     with pytest.raises(MasqclipError, match="is a file"):
         Run(out).settings("teacher")
@@ -365,6 +368,8 @@ def test_the_miniature_is_its_plan(
     words = ["train", "miniature", "-o", "out", "--plan", "p.toml", "--max-minutes", "0.5"]
     assert main(words) == 0
     assert capsys.readouterr().out == "stopped; the same command goes on from out\n"
+    assert main([*words[:-1], "nan"]) == 2
+    assert "--max-minutes nan: give 0 (no limit) or more" in capsys.readouterr().err
     assert load.calls[0][0][0].parts[-3:] == ("recipes", "plans", "miniature.toml")
     assert load.calls[1][0] == (Path("p.toml"),)
     assert run.calls == [

@@ -67,6 +67,11 @@ def test_what_is_held_out_is_a_folder_of_another_seed(
     assert "held-3 and stickers:size=48,seed=3 are scenes of the same seed" in line
     by_file = ["--held-out", "held-3/annotations/panoptic.json", "--images", "held-3/images"]
     assert "are scenes of the same seed, 3" in refused(teacher(*by_file), capsys)
+    Path("link.json").symlink_to("held-3/annotations/panoptic.json")
+    by_link = ["--held-out", "link.json", "--images", "held-3/images"]
+    assert "are scenes of the same seed, 3" in refused(teacher(*by_link), capsys)
+    line = refused(teacher("--images", "held-3/images"), capsys)
+    assert "--images held-3/images: stickers:size=48,seed=3 is drawn and has no pictures" in line
     for stream in ("stickers:seed=5", "stickers:sprites=nowhere"):
         line = refused(teacher("--held-out", stream), capsys)
         assert f"--held-out {stream}: evaluation reads files;" in line

@@ -16,7 +16,7 @@ from masqclip.cli.stage_work import (
     report_tuning,
     write_pseudo_labels,
 )
-from masqclip.cli.training import Pictures, Run
+from masqclip.cli.training import Pictures, Run, check_minutes
 from masqclip.errors import MasqclipError
 
 app = App(
@@ -257,6 +257,7 @@ def miniature(
     """
     from masqclip.cli.plan import find_plan, load_plan, run_plan
 
+    check_minutes(max_minutes)
     check_folder(out)
     steps = load_plan(find_plan(plan))
     if run_plan(steps, out, max_minutes=max_minutes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -69,8 +70,7 @@ class Run:
             choose_device(self.device)  # training itself only asks whether it is the CPU
         if not self.dry_run:
             check_folder(self.out)
-        if self.max_minutes < 0:
-            raise MasqclipError(f"--max-minutes {self.max_minutes:g}: give 0 (no limit) or more")
+        check_minutes(self.max_minutes)
         settings, loop = load_recipe(self.recipe or recipe, stage, self.set_ or [])
         return settings, replace(loop, max_minutes=self.max_minutes) if self.max_minutes else loop
 
@@ -190,6 +190,12 @@ class Pictures:
         keep = keep_classes(self.classes) if self.classes else is_base
         judged = None if judge_all else keep
         dataset = open_coco(self.data, images=self.images, keep=keep)
+        drawn = isinstance(dataset, DrawnScenes)
+        if drawn and self.images is not None and self.held_out is None:
+            raise MasqclipError(
+                f"--images {self.images}: {self.data} is drawn and has no pictures in files; leave "
+                "it out"
+            )
         try:
             share = share if self.held_out is None else float(self.held_out)
         except ValueError:
@@ -216,6 +222,16 @@ class Pictures:
         held_out = open_coco(where, images=images, keep=judged)
         assert not isinstance(held_out, DrawnScenes)
         return held_out
+
+
+def check_minutes(minutes: float) -> None:
+    """Refuse what is no time to stop after.
+
+    Raises:
+        MasqclipError: it is less than none, no number, or without end.
+    """
+    if not 0 <= minutes < math.inf:
+        raise MasqclipError(f"--max-minutes {minutes:g}: give 0 (no limit) or more")
 
 
 def _note(now: Progress) -> str:

@@ -114,7 +114,7 @@ class DrawnScenes:
             MasqclipError: the folder holds scenes of the same seed.
         """
         # A file of annotations lies in such a folder, or in its folder of them.
-        homes = [held_out] if held_out.is_dir() else [*held_out.absolute().parents][:2]
+        homes = [held_out] if held_out.is_dir() else [*held_out.resolve().parents][:2]
         for about in (home / "scenes.json" for home in homes):
             known = read_json(about, what="the description of scenes") if about.is_file() else {}
             if isinstance(known, dict) and known.get("seed") == self.source.seed:

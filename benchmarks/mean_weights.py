@@ -19,6 +19,7 @@ from torch import nn
 from masqclip.cli.output_files import check_folder
 from masqclip.clip.loading import load_clip_and_tokenizer
 from masqclip.clip.normalisation import clip_normalisation, write_normalisation
+from masqclip.data.files import writing
 from masqclip.data.json_files import read_json
 from masqclip.errors import MasqclipError
 from masqclip.hub import quiet_transformers
@@ -64,15 +65,20 @@ def main(
             proposer, another = (
                 Mask2FormerProposer.from_pretrained(folder).float() for folder in (first, second)
             )
-            mean_weights(proposer, another).save_pretrained(out)
+            mean_weights(proposer, another)
+            with writing(out):
+                proposer.save_pretrained(out)
             return
         one, tokenizer = load_clip_and_tokenizer(first)
         two, other = load_clip_and_tokenizer(second)
         if tokenizer.get_vocab() != other.get_vocab():
             raise MasqclipError(f"{first} and {second} split words differently")
-        mean_weights(one, two).save_pretrained(out)
-    tokenizer.save_pretrained(out)
-    write_normalisation(out, clip_normalisation(first), one.config.vision_config.image_size)
+        mean_weights(one, two)
+        normalisation = clip_normalisation(first)
+        with writing(out):
+            one.save_pretrained(out)
+            tokenizer.save_pretrained(out)
+            write_normalisation(out, normalisation, one.config.vision_config.image_size)
 
 
 if __name__ == "__main__":

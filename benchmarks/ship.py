@@ -19,7 +19,7 @@ import torch
 
 import masqclip
 from masqclip.clip.tokenizer import load_tokenizer
-from masqclip.data.files import write_atomically
+from masqclip.data.files import write_atomically, writing
 from masqclip.data.json_files import read_json
 from masqclip.errors import MasqclipError
 from masqclip.evaluation.report import read_column
@@ -69,8 +69,9 @@ def main(
     figures = _figures(measured or [])
     model = MasQClipModel.from_pretrained(run, dtype=torch.float32)
     tokenizer = load_tokenizer(run)
-    model.half().save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    with writing(folder):
+        model.half().save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     card = {
         "summary": SUMMARY,
         "stages": {stage: before["stages"][stage] for stage in earlier or []}

@@ -78,3 +78,17 @@ def test_of_proposers_too_with_what_their_batch_norms_have_seen(tmp_path: Path) 
     assert any(
         name.endswith("running_mean") and (value == 1.5).all() for name, value in mean.items()
     )
+
+
+def test_a_full_disk_is_told_with_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer of weights has errors of its own kind."""
+
+    def full(*_: object, **__: object) -> None:
+        raise RuntimeError("I/O error: No space left on device (os error 28)")
+
+    one, two = clip(tmp_path / "one", 1), clip(tmp_path / "two", 2)
+    monkeypatch.setattr(CLIPModel, "save_pretrained", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*mean'"):
+        main(one, two, out=tmp_path / "mean")

@@ -43,6 +43,7 @@ MISTAKES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Cyclopts application invoked without tokens")
 @pytest.mark.parametrize("words", MISTAKES)
 def test_a_mistake_is_one_line(
     words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -176,3 +178,16 @@ def test_a_folder_of_other_scenes_is_not_overwritten(world: StickerWorld, tmp_pa
     assert (tmp_path / "images/000000.png").read_bytes() == before
     write_stickers(tmp_path, world, images=3, seed=3, captions_only=True)
     assert len(list((tmp_path / "images").iterdir())) == 3
+
+
+def test_a_full_disk_is_told_with_the_file(
+    world: StickerWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a write that fails the system does not say where."""
+
+    def full(path: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*images/000000\.png'"):
+        write_stickers(tmp_path, world, images=1, seed=3)

@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 
 from masqclip.data.class_lists import read_class_list
-from masqclip.data.files import write_atomically
+from masqclip.data.files import write_atomically, writing
 from masqclip.data.json_files import read_json
 from masqclip.data.locks import lock_folder
 from masqclip.data.rle import encode_rle
@@ -181,8 +181,9 @@ def _write_png(path: Path, pixels: np.ndarray) -> None:
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
     scratch = path.with_name(f".{path.name}.partial")
     try:
-        scratch.write_bytes(buffer.getvalue())
-        os.replace(scratch, path)
+        with writing(path):
+            scratch.write_bytes(buffer.getvalue())
+            os.replace(scratch, path)
     except OSError:
         scratch.unlink(missing_ok=True)
         raise

@@ -228,6 +228,17 @@ def test_a_clip_is_saved_without_a_word_of_the_library(
     assert "shards" not in capsys.readouterr().err
 
 
+def test_to_compile_without_a_compiler_is_one_line(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CXX", "/no/such/g++")
+    words = ["train", "pretrain", "--data", "stickers:size=16", *QUICK, "--out", "out"]
+    words += ["--set", "image_size=16", "--set", "merges=20", "--set", "compile=true"]
+    assert main(words) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "compile=true needs a C++ compiler on a CPU, and there is no /no/such/g++" in line
+
+
 # The folder's command
 
 

@@ -102,7 +102,7 @@ def evaluate(
         root: The dataset's folder.
         task: What to measure; repeat it for several. All that the dataset has, unless given.
         oracle: Measure one half alone. masks: how often true masks get their names. classes: how
-            many true masks the proposals hold.
+            many true masks the proposals hold, and how closely they follow them.
         model: A model of this package, a folder, or a name on the Hugging Face Hub.
         out: The folder for the report.
         split: The constrained setting: only the classes of this split ("novel", "base"), or of a

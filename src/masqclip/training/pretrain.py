@@ -21,6 +21,9 @@ has never seen a mask. Notable choices:
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -124,7 +127,13 @@ class PretrainStage(Stage):
         return found | ({} if self._start is None else {"--start": digest_model(self._start)})
 
     def to(self, device: torch.device) -> None:
-        """Move the model; scenes are painted where it is."""
+        """Move the model; scenes are painted where it is.
+
+        Raises:
+            MasqclipError: the model is to be compiled, and nothing here does so.
+        """
+        if self.settings.compile and device.type == "cpu":
+            _check_compiler()
         super().to(device)
         for source in self.sources:
             source.place(device)
@@ -330,6 +339,17 @@ def window_features(
     for layer in layers:
         hidden = layer(hidden, None)
     return clip.visual_projection(vision.post_layernorm(read_class_token(last, hidden)[:, 0]))
+
+
+def _check_compiler() -> None:
+    """Refuse to compile for a CPU where there is no compiler; torch would tell of it in a page."""
+    # As torch finds it.
+    name = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if sys.platform != "win32" and shutil.which(name) is None:
+        raise MasqclipError(
+            f"compile=true needs a C++ compiler on a CPU, and there is no {name}: install one, or "
+            "set compile=false"
+        )
 
 
 def _check_sources(sources: Sequence[CaptionedPictures], patch_size: int) -> None:

@@ -139,7 +139,7 @@ def test_a_share_of_the_pictures_is_held_out_one_at_least(tmp_path: Path) -> Non
     # By the CRC-32 of the ids' digits, the lowest first: the same ones in every version.
     _, out = dataset.hold_out(0.5)
     assert [out.entry(row)["id"] for row in range(2)] == [2, 3]
-    for share in (0, 1, -0.5, 1.5, 0.9):
+    for share in (0, 1, -0.5, 1.5, 0.9, float("nan"), float("inf")):
         with pytest.raises(MasqclipError, match="cannot be held out"):
             dataset.hold_out(share)
     with pytest.raises(MasqclipError, match="1 pictures cannot be held out"):

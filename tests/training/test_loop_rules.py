@@ -225,8 +225,9 @@ def test_numbers_have_a_least(kind: type[Any], name: str, least: int) -> None:
 
 
 def test_numbers_that_need_one_another() -> None:
-    with pytest.raises(MasqclipError, match="seed is 4294967296; it must be below 4294967296"):
-        LoopSettings(5, seed=2**32)
+    for name in ("seed", "steps", "workers"):
+        with pytest.raises(MasqclipError, match=f"{name} is {2**32}; it must be below {2**32}"):
+            LoopSettings(**{"steps": 5} | {name: 2**32})
     with pytest.raises(MasqclipError, match="second_moment is 1; it is 0 or more, below 1"):
         PretrainSettings(second_moment=1.0)
     with pytest.raises(MasqclipError, match="image_size is 4; it must be patch_size, 8, or more"):

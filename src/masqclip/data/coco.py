@@ -194,8 +194,8 @@ class _CocoFolder:
         Raises:
             MasqclipError: the share leaves nothing to train on.
         """
-        count = max(1, round(share * len(self)))
-        if not 0 < share < 1 or count >= len(self):
+        count = max(1, round(share * len(self))) if 0 < share < 1 else len(self)
+        if count >= len(self):
             raise MasqclipError(
                 f"{share:g} of {len(self)} pictures cannot be held out; give a share between 0 and "
                 "1 that leaves some to train on"

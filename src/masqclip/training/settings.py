@@ -26,7 +26,7 @@ _LEAST: Mapping[str, int] = {
     **dict.fromkeys(("class_weight", "mask_weight", "dice_weight", "no_object_weight"), 0),
     **dict.fromkeys(("background_weight", "loss_weight", "merges", "extra_captions", "seed"), 0),
 }
-_SEEDS = 2**32  # of a larger one and a step no generator takes the product
+_WHOLE = 2**32  # of a larger seed and a step no generator takes the product
 
 
 @dataclass(frozen=True)
@@ -296,8 +296,8 @@ def _check_numbers(settings: Any) -> None:
         value, least = getattr(settings, name), _LEAST[name]
         if not least <= value < math.inf:
             raise MasqclipError(f"{name} is {value}; it must be {least} or more")
-        if name == "seed" and value >= _SEEDS:
-            raise MasqclipError(f"seed is {value}; it must be below {_SEEDS}")
+        if isinstance(value, int) and value >= _WHOLE:
+            raise MasqclipError(f"{name} is {value}; it must be below {_WHOLE}")
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

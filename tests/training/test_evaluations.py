@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from masqclip.data.coco import CocoPanoptic, is_base
 from masqclip.evaluation.recall import recall
 from masqclip.proposals.base import Proposals
 from masqclip.training import sheets, tune
+from masqclip.training.inputs import dataset_notes
 from masqclip.training.settings import TeacherSettings, TuneSettings
 from masqclip.training.stage import batch_losses
 from masqclip.training.teacher import TeacherStage
@@ -139,3 +141,16 @@ def test_a_sheets_masks_have_the_pictures_place_and_size() -> None:
     assert masks[0].nonzero()[:, 1].max() == 31  # half of 64
     assert masks[1].nonzero()[:, 1].min() == 32
     torch.testing.assert_close(scores, torch.tensor([0.75, 0.25]))
+
+
+def test_held_out_pictures_that_are_trained_on_are_told(tiny_scenes: Path) -> None:
+    scenes = CocoPanoptic(tiny_scenes)
+    line = "held-out pictures are trained on, too: figures of them tell nothing of new ones"
+    assert dataset_notes(scenes, scenes) == (f"12 of 12 {line}",)
+    first, others = scenes.part(range(5)), scenes.part(range(3, 9))
+    assert dataset_notes(first, others) == (f"2 of 6 {line}",)
+    assert dataset_notes(*scenes.hold_out(0.5)) == ()
+    assert dataset_notes(scenes, None) == ()
+    elsewhere = copy(scenes)
+    elsewhere.image_folder = tiny_scenes / "semantic"
+    assert dataset_notes(scenes, elsewhere) == ()

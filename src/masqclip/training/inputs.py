@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from masqclip.data.files import write_atomically
 from masqclip.data.json_files import read_json
+from masqclip.data.stickers.drawn import DrawnScenes
 from masqclip.errors import MasqclipError
 
 if TYPE_CHECKING:
@@ -32,7 +33,27 @@ def dataset_inputs(dataset: CocoMasks, held_out: CocoFiles | None) -> dict[str, 
 def dataset_notes(dataset: CocoMasks, held_out: CocoFiles | None) -> tuple[str, ...]:
     """What is to be said of a stage's annotations, each line once: both may be of one file."""
     notes = [*dataset.notes, *(held_out.notes if held_out is not None else ())]
-    return tuple(dict.fromkeys(notes))
+    return (*dict.fromkeys(notes), *_seen_pictures(dataset, held_out))
+
+
+def _seen_pictures(dataset: CocoMasks, held_out: CocoFiles | None) -> list[str]:
+    """A line if pictures that are to be evaluated on are trained on, too."""
+    if held_out is None or isinstance(dataset, DrawnScenes):
+        return []
+    if not held_out.image_folder.exists() or not held_out.image_folder.samefile(
+        dataset.image_folder
+    ):
+        return []
+    trained, judged = (
+        {str(files.entry(row)["file_name"]) for row in range(len(files))}
+        for files in (dataset, held_out)
+    )
+    if not (seen := len(trained & judged)):
+        return []
+    return [
+        f"{seen} of {len(judged)} held-out pictures are trained on, too: figures of them tell "
+        "nothing of new ones"
+    ]
 
 
 def dataset_size(dataset: CocoMasks) -> dict[str, int]:

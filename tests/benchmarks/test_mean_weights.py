@@ -36,7 +36,7 @@ def clip(folder: Path, seed: int, *, width: int = 32, mean: float = 0.5) -> Path
 
 def test_the_mean_is_half_way(tmp_path: Path) -> None:
     one, two = clip(tmp_path / "one", 1, mean=0.4), clip(tmp_path / "two", 2)
-    main(one, two, out=tmp_path / "mean")
+    main([one, two], out=tmp_path / "mean")
     (a, words), (b, _), (mean, kept) = (
         load_clip_and_tokenizer(folder) for folder in (one, two, tmp_path / "mean")
     )
@@ -48,11 +48,25 @@ def test_the_mean_is_half_way(tmp_path: Path) -> None:
     assert clip_normalisation(tmp_path / "mean") == clip_normalisation(one)
 
 
+def test_of_three_each_counts_a_third(tmp_path: Path) -> None:
+    folders = [clip(tmp_path / str(seed), seed) for seed in (1, 2, 3)]
+    main(folders, out=tmp_path / "mean")
+    *clips, mean = (load_clip_and_tokenizer(folder)[0] for folder in (*folders, tmp_path / "mean"))
+    for *all_three, third in zip(*(model.parameters() for model in (*clips, mean)), strict=True):
+        torch.testing.assert_close(third, sum(all_three) / 3)
+
+
+def test_one_alone_has_no_mean(tmp_path: Path) -> None:
+    with pytest.raises(MasqclipError, match=r"^one alone has no mean: give two folders or more$"):
+        main([Path("one")], out=tmp_path / "mean")
+    assert not (tmp_path / "mean").exists()
+
+
 def test_clips_of_other_sizes_are_refused(tmp_path: Path) -> None:
     one, _ = load_clip_and_tokenizer(clip(tmp_path / "one", 1))
     two, _ = load_clip_and_tokenizer(clip(tmp_path / "two", 1, width=48))
     with pytest.raises(MasqclipError, match="differ in their sizes"):
-        mean_weights(one, two)
+        mean_weights(one, [two])
 
 
 def test_of_proposers_too_with_what_their_batch_norms_have_seen(tmp_path: Path) -> None:
@@ -69,7 +83,7 @@ def test_of_proposers_too_with_what_their_batch_norms_have_seen(tmp_path: Path) 
                 module.running_mean += seed + 1
         proposer.save_pretrained(tmp_path / name)
         made.append(proposer.state_dict())
-    main(tmp_path / "one", tmp_path / "two", out=tmp_path / "mean")
+    main([tmp_path / "one", tmp_path / "two"], out=tmp_path / "mean")
     mean = Mask2FormerProposer.from_pretrained(tmp_path / "mean").state_dict()
     assert mean.keys() == made[0].keys()
     for name, value in mean.items():
@@ -91,4 +105,4 @@ def test_a_full_disk_is_told_with_the_folder(
     one, two = clip(tmp_path / "one", 1), clip(tmp_path / "two", 2)
     monkeypatch.setattr(CLIPModel, "save_pretrained", full)
     with pytest.raises(OSError, match=r"No space left on device: '.*mean'"):
-        main(one, two, out=tmp_path / "mean")
+        main([one, two], out=tmp_path / "mean")

@@ -72,21 +72,25 @@ def test_sprites_take_their_options(
                 "png",
                 "--symbola",
                 "font.ttf",
+                "--doodles",
+                "drawn",
             ]
         )
         == 0
     )
     assert main(["data", "sprites", "-o", "out", "--size", "1024"]) == 0
+    nothing = {"packages": None, "clip_art": None, "symbola": None, "doodles": None}
     assert [named for _, named in build.calls] == [
-        {"world": "first", "size": 64, "packages": None, "clip_art": None, "symbola": None},
+        {"world": "first", "size": 64, **nothing},
         {
             "world": "second",
             "size": 8,
             "packages": Path("npm"),
             "clip_art": Path("png"),
             "symbola": Path("font.ttf"),
+            "doodles": Path("drawn"),
         },
-        {"world": "first", "size": 1024, "packages": None, "clip_art": None, "symbola": None},
+        {"world": "first", "size": 1024, **nothing},
     ]
     assert build.calls[0][0] == (Path("out"),)
     assert "3 drawings by 2 studios and sets of icons are in out" in capsys.readouterr().out

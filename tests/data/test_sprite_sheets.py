@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +145,21 @@ def test_clip_art_is_cut_out_of_its_page(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "index.json").read_bytes() == before
     with pytest.raises(MasqclipError, match="no clip art of the first world: leave out --clip-art"):
         build_sprites(tmp_path / "out", packages=tmp_path / "packages", clip_art=tmp_path / "png")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_large_sheet_is_read_without_a_warning_and_a_larger_one_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(Path(__file__).parent / "sprites", tmp_path / "sprites")
+    whole = load_sprites(tmp_path / "sprites")
+    with Image.open(tmp_path / "sprites" / f"{whole.studios[0]}.png") as sheet:
+        area = sheet.width * sheet.height
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", area * 2 // 3)
+    np.testing.assert_array_equal(load_sprites(tmp_path / "sprites").pixels, whole.pixels)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", area // 3)
+    with pytest.raises(MasqclipError, match="decompression bomb"):
+        load_sprites(tmp_path / "sprites")
 
 
 def test_without_npm_the_packages_are_asked_for(

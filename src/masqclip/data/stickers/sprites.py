@@ -20,6 +20,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -158,8 +159,7 @@ def load_sprites(folder: str | Path) -> SpriteSet:
         names: list[str] = []
         studios: list[str] = []
         for studio, entry in index["studios"].items():
-            with Image.open(root / f"{studio}.png") as sheet:
-                cells = np.asarray(sheet.convert("RGBA"))
+            cells = _read_sheet(root / f"{studio}.png")
             for i, name in enumerate(entry["names"]):
                 y, x = i // columns * size, i % columns * size
                 cell = cells[y : y + size, x : x + size]
@@ -176,6 +176,15 @@ def load_sprites(folder: str | Path) -> SpriteSet:
             f"no sprite cache at {root} ({error}); build one with: "
             f"masqclip data sprites --out {root}"
         ) from error
+
+
+def _read_sheet(path: Path) -> np.ndarray:
+    """A studio's cells, [h,w,4]; of more than twice Pillow's limit they are refused, as others."""
+    with warnings.catch_warnings():
+        # A whole hand is large: forty drawings each of 161 things are above the first limit.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with Image.open(path) as sheet:
+            return np.asarray(sheet.convert("RGBA"))
 
 
 def build_sprites(

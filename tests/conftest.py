@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,21 @@ def pytest_collection_finish() -> None:
     """Put aside what imports made, for good, and collect what tests make."""
     gc.freeze()
     gc.enable()
+
+
+@pytest.fixture(autouse=True)
+def threads_stay() -> Iterator[None]:
+    """With another number of threads later tests would add in another order: whose fault is told.
+
+    Broader fixtures may set it for the tests that they are for.
+    """
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else None
+    yield
+    if torch and torch.get_num_threads() != before:
+        left = torch.get_num_threads()
+        torch.set_num_threads(before)
+        pytest.fail(f"this test leaves {left} threads, and found {before}")
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from gpu_calls import BENCHMARKS
 
 import masqclip
@@ -49,6 +50,8 @@ def test_a_mistake_is_one_line(
     words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    # Some choose their threads first; with others, later tests would add in another order.
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
     Path("a-list").mkdir()
     Path("a-list/config.json").write_text("[]")
     program, *options = words.split()

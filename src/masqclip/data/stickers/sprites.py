@@ -21,10 +21,10 @@ import subprocess
 import tarfile
 import tempfile
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -46,6 +46,8 @@ _COLUMNS = 16
 _SMALLEST = 8  # pixels of a drawing's side
 _AT_ONCE = 256  # drawings that are halved together
 _MAX_PACKAGE_BYTES = 200_000_000  # the largest of the pinned ones has 25 MB
+
+Entry = TypeVar("Entry")
 
 
 @dataclass(frozen=True, eq=False)
@@ -286,28 +288,32 @@ def _other_hands(
         hands[hand] = ({**about, "names": names}, [_square(cell, size) for cell in drawings])
 
     if clip_art is not None:
-        if not world.clip_art:
-            raise MasqclipError(
-                f"there is no clip art of the {world.name} world: leave out --clip-art"
-            )
-        files = {name: world.clip_art[name] for name in things if name in world.clip_art}
+        none = f"there is no clip art of the {world.name} world: leave out --clip-art"
+        files = _listed(world.clip_art, things, none)
         add(CLIP_ART, ABOUT_CLIP_ART, draw_clip_art(clip_art, files, size))
     if symbola is not None:
-        if not world.symbols:
-            raise MasqclipError(
-                f"Symbola is a hand of the second world, not of the {world.name} one: leave out "
-                "--symbola"
-            )
-        characters = {name: world.symbols[name] for name in things if name in world.symbols}
+        none = (
+            f"Symbola is a hand of the second world, not of the {world.name} one: leave out "
+            "--symbola"
+        )
+        characters = _listed(world.symbols, things, none)
         add(SYMBOLA, ABOUT_SYMBOLA, draw_symbols(symbola, characters, size))
     if doodles is not None:
-        if not world.doodles:
-            raise MasqclipError(
-                f"there are no doodles of the {world.name} world: leave out --doodles"
-            )
-        words = {name: world.doodles[name] for name in things if name in world.doodles}
+        none = f"there are no doodles of the {world.name} world: leave out --doodles"
+        words = _listed(world.doodles, things, none)
         add(DOODLES, ABOUT_DOODLES, draw_doodles(doodles, words, size))
     return hands
+
+
+def _listed(listed: Mapping[str, Entry], things: Sequence[str], none: str) -> dict[str, Entry]:
+    """What a world lists of some things, in their order.
+
+    Raises:
+        MasqclipError: it lists nothing of any; the line is `none`.
+    """
+    if not listed:
+        raise MasqclipError(none)
+    return {name: listed[name] for name in things if name in listed}
 
 
 def _fetch(package: str, folder: Path) -> Path:

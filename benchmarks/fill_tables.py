@@ -57,7 +57,14 @@ def filled(text: str, measured: Path) -> str:
 
 def _rows(table: list[str], columns: list[Column]) -> list[str]:
     """The rows of a table under its two lines of header."""
-    if _cells(table[0])[-1] == "protocol":
+    header = _cells(table[0])
+    given = len(header) - 1 - (header[-1] == "protocol")
+    if given != len(columns):
+        raise MasqclipError(
+            f"a table has {given} columns of figures, its mark names {len(columns)} measurements: "
+            f"{table[0]}"
+        )
+    if header[-1] == "protocol":
         return [_line([*row[:-1], f"`{row[-1]}`"]) for row in table_rows(columns)]
     rows = {row[0]: [cell.rstrip("*") for cell in row[1:-1]] for row in table_rows(columns)}
     named = [_cells(line)[0] for line in table[2:]]

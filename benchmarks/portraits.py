@@ -65,7 +65,7 @@ def portrait_ranks(
         scale: CLIP's own of pixels.
 
     Raises:
-        MasqclipError: portraits are larger than what CLIP sees.
+        MasqclipError: portraits are larger than what CLIP sees, or no whole number of its patches.
     """
     world = source.world(clip.device)
     choice = StickerSource(sprites=source.sprites, names=source.names).drawings()
@@ -75,6 +75,11 @@ def portrait_ranks(
     if world.settings.size > vision.image_size:
         raise MasqclipError(
             f"--size {world.settings.size}: this CLIP sees {vision.image_size} pixels; give no more"
+        )
+    if world.settings.size % vision.patch_size:  # what is over would be cut off
+        raise MasqclipError(
+            f"--size {world.settings.size}: give a multiple of {vision.patch_size}, the side of "
+            "this CLIP's patches"
         )
     place = (vision.image_size - world.settings.size) // 2 // vision.patch_size
     ranks = []

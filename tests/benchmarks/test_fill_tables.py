@@ -87,6 +87,22 @@ def test_a_figure_that_was_not_measured_is_told(tmp_path: Path) -> None:
         filled(PAGE.replace("mIoU", "PQ"), measured(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("changed", "columns", "measurements"),
+    [
+        (("s/plain s/other", "s/plain"), 2, 1),
+        (("| | b | a | protocol |", "| | b | protocol |"), 1, 2),
+    ],
+)
+def test_as_many_columns_as_measurements(
+    changed: tuple[str, str], columns: int, measurements: int, tmp_path: Path
+) -> None:
+    page = PAGE.replace(*changed)
+    said = f"a table has {columns} columns of figures, its mark names {measurements} measurements"
+    with pytest.raises(MasqclipError, match=said):
+        filled(page, measured(tmp_path))
+
+
 def test_no_page_is_filled_where_one_cannot_be(tmp_path: Path) -> None:
     runs = measured(tmp_path)
     good, bad = tmp_path / "good.md", tmp_path / "bad.md"

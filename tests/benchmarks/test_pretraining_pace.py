@@ -67,3 +67,5 @@ def test_clips_are_told_apart_by_their_whole_paths(tmp_path: Path) -> None:
     assert found.keys() == {str(folder) for folder in folders}
     with pytest.raises(MasqclipError, match="--size 128: this CLIP sees 112 pixels; give no more"):
         portraits.main(folders, sprites=SPRITES, count=2, size=128)
+    with pytest.raises(MasqclipError, match="--size 50: give a multiple of 8, the side of this"):
+        portraits.main(folders, sprites=SPRITES, count=2, size=50)

@@ -228,6 +228,9 @@ def test_numbers_that_need_one_another() -> None:
     for name in ("seed", "steps", "workers"):
         with pytest.raises(MasqclipError, match=f"{name} is {2**32}; it must be below {2**32}"):
             LoopSettings(**{"steps": 5} | {name: 2**32})
+    for name in ("learning_rate", "muon_rate", "weight_decay"):
+        with pytest.raises(MasqclipError, match=rf"{name} is 1e\+38; it must be below {2**32}"):
+            PretrainSettings(**{name: 1e38})
     with pytest.raises(MasqclipError, match="second_moment is 1; it is 0 or more, below 1"):
         PretrainSettings(second_moment=1.0)
     with pytest.raises(MasqclipError, match="image_size is 4; it must be patch_size, 8, or more"):

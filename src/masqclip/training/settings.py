@@ -26,7 +26,9 @@ _LEAST: Mapping[str, int] = {
     **dict.fromkeys(("class_weight", "mask_weight", "dice_weight", "no_object_weight"), 0),
     **dict.fromkeys(("background_weight", "loss_weight", "merges", "extra_captions", "seed"), 0),
 }
-_WHOLE = 2**32  # of a larger seed and a step no generator takes the product
+#: Every number is below: of a larger seed and a step no generator takes the product, and a rate of
+#: that size leaves what float32 can hold.
+_END = 2**32
 
 
 @dataclass(frozen=True)
@@ -296,8 +298,8 @@ def _check_numbers(settings: Any) -> None:
         value, least = getattr(settings, name), _LEAST[name]
         if not least <= value < math.inf:
             raise MasqclipError(f"{name} is {value}; it must be {least} or more")
-        if isinstance(value, int) and value >= _WHOLE:
-            raise MasqclipError(f"{name} is {value}; it must be below {_WHOLE}")
+        if value >= _END:
+            raise MasqclipError(f"{name} is {value}; it must be below {_END}")
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

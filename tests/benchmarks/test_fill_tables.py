@@ -129,3 +129,22 @@ def test_the_docs_say_what_the_card_says() -> None:
                     assert cell.rstrip("*") == expected, where
                     compared += 1
     assert compared > 300
+
+
+def test_sentences_say_what_the_card_says() -> None:
+    """Figures between the tables, which no command fills in."""
+    card = json.loads((PAGES[-1].parent / "model_card.json").read_text())["measured"]
+    true, untuned = card["first"]["oracle"], card["first"]["oracle-untuned"]
+    results = (BENCHMARKS.parent / "docs" / "results.md").read_text()
+    things, base = untuned["mask accuracy things"], untuned["mask accuracy base things"]
+    for sentence in (
+        f"and a thing in {100 * true['mask accuracy things']:.0f} of 100",
+        f"(untuned {100 * untuned['mask accuracy stuff']:.1f}:",
+        f"({100 * things:.1f}; base {100 * base:.1f})",
+        f"for it and {100 * true['matched IoU things']:.1f} for this one",
+    ):
+        assert sentence in results, sentence
+    changes = " ".join((BENCHMARKS.parent / "CHANGELOG.md").read_text().split())
+    known, unseen = (card[scenes]["tuned"]["AP50"] for scenes in ("first", "first-fluent"))
+    said = f"scenes {100 * known:.0f}, by a studio that it never saw {100 * unseen:.0f}."
+    assert said in changes

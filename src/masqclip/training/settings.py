@@ -26,8 +26,8 @@ _LEAST: Mapping[str, int] = {
     **dict.fromkeys(("class_weight", "mask_weight", "dice_weight", "no_object_weight"), 0),
     **dict.fromkeys(("background_weight", "loss_weight", "merges", "extra_captions", "seed"), 0),
 }
-#: Every number is below: of a larger seed and a step no generator takes the product, and a rate of
-#: that size leaves what float32 can hold.
+#: Every number is below: of a larger seed and a step no generator takes the product, and rates and
+#: weights stay far from where float32 ends.
 _END = 2**32
 
 

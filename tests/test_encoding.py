@@ -11,7 +11,6 @@ import torch.nn.functional as F
 
 from masqclip.configuration import MasQClipConfig
 from masqclip.encoding import (
-    _promising,
     encode_pictures,
     frame_picture,
     frame_sizes,
@@ -19,7 +18,7 @@ from masqclip.encoding import (
     read_picture,
 )
 from masqclip.errors import MasqclipError
-from masqclip.proposals.base import Proposals, object_log_scores
+from masqclip.proposals.base import Proposals, object_log_scores, promising
 from masqclip.segmenter import Segmenter
 
 NAMES = ["cat", "dog", "car", "rocket", "tulip", "stuff: grass", "stuff: sand"]
@@ -126,7 +125,7 @@ def test_as_many_proposals_are_kept_as_the_richest_picture_needs() -> None:
     reached = object_log_scores(logits).exp()[0, 0].item()
 
     def kept(least: float) -> list[list[int]]:
-        found = _promising(Proposals(masks, logits), least)
+        found = promising(Proposals(masks, logits), least)
         numbers = found.mask_logits[:, :, 0, 0].long()
         assert torch.equal(found.mask_logits, masks.flatten(0, 1)[numbers])
         expected = logits.flatten(0, 1)[numbers]

@@ -38,7 +38,7 @@ def found(
         encoded(1, width), mask_logits=logits, frame_size=(1, width), resized=(1, width)
     )
     options = {"min_score": 0.3, "overlap_threshold": 0.3} | options
-    return find_segments(task, picture, torch.tensor(probs).log(), WORDS, **options)
+    return find_segments(task, picture.masks, torch.tensor(probs).log(), WORDS, **options)
 
 
 def rows(found: tuple[Segment, ...]) -> list[tuple[Any, ...]]:

@@ -44,7 +44,9 @@ def test_masks_as_bits_are_the_masks(
     scores = torch.rand(9, 4, generator=torch.Generator().manual_seed(1)).log()
 
     def found() -> Segmentation:
-        parts = find_segments(task, picture, scores, WORDS, min_score=0.05, overlap_threshold=0.1)
+        parts = find_segments(
+            task, picture.masks, scores, WORDS, min_score=0.05, overlap_threshold=0.1
+        )
         return Segmentation(picture.image.pixels, task, WORDS.names, parts)
 
     whole = found()

@@ -40,6 +40,9 @@ class MasQClipConfig(PretrainedConfig):
         logit_scale: inverse temperature of the classifier. CLIPs that were trained to the end
             have learned 100, where the published model fixes it; a CLIP of its own has its own.
         object_threshold, overlap_threshold: of the panoptic rule.
+        system: which of the systems of `baselines` reads the masks; this package's own is
+            ``masqclip``.
+        system_config: the sizes of what that system has of its own, as a dictionary.
     """
 
     model_type = "masqclip"
@@ -62,6 +65,8 @@ class MasQClipConfig(PretrainedConfig):
         logit_scale: float = 100.0,
         object_threshold: float = 0.3,
         overlap_threshold: float = 0.3,
+        system: str = "masqclip",
+        system_config: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         _check_numbers(
@@ -79,7 +84,11 @@ class MasQClipConfig(PretrainedConfig):
             ("clip_std", clip_std),
         ):
             _check_channels(name, channels)
-        for name, described in (("clip_config", clip_config), ("proposer_config", proposer_config)):
+        for name, described in (
+            ("clip_config", clip_config),
+            ("proposer_config", proposer_config),
+            ("system_config", system_config),
+        ):
             if described is not None and not isinstance(described, dict):
                 raise MasqclipError(f"{name} is a {type(described).__name__}; it is a dictionary")
         if query_start not in ("clip", "random"):
@@ -101,6 +110,8 @@ class MasQClipConfig(PretrainedConfig):
         self.logit_scale = logit_scale
         self.object_threshold = object_threshold
         self.overlap_threshold = overlap_threshold
+        self.system = system
+        self.system_config = system_config or {}
         super().__init__(**kwargs)
 
 

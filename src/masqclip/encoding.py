@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,13 @@ from masqclip.data.images import LoadedImage, find_images, read_image
 from masqclip.decoding.masks import ResizedMasks
 from masqclip.model import MasQClipModel
 from masqclip.options import check_size, longest_edge
-from masqclip.proposals.base import Proposals, object_log_scores
+from masqclip.proposals.base import object_log_scores
 from masqclip.proposals.picture_settings import square_side
 from masqclip.proposals.square import fitted_size
 from masqclip.weights.configs import build_config
+
+#: A probability of none or one has no finite logit to be resized.
+_LEAST_PROBABILITY = 1e-6
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class EncodedImage:
         object_logits: [Q,2], (object, no object).
         mask_embeddings: [Q,E].
         tokens: CLIP's keys and values, for masks that come later.
+        pixel_embeddings: [E,h,w], of a system that has no masks before it knows the words.
         frame_size: (H, W) of the padded frame.
         resized: (height, width) of the picture inside the frame.
     """
@@ -50,12 +54,44 @@ class EncodedImage:
     tokens: ImageTokens
     frame_size: tuple[int, int]
     resized: tuple[int, int]
+    pixel_embeddings: Tensor | None = None
 
     @property
     def masks(self) -> ResizedMasks:
         """Mask logits at the picture's own size, made as they are read."""
         size = (self.image.height, self.image.width)
         return ResizedMasks(self.mask_logits, self.frame_size, self.resized, size)
+
+    @torch.inference_mode()
+    def named(
+        self,
+        model: MasQClipModel,
+        rows: Tensor,
+        num_classes: int,
+        *,
+        object_score: bool = True,
+    ) -> tuple[ResizedMasks, Tensor]:
+        """The masks under some names: the masks, and [Q,K] log-probabilities.
+
+        Args:
+            model: that encoded the picture.
+            rows: text embeddings of the names, distractors and background (`TextEncoder`).
+            num_classes: how many of the rows are names, K.
+            object_score: multiply class probabilities with the object score (MasQCLIP, eq. 6).
+
+        A system without masks gives each name one, which says how probable it is at a pixel.
+        """
+        if self.pixel_embeddings is None:
+            log_probs = model.classify(self.mask_embeddings[None], rows, num_classes)[0]
+            if object_score:
+                log_probs = log_probs + object_log_scores(self.object_logits).unsqueeze(-1)
+            return self.masks, log_probs
+        pixels = self.pixel_embeddings.flatten(1).T
+        probs = model.classify(pixels[None], rows, num_classes)[0].exp().T
+        logits = probs.logit(eps=_LEAST_PROBABILITY)
+        shape = self.pixel_embeddings.shape[-2:]
+        masks = replace(self.masks, logits=logits.unflatten(1, shape))
+        return masks, torch.eye(num_classes, device=probs.device).log()
 
 
 Picture = LoadedImage | EncodedImage
@@ -126,33 +162,19 @@ def encode_pictures(
         for row, i in enumerate(members):
             height, width = framed[i][1]
             inside[row, :height, :width] = True
-        proposals = _promising(model.propose(pixels, inside), min_object_score)
-        tokens, embeddings = model.encode_and_embed(pixels, proposals.mask_logits)
+        seen = model.see(pixels, inside, min_object_score=min_object_score)
         for row, i in enumerate(members):
             encoded[i] = EncodedImage(
                 image=loaded[i],
-                mask_logits=proposals.mask_logits[row].float(),
-                object_logits=proposals.object_logits[row].float(),
-                mask_embeddings=embeddings[row].float(),
-                tokens=tokens.select(slice(row, row + 1)),
+                mask_logits=seen.proposals.mask_logits[row].float(),
+                object_logits=seen.proposals.object_logits[row].float(),
+                mask_embeddings=seen.mask_embeddings[row].float(),
+                pixel_embeddings=seen.pixels_of(row),
+                tokens=seen.tokens.select(slice(row, row + 1)),
                 frame_size=(shape[1], shape[2]),
                 resized=framed[i][1],
             )
     return [encoded[i] for i in range(len(images))]
-
-
-def _promising(proposals: Proposals, min_object_score: float) -> Proposals:
-    """The proposals of a batch that can matter, in their order; as many for each picture."""
-    if min_object_score <= 0:
-        return proposals
-    scores = object_log_scores(proposals.object_logits.float()).exp()
-    scores = scores.nan_to_num(-1.0)  # to a top-k NaN is the highest
-    count = max(1, int((scores >= min_object_score).sum(dim=1).max()))
-    chosen = scores.topk(min(count, scores.shape[1])).indices.sort(dim=1).values[..., None]
-    return Proposals(
-        proposals.mask_logits.take_along_dim(chosen[..., None], dim=1),
-        proposals.object_logits.take_along_dim(chosen, dim=1),
-    )
 
 
 def resized_size(height: int, width: int, config: MasQClipConfig) -> tuple[int, int]:

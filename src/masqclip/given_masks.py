@@ -41,6 +41,10 @@ class MaskClassification:
 
 def embed_given_masks(model: MasQClipModel, image: Any, masks: Masks) -> Tensor:
     """CLIP embeddings [N,E] of given masks; see `Segmenter.embed_masks`."""
+    if not model.takes_masks:
+        raise MasqclipError(
+            f"a model of the system {model.system!r} names its own masks only: take one of masqclip"
+        )
     picture = read_picture(image)
     loaded = picture.image if isinstance(picture, EncodedImage) else picture
     size = (loaded.height, loaded.width)

@@ -12,13 +12,12 @@ Shapes: B pictures, Q proposals, H W the padded frame, h w = H/4 W/4, E embeddin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, PreTrainedModel
 
 from masqclip.clip.classifier import class_log_probs
@@ -34,31 +33,42 @@ from masqclip.clip.masked_vision import (
 )
 from masqclip.clip.queries_file import load_queries, save_queries
 from masqclip.configuration import MasQClipConfig
-from masqclip.decoding.instance import decode_instance
-from masqclip.decoding.panoptic import decode_panoptic
-from masqclip.decoding.semantic import decode_semantic, semantic_scores
 from masqclip.errors import MasqclipError
-from masqclip.export.coco import masks_to_rle
 from masqclip.hub import find_weights
-from masqclip.model_output import MasQClipOutput
+from masqclip.model_output import MasQClipOutput, Seen
+from masqclip.post_processing import PostProcessing
 from masqclip.proposals.adapters import build_proposer
-from masqclip.proposals.base import Proposals
+from masqclip.proposals.base import Proposals, promising
 from masqclip.proposals.segmenters import SegmenterProposer
 from masqclip.weights.configs import build_config, describe
 from masqclip.weights.folders import load_model
 
 
-class MasQClipModel(PreTrainedModel):
-    """MasQCLIP: a CLIP, a proposer, and the query projections that join them."""
+class MasQClipModel(PostProcessing, PreTrainedModel):
+    """MasQCLIP: a CLIP, a proposer, and the query projections that join them.
+
+    Attributes:
+        system: what a folder's ``config.json`` calls it; the systems of `baselines` are others.
+        tasks: what it can be asked for.
+        takes_masks: whether it names masks that come from elsewhere.
+    """
 
     config_class = MasQClipConfig
     config: MasQClipConfig
     base_model_prefix = "masqclip"
     main_input_name = "pixel_values"
     _supports_sdpa = True
+    system: ClassVar[str] = "masqclip"
+    tasks: ClassVar[tuple[str, ...]] = ("instance", "semantic", "panoptic")
+    takes_masks: ClassVar[bool] = True
 
     def __init__(self, config: MasQClipConfig) -> None:
         super().__init__(config)
+        if config.system != self.system:
+            raise MasqclipError(
+                f"this is a model of the system {config.system!r}, not of {self.system!r}; "
+                "Segmenter.from_pretrained loads either"
+            )
         clip_config = build_config(CLIPConfig, config.clip_config, source="the model's clip_config")
         self.clip = CLIPModel(clip_config)
         self.proposer = build_proposer(config.proposer_type, config.proposer_config)
@@ -66,7 +76,16 @@ class MasQClipModel(PreTrainedModel):
         self.queries = MaskQueries(self.clip.vision_model)
         self.queries.start(self.clip.vision_model, config.query_start)  # type: ignore[arg-type]
         self.clip.requires_grad_(False)
+        self._make_parts()
         self.post_init()
+
+    def _make_parts(self) -> None:
+        """Make what a system has beside these, with the weights that training starts from."""
+
+    @property
+    def learned(self) -> nn.Module:
+        """All that training the system changes."""
+        return self.queries
 
     def _init_weights(self, module: Any) -> None:
         """The parts initialise themselves; nothing is left to do here."""
@@ -98,7 +117,7 @@ class MasQClipModel(PreTrainedModel):
         clip: CLIPModel,
         proposer: SegmenterProposer,
         **settings: Any,
-    ) -> MasQClipModel:
+    ) -> Self:
         """Join a CLIP and a proposer that exist already; the queries are untuned (MaskCLIP).
 
         Args:
@@ -111,6 +130,7 @@ class MasQClipModel(PreTrainedModel):
             clip_config=describe(clip.config),
             proposer_type=proposer.config.model_type,
             proposer_config=describe(proposer.config),
+            system=cls.system,
             **(learned | settings),
         )
         with torch.device("meta"):
@@ -120,6 +140,7 @@ class MasQClipModel(PreTrainedModel):
         proposer.black = _black(config)
         model.queries = MaskQueries(clip.vision_model)
         model.queries.start(clip.vision_model, config.query_start)  # type: ignore[arg-type]
+        model._make_parts()
         return model.eval()
 
     def save_queries(self, path: str | Path) -> None:
@@ -170,6 +191,18 @@ class MasQClipModel(PreTrainedModel):
         """`encode_image` and `embed_masks` in one pass, faster."""
         visible = self.visible_patches(mask_logits)
         return encode_and_embed(self.clip, self.queries, self._clip_input(pixel_values), visible)
+
+    def see(
+        self, pixel_values: Tensor, pixel_mask: Tensor, *, min_object_score: float = 0.0
+    ) -> Seen:
+        """All that is taken from frames before any word; arguments as in `propose`.
+
+        Args:
+            min_object_score: proposals below it are left out.
+        """
+        proposals = promising(self.propose(pixel_values, pixel_mask), min_object_score)
+        tokens, embeddings = self.encode_and_embed(pixel_values, proposals.mask_logits)
+        return Seen(proposals, embeddings, tokens)
 
     def _clip_input(self, pixel_values: Tensor) -> Tensor:
         """Frames [B,3,H,W] in 0..255, resized and normalised as CLIP takes them."""
@@ -250,140 +283,19 @@ class MasQClipModel(PreTrainedModel):
         """
         if pixel_mask is None:
             pixel_mask = torch.ones_like(pixel_values[:, 0], dtype=torch.bool)
-        proposals = self.propose(pixel_values, pixel_mask)
-        _, embeddings = self.encode_and_embed(pixel_values, proposals.mask_logits)
+        seen = self.see(pixel_values, pixel_mask)
         log_probs = None
         if text_embeddings is not None:
             classes = len(text_embeddings) - 1 if num_classes is None else num_classes
-            log_probs = self.classify(embeddings, text_embeddings, classes)
+            log_probs = self.classify(seen.mask_embeddings, text_embeddings, classes)
         return MasQClipOutput(
-            mask_logits=proposals.mask_logits,
-            object_logits=proposals.object_logits,
-            mask_embeddings=embeddings,
+            mask_logits=seen.proposals.mask_logits,
+            object_logits=seen.proposals.object_logits,
+            mask_embeddings=seen.mask_embeddings,
             class_log_probs=log_probs,
             frame_size=(int(pixel_values.shape[-2]), int(pixel_values.shape[-1])),
             image_sizes=[(int(mask.any(1).sum()), int(mask.any(0).sum())) for mask in pixel_mask],
         )
-
-    def post_process_semantic_segmentation(
-        self,
-        outputs: MasQClipOutput,
-        target_sizes: Sequence[tuple[int, int]] | None = None,
-        return_segmentation_scores: bool = False,
-    ) -> list[Any]:
-        """Class maps, as transformers' image processors return them.
-
-        Returns:
-            For each picture a [H,W] map of class indices, or with `return_segmentation_scores` a
-            dictionary ``{"segmentation": [H,W], "segmentation_scores": [K,H,W]}``.
-        """
-        results: list[Any] = []
-        for i, log_probs in enumerate(outputs.log_probs):
-            masks = outputs.masks(i, _size(target_sizes, i))
-            segmentation = decode_semantic(masks, log_probs).class_map
-            if return_segmentation_scores:
-                scores = semantic_scores(masks, log_probs)
-                results.append({"segmentation": segmentation, "segmentation_scores": scores})
-            else:
-                results.append(segmentation)
-        return results
-
-    def post_process_instance_segmentation(
-        self,
-        outputs: MasQClipOutput,
-        threshold: float = 0.5,
-        target_sizes: Sequence[tuple[int, int]] | None = None,
-        return_coco_annotation: bool = False,
-        return_binary_maps: bool = False,
-        label_ids_to_fuse: Iterable[int] = (),
-    ) -> list[dict[str, Any]]:
-        """Instances above `threshold`, as transformers' image processors return them.
-
-        Args:
-            outputs: of this model.
-            threshold: smallest score that is kept.
-            target_sizes: (height, width) of each result.
-            return_coco_annotation: ``segmentation`` is a list of COCO run-length encodings.
-            return_binary_maps: ``segmentation`` is a [N,H,W] tensor of masks, which may overlap.
-            label_ids_to_fuse: stuff classes, of which there are no instances.
-
-        Returns:
-            For each picture ``{"segmentation", "segments_info": [{"id", "label_id", "score",
-            "was_fused"}]}``; by default the segmentation is a [H,W] map of ids, -1 where nothing
-            is, on which higher scores lie on top.
-        """
-        results: list[dict[str, Any]] = []
-        for i, log_probs in enumerate(outputs.log_probs):
-            found = decode_instance(
-                outputs.masks(i, _size(target_sizes, i)),
-                log_probs,
-                min_score=threshold,
-                stuff_ids=frozenset(label_ids_to_fuse),
-            )
-            info = [
-                {"id": n, "label_id": int(label), "score": float(score), "was_fused": False}
-                for n, (label, score) in enumerate(zip(found.class_ids, found.scores, strict=True))
-            ]
-            segmentation: Any
-            if return_coco_annotation:
-                segmentation = masks_to_rle(found.masks.cpu().numpy())
-            elif return_binary_maps:
-                segmentation = found.masks.float()
-            else:
-                segmentation = torch.full(found.masks.shape[-2:], -1, dtype=torch.int32)
-                for n in reversed(range(len(info))):
-                    segmentation[found.masks[n].cpu()] = n
-            results.append({"segmentation": segmentation, "segments_info": info})
-        return results
-
-    def post_process_panoptic_segmentation(
-        self,
-        outputs: MasQClipOutput,
-        threshold: float | None = None,
-        overlap_mask_area_threshold: float | None = None,
-        label_ids_to_fuse: Iterable[int] = (),
-        target_sizes: Sequence[tuple[int, int]] | None = None,
-    ) -> list[dict[str, Any]]:
-        """Panoptic maps, as transformers' image processors return them.
-
-        Args:
-            outputs: of this model.
-            threshold: smallest score of a proposal that takes part; the model's own by default.
-            overlap_mask_area_threshold: smallest share of a mask that must be left to it.
-            label_ids_to_fuse: stuff classes; their segments are merged.
-            target_sizes: (height, width) of each result.
-
-        Returns:
-            For each picture ``{"segmentation": [H,W] ids, 0 = nothing, "segments_info": [{"id",
-            "label_id", "score", "was_fused"}]}``.
-        """
-        config = self.config
-        results: list[dict[str, Any]] = []
-        for i, log_probs in enumerate(outputs.log_probs):
-            found = decode_panoptic(
-                outputs.masks(i, _size(target_sizes, i)),
-                log_probs,
-                stuff_ids=frozenset(label_ids_to_fuse),
-                object_threshold=config.object_threshold if threshold is None else threshold,
-                overlap_threshold=config.overlap_threshold
-                if overlap_mask_area_threshold is None
-                else overlap_mask_area_threshold,
-            )
-            info = [
-                {
-                    "id": segment.id,
-                    "label_id": segment.class_id,
-                    "score": segment.score,
-                    "was_fused": not segment.thing,
-                }
-                for segment in found.segments
-            ]
-            results.append({"segmentation": found.segment_map, "segments_info": info})
-        return results
-
-
-def _size(target_sizes: Sequence[tuple[int, int]] | None, index: int) -> tuple[int, int] | None:
-    return None if target_sizes is None else target_sizes[index]
 
 
 def _black(config: MasQClipConfig) -> tuple[float, ...]:

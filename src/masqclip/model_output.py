@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from masqclip.clip.masked_vision import ImageTokens
 from masqclip.decoding.masks import resize_masks
 from masqclip.errors import MasqclipError
-from masqclip.proposals.base import object_log_scores
+from masqclip.proposals.base import Proposals, object_log_scores
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a system takes from a batch of frames before any word.
+
+    Attributes:
+        proposals: the masks, and how surely each is an object.
+        mask_embeddings: [B,Q,E], not normalised.
+        tokens: CLIP's keys and values; none of a system that names no masks of others.
+        pixel_embeddings: [B,E,h,w], of a system that has no masks.
+    """
+
+    proposals: Proposals
+    mask_embeddings: Tensor
+    tokens: ImageTokens = field(default_factory=lambda: ImageTokens((), ()))
+    pixel_embeddings: Tensor | None = None
+
+    def pixels_of(self, row: int) -> Tensor | None:
+        """The pixel embeddings of one picture, if there are any."""
+        return None if self.pixel_embeddings is None else self.pixel_embeddings[row].float()
 
 
 @dataclass

@@ -12,14 +12,13 @@ from torch import Tensor
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.bit_masks import BitMask
 from masqclip.decoding.instance import decode_instance, instance_mask
-from masqclip.decoding.masks import sound_proposals
+from masqclip.decoding.masks import ResizedMasks, sound_proposals
 from masqclip.decoding.panoptic import decode_panoptic
 from masqclip.decoding.semantic import decode_semantic
 from masqclip.devices import overflow_advice
 from masqclip.encoding import EncodedImage
 from masqclip.model import MasQClipModel
 from masqclip.options import check_task
-from masqclip.proposals.base import object_log_scores
 from masqclip.result import Segment, Segmentation, Task
 
 #: Masks of one picture that take more memory than this are kept as bits, an eighth of it.
@@ -48,18 +47,17 @@ def segment_encoded(
         min_score: what scores less is left out, 0..1.
     """
     words = words.counted if task == "instance" else words
-    classes = model.classify(encoded.mask_embeddings[None], rows, len(words))[0]
-    log_probs = object_log_scores(encoded.object_logits).unsqueeze(-1) + classes
+    masks, log_probs = encoded.named(model, rows, len(words))
     segments = find_segments(
         task,
-        encoded,
+        masks,
         log_probs,
         words,
         min_score=min_score,
         overlap_threshold=model.config.overlap_threshold,
     )
     notes = encoded.image.notes
-    if not bool(sound_proposals(encoded.masks, log_probs).all()):
+    if not bool(sound_proposals(masks, log_probs).all()):
         advice = overflow_advice(model.dtype)
         notes += (f"proposals whose masks or classes are no numbers were left out: {advice}",)
     return Segmentation(encoded.image.pixels, task, words.names, segments, notes)
@@ -67,7 +65,7 @@ def segment_encoded(
 
 def find_segments(
     task: Task,
-    encoded: EncodedImage,
+    masks: ResizedMasks,
     log_probs: Tensor,
     words: Vocabulary,
     *,
@@ -78,7 +76,7 @@ def find_segments(
 
     Args:
         task: see `Segmenter`.
-        encoded: the picture.
+        masks: of the picture.
         log_probs: [Q,K] log object score + log class probability.
         words: the K names.
         min_score: what scores less is left out, 0..1.
@@ -89,16 +87,15 @@ def find_segments(
     """
     check_task(task)
     if task == "instance":
-        return _instances(encoded, log_probs, words, min_score)
+        return _instances(masks, log_probs, words, min_score)
     if task == "semantic":
-        return _semantic(encoded, log_probs, words, min_score)
-    return _panoptic(encoded, log_probs, words, min_score, overlap_threshold)
+        return _semantic(masks, log_probs, words, min_score)
+    return _panoptic(masks, log_probs, words, min_score, overlap_threshold)
 
 
 def _instances(
-    encoded: EncodedImage, log_probs: Tensor, words: Vocabulary, least: float
+    source: ResizedMasks, log_probs: Tensor, words: Vocabulary, least: float
 ) -> tuple[Segment, ...]:
-    source = encoded.masks
     large = _too_large(source.shape[0], source.output_size)
     found = decode_instance(
         source, log_probs, min_score=least, stuff_ids=words.stuff_ids, keep_masks=not large
@@ -117,9 +114,9 @@ def _instances(
 
 
 def _semantic(
-    encoded: EncodedImage, log_probs: Tensor, words: Vocabulary, least: float
+    source: ResizedMasks, log_probs: Tensor, words: Vocabulary, least: float
 ) -> tuple[Segment, ...]:
-    found = decode_semantic(encoded.masks, log_probs, min_score=least)
+    found = decode_semantic(source, log_probs, min_score=least)
     scores = found.scores.cpu().numpy()
     places = found.class_map.to(torch.int32).add_(1).cpu().numpy()  # 0 = unlabelled
     del found  # the classes of 50 megapixels in int64 are 400 MB
@@ -135,14 +132,14 @@ def _semantic(
 
 
 def _panoptic(
-    encoded: EncodedImage,
+    source: ResizedMasks,
     log_probs: Tensor,
     words: Vocabulary,
     least: float,
     overlap_threshold: float,
 ) -> tuple[Segment, ...]:
     found = decode_panoptic(
-        encoded.masks,
+        source,
         log_probs,
         stuff_ids=words.stuff_ids,
         object_threshold=least,

@@ -93,16 +93,16 @@ def encode_image(vision: Any, pixel_values: Tensor) -> ImageTokens:
         pixel_values: [B,3,S,S] at CLIP's size, normalised for CLIP; at any other size, of whole
             patches, position embeddings are interpolated.
     """
-    hidden = _patches(vision, pixel_values)
+    hidden = picture_tokens(vision, pixel_values)
     keys, values = [], []
     *layers, last = vision.encoder.layers
     for layer in layers:
         normed = layer.layer_norm1(hidden)
-        key, value = _keys_and_values(layer.self_attn, normed)
-        hidden = _finish_block(layer, hidden, _attend_as_clip(layer, normed, key, value))
+        key, value = keys_and_values(layer.self_attn, normed)
+        hidden = finish_block(layer, hidden, attend_as_clip(layer, normed, key, value))
         keys.append(key)
         values.append(value)
-    key, value = _keys_and_values(last.self_attn, last.layer_norm1(hidden))
+    key, value = keys_and_values(last.self_attn, last.layer_norm1(hidden))
     return ImageTokens((*keys, key), (*values, value))
 
 
@@ -120,13 +120,13 @@ def embed_masks(clip: Any, queries: MaskQueries, tokens: ImageTokens, visible: T
         [B,Q,E] mask embeddings in the space of the text embeddings, not normalised.
     """
     vision = clip.vision_model
-    hidden, mask = _mask_class_tokens(vision, queries, visible)
+    hidden, mask = mask_class_tokens(vision, queries, visible)
     blocks = zip(
         vision.encoder.layers, queries.projections, tokens.keys, tokens.values, strict=True
     )
     for layer, projection, key, value in blocks:
         mixed = _attend_as_masks(layer, projection, hidden, key, value, mask)
-        hidden = _finish_block(layer, hidden, mixed)
+        hidden = finish_block(layer, hidden, mixed)
     return clip.visual_projection(vision.post_layernorm(hidden))
 
 
@@ -143,22 +143,22 @@ def encode_and_embed(
         pixel_values: as for `encode_image`.
     """
     vision = clip.vision_model
-    hidden = _patches(vision, pixel_values)
-    own, mask = _mask_class_tokens(vision, queries, visible)
+    hidden = picture_tokens(vision, pixel_values)
+    own, mask = mask_class_tokens(vision, queries, visible)
     keys, values = [], []
     last = len(vision.encoder.layers) - 1
     blocks = zip(vision.encoder.layers, queries.projections, strict=True)
     for number, (layer, projection) in enumerate(blocks):
         normed = layer.layer_norm1(hidden)
-        key, value = _keys_and_values(layer.self_attn, normed)
+        key, value = keys_and_values(layer.self_attn, normed)
         keys.append(key)
         values.append(value)
         mixed = _attend_as_masks(layer, projection, own, key, value, mask)
         if number == last:
-            own = _finish_block(layer, own, mixed)
+            own = finish_block(layer, own, mixed)
             break
-        mixed = torch.cat([_attend_as_clip(layer, normed, key, value), mixed], dim=2)
-        both = _finish_block(layer, torch.cat([hidden, own], dim=1), mixed)
+        mixed = torch.cat([attend_as_clip(layer, normed, key, value), mixed], dim=2)
+        both = finish_block(layer, torch.cat([hidden, own], dim=1), mixed)
         hidden, own = both.split([hidden.shape[1], own.shape[1]], dim=1)
     embeddings = clip.visual_projection(vision.post_layernorm(own))
     return ImageTokens(tuple(keys), tuple(values)), embeddings
@@ -178,9 +178,9 @@ def read_class_token(layer: Any, hidden: Tensor) -> Tensor:
         [B,1,D].
     """
     attention = layer.self_attn
-    key, value = _keys_and_values(attention, layer.layer_norm1(hidden))
+    key, value = keys_and_values(attention, layer.layer_norm1(hidden))
     own = hidden[:, :1]
-    return _finish_block(
+    return finish_block(
         layer, own, _attend_as_masks(layer, attention.q_proj, own, key, value, None)
     )
 
@@ -227,7 +227,7 @@ def patch_visibility(
     return F.max_pool2d(resized, patch_size).flatten(2) > 0
 
 
-def _patches(vision: Any, pixel_values: Tensor) -> Tensor:
+def picture_tokens(vision: Any, pixel_values: Tensor) -> Tensor:
     """[B,1+P,D]: the class token and the patches of pictures, as the first block takes them."""
     side = vision.config.image_size
     other_size = tuple(pixel_values.shape[-2:]) != (side, side)
@@ -235,7 +235,7 @@ def _patches(vision: Any, pixel_values: Tensor) -> Tensor:
     return vision.pre_layrnorm(hidden)
 
 
-def _mask_class_tokens(vision: Any, queries: MaskQueries, visible: Tensor) -> tuple[Tensor, Tensor]:
+def mask_class_tokens(vision: Any, queries: MaskQueries, visible: Tensor) -> tuple[Tensor, Tensor]:
     """The masks' own tokens [B,Q,D] before the first block, and what they may see [B,1,Q,1+P]."""
     # CLIP's class token is visible to every mask, so an empty mask still has something to read.
     everyone = torch.ones_like(visible[..., :1])
@@ -246,18 +246,18 @@ def _mask_class_tokens(vision: Any, queries: MaskQueries, visible: Tensor) -> tu
     return start.expand(*visible.shape[:2], -1), mask
 
 
-def _keys_and_values(attention: Any, normed: Tensor) -> tuple[Tensor, Tensor]:
+def keys_and_values(attention: Any, normed: Tensor) -> tuple[Tensor, Tensor]:
     """A block's keys and values [B,N,1+P,D/N], for everybody to read."""
     heads = attention.num_heads
     return (
-        _split_heads(attention.k_proj(normed), heads),
-        _split_heads(attention.v_proj(normed), heads),
+        split_heads(attention.k_proj(normed), heads),
+        split_heads(attention.v_proj(normed), heads),
     )
 
 
-def _attend_as_clip(layer: Any, normed: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def attend_as_clip(layer: Any, normed: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Attention of the picture's own tokens, all to all, with CLIP's queries: [B,N,1+P,D/N]."""
-    query = _split_heads(layer.self_attn.q_proj(normed), layer.self_attn.num_heads)
+    query = split_heads(layer.self_attn.q_proj(normed), layer.self_attn.num_heads)
     return F.scaled_dot_product_attention(query, key, value)
 
 
@@ -270,18 +270,18 @@ def _attend_as_masks(
     mask: Tensor | None,
 ) -> Tensor:
     """Attention of mask class tokens to what they may see, with their own queries: [B,N,Q,D/N]."""
-    query = _split_heads(projection(layer.layer_norm1(hidden)), layer.self_attn.num_heads)
+    query = split_heads(projection(layer.layer_norm1(hidden)), layer.self_attn.num_heads)
     if mask is not None and mask.is_floating_point():
         mask = mask.to(key.dtype)
     return F.scaled_dot_product_attention(query.to(key.dtype), key, value, attn_mask=mask)
 
 
-def _split_heads(x: Tensor, heads: int) -> Tensor:
+def split_heads(x: Tensor, heads: int) -> Tensor:
     """[B,T,D] to [B,N,T,D/N]."""
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def _finish_block(layer: Any, hidden: Tensor, mixed: Tensor) -> Tensor:
+def finish_block(layer: Any, hidden: Tensor, mixed: Tensor) -> Tensor:
     """What follows attention in a CLIP block: output projection, residual, MLP, residual."""
     hidden = hidden + layer.self_attn.out_proj(mixed.transpose(1, 2).flatten(2))
     return hidden + _mlp(layer.mlp, layer.layer_norm2(hidden))

@@ -80,23 +80,23 @@ class Predictor:
             "instance": self._instance,
             "semantic": self._semantic,
             "panoptic": self._panoptic,
-            "masks": self._masks,
-            "classes": self._classes,
         }
-        log_probs = self._log_probs(encoded)
+        oracles = {"masks": self._masks, "classes": self._classes}
+        masks, log_probs = encoded.named(
+            self.segmenter.model,
+            self._text,
+            len(self.words),
+            object_score=self.protocol.object_score,
+        )
         for task in tasks:
-            makers[task](picture, encoded, log_probs)
+            if task in oracles:
+                oracles[task](picture, encoded)
+            else:
+                makers[task](picture, masks, log_probs)
 
-    def _log_probs(self, encoded: EncodedImage) -> Tensor:
-        model = self.segmenter.model
-        classes = model.classify(encoded.mask_embeddings[None], self._text, len(self.words))[0]
-        if not self.protocol.object_score:
-            return classes
-        return classes + object_log_scores(encoded.object_logits).unsqueeze(-1)
-
-    def _instance(self, picture: Picture, encoded: EncodedImage, log_probs: Tensor) -> None:
+    def _instance(self, picture: Picture, masks: ResizedMasks, log_probs: Tensor) -> None:
         found = decode_instance(
-            encoded.masks, log_probs, top_k=self.protocol.top_k, stuff_ids=self.words.stuff_ids
+            masks, log_probs, top_k=self.protocol.top_k, stuff_ids=self.words.stuff_ids
         )
         rles = [encode_rle(mask) for mask in found.unique_masks.cpu().numpy()]
         rows = zip(
@@ -113,18 +113,18 @@ class Predictor:
         ]
         self.folder.write_records("instance", picture.id, results)
 
-    def _semantic(self, picture: Picture, encoded: EncodedImage, log_probs: Tensor) -> None:
+    def _semantic(self, picture: Picture, masks: ResizedMasks, log_probs: Tensor) -> None:
         if self.protocol.semantic_resize == "scores":
-            classes = decode_resized_scores(encoded.masks, log_probs)
+            classes = decode_resized_scores(masks, log_probs)
         else:
-            classes = decode_semantic(encoded.masks, log_probs).class_map
+            classes = decode_semantic(masks, log_probs).class_map
         self.folder.write_semantic(picture.id, classes.cpu().numpy(), len(self.words))
 
-    def _panoptic(self, picture: Picture, encoded: EncodedImage, log_probs: Tensor) -> None:
+    def _panoptic(self, picture: Picture, masks: ResizedMasks, log_probs: Tensor) -> None:
         assert self.protocol.object_threshold is not None
         assert self.protocol.overlap_threshold is not None
         found = decode_panoptic(
-            encoded.masks,
+            masks,
             log_probs,
             stuff_ids=self.words.stuff_ids,
             object_threshold=self.protocol.object_threshold,
@@ -140,7 +140,7 @@ class Predictor:
         ]
         self.folder.write_panoptic(picture.id, found.segment_map.cpu().numpy(), segments)
 
-    def _masks(self, picture: Picture, encoded: EncodedImage, _: Tensor) -> None:
+    def _masks(self, picture: Picture, encoded: EncodedImage) -> None:
         masks, positions = self.truth.masks_of(picture)
         predicted: list[int] = []
         for first in range(0, len(masks), _MASKS_AT_ONCE):
@@ -153,7 +153,7 @@ class Predictor:
         ]
         self.folder.write_records("masks", picture.id, records)
 
-    def _classes(self, picture: Picture, encoded: EncodedImage, _: Tensor) -> None:
+    def _classes(self, picture: Picture, encoded: EncodedImage) -> None:
         masks, positions = self.truth.masks_of(picture)
         order = object_log_scores(encoded.object_logits).argsort(descending=True, stable=True)
         best = _best_so_far(encoded.masks.select(order), masks)

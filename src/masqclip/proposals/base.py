@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -43,3 +44,23 @@ class Proposer(Protocol):
 def object_log_scores(object_logits: Tensor) -> Tensor:
     """The log-probability that a proposal is an object: [B, Q, 2] -> [B, Q]."""
     return object_logits.log_softmax(dim=-1)[..., 0]
+
+
+def promising(proposals: Proposals, min_object_score: float) -> Proposals:
+    """The proposals of a batch that can matter, in their order; as many for each picture."""
+    if min_object_score <= 0:
+        return proposals
+    scores = object_log_scores(proposals.object_logits.float()).exp()
+    scores = scores.nan_to_num(-1.0)  # to a top-k NaN is the highest
+    count = max(1, int((scores >= min_object_score).sum(dim=1).max()))
+    chosen = scores.topk(min(count, scores.shape[1])).indices.sort(dim=1).values[..., None]
+    return Proposals(
+        proposals.mask_logits.take_along_dim(chosen[..., None], dim=1),
+        proposals.object_logits.take_along_dim(chosen, dim=1),
+    )
+
+
+def surely_objects(mask_logits: Tensor) -> Proposals:
+    """Masks [B,Q,h,w] of a system that has no object score: all of them score one."""
+    certain = mask_logits.new_tensor([0.0, -torch.inf])
+    return Proposals(mask_logits, certain.expand(*mask_logits.shape[:2], 2))

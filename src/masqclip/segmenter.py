@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from masqclip.acceleration import compile_model
+from masqclip.baselines.loading import load_system
 from masqclip.clip.mask_coverage import Masks
 from masqclip.clip.name_limits import few_names, shown
 from masqclip.clip.text import TextEncoder
@@ -38,11 +39,11 @@ from masqclip.errors import MasqclipError
 from masqclip.given_masks import MaskClassification, embed_given_masks, name_embeddings
 from masqclip.hub import Parts, find_model
 from masqclip.model import MasQClipModel
-from masqclip.options import check_count, check_share, check_size, check_task
+from masqclip.options import check_count, check_share, check_size
 from masqclip.own_world import OwnWorld, load_world
 from masqclip.parts import join_parts
 from masqclip.result import Segmentation, Task
-from masqclip.segments import segment_encoded
+from masqclip.segments import check_system_task, segment_encoded
 
 Size = str | int | tuple[int, int] | None
 Names = Vocabulary | str | Path | Sequence[Any] | Mapping[str, Sequence[str]]
@@ -122,15 +123,13 @@ class Segmenter:
             return joined
         try:
             world = load_world(source)
-            model, report = MasQClipModel.from_pretrained(
-                source, dtype=choose_dtype(dtype, where), output_loading_info=True
-            )
+            model, missing = load_system(source, dtype=choose_dtype(dtype, where))
             tokenizer = load_tokenizer(source)
         except MasqclipError as error:
             raise MasqclipError(
                 f"the model {str(name_or_path)!r} cannot be loaded: {error}"
             ) from error
-        if missing := report["missing_keys"]:
+        if missing:
             raise MasqclipError(
                 f"the model {str(name_or_path)!r} is incomplete: it has no {min(missing)!r}"
             )
@@ -263,7 +262,7 @@ class Segmenter:
             MasqclipError: the names, an option or the folder cannot be used, which this call tells
                 itself; or a picture, once its turn has come.
         """
-        task, least = check_task(task), _least_score(min_score)
+        task, least = check_system_task(self.model, task), _least_score(min_score)
         batch_size = check_count(batch_size, what="batch_size")
         if not isinstance(images, Iterable | Path):
             raise MasqclipError(f"images are {shown(images)}: give pictures, or a folder of them")

@@ -17,6 +17,7 @@ from masqclip.decoding.panoptic import decode_panoptic
 from masqclip.decoding.semantic import decode_semantic
 from masqclip.devices import overflow_advice
 from masqclip.encoding import EncodedImage
+from masqclip.errors import MasqclipError
 from masqclip.model import MasQClipModel
 from masqclip.options import check_task
 from masqclip.result import Segment, Segmentation, Task
@@ -24,6 +25,20 @@ from masqclip.result import Segment, Segmentation, Task
 #: Masks of one picture that take more memory than this are kept as bits, an eighth of it.
 MAX_MASK_BYTES = 1 << 28
 _BAND = 1 << 20
+
+
+def check_system_task(model: MasQClipModel, task: Task) -> Task:
+    """Refuse a task that is none, or that a model's system has not.
+
+    Raises:
+        MasqclipError: it is so.
+    """
+    if check_task(task) not in model.tasks:
+        raise MasqclipError(
+            f"a model of the system {model.system!r} has no {task} segmentation: ask for "
+            f"{' or '.join(model.tasks)}"
+        )
+    return task
 
 
 @torch.inference_mode()

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from masqclip.proposals.mask2former import resnet50_mask2former_config
-from masqclip.training.criterion import CriterionSettings
+from masqclip.proposals.criterion import CriterionSettings
 from masqclip.training.recipes import SHIPPED, STAGES, load_recipe
 from masqclip.training.settings import LoopSettings
 

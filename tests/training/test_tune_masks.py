@@ -21,7 +21,8 @@ from masqclip.training.naming import NOTHING, tuning_loss
 from masqclip.training.proposal_cache import ProposalCache
 from masqclip.training.settings import TuneSettings
 from masqclip.training.stage import batch_losses
-from masqclip.training.tune import QUERIES_FILE, TuneStage, dataset_vocabulary, join
+from masqclip.training.annotated import dataset_vocabulary
+from masqclip.training.tune import QUERIES_FILE, TuneStage, join
 
 SMALL = TuneSettings(
     batch_size=3, augmentation="none", assign_size=64, shortest_edge=64, dice_cost_threshold=0.9

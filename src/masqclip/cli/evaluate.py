@@ -169,15 +169,18 @@ def evaluate(
             words = _words(truth, vocabulary, template, readable=readable)
             protocol = _protocol(truth, size, overrides, object_score=object_score)
             fetch_models(model)
+            segmenter = _segmenter(
+                model,
+                processes.device(device),
+                dtype,
+                size if protocol.shortest_edge is None else None,
+                untuned=untuned,
+                quiet=hidden,
+            )
+            if not task and not oracle:
+                tasks = _possible(segmenter, tasks, told=processes.first)
             report = measure(
-                _segmenter(
-                    model,
-                    processes.device(device),
-                    dtype,
-                    size if protocol.shortest_edge is None else None,
-                    untuned=untuned,
-                    quiet=hidden,
-                ),
+                segmenter,
                 truth,
                 tasks,
                 words=words,
@@ -219,9 +222,24 @@ def _segmenter(
 ) -> Segmenter:
     segmenter = load_segmenter(model, device=device, dtype=dtype, size=size, quiet=quiet)
     if untuned:
+        if segmenter.model.system != "masqclip":
+            raise MasqclipError(
+                f"--untuned: a model of the system {segmenter.model.system!r} has no tuned queries"
+            )
         segmenter.model.queries.start(segmenter.model.clip.vision_model, "clip")
         segmenter.name += " (untuned)"
     return segmenter
+
+
+def _possible(segmenter: Segmenter, tasks: tuple[str, ...], *, told: bool) -> tuple[str, ...]:
+    """Those of a dataset's tasks that the model's system has; a note names the others."""
+    from masqclip.evaluation.evaluate import system_tasks
+
+    possible = system_tasks(segmenter, tasks)
+    if told and possible and (others := [task for task in tasks if task not in possible]):
+        system = segmenter.model.system
+        print_error(f"{system} has no {' and no '.join(others)} segmentation", kind="note: ")
+    return possible or tasks
 
 
 def _words(

@@ -88,6 +88,7 @@ def evaluate(
     from masqclip.evaluation.predict import Predictor, seen_at
 
     _check_tasks(truth, tasks)
+    check_system(segmenter, tasks)
     if len(words) != len(truth.classes):
         raise MasqclipError(
             f"the words are {len(words)} categories, {truth.name} has {len(truth.classes)} classes:"
@@ -255,6 +256,30 @@ def _check_tasks(truth: GroundTruth, tasks: Sequence[str]) -> None:
         if task not in (*truth.tasks, *ORACLES):
             offered = ", ".join((*truth.tasks, *ORACLES))
             raise MasqclipError(f"{truth.name} cannot be measured in {task!r}: choose {offered}")
+
+
+def check_system(segmenter: Segmenter, tasks: Sequence[str]) -> None:
+    """See that a model's system has the tasks it is to be measured in.
+
+    Raises:
+        MasqclipError: it has not.
+    """
+    has = system_tasks(segmenter, (*TASKS, *ORACLES))
+    for task in tasks:
+        if task not in has:
+            raise MasqclipError(
+                f"a model of the system {segmenter.model.system!r} cannot be measured in {task!r}: "
+                f"choose {', '.join(has)}"
+            )
+
+
+def system_tasks(segmenter: Segmenter, tasks: Sequence[str]) -> tuple[str, ...]:
+    """Those of some tasks and oracles that a model's system has."""
+    model = segmenter.model
+    has = {*model.tasks}
+    has |= {"masks"} if model.takes_masks else set()
+    has |= {"classes"} if "instance" in model.tasks else set()  # it has masks before words
+    return tuple(task for task in tasks if task in has)
 
 
 def check_pictures(

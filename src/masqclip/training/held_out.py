@@ -21,7 +21,7 @@ from masqclip.errors import MasqclipError
 from masqclip.evaluation.evaluate import evaluate
 from masqclip.evaluation.protocol import Protocol
 from masqclip.segmenter import Segmenter
-from masqclip.training.tune import dataset_vocabulary
+from masqclip.training.annotated import dataset_vocabulary
 
 #: The figures and what they say, in the order of the report.
 FIGURES = {

@@ -1,4 +1,4 @@
-"""One optimizer for all parameters of a stage: AdamW, and Muon where a group asks for it.
+"""One optimizer for all parameters of a stage: AdamW, and Muon where a group asks for it; or SGD.
 
 Muon (Jordan et al., 2024) replaces the update of a matrix by the nearest matrix whose singular
 values are all one, so that rare directions are learned as fast as common ones. It is for matrices
@@ -17,10 +17,12 @@ from masqclip.errors import MasqclipError
 
 #: In a group of parameters: let Muon update them.
 MUON = "muon"
+#: In a group of parameters: SGD's momentum, which makes SGD of AdamW for all groups.
+MOMENTUM = "momentum"
 
 
 def make_optimizer(groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
-    """AdamW; where groups have ``muon``, AdamW for the others.
+    """AdamW; where groups have ``muon``, AdamW for the others; SGD where groups have ``momentum``.
 
     Args:
         groups: as AdamW takes them; of a Muon's group all parameters are matrices.
@@ -28,6 +30,8 @@ def make_optimizer(groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
     Raises:
         MasqclipError: this torch has no Muon.
     """
+    if any(MOMENTUM in group for group in groups):
+        return torch.optim.SGD(groups)
     if not any(group.get(MUON) for group in groups):
         return torch.optim.AdamW([{k: v for k, v in g.items() if k != MUON} for g in groups])
     if not hasattr(torch.optim, "Muon"):

@@ -25,6 +25,7 @@ from masqclip.data.digests import digest_tensors
 from masqclip.data.files import write_atomically
 from masqclip.data.stickers.drawn import DrawnScenes
 from masqclip.errors import MasqclipError
+from masqclip.training.annotated import Read
 from masqclip.training.stage import to_device
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class ProposalCache:
                 except MasqclipError:
                     continue  # training skips it, too
                 frames = [stage.frame(sample, mirror, unused) for mirror in variants]
-                group = stage.group(frames, [sample] * len(frames))
+                group = stage.group(frames, [Read(row, sample)] * len(frames))
                 with torch.inference_mode():
                     visible, targets = stage.propose(to_device(group, torch.device(device)))
                 content = io.BytesIO()

@@ -19,11 +19,13 @@ _LEAST: Mapping[str, int] = {
     **dict.fromkeys(("steps", "accumulate", "save_every", "keep_last", "log_every"), 1),
     **dict.fromkeys(("batch_size", "image_size", "patch_size", "embedding_size", "rounds"), 1),
     **dict.fromkeys(("vision_width", "vision_layers", "vision_heads"), 1),
+    **dict.fromkeys(("width", "queries", "layers", "heads", "cells"), 1),
     **dict.fromkeys(("text_width", "text_layers", "text_heads"), 1),
     **dict.fromkeys(("num_points", "assign_size", "shortest_edge", "longest_edge"), 1),
     **dict.fromkeys(("warmup_steps", "eval_every", "workers", "max_minutes", "clip_norm"), 0),
     **dict.fromkeys(("learning_rate", "weight_decay", "muon_rate", "backbone_multiplier"), 0),
     **dict.fromkeys(("class_weight", "mask_weight", "dice_weight", "no_object_weight"), 0),
+    **dict.fromkeys(("noise_steps",), 0),
     **dict.fromkeys(("background_weight", "loss_weight", "merges", "extra_captions", "seed"), 0),
 }
 #: Every number is below: of a larger seed and a step no generator takes the product, and rates and
@@ -38,7 +40,8 @@ class LoopSettings:
     Attributes:
         steps: optimizer steps of the whole run; the schedule spans them.
         warmup_steps: steps over which the learning rate climbs from zero.
-        schedule: ``constant``, ``cosine`` (to zero at the end) or ``step``.
+        schedule: ``constant``, ``cosine`` or ``poly`` (to zero at the end, the latter as the share
+            of steps left, to the power of 0.9), or ``step``.
         milestones: for ``step``, the steps at each of which the rate falls to a tenth.
         clip_norm: largest L2 norm of all gradients together; 0 leaves them alone.
         precision: of the forward pass: ``no`` (float32), ``bf16`` or ``fp16``, where autocast
@@ -71,7 +74,7 @@ class LoopSettings:
 
     def __post_init__(self) -> None:
         for name, allowed in (
-            ("schedule", ("constant", "cosine", "step")),
+            ("schedule", ("constant", "cosine", "poly", "step")),
             ("precision", ("no", "bf16", "fp16")),
         ):
             value = getattr(self, name)
@@ -85,9 +88,11 @@ class LoopSettings:
         """What the learning rates are multiplied by in a step."""
         if step < self.warmup_steps:
             return (step + 1) / self.warmup_steps
+        done = min(1.0, (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps))
         if self.schedule == "cosine":
-            done = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
-            return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+            return 0.5 * (1 + math.cos(math.pi * done))
+        if self.schedule == "poly":
+            return (1 - done) ** 0.9
         if self.schedule == "step":
             return 0.1 ** sum(step >= milestone for milestone in self.milestones)
         return 1.0
@@ -194,20 +199,12 @@ class FrameSettings:
 
 
 @dataclass(frozen=True)
-class TuneSettings(FrameSettings):
-    """How the queries are tuned.
+class NamedSettings(FrameSettings):
+    """What the stages have in common that learn names.
 
     Attributes:
         batch_size: pictures a step.
         learning_rate, weight_decay: of AdamW.
-        masks: what the queries learn to name: ``proposals`` (published), ``ground-truth`` or
-            ``both``.
-        dice_cost_threshold: a proposal takes the nearest annotation's name when one minus their
-            Dice overlap is below this.
-        assign_size: side of the square at which masks are compared, in pixels.
-        background_weight: of proposals that match nothing, in the mean.
-        loss_weight: of the whole loss.
-        query_start: where the queries start: ``clip`` (CLIP's own) or ``random`` (published).
         clip_input: how CLIP sees a frame: ``stretch`` or ``aspect`` (`MasQClipConfig`).
         shortest_edge, longest_edge: how the finished model resizes pictures (`MasQClipConfig`).
         seed: of the order of the data and the augmentation.
@@ -216,16 +213,33 @@ class TuneSettings(FrameSettings):
     batch_size: int = 4
     learning_rate: float = 1e-4
     weight_decay: float = 0.05
+    clip_input: str = "stretch"
+    shortest_edge: int = 800
+    longest_edge: int = 1333
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TuneSettings(NamedSettings):
+    """How the queries are tuned.
+
+    Attributes:
+        masks: what the queries learn to name: ``proposals`` (published), ``ground-truth`` or
+            ``both``.
+        dice_cost_threshold: a proposal takes the nearest annotation's name when one minus their
+            Dice overlap is below this.
+        assign_size: side of the square at which masks are compared, in pixels.
+        background_weight: of proposals that match nothing, in the mean.
+        loss_weight: of the whole loss.
+        query_start: where the queries start: ``clip`` (CLIP's own) or ``random`` (published).
+    """
+
     masks: str = "proposals"
     dice_cost_threshold: float = 0.4
     assign_size: int = 336
     background_weight: float = 0.1
     loss_weight: float = 2.0
     query_start: str = "clip"
-    clip_input: str = "stretch"
-    shortest_edge: int = 800
-    longest_edge: int = 1333
-    seed: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -24,8 +24,8 @@ from masqclip.data.transforms import normalise
 from masqclip.errors import MasqclipError
 from masqclip.evaluation.recall import recall
 from masqclip.hub import find_weights, quiet_transformers
+from masqclip.proposals.criterion import CriterionSettings, mask_counts, mask_losses
 from masqclip.proposals.mask2former import Mask2FormerProposer
-from masqclip.training.criterion import CriterionSettings, mask_counts, mask_losses
 from masqclip.training.framing import augment, stack, tensors
 from masqclip.training.inputs import annotated_pictures, dataset_inputs, dataset_notes, dataset_size
 from masqclip.training.optimizers import MUON

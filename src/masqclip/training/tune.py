@@ -18,13 +18,11 @@ size, R text rows (classes, background).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
@@ -33,25 +31,17 @@ from masqclip.clip.loading import load_clip_and_tokenizer
 from masqclip.clip.masked_vision import MaskQueries, embed_masks
 from masqclip.clip.normalisation import clip_normalisation
 from masqclip.clip.queries_file import save_queries
-from masqclip.clip.text import TextEncoder
-from masqclip.clip.vocabulary import Category, Vocabulary
-from masqclip.data.class_lists import read_class_list
-from masqclip.data.coco import Sample
 from masqclip.data.open_coco import CocoFiles, CocoMasks
-from masqclip.data.transforms import resize
-from masqclip.encoding import resized_size
-from masqclip.errors import MasqclipError
 from masqclip.hub import find_weights, quiet_transformers
 from masqclip.model import MasQClipModel
 from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.segmenter import Segmenter
-from masqclip.training.framing import Frame, augment, draw_mirror, stack, tensors
-from masqclip.training.inputs import annotated_pictures, dataset_inputs, dataset_notes, dataset_size
+from masqclip.training.annotated import AnnotatedStage, Read
+from masqclip.training.framing import Frame
 from masqclip.training.naming import NOTHING, assign_labels, tuning_loss
-from masqclip.training.sampling import SkippedPictures, batch_rows, picture_seed, read_samples
 from masqclip.training.settings import TuneSettings
 from masqclip.training.sheets import write_overlay_sheet
-from masqclip.training.stage import WHOLE, Counts, Share, Stage, to_device
+from masqclip.training.stage import Counts, to_device
 
 #: Held-out pictures that an evaluation looks at.
 _EVALUATED = 200
@@ -63,7 +53,7 @@ if TYPE_CHECKING:
 QUERIES_FILE = "queries.safetensors"
 
 
-class TuneStage(Stage):
+class TuneStage(AnnotatedStage):
     """Tunes a model's queries on annotated pictures; see the module's text.
 
     Args:
@@ -92,122 +82,23 @@ class TuneStage(Stage):
         held_out: CocoFiles | None = None,
         sources: Mapping[str, str] | None = None,
     ) -> None:
-        if len(dataset) == 0 or not dataset.categories.kept:
-            raise MasqclipError(f"{dataset.folder} has no picture, or no category, to tune on")
-        self.model = model.eval().requires_grad_(False)
-        self.tokenizer = tokenizer
-        self.settings = settings or TuneSettings()
-        self.dataset, left_out = annotated_pictures(dataset, self.settings)
-        self.held_out = held_out
-        self.notes = (*dataset_notes(dataset, held_out), *left_out)
-        self.skipped = SkippedPictures(len(self.dataset))
-        self.vocabulary = dataset_vocabulary(dataset)
-        encoder = TextEncoder(model.clip, tokenizer, cache=False)
-        self.text_embeddings = encoder.embed_vocabulary(self.vocabulary)
-        self._row = {category: i for i, category in enumerate(sorted(dataset.categories.kept))}
+        settings = settings or TuneSettings()
+        super().__init__(model, tokenizer, dataset, settings, held_out=held_out, sources=sources)
+        self.settings: TuneSettings = settings
         self.module: MaskQueries = model.queries.requires_grad_(True)
         self.cache: ProposalCache | None = None
-        self._sources = dict(sources or {})
-
-    @property
-    def network(self) -> nn.Module:
-        """Proposer, CLIP and queries."""
-        return self.model
-
-    @property
-    def data(self) -> dict[str, int]:
-        """How many pictures and words there are."""
-        return dataset_size(self.dataset) | {"words": len(self._row)}
-
-    @cached_property
-    def inputs(self) -> dict[str, str]:
-        """The data, and what the model was made of."""
-        return dataset_inputs(self.dataset, self.held_out) | self._sources
 
     @property
     def background(self) -> int:
         """The text row of what is nothing annotated: the last."""
         return len(self.text_embeddings) - 1
 
-    def to(self, device: torch.device) -> None:
-        """Move the model and the words."""
-        self.model.to(device)
-        self.text_embeddings = self.text_embeddings.to(device)
-
-    @property
-    def remarks(self) -> str:
-        """Which pictures were skipped."""
-        return self.skipped.summary()
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """All that trains, in one group, as published (the embedding decays too)."""
-        settings = self.settings
-        return [
-            {
-                "params": list(self.module.parameters()),
-                "lr": settings.learning_rate,
-                "weight_decay": settings.weight_decay,
-            }
-        ]
-
-    def batch(self, step: int, share: Share = WHOLE) -> dict[str, Any]:
-        """Groups of pictures of one frame size (`group`), and what could not be read."""
-        settings = self.settings
-        rows = batch_rows(self.dataset, settings.batch_size, settings.seed, step)
-        places = share.of(settings.batch_size)
-        samples, skipped = read_samples(self.dataset, [rows[place] for place in places])
-        frames, mirrors = [], []
-        for place, (_, sample) in zip(places, samples, strict=True):
-            seed = picture_seed(settings.seed, step, place, "frame")
-            chance = torch.Generator().manual_seed(seed)
-            mirrors.append(draw_mirror(settings, chance))
-            frames.append(self.frame(sample, mirrors[-1], chance))
-        members: dict[tuple[int, ...], list[int]] = {}
-        for i, (image, _, _) in enumerate(frames):
-            members.setdefault(tuple(image.shape), []).append(i)
-        groups = []
-        for numbers in members.values():
-            group = self.group([frames[i] for i in numbers], [samples[i][1] for i in numbers])
-            if self.cache is not None:
-                group |= self.cache.read([(samples[i][0], mirrors[i]) for i in numbers])
-            groups.append(group)
-        return {"groups": groups, "skipped": skipped}
-
-    def frame(
-        self, sample: Sample, mirror: bool = False, generator: torch.Generator | None = None
-    ) -> Frame:
-        """A sample's frame, padded to the model's multiple; see `FrameSettings`.
-
-        Without a generator there is no augmentation: the frame is what the model sees in use.
-        """
-        image, masks = tensors(sample)
-        settings = self.settings
-        if generator is None:
-            settings = replace(settings, augmentation="none")
-        if settings.augmentation == "none":
-            size = resized_size(image.shape[-2], image.shape[-1], self.model.config)
-            image, masks = resize(image, masks, *size)
-        chance = generator or torch.Generator()
-        augmented = augment(image, masks, settings, chance, mirror=mirror)
-        images, framed, inside = stack([augmented], self.model.config.size_divisor)
-        return images[0], framed[0], inside[0]
-
-    def group(self, frames: list[Frame], samples: list[Sample]) -> dict[str, Any]:
-        """Frames of one size: pixels [B,3,H,W], where pictures are, masks and their text rows.
-
-        Annotations of which a frame shows nothing are left out.
-        """
-        shown = [masks.flatten(1).any(1) for _, masks, _ in frames]
-        rows = [
-            torch.tensor([self._row[int(c)] for c in sample.category_ids]).long()
-            for sample in samples
-        ]
-        return {
-            "pixels": torch.stack([image for image, _, _ in frames]).float(),
-            "inside": torch.stack([inside for _, _, inside in frames]),
-            "masks": [masks[some] for (_, masks, _), some in zip(frames, shown, strict=True)],
-            "labels": [row[some] for row, some in zip(rows, shown, strict=True)],
-        }
+    def group(self, frames: list[Frame], read: list[Read]) -> dict[str, Any]:
+        """See `AnnotatedStage`; with what the proposer once said, where that is kept."""
+        found = super().group(frames, read)
+        if self.cache is not None and read[0].mirrored is not None:
+            found |= self.cache.read([(one.row, bool(one.mirrored)) for one in read])
+        return found
 
     def prepare(self, batch: dict[str, Any]) -> tuple[dict[str, Any], Counts]:
         """Say which patches each mask covers and what it is to be named, and count the masks."""
@@ -311,7 +202,9 @@ class TuneStage(Stage):
         right = total = 0.0
         for row in range(min(_EVALUATED, len(self.held_out))):
             sample = self.held_out[row]
-            group = to_device(self.group([self.frame(sample)], [sample]), self.model.device)
+            group = to_device(
+                self.group([self.frame(sample)], [Read(row, sample)]), self.model.device
+            )
             prepared, counts = self.prepare({"groups": [group], "skipped": []})
             right += float(self.losses(prepared, counts)["named"] * counts["matched"])
             total += float(counts["matched"])
@@ -319,31 +212,8 @@ class TuneStage(Stage):
 
     def save(self, folder: Path) -> None:
         """Write the whole model and its tokenizer as a folder to load, and the queries alone."""
-        with quiet_transformers():
-            self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        super().save(folder)
         save_queries(folder / QUERIES_FILE, self.module, self.model.clip.vision_model)
-
-
-def dataset_vocabulary(dataset: CocoMasks) -> Vocabulary:
-    """The kept categories of a dataset in the order of their ids, as words.
-
-    A name that COCO panoptic publishes ("tree-merged") is read as the paper reads it.
-
-    Raises:
-        MasqclipError: a category cannot be called what it is called.
-    """
-    prompts = {entry.name: entry.prompts for entry in read_class_list("coco-panoptic").classes}
-    categories = dataset.categories
-    try:
-        return Vocabulary(
-            tuple(
-                Category(name, prompts.get(name, ()), categories.is_thing(number))
-                for number, name in ((i, categories.names[i]) for i in sorted(categories.kept))
-            )
-        )
-    except MasqclipError as error:
-        raise MasqclipError(f"the categories of {dataset.folder}: {error}") from error
 
 
 def join(

@@ -107,8 +107,8 @@ def mask_losses(
     if targets.shape[1] == 0:  # a batch without any mask: one of padding, which is never matched
         targets = targets.new_zeros((len(counts), 1, *targets.shape[2:]))
     chances = [torch.Generator(targets.device).manual_seed(seed) for seed in seeds]
-    points = _draw(chances, [1] * len(counts), settings.num_points)
-    sampled_targets = _sample(targets.float(), points)
+    points = draw_points(chances, [1] * len(counts), settings.num_points)
+    sampled_targets = sample_points(targets.float(), points)
     num_masks = totals["masks"].clamp(min=1)
     total: Tensor | float = 0.0
     parts: dict[str, Tensor] = {}
@@ -116,7 +116,7 @@ def mask_losses(
         mask_logits, object_logits = layer.mask_logits.float(), layer.object_logits.float()
         with torch.no_grad():
             costs = matching_costs(
-                _sample(mask_logits, points), object_logits, sampled_targets, settings
+                sample_points(mask_logits, points), object_logits, sampled_targets, settings
             )
             pairs = match(costs, counts)
         matched = torch.zeros(object_logits.shape[:2], dtype=torch.long, device=targets.device)
@@ -127,10 +127,10 @@ def mask_losses(
             object_logits.flatten(0, 1), 1 - matched.view(-1), weights, reduction="sum"
         )
         parts["object"] = object_losses / totals["objects"]
-        mask_sum, dice_sum = _pair_losses(
+        mask_sum, dice_sum = pair_losses(
             mask_logits[pairs[0], pairs[1]],
             targets[pairs[0], pairs[2]],
-            partial(_draw, chances, pairs[0].bincount(minlength=len(counts)).tolist()),
+            partial(draw_points, chances, pairs[0].bincount(minlength=len(counts)).tolist()),
             settings,
         )
         parts["mask"], parts["dice"] = mask_sum / num_masks, dice_sum / num_masks
@@ -158,6 +158,12 @@ def matching_costs(
     Returns:
         [B, Q, N].
     """
+    objectness = object_logits.softmax(-1)[..., :1]
+    return mask_costs(point_logits, targets, settings) - settings.class_weight * objectness
+
+
+def mask_costs(point_logits: Tensor, targets: Tensor, settings: CriterionSettings) -> Tensor:
+    """The part of `matching_costs` that masks have in it, [B, Q, N]; arguments as there."""
     points = point_logits.shape[-1]
     inside = targets.transpose(1, 2)
     # BCE against target t is softplus(x) - x t: one matrix product for all pairs.
@@ -168,12 +174,7 @@ def matching_costs(
     overlap = probabilities @ inside
     sizes = probabilities.sum(-1, keepdim=True) + targets.sum(-1).unsqueeze(1)
     dice = 1 - (2 * overlap + 1) / (sizes + 1)
-    objectness = object_logits.softmax(-1)[..., :1]
-    return (
-        settings.mask_weight * cross_entropy
-        + settings.dice_weight * dice
-        - settings.class_weight * objectness
-    )
+    return settings.mask_weight * cross_entropy + settings.dice_weight * dice
 
 
 def match(costs: Tensor, counts: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
@@ -199,7 +200,7 @@ def match(costs: Tensor, counts: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]
     return pairs[:, 0], pairs[:, 1], pairs[:, 2]
 
 
-def _pair_losses(
+def pair_losses(
     logits: Tensor, targets: Tensor, draw: PointDraw, settings: CriterionSettings
 ) -> tuple[Tensor, Tensor]:
     """Summed BCE and Dice loss of matched masks [M, h, w] and [M, H, W], on points."""
@@ -207,8 +208,8 @@ def _pair_losses(
         return logits.sum(), logits.sum()
     with torch.no_grad():
         points = _uncertain_points(logits, draw, settings)
-        labels = _sample(targets[:, None].float(), points)[:, 0]
-    values = _sample(logits[:, None], points)[:, 0]
+        labels = sample_points(targets[:, None].float(), points)[:, 0]
+    values = sample_points(logits[:, None], points)[:, 0]
     cross_entropy = F.binary_cross_entropy_with_logits(values, labels, reduction="none").mean(-1)
     probabilities = values.sigmoid()
     overlap = 2 * (probabilities * labels).sum(-1)
@@ -220,13 +221,13 @@ def _uncertain_points(logits: Tensor, draw: PointDraw, settings: CriterionSettin
     """Points [M, P, 2] for masks [M, h, w]: those with logits nearest zero, and random ones."""
     uncertain = int(settings.importance_ratio * settings.num_points)
     candidates = draw(int(settings.oversample_ratio * settings.num_points))
-    distance = _sample(logits[:, None], candidates)[:, 0].abs()
+    distance = sample_points(logits[:, None], candidates)[:, 0].abs()
     nearest = distance.topk(uncertain, dim=1, largest=False, sorted=False).indices
     chosen = candidates.gather(1, nearest[..., None].expand(-1, -1, 2))
     return torch.cat([chosen, draw(settings.num_points - uncertain)], dim=1)
 
 
-def _draw(chances: Sequence[torch.Generator], counts: Sequence[int], points: int) -> Tensor:
+def draw_points(chances: Sequence[torch.Generator], counts: Sequence[int], points: int) -> Tensor:
     """Uniform points [sum(counts), P, 2] in 0..1: `counts` says for how many masks a picture's."""
     drawn = [
         torch.rand(count, points, 2, generator=chance, dtype=torch.float32, device=chance.device)
@@ -235,6 +236,6 @@ def _draw(chances: Sequence[torch.Generator], counts: Sequence[int], points: int
     return torch.cat(drawn)
 
 
-def _sample(maps: Tensor, points: Tensor) -> Tensor:
+def sample_points(maps: Tensor, points: Tensor) -> Tensor:
     """Bilinear values of maps [B, C, H, W] at points [B, P, 2] in 0..1 (x, y) -> [B, C, P]."""
     return F.grid_sample(maps, 2 * points[:, None] - 1, align_corners=False)[:, :, 0]

@@ -9,7 +9,7 @@ from transformers import Mask2FormerConfig
 from transformers.models.mask2former import modeling_mask2former as reference
 
 from masqclip.proposals.base import Proposals
-from masqclip.training.criterion import (
+from masqclip.proposals.criterion import (
     CriterionSettings,
     mask_counts,
     mask_losses,

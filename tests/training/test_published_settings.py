@@ -50,6 +50,7 @@ STUDENT: Values = MASK2FORMER | {
 TUNING: Values = ADAMW | {
     "batch_size": 4,
     "learning_rate": 1e-4,
+    "learns": "q",
     "masks": "proposals",
     "dice_cost_threshold": 0.4,
     "assign_size": 336,

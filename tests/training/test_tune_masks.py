@@ -203,7 +203,9 @@ def test_cocos_own_names_are_read_as_the_paper_reads_them(parts: Parts) -> None:
     assert words.categories[1].prompts == ("zebra",)
 
 
-@pytest.mark.parametrize(("name", "value"), [("masks", "truth"), ("augmentation", "crop")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("learns", "kv"), ("masks", "truth"), ("augmentation", "crop")]
+)
 def test_a_setting_that_is_no_choice_is_refused(name: str, value: str) -> None:
     with pytest.raises(MasqclipError, match=f"{name} is '{value}'"):
         replace(SMALL, **{name: value})

@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 _RULES = 2
 
 #: Settings of a `TuneStage` that its proposals do not depend on.
-_FREE = ("batch_size", "learning_rate", "weight_decay", "background_weight", "loss_weight", "seed")
+_FREE = (
+    "learns", "batch_size", "learning_rate", "weight_decay", "background_weight", "loss_weight",
+    "seed",
+)  # fmt: skip
 
 
 class ProposalCache:

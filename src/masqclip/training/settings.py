@@ -200,6 +200,9 @@ class TuneSettings(FrameSettings):
     Attributes:
         batch_size: pictures a step.
         learning_rate, weight_decay: of AdamW.
+        learns: which projections of the mask class tokens learn: ``q`` (published), ``k``, ``v``,
+            ``qk`` or ``qkv``; or ``clip``, all of the vision tower and their queries. Their
+            embedding learns always.
         masks: what the queries learn to name: ``proposals`` (published), ``ground-truth`` or
             ``both``.
         dice_cost_threshold: a proposal takes the nearest annotation's name when one minus their
@@ -207,7 +210,8 @@ class TuneSettings(FrameSettings):
         assign_size: side of the square at which masks are compared, in pixels.
         background_weight: of proposals that match nothing, in the mean.
         loss_weight: of the whole loss.
-        query_start: where the queries start: ``clip`` (CLIP's own) or ``random`` (published).
+        query_start: where the queries start, if they learn: ``clip`` (CLIP's own) or ``random``
+            (published).
         clip_input: how CLIP sees a frame: ``stretch`` or ``aspect`` (`MasQClipConfig`).
         shortest_edge, longest_edge: how the finished model resizes pictures (`MasQClipConfig`).
         seed: of the order of the data and the augmentation.
@@ -216,6 +220,7 @@ class TuneSettings(FrameSettings):
     batch_size: int = 4
     learning_rate: float = 1e-4
     weight_decay: float = 0.05
+    learns: str = "q"
     masks: str = "proposals"
     dice_cost_threshold: float = 0.4
     assign_size: int = 336
@@ -229,6 +234,7 @@ class TuneSettings(FrameSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _one_of("learns", self.learns, ("q", "k", "v", "qk", "qkv", "clip"))
         _one_of("masks", self.masks, ("proposals", "ground-truth", "both"))
 
 

@@ -1,11 +1,12 @@
 """MasQ-Tuning: teach the mask class tokens to name masks (MasQCLIP, sec. 3.3; stage 3).
 
-Everything is frozen but the new query projections and the mask class embedding. A proposal takes
-the name of the annotation it agrees with best, if they agree well enough, else "background"; its
-embedding is compared with the words, and the loss is a cross-entropy that counts background little.
+Everything is frozen but the new query projections and the mask class embedding (`learned.py` has
+what may learn instead). A proposal takes the name of the annotation it agrees with best, if they
+agree well enough, else "background"; its embedding is compared with the words, and the loss is a
+cross-entropy that counts background little.
 
-- The picture's own pass (`encode_image`) runs without gradient: only mask tokens are
-  differentiated.
+- The picture's own pass (`encode_image`) runs without gradient, unless what it makes is learned:
+  only mask tokens are differentiated.
 - Annotated masks can be named beside the proposals, or instead of them (`TuneSettings.masks`); then
   no proposer runs.
 - Pictures whose frames differ in size never share one: a result does not depend on its batch.
@@ -18,6 +19,7 @@ size, R text rows (classes, background).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -30,9 +32,7 @@ from transformers import PreTrainedTokenizerBase
 
 from masqclip.clip.classifier import clip_logits
 from masqclip.clip.loading import load_clip_and_tokenizer
-from masqclip.clip.masked_vision import MaskQueries, embed_masks
 from masqclip.clip.normalisation import clip_normalisation
-from masqclip.clip.queries_file import save_queries
 from masqclip.clip.text import TextEncoder
 from masqclip.clip.vocabulary import Category, Vocabulary
 from masqclip.data.class_lists import read_class_list
@@ -47,6 +47,7 @@ from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.segmenter import Segmenter
 from masqclip.training.framing import Frame, augment, draw_mirror, stack, tensors
 from masqclip.training.inputs import annotated_pictures, dataset_inputs, dataset_notes, dataset_size
+from masqclip.training.learned import choose_learned, own_projections
 from masqclip.training.naming import NOTHING, assign_labels, tuning_loss
 from masqclip.training.sampling import SkippedPictures, batch_rows, picture_seed, read_samples
 from masqclip.training.settings import TuneSettings
@@ -77,7 +78,7 @@ class TuneStage(Stage):
 
     Raises:
         MasqclipError: the dataset holds no picture, keeps no category, or no picture has what there
-            is to learn from.
+            is to learn from; or the model's masks have own projections that would not be learned.
     """
 
     name = "tune"
@@ -94,9 +95,10 @@ class TuneStage(Stage):
     ) -> None:
         if len(dataset) == 0 or not dataset.categories.kept:
             raise MasqclipError(f"{dataset.folder} has no picture, or no category, to tune on")
-        self.model = model.eval().requires_grad_(False)
+        self.model = model
         self.tokenizer = tokenizer
         self.settings = settings or TuneSettings()
+        self.module = choose_learned(model, self.settings.learns)
         self.dataset, left_out = annotated_pictures(dataset, self.settings)
         self.held_out = held_out
         self.notes = (*dataset_notes(dataset, held_out), *left_out)
@@ -105,7 +107,6 @@ class TuneStage(Stage):
         encoder = TextEncoder(model.clip, tokenizer, cache=False)
         self.text_embeddings = encoder.embed_vocabulary(self.vocabulary)
         self._row = {category: i for i, category in enumerate(sorted(dataset.categories.kept))}
-        self.module: MaskQueries = model.queries.requires_grad_(True)
         self.cache: ProposalCache | None = None
         self._sources = dict(sources or {})
 
@@ -144,7 +145,7 @@ class TuneStage(Stage):
         settings = self.settings
         return [
             {
-                "params": list(self.module.parameters()),
+                "params": [p for p in self.module.parameters() if p.requires_grad],
                 "lr": settings.learning_rate,
                 "weight_decay": settings.weight_decay,
             }
@@ -233,9 +234,9 @@ class TuneStage(Stage):
         ``bare``: the share of pictures in whose frame there is nothing annotated."""
         embeddings, targets = [], []
         for group in batch["groups"]:
-            with torch.no_grad():
+            with torch.no_grad() if self.settings.learns == "q" else nullcontext():
                 tokens = self.model.encode_image(group["pixels"])
-            found = embed_masks(self.model.clip, self.module, tokens, group["visible"])
+            found = self.model.embed_patches(tokens, group["visible"])
             embeddings.append(found.flatten(0, 1))
             targets.append(group["targets"].flatten())
         target = torch.cat(targets)
@@ -318,11 +319,13 @@ class TuneStage(Stage):
         return {"named": right / max(1.0, total)}
 
     def save(self, folder: Path) -> None:
-        """Write the whole model and its tokenizer as a folder to load, and the queries alone."""
+        """Write the whole model and its tokenizer as a folder to load, and the queries alone where
+        they are all that was learned."""
         with quiet_transformers():
             self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-        save_queries(folder / QUERIES_FILE, self.module, self.model.clip.vision_model)
+        if self.settings.learns == "q":
+            self.model.save_queries(folder / QUERIES_FILE)
 
 
 def dataset_vocabulary(dataset: CocoMasks) -> Vocabulary:
@@ -361,6 +364,7 @@ def join(
         frozen,
         proposes,
         query_start=settings.query_start,
+        own_projections=own_projections(settings.learns),
         clip_input=settings.clip_input,
         shortest_edge=settings.shortest_edge,
         longest_edge=settings.longest_edge,

@@ -14,6 +14,7 @@ from masqclip.errors import MasqclipError
 PUBLISHED = {
     "proposer_type": "mask2former",
     "query_start": "clip",
+    "own_projections": "q",
     "clip_input": "stretch",
     "shortest_edge": 800,
     "longest_edge": 1333,
@@ -31,6 +32,7 @@ OTHERS: dict[str, Any] = {
     "proposer_type": "sam",
     "proposer_config": {"num_queries": 7},
     "query_start": "random",
+    "own_projections": "qkv",
     "clip_input": "aspect",
     "shortest_edge": 64,
     "longest_edge": 96,
@@ -111,6 +113,8 @@ def test_channels_are_three_numbers_and_spreads_above_zero(name: str) -> None:
         ({"clip_config": [1]}, "clip_config is a list; it is a dictionary"),
         ({"proposer_config": "x"}, "proposer_config is a str; it is a dictionary"),
         ({"query_start": "zero"}, "query_start is 'zero'; it is 'clip' or 'random'"),
+        ({"own_projections": "kq"}, "own_projections is 'kq'; it is one of q, k, v, qk, qkv"),
+        ({"own_projections": ["q"]}, "own_projections is .*; it is one of q, k, v, qk, qkv"),
         ({"clip_input": "crop"}, "clip_input is 'crop'; it is 'stretch' or 'aspect'"),
     ],
 )

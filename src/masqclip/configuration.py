@@ -20,6 +20,8 @@ _BOUNDS: dict[str, tuple[float, float, type]] = {
     "overlap_threshold": (0, 1, float),
 }
 _LARGEST_CHANNEL = 1e6
+#: What mask class tokens may have of their own: projections of queries, keys, values.
+OWN_PROJECTIONS = ("q", "k", "v", "qk", "qkv")
 
 
 class MasQClipConfig(PretrainedConfig):
@@ -30,6 +32,8 @@ class MasQClipConfig(PretrainedConfig):
         proposer_type: the adapter in `proposals/` that makes the masks.
         proposer_config: what that adapter is built from, as a dictionary.
         query_start: where untrained queries start: ``clip`` (the model is MaskCLIP) or ``random``.
+        own_projections: which projections are the mask class tokens' own (`MaskQueries`): ``q``
+            (published), ``k``, ``v``, ``qk`` or ``qkv``.
         clip_input: how CLIP sees the padded frame: ``stretch``ed to its square (published), or in
             the frame's own ``aspect``, as many patches in all, positions interpolated.
         shortest_edge, longest_edge: a picture is resized, keeping its aspect, until its shorter
@@ -54,6 +58,7 @@ class MasQClipConfig(PretrainedConfig):
         proposer_type: str = "mask2former",
         proposer_config: dict[str, Any] | None = None,
         query_start: str = "clip",
+        own_projections: str = "q",
         clip_input: str = "stretch",
         shortest_edge: int = 800,
         longest_edge: int = 1333,
@@ -93,12 +98,18 @@ class MasQClipConfig(PretrainedConfig):
                 raise MasqclipError(f"{name} is a {type(described).__name__}; it is a dictionary")
         if query_start not in ("clip", "random"):
             raise MasqclipError(f"query_start is {query_start!r}; it is 'clip' or 'random'")
+        if own_projections not in OWN_PROJECTIONS:
+            raise MasqclipError(
+                f"own_projections is {str(own_projections)[:40]!r}; it is one of "
+                f"{', '.join(OWN_PROJECTIONS)}"
+            )
         if clip_input not in ("stretch", "aspect"):
             raise MasqclipError(f"clip_input is {clip_input!r}; it is 'stretch' or 'aspect'")
         self.clip_config = clip_config or CLIPConfig().to_dict()
         self.proposer_type = proposer_type
         self.proposer_config = proposer_config or {}
         self.query_start = query_start
+        self.own_projections = own_projections
         self.clip_input = clip_input
         self.shortest_edge = shortest_edge
         self.longest_edge = longest_edge

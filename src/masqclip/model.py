@@ -73,7 +73,7 @@ class MasQClipModel(PostProcessing, PreTrainedModel):
         self.clip = CLIPModel(clip_config)
         self.proposer = build_proposer(config.proposer_type, config.proposer_config)
         self.proposer.black = _black(config)
-        self.queries = MaskQueries(self.clip.vision_model)
+        self.queries = MaskQueries(self.clip.vision_model, config.own_projections)
         self.queries.start(self.clip.vision_model, config.query_start)  # type: ignore[arg-type]
         self.clip.requires_grad_(False)
         self._make_parts()
@@ -138,20 +138,25 @@ class MasQClipModel(PostProcessing, PreTrainedModel):
         model.clip = clip.requires_grad_(False)
         model.proposer = proposer
         proposer.black = _black(config)
-        model.queries = MaskQueries(clip.vision_model)
+        model.queries = MaskQueries(clip.vision_model, config.own_projections)
         model.queries.start(clip.vision_model, config.query_start)  # type: ignore[arg-type]
         model._make_parts()
         return model.eval()
 
     def save_queries(self, path: str | Path) -> None:
-        """Write what MasQ-Tuning learned as an add-on to this model's CLIP (`queries_file`)."""
+        """Write what MasQ-Tuning learned as an add-on to this model's CLIP (`queries_file`).
+
+        Raises:
+            MasqclipError: its masks have more of their own than queries.
+        """
         save_queries(path, self.queries, self.clip.vision_model)
 
     def load_queries(self, path: str | Path) -> None:
         """Take over an add-on.
 
         Raises:
-            MasqclipError: it was tuned on another CLIP, or is no add-on.
+            MasqclipError: it was tuned on another CLIP, or is no add-on; or this model's masks have
+                more of their own than queries.
         """
         load_queries(path, self.queries, self.clip.vision_model)
 
@@ -169,12 +174,12 @@ class MasQClipModel(PostProcessing, PreTrainedModel):
         return self.proposer(normalised.to(dtype), pixel_mask)
 
     def encode_image(self, pixel_values: Tensor) -> ImageTokens:
-        """CLIP's keys and values of each frame, resized to CLIP's input (`clip_size`).
+        """What masks read of each frame, resized to CLIP's input (`clip_size`).
 
         Args:
             pixel_values: [B,3,H,W] RGB in 0..255, zero-padded.
         """
-        return encode_image(self.clip.vision_model, self._clip_input(pixel_values))
+        return encode_image(self.clip.vision_model, self._clip_input(pixel_values), self.queries)
 
     def embed_masks(self, tokens: ImageTokens, mask_logits: Tensor) -> Tensor:
         """[B,Q,E] embeddings of masks, given as logits [B,Q,h,w] over the padded frame."""

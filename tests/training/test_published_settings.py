@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from masqclip.proposals.mask2former import resnet50_mask2former_config
 from masqclip.proposals.criterion import CriterionSettings
+from masqclip.proposals.mask2former import resnet50_mask2former_config
 from masqclip.training.recipes import SHIPPED, STAGES, load_recipe
 from masqclip.training.settings import LoopSettings
 
@@ -50,6 +50,7 @@ STUDENT: Values = MASK2FORMER | {
 TUNING: Values = ADAMW | {
     "batch_size": 4,
     "learning_rate": 1e-4,
+    "learns": "q",
     "masks": "proposals",
     "dice_cost_threshold": 0.4,
     "assign_size": 336,

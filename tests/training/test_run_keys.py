@@ -24,7 +24,8 @@ SQUARE = TuneSettings(
 #: Another value of each setting of tuning, and what stored proposals do not follow from.
 TUNE_OTHERS = OTHERS["tune"] | OTHERS["tune, as pictures are"] | {"masks": "proposals"}
 NOT_OF_PROPOSALS = {
-    "batch_size", "learning_rate", "weight_decay", "background_weight", "loss_weight", "seed",
+    "learns", "batch_size", "learning_rate", "weight_decay", "background_weight", "loss_weight",
+    "seed",
 }  # fmt: skip
 LOOP = LoopSettings(6, schedule="step", milestones=(3,), workers=0)
 

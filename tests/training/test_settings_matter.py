@@ -56,7 +56,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "tune": {
         "augmentation": "none", "image_size": 96, "min_scale": 0.4, "max_scale": 1.6, "flip": False,
         "filter_empty": False, "batch_size": 1, "learning_rate": 1e-3, "weight_decay": 0.05,
-        "masks": "proposals", "dice_cost_threshold": 0.5, "assign_size": 8,
+        "learns": "qkv", "masks": "proposals", "dice_cost_threshold": 0.5, "assign_size": 8,
         "background_weight": 0.2, "loss_weight": 1.0, "query_start": "random", "seed": 1,
     },
     # What a square frame does not show.

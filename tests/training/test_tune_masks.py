@@ -17,11 +17,11 @@ from masqclip.clip.queries_file import load_queries
 from masqclip.data.coco import CocoPanoptic, Sample, is_base
 from masqclip.errors import MasqclipError
 from masqclip.proposals.mask2former import Mask2FormerProposer
+from masqclip.training.annotated import dataset_vocabulary
 from masqclip.training.naming import NOTHING, tuning_loss
 from masqclip.training.proposal_cache import ProposalCache
 from masqclip.training.settings import TuneSettings
 from masqclip.training.stage import batch_losses
-from masqclip.training.annotated import dataset_vocabulary
 from masqclip.training.tune import QUERIES_FILE, TuneStage, join
 
 SMALL = TuneSettings(
@@ -204,7 +204,9 @@ def test_cocos_own_names_are_read_as_the_paper_reads_them(parts: Parts) -> None:
     assert words.categories[1].prompts == ("zebra",)
 
 
-@pytest.mark.parametrize(("name", "value"), [("masks", "truth"), ("augmentation", "crop")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("learns", "kv"), ("masks", "truth"), ("augmentation", "crop")]
+)
 def test_a_setting_that_is_no_choice_is_refused(name: str, value: str) -> None:
     with pytest.raises(MasqclipError, match=f"{name} is '{value}'"):
         replace(SMALL, **{name: value})

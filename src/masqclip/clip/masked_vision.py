@@ -11,7 +11,9 @@ depend on the masks, and the tower falls into two functions:
 
 Of a mask class token only its query projections are its own (`MaskQueries`): one linear layer a
 block, and a learned embedding that takes the place of a position. Keys, values, output projections,
-MLPs and norms are CLIP's, frozen. With the queries started from CLIP's own this is MaskCLIP.
+MLPs and norms are CLIP's, frozen. With the queries started from CLIP's own this is MaskCLIP. For
+comparison (the paper's Table 5) the keys or values that it reads may be made by projections of its
+own, too; the picture's tokens go on with CLIP's, and stay as they are.
 
 Shapes: B pictures, Q masks, P patches, D width, N heads, L blocks.
 """
@@ -36,7 +38,8 @@ class ImageTokens:
     """What a picture's own pass leaves for the masks to read.
 
     Attributes:
-        keys, values: one [B,N,1+P,D/N] tensor a block; row 0 is the class token.
+        keys, values: one [B,N,1+P,D/N] tensor a block; row 0 is the class token. They are CLIP's,
+            or made by the masks' own projections.
     """
 
     keys: tuple[Tensor, ...]
@@ -54,15 +57,24 @@ class MaskQueries(nn.Module):
 
     Args:
         vision: the frozen tower (transformers' CLIP vision model) whose sizes they take.
+        own: which projections are the mask class tokens' own: ``q`` (published), ``k``, ``v``,
+            ``qk`` or ``qkv``. Query projections are there always; without ``q`` they are a copy of
+            CLIP's that nothing trains.
+
+    Attributes:
+        projections: of queries, one a block.
+        keys, values: the projections that make what masks read of a picture, one a block; None
+            where they read CLIP's.
     """
 
-    def __init__(self, vision: Any) -> None:
+    def __init__(self, vision: Any, own: str = "q") -> None:
         super().__init__()
-        width, dtype = vision.config.hidden_size, vision.embeddings.class_embedding.dtype
-        self.projections = nn.ModuleList(
-            nn.Linear(width, width, dtype=dtype) for _ in vision.encoder.layers
-        )
-        self.embedding = nn.Parameter(torch.zeros(width, dtype=dtype))
+        dtype = vision.embeddings.class_embedding.dtype
+        self.own = own
+        self.projections = _projections(vision)
+        self.keys = _projections(vision) if "k" in own else None
+        self.values = _projections(vision) if "v" in own else None
+        self.embedding = nn.Parameter(torch.zeros(vision.config.hidden_size, dtype=dtype))
 
     @torch.no_grad()
     def start(self, vision: Any, how: QueryStart = "clip") -> None:
@@ -71,19 +83,27 @@ class MaskQueries(nn.Module):
         Args:
             vision: the frozen tower.
             how: ``clip`` copies CLIP's own query projections, so the untuned model is MaskCLIP;
-                ``random`` draws them as the published code does. The embedding starts as the
-                position embedding of CLIP's class token either way.
+                ``random`` draws them as the published code does, unless they are not to be learned
+                (`own`). Either way the embedding starts as the position embedding of CLIP's class
+                token, and own keys and values as CLIP's: nothing was published for these.
         """
-        for projection, layer in zip(self.projections, vision.encoder.layers, strict=True):
-            assert isinstance(projection, nn.Linear)
-            if how == "clip":
-                projection.load_state_dict(layer.self_attn.q_proj.state_dict())
-            else:
-                projection.reset_parameters()
+        drawn = how == "random" and "q" in self.own
+        starts = {"q_proj": self.projections, "k_proj": self.keys, "v_proj": self.values}
+        for name, projections in starts.items():
+            if projections is None:
+                continue
+            for projection, layer in zip(projections, vision.encoder.layers, strict=True):
+                assert isinstance(projection, nn.Linear)
+                if drawn and name == "q_proj":
+                    projection.reset_parameters()
+                else:
+                    projection.load_state_dict(getattr(layer.self_attn, name).state_dict())
         self.embedding.copy_(vision.embeddings.position_embedding.weight[0])
 
 
-def encode_image(vision: Any, pixel_values: Tensor) -> ImageTokens:
+def encode_image(
+    vision: Any, pixel_values: Tensor, queries: MaskQueries | None = None
+) -> ImageTokens:
     """Run CLIP over pictures and keep the keys and values of every block.
 
     The last block's own output is never computed: masks read only its keys and values.
@@ -92,18 +112,20 @@ def encode_image(vision: Any, pixel_values: Tensor) -> ImageTokens:
         vision: transformers' CLIP vision model.
         pixel_values: [B,3,S,S] at CLIP's size, normalised for CLIP; at any other size, of whole
             patches, position embeddings are interpolated.
+        queries: of the masks that are to read them, which may have own keys and values.
     """
     hidden = picture_tokens(vision, pixel_values)
     keys, values = [], []
-    *layers, last = vision.encoder.layers
-    for layer in layers:
+    last = len(vision.encoder.layers) - 1
+    for number, layer in enumerate(vision.encoder.layers):
         normed = layer.layer_norm1(hidden)
         key, value = keys_and_values(layer.self_attn, normed)
-        hidden = finish_block(layer, hidden, attend_as_clip(layer, normed, key, value))
+        if number < last:
+            hidden = finish_block(layer, hidden, attend_as_clip(layer, normed, key, value))
+        key, value = _read_by_masks(queries, number, layer, normed, key, value)
         keys.append(key)
         values.append(value)
-    key, value = keys_and_values(last.self_attn, last.layer_norm1(hidden))
-    return ImageTokens((*keys, key), (*values, value))
+    return ImageTokens(tuple(keys), tuple(values))
 
 
 def embed_masks(clip: Any, queries: MaskQueries, tokens: ImageTokens, visible: Tensor) -> Tensor:
@@ -151,9 +173,10 @@ def encode_and_embed(
     for number, (layer, projection) in enumerate(blocks):
         normed = layer.layer_norm1(hidden)
         key, value = keys_and_values(layer.self_attn, normed)
-        keys.append(key)
-        values.append(value)
-        mixed = _attend_as_masks(layer, projection, own, key, value, mask)
+        own_key, own_value = _read_by_masks(queries, number, layer, normed, key, value)
+        keys.append(own_key)
+        values.append(own_value)
+        mixed = _attend_as_masks(layer, projection, own, own_key, own_value, mask)
         if number == last:
             own = finish_block(layer, own, mixed)
             break
@@ -247,12 +270,32 @@ def mask_class_tokens(vision: Any, queries: MaskQueries, visible: Tensor) -> tup
 
 
 def keys_and_values(attention: Any, normed: Tensor) -> tuple[Tensor, Tensor]:
-    """A block's keys and values [B,N,1+P,D/N], for everybody to read."""
+    """A block's keys and values [B,N,1+P,D/N], for everybody to read who has none of his own."""
     heads = attention.num_heads
     return (
         split_heads(attention.k_proj(normed), heads),
         split_heads(attention.v_proj(normed), heads),
     )
+
+
+def _read_by_masks(
+    queries: MaskQueries | None, number: int, layer: Any, normed: Tensor, key: Tensor, value: Tensor
+) -> tuple[Tensor, Tensor]:
+    """A block's keys and values as masks read them: made by their own projections, else CLIP's.
+
+    Args:
+        queries: whose projections.
+        number: of the block.
+        layer: the block.
+        normed: [B,1+P,D], the picture's tokens as the block's attention takes them.
+        key, value: CLIP's own.
+    """
+    heads = layer.self_attn.num_heads
+    if queries is not None and queries.keys is not None:
+        key = split_heads(queries.keys[number](normed), heads)
+    if queries is not None and queries.values is not None:
+        value = split_heads(queries.values[number](normed), heads)
+    return key, value
 
 
 def attend_as_clip(layer: Any, normed: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -274,6 +317,12 @@ def _attend_as_masks(
     if mask is not None and mask.is_floating_point():
         mask = mask.to(key.dtype)
     return F.scaled_dot_product_attention(query.to(key.dtype), key, value, attn_mask=mask)
+
+
+def _projections(vision: Any) -> nn.ModuleList:
+    """A linear layer a block, of the tower's width and precision."""
+    width, dtype = vision.config.hidden_size, vision.embeddings.class_embedding.dtype
+    return nn.ModuleList(nn.Linear(width, width, dtype=dtype) for _ in vision.encoder.layers)
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:

@@ -34,8 +34,10 @@ def save_queries(path: str | Path, queries: MaskQueries, vision: Any) -> None:
         vision: the frozen tower (transformers' CLIP vision model), in float32.
 
     Raises:
-        MasqclipError: the tower is not in float32, so its digest would be another one.
+        MasqclipError: the tower is not in float32, so its digest would be another one; or masks
+            have more of their own than queries.
     """
+    _refuse_other_projections(queries)
     positions = vision.embeddings.position_embedding.weight
     if positions.dtype != torch.float32:
         raise MasqclipError("queries are saved from a model in float32: load it with that dtype")
@@ -55,8 +57,10 @@ def load_queries(path: str | Path, queries: MaskQueries, vision: Any) -> None:
         vision: the frozen tower, in float32.
 
     Raises:
-        MasqclipError: there is no such file, it is no add-on, or it belongs to another CLIP.
+        MasqclipError: there is no such file, it is no add-on, or it belongs to another CLIP; or
+            masks have more of their own than queries.
     """
+    _refuse_other_projections(queries)
     loaded, about = read_safetensors(path, what="the file of queries")
     if about.get("format") != _FORMAT:
         raise MasqclipError(
@@ -86,6 +90,14 @@ def load_queries(path: str | Path, queries: MaskQueries, vision: Any) -> None:
         )
     vision.embeddings.position_embedding.weight[0] = tensors.pop(_CLASS_POSITION)
     queries.load_state_dict(tensors)
+
+
+def _refuse_other_projections(queries: MaskQueries) -> None:
+    if queries.own != "q":
+        raise MasqclipError(
+            "a file of queries holds query projections alone, and the masks of this model have own "
+            f"projections {queries.own!r}: save and load the whole model"
+        )
 
 
 def digest(vision: Any) -> str:

@@ -8,7 +8,7 @@ Shapes: B pictures, G annotations, E embedding size, R text rows (classes, backg
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,23 +32,6 @@ from masqclip.training.inputs import annotated_pictures, dataset_inputs, dataset
 from masqclip.training.sampling import SkippedPictures, batch_rows, picture_seed, read_samples
 from masqclip.training.settings import NamedSettings
 from masqclip.training.stage import WHOLE, Share, Stage
-
-
-@dataclass(frozen=True)
-class Read:
-    """A picture of a batch, as it was read.
-
-    Attributes:
-        row: its place in the dataset.
-        sample: what is there.
-        mirrored: whether its frame is; None outside of a training run.
-        seed: of its own random numbers in the step.
-    """
-
-    row: int
-    sample: Sample
-    mirrored: bool | None = None
-    seed: int = 0
 
 
 class AnnotatedStage(Stage):
@@ -125,7 +108,7 @@ class AnnotatedStage(Stage):
         settings = self.settings
         return [
             {
-                "params": list(self.module.parameters()),
+                "params": [p for p in self.module.parameters() if p.requires_grad],
                 "lr": settings.learning_rate,
                 "weight_decay": settings.weight_decay,
             }
@@ -139,28 +122,32 @@ class AnnotatedStage(Stage):
         return read_samples(self.dataset, [rows[place] for place in places])
 
     def batch(self, step: int, share: Share = WHOLE) -> dict[str, Any]:
-        """Groups of pictures of one frame size (`group`), with their ``places`` among these, and
-        what could not be read."""
+        """Groups of pictures of one frame size (`group`), with their ``places`` among these
+        and seeds of their own, and what could not be read."""
         settings = self.settings
         places = share.of(settings.batch_size)
         samples, skipped = self.read(step, places)
-        frames, read = [], []
-        for place, (row, sample) in zip(places, samples, strict=True):
+        frames, mirrors = [], []
+        for place, (_, sample) in zip(places, samples, strict=True):
             seed = picture_seed(settings.seed, step, place, "frame")
             chance = torch.Generator().manual_seed(seed)
-            mirrored = draw_mirror(settings, chance)
-            frames.append(self.frame(sample, mirrored, chance))
-            own = picture_seed(settings.seed, step, place, "points")
-            read.append(Read(row, sample, mirrored, own))
+            mirrors.append(draw_mirror(settings, chance))
+            frames.append(self.frame(sample, mirrors[-1], chance))
+        seeds = [picture_seed(settings.seed, step, place, "points") for place in places]
         members: dict[tuple[int, ...], list[int]] = {}
         for i, (image, _, _) in enumerate(frames):
             members.setdefault(tuple(image.shape), []).append(i)
         groups = [
-            self.group([frames[i] for i in numbers], [read[i] for i in numbers])
-            | {"places": numbers}
+            self.group([frames[i] for i in numbers], [samples[i][1] for i in numbers])
+            | self.beside([(samples[i][0], mirrors[i]) for i in numbers])
+            | {"places": numbers, "seeds": [seeds[i] for i in numbers]}
             for numbers in members.values()
         ]
         return {"groups": groups, "skipped": skipped}
+
+    def beside(self, pictures: list[tuple[int, bool]]) -> dict[str, Any]:
+        """What else a group of pictures holds, by their rows and whether they are mirrored."""
+        return {}
 
     def frame(
         self, sample: Sample, mirror: bool = False, generator: torch.Generator | None = None
@@ -181,22 +168,21 @@ class AnnotatedStage(Stage):
         images, framed, inside = stack([augmented], self.model.config.size_divisor)
         return images[0], framed[0], inside[0]
 
-    def group(self, frames: list[Frame], read: list[Read]) -> dict[str, Any]:
+    def group(self, frames: list[Frame], samples: list[Sample]) -> dict[str, Any]:
         """Frames of one size: pixels [B,3,H,W], where pictures are, masks and their text rows.
 
         Annotations of which a frame shows nothing are left out.
         """
         shown = [masks.flatten(1).any(1) for _, masks, _ in frames]
         rows = [
-            torch.tensor([self._row[int(c)] for c in one.sample.category_ids]).long()
-            for one in read
+            torch.tensor([self._row[int(c)] for c in sample.category_ids]).long()
+            for sample in samples
         ]
         return {
             "pixels": torch.stack([image for image, _, _ in frames]).float(),
             "inside": torch.stack([inside for _, _, inside in frames]),
             "masks": [masks[some] for (_, masks, _), some in zip(frames, shown, strict=True)],
             "labels": [row[some] for row, some in zip(rows, shown, strict=True)],
-            "seeds": [one.seed for one in read],
         }
 
     def save(self, folder: Path) -> None:

@@ -17,10 +17,11 @@ from transformers import PreTrainedTokenizerBase
 from masqclip.baselines.lseg import VOID, LSegModel, class_map, lseg_loss
 from masqclip.baselines.maskclip import MaskClipModel, maskclip_counts, maskclip_losses
 from masqclip.clip.classifier import clip_logits
+from masqclip.data.coco import Sample
 from masqclip.data.open_coco import CocoFiles, CocoMasks
 from masqclip.model import MasQClipModel
 from masqclip.proposals.criterion import CriterionSettings
-from masqclip.training.annotated import AnnotatedStage, Read
+from masqclip.training.annotated import AnnotatedStage
 from masqclip.training.baseline_settings import BaselineSettings, LSegSettings, MaskClipSettings
 from masqclip.training.framing import Frame
 from masqclip.training.optimizers import MOMENTUM
@@ -136,9 +137,9 @@ class LSegStage(BaselineStage):
     model: LSegModel
     settings: LSegSettings
 
-    def group(self, frames: list[Frame], read: list[Read]) -> dict[str, Any]:
+    def group(self, frames: list[Frame], samples: list[Sample]) -> dict[str, Any]:
         """See `AnnotatedStage`; the annotations as one map a picture, at a quarter of the side."""
-        found = super().group(frames, read)
+        found = super().group(frames, samples)
         height, width = found["pixels"].shape[-2:]
         size = (int(height) // 4, int(width) // 4)
         pairs = zip(found.pop("masks"), found.pop("labels"), strict=True)

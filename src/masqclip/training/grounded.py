@@ -31,11 +31,9 @@ from masqclip.data.open_coco import CocoFiles, CocoMasks
 from masqclip.errors import MasqclipError
 from masqclip.model import MasQClipModel
 from masqclip.proposals.base import object_log_scores
-from masqclip.training.annotated import Read
 from masqclip.training.baseline_settings import BaselineSettings, OpenSegSettings
 from masqclip.training.baselines import BaselineStage
 from masqclip.training.distributed import gather_rows
-from masqclip.training.framing import Frame
 from masqclip.training.sampling import batch_rows, read_samples, step_indices
 from masqclip.training.stage import WHOLE, Counts, Share
 
@@ -282,9 +280,9 @@ class OpenSegStage(GroundedStage):
         for row, masks, score in zip(rows, found.mask_logits, scores, strict=True):
             group["masks"][row] = masks[score > self.settings.score_threshold] > 0
 
-    def group(self, frames: list[Frame], read: list[Read]) -> dict[str, Any]:
-        """See `AnnotatedStage`; ``unannotated``: which have captions alone."""
-        return super().group(frames, read) | {"unannotated": [one.row < 0 for one in read]}
+    def beside(self, pictures: list[tuple[int, bool]]) -> dict[str, Any]:
+        """``unannotated``: which of the pictures have captions alone."""
+        return {"unannotated": [row < 0 for row, _ in pictures]}
 
     def losses(self, batch: dict[str, Any], totals: Counts) -> dict[str, Tensor]:
         """The captions' loss, and the masks' beside it."""

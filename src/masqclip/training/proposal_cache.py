@@ -25,7 +25,6 @@ from masqclip.data.digests import digest_tensors
 from masqclip.data.files import write_atomically
 from masqclip.data.stickers.drawn import DrawnScenes
 from masqclip.errors import MasqclipError
-from masqclip.training.annotated import Read
 from masqclip.training.stage import to_device
 
 if TYPE_CHECKING:
@@ -35,7 +34,10 @@ if TYPE_CHECKING:
 _RULES = 2
 
 #: Settings of a `TuneStage` that its proposals do not depend on.
-_FREE = ("batch_size", "learning_rate", "weight_decay", "background_weight", "loss_weight", "seed")
+_FREE = (
+    "learns", "batch_size", "learning_rate", "weight_decay", "background_weight", "loss_weight",
+    "seed",
+)  # fmt: skip
 
 
 class ProposalCache:
@@ -92,7 +94,7 @@ class ProposalCache:
                 except MasqclipError:
                     continue  # training skips it, too
                 frames = [stage.frame(sample, mirror, unused) for mirror in variants]
-                group = stage.group(frames, [Read(row, sample)] * len(frames))
+                group = stage.group(frames, [sample] * len(frames))
                 with torch.inference_mode():
                     visible, targets = stage.propose(to_device(group, torch.device(device)))
                 content = io.BytesIO()

@@ -224,6 +224,9 @@ class TuneSettings(NamedSettings):
     """How the queries are tuned.
 
     Attributes:
+        learns: which projections of the mask class tokens learn: ``q`` (published), ``k``, ``v``,
+            ``qk`` or ``qkv``; or ``clip``, all of the vision tower and their queries. Their
+            embedding learns always.
         masks: what the queries learn to name: ``proposals`` (published), ``ground-truth`` or
             ``both``.
         dice_cost_threshold: a proposal takes the nearest annotation's name when one minus their
@@ -231,9 +234,11 @@ class TuneSettings(NamedSettings):
         assign_size: side of the square at which masks are compared, in pixels.
         background_weight: of proposals that match nothing, in the mean.
         loss_weight: of the whole loss.
-        query_start: where the queries start: ``clip`` (CLIP's own) or ``random`` (published).
+        query_start: where the queries start, if they learn: ``clip`` (CLIP's own) or ``random``
+            (published).
     """
 
+    learns: str = "q"
     masks: str = "proposals"
     dice_cost_threshold: float = 0.4
     assign_size: int = 336
@@ -243,6 +248,7 @@ class TuneSettings(NamedSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _one_of("learns", self.learns, ("q", "k", "v", "qk", "qkv", "clip"))
         _one_of("masks", self.masks, ("proposals", "ground-truth", "both"))
 
 

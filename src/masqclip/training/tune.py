@@ -1,11 +1,12 @@
 """MasQ-Tuning: teach the mask class tokens to name masks (MasQCLIP, sec. 3.3; stage 3).
 
-Everything is frozen but the new query projections and the mask class embedding. A proposal takes
-the name of the annotation it agrees with best, if they agree well enough, else "background"; its
-embedding is compared with the words, and the loss is a cross-entropy that counts background little.
+Everything is frozen but the new query projections and the mask class embedding (`learned.py` has
+what may learn instead). A proposal takes the name of the annotation it agrees with best, if they
+agree well enough, else "background"; its embedding is compared with the words, and the loss is a
+cross-entropy that counts background little.
 
-- The picture's own pass (`encode_image`) runs without gradient: only mask tokens are
-  differentiated.
+- The picture's own pass (`encode_image`) runs without gradient, unless what it makes is learned:
+  only mask tokens are differentiated.
 - Annotated masks can be named beside the proposals, or instead of them (`TuneSettings.masks`); then
   no proposer runs.
 - Pictures whose frames differ in size never share one: a result does not depend on its batch.
@@ -18,6 +19,7 @@ size, R text rows (classes, background).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,16 +30,14 @@ from transformers import PreTrainedTokenizerBase
 
 from masqclip.clip.classifier import clip_logits
 from masqclip.clip.loading import load_clip_and_tokenizer
-from masqclip.clip.masked_vision import MaskQueries, embed_masks
 from masqclip.clip.normalisation import clip_normalisation
-from masqclip.clip.queries_file import save_queries
 from masqclip.data.open_coco import CocoFiles, CocoMasks
 from masqclip.hub import find_weights, quiet_transformers
 from masqclip.model import MasQClipModel
 from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.segmenter import Segmenter
-from masqclip.training.annotated import AnnotatedStage, Read
-from masqclip.training.framing import Frame
+from masqclip.training.annotated import AnnotatedStage
+from masqclip.training.learned import choose_learned, own_projections
 from masqclip.training.naming import NOTHING, assign_labels, tuning_loss
 from masqclip.training.settings import TuneSettings
 from masqclip.training.sheets import write_overlay_sheet
@@ -67,7 +67,7 @@ class TuneStage(AnnotatedStage):
 
     Raises:
         MasqclipError: the dataset holds no picture, keeps no category, or no picture has what there
-            is to learn from.
+            is to learn from; or the model's masks have own projections that would not be learned.
     """
 
     name = "tune"
@@ -85,7 +85,7 @@ class TuneStage(AnnotatedStage):
         settings = settings or TuneSettings()
         super().__init__(model, tokenizer, dataset, settings, held_out=held_out, sources=sources)
         self.settings: TuneSettings = settings
-        self.module: MaskQueries = model.queries.requires_grad_(True)
+        self.module = choose_learned(model, settings.learns)
         self.cache: ProposalCache | None = None
 
     @property
@@ -93,12 +93,9 @@ class TuneStage(AnnotatedStage):
         """The text row of what is nothing annotated: the last."""
         return len(self.text_embeddings) - 1
 
-    def group(self, frames: list[Frame], read: list[Read]) -> dict[str, Any]:
-        """See `AnnotatedStage`; with what the proposer once said, where that is kept."""
-        found = super().group(frames, read)
-        if self.cache is not None and read[0].mirrored is not None:
-            found |= self.cache.read([(one.row, bool(one.mirrored)) for one in read])
-        return found
+    def beside(self, pictures: list[tuple[int, bool]]) -> dict[str, Any]:
+        """What the proposer once said of them, where that is kept."""
+        return {} if self.cache is None else self.cache.read(pictures)
 
     def prepare(self, batch: dict[str, Any]) -> tuple[dict[str, Any], Counts]:
         """Say which patches each mask covers and what it is to be named, and count the masks."""
@@ -124,9 +121,9 @@ class TuneStage(AnnotatedStage):
         ``bare``: the share of pictures in whose frame there is nothing annotated."""
         embeddings, targets = [], []
         for group in batch["groups"]:
-            with torch.no_grad():
+            with torch.no_grad() if self.settings.learns == "q" else nullcontext():
                 tokens = self.model.encode_image(group["pixels"])
-            found = embed_masks(self.model.clip, self.module, tokens, group["visible"])
+            found = self.model.embed_patches(tokens, group["visible"])
             embeddings.append(found.flatten(0, 1))
             targets.append(group["targets"].flatten())
         target = torch.cat(targets)
@@ -202,18 +199,18 @@ class TuneStage(AnnotatedStage):
         right = total = 0.0
         for row in range(min(_EVALUATED, len(self.held_out))):
             sample = self.held_out[row]
-            group = to_device(
-                self.group([self.frame(sample)], [Read(row, sample)]), self.model.device
-            )
+            group = to_device(self.group([self.frame(sample)], [sample]), self.model.device)
             prepared, counts = self.prepare({"groups": [group], "skipped": []})
             right += float(self.losses(prepared, counts)["named"] * counts["matched"])
             total += float(counts["matched"])
         return {"named": right / max(1.0, total)}
 
     def save(self, folder: Path) -> None:
-        """Write the whole model and its tokenizer as a folder to load, and the queries alone."""
+        """Write the whole model and its tokenizer as a folder to load, and the queries alone where
+        they are all that was learned."""
         super().save(folder)
-        save_queries(folder / QUERIES_FILE, self.module, self.model.clip.vision_model)
+        if self.settings.learns == "q":
+            self.model.save_queries(folder / QUERIES_FILE)
 
 
 def join(
@@ -231,6 +228,7 @@ def join(
         frozen,
         proposes,
         query_start=settings.query_start,
+        own_projections=own_projections(settings.learns),
         clip_input=settings.clip_input,
         shortest_edge=settings.shortest_edge,
         longest_edge=settings.longest_edge,

@@ -45,6 +45,14 @@ masqclip segment picture.png -v stickers --model runs/mini
 masqclip train tune --data my_coco.json --images photos --model masqclip-mini --out runs/mine
 ```
 
+**What the paper compares itself with**, on the same parts
+
+```text
+masqclip train baseline maskclip --data scenes --clip runs/clip --proposer runs/student \\
+    --out runs/maskclip
+masqclip evaluate --dataset stickers --root heldout --model runs/maskclip
+```
+
 **COCO, base-novel setting** (the recipe's first lines hold the other stages' commands)
 
 ```text
@@ -235,6 +243,72 @@ def tune(
             before = measured_before(stage, held_out, run.out, run.device)
         if run.complete(stage, loop, run.out) and before is not None and held_out is not None:
             report_tuning(before, held_out, run.out, run.device)
+    return 0
+
+
+@app.command
+def baseline(
+    system: Annotated[Literal["maskclip", "openseg", "lseg", "xpm"], Parameter(metavar="SYSTEM")],
+    *,
+    pictures: Pictures,
+    clip: Annotated[Path, Weights],
+    proposer: Annotated[Path, Weights],
+    captions: Annotated[Path | None, Parameter(metavar="DIR|FILE", show_default=False)] = None,
+    words: Annotated[str | None, Parameter(metavar="NAMES", show_default=False)] = None,
+    caption_data: Annotated[Path | None, Parameter(metavar="DIR", show_default=False)] = None,
+    run: Run,
+) -> int:
+    """Train one of the systems that the paper compares itself with.
+
+    maskclip: relative mask attention in a frozen CLIP. openseg: masks and regions grounded in
+    captions. lseg: LSeg+, an embedding a pixel. xpm: caption pretraining, a teacher, and a student
+    of pseudo-labels, three stages one after the other. openseg and lseg segment semantically only.
+
+    Args:
+        system: Which.
+        pictures: What to train on.
+        clip: The frozen CLIP, whose words all of them use.
+        proposer: Of maskclip and xpm the frozen proposer; of openseg and lseg where the image
+            encoder starts.
+        captions: For openseg and xpm, COCO's captions of the pictures of --data; its own
+            "annotations/captions.json" unless given.
+        words: The object words that captions are searched for, as a vocabulary: a built-in one, a
+            file, or names; xpm needs it, openseg takes every word that is no function word.
+        caption_data: For openseg, a COCO folder with more pictures that have captions alone; they
+            take the proposer's masks.
+        run: The options of every stage.
+    """
+    from masqclip.clip.vocabulary import Vocabulary
+    from masqclip.data.coco import CocoCaptions
+    from masqclip.training.grounded import read_captions
+    from masqclip.training.systems import BASELINES, GROUNDED, Ingredients, train_baseline
+
+    given = {"--captions": captions, "--words": words}
+    for option, value in given.items():
+        if value is not None and system not in GROUNDED:
+            raise MasqclipError(f"{option}: {system} reads no captions; leave it out")
+    if caption_data is not None and system != "openseg":
+        raise MasqclipError(f"--caption-data: {system} learns from masks; leave it out")
+    both = {name: run.settings(name, recipe="baselines") for name in BASELINES[system]}
+    dataset, held_out = pictures.open()
+    fetch_models(None, clip=clip, proposer=proposer)
+    ingredients = Ingredients(
+        clip,
+        proposer,
+        dataset,
+        held_out,
+        read_captions(captions or pictures.data) if system in GROUNDED else {},
+        Vocabulary.parse(words) if words is not None else None,
+        CocoCaptions(caption_data) if caption_data is not None else None,
+    )
+    with run.folder():
+        train_baseline(
+            system,
+            ingredients,
+            {name: settings for name, (settings, _) in both.items()},
+            run.out,
+            lambda stage, out: run.complete(stage, both[stage.name][1], out),
+        )
     return 0
 
 

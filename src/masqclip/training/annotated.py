@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from masqclip.clip.loading import load_clip_and_tokenizer
+from masqclip.clip.normalisation import clip_normalisation
 from masqclip.clip.text import TextEncoder
 from masqclip.clip.vocabulary import Category, Vocabulary
 from masqclip.data.class_lists import read_class_list
@@ -25,13 +27,16 @@ from masqclip.data.open_coco import CocoFiles, CocoMasks
 from masqclip.data.transforms import resize
 from masqclip.encoding import resized_size
 from masqclip.errors import MasqclipError
-from masqclip.hub import quiet_transformers
+from masqclip.hub import find_weights, quiet_transformers
 from masqclip.model import MasQClipModel
+from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.training.framing import Frame, augment, draw_mirror, stack, tensors
 from masqclip.training.inputs import annotated_pictures, dataset_inputs, dataset_notes, dataset_size
 from masqclip.training.sampling import SkippedPictures, batch_rows, picture_seed, read_samples
 from masqclip.training.settings import NamedSettings
 from masqclip.training.stage import WHOLE, Share, Stage
+
+System = TypeVar("System", bound=MasQClipModel)
 
 
 class AnnotatedStage(Stage):
@@ -211,3 +216,36 @@ def dataset_vocabulary(dataset: CocoMasks) -> Vocabulary:
         )
     except MasqclipError as error:
         raise MasqclipError(f"the categories of {dataset.folder}: {error}") from error
+
+
+def join_system(
+    system: type[System],
+    clip: str | Path,
+    proposer: str | Path,
+    settings: NamedSettings,
+    **config: Any,
+) -> tuple[System, PreTrainedTokenizerBase]:
+    """Load a CLIP and a proposer from their folders and make a system of them, untrained.
+
+    Args:
+        system: its model.
+        clip, proposer: folders, or names of the Hub.
+        settings: how its stage is trained, of which it takes the sizes of pictures.
+        config: more of `MasQClipConfig`.
+
+    Raises:
+        MasqclipError: one of the folders does not hold what it should.
+    """
+    with quiet_transformers():
+        frozen, tokenizer = load_clip_and_tokenizer(clip)
+        proposes = Mask2FormerProposer.from_pretrained(proposer)
+    model = system.from_parts(
+        frozen,
+        proposes,
+        clip_input=settings.clip_input,
+        shortest_edge=settings.shortest_edge,
+        longest_edge=settings.longest_edge,
+        **config,
+        **clip_normalisation(find_weights(clip, what="CLIP")),
+    )
+    return model, tokenizer

@@ -24,6 +24,12 @@ from typing import Any
 from masqclip.data.files import read_bounded
 from masqclip.data.toml_files import parse_toml
 from masqclip.errors import MasqclipError
+from masqclip.training.baseline_settings import (
+    LSegSettings,
+    MaskClipSettings,
+    OpenSegSettings,
+    XpmSettings,
+)
 from masqclip.training.settings import (
     DistillSettings,
     LoopSettings,
@@ -39,6 +45,12 @@ STAGES: dict[str, type[Any]] = {
     "teacher": TeacherSettings,
     "distill": DistillSettings,
     "tune": TuneSettings,
+    "maskclip": MaskClipSettings,
+    "openseg": OpenSegSettings,
+    "lseg": LSegSettings,
+    "xpm-captions": XpmSettings,
+    "xpm-teacher": XpmSettings,
+    "xpm-student": XpmSettings,
 }
 
 

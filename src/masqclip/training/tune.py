@@ -29,14 +29,10 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from masqclip.clip.classifier import clip_logits
-from masqclip.clip.loading import load_clip_and_tokenizer
-from masqclip.clip.normalisation import clip_normalisation
 from masqclip.data.open_coco import CocoFiles, CocoMasks
-from masqclip.hub import find_weights, quiet_transformers
 from masqclip.model import MasQClipModel
-from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.segmenter import Segmenter
-from masqclip.training.annotated import AnnotatedStage
+from masqclip.training.annotated import AnnotatedStage, join_system
 from masqclip.training.learned import choose_learned, own_projections
 from masqclip.training.naming import NOTHING, assign_labels, tuning_loss
 from masqclip.training.settings import TuneSettings
@@ -221,17 +217,11 @@ def join(
     Raises:
         MasqclipError: one of the folders does not hold what it should.
     """
-    with quiet_transformers():
-        frozen, tokenizer = load_clip_and_tokenizer(clip)
-        proposes = Mask2FormerProposer.from_pretrained(proposer)
-    model = MasQClipModel.from_parts(
-        frozen,
-        proposes,
+    return join_system(
+        MasQClipModel,
+        clip,
+        proposer,
+        settings,
         query_start=settings.query_start,
         own_projections=own_projections(settings.learns),
-        clip_input=settings.clip_input,
-        shortest_edge=settings.shortest_edge,
-        longest_edge=settings.longest_edge,
-        **clip_normalisation(find_weights(clip, what="CLIP")),
     )
-    return model, tokenizer

@@ -1,6 +1,6 @@
 """XPM's three stages: captions, a teacher of base names, a student of pseudo-labels.
 
-`xpm_rounds` runs them one after the other, each a run of its own that starts from the one before.
+`systems.train_baseline` runs them one after the other, each from what the one before made.
 
 Shapes: B pictures, Q proposals, h w a quarter of the frame's sides, E the embedding's size.
 """
@@ -8,9 +8,8 @@ Shapes: B pictures, Q proposals, h w a quarter of the frame's sides, E the embed
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -239,30 +238,3 @@ STAGES: Mapping[str, tuple[type[GroundedStage], str]] = {
     "xpm-teacher": (XpmTeacherStage, "teacher"),
     "xpm-student": (XpmStudentStage, ""),
 }
-
-
-def xpm_rounds(
-    out: str | Path,
-    begin: XpmModel,
-    load: Callable[[Path], XpmModel],
-    train: Callable[[str, XpmModel, Path], bool],
-) -> bool:
-    """Train XPM: captions, then the teacher, then the student, each a run of its own.
-
-    Args:
-        out: folder of the run; the first two are in ``OUT/captions`` and ``OUT/teacher``.
-        begin: the model that the first starts from.
-        load: the model that a run's folder holds.
-        train: trains a stage, by its name, in a folder, and says whether it got to the end.
-
-    Returns:
-        Whether all are done.
-    """
-    model, folder = begin, Path(out)
-    for name, (_, place) in STAGES.items():
-        goal = folder / place if place else folder
-        if not train(name, model, goal):
-            return False
-        if place:
-            model = load(goal)
-    return True

@@ -20,6 +20,7 @@ from masqclip.errors import MasqclipError
 from masqclip.training import recipes
 from masqclip.training.dry_run import Forecast
 from masqclip.training.loop import Progress
+from masqclip.training.settings import ARCHITECTURES
 
 CPU = torch.device("cpu")
 STAGE = SimpleNamespace(
@@ -225,17 +226,15 @@ def test_pretrain_hands_on_its_options(
     assert trained.calls[1][0][1].steps == 3
 
 
-@pytest.mark.parametrize("architecture", ["miniature", "resnet50"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_teacher_hands_on_its_options(
     architecture: str,
     trained: Heard, claimed: Heard, opened: Heard, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     made = Heard(STAGE)
     monkeypatch.setattr("masqclip.training.teacher.TeacherStage", made)
-    for name in ("miniature", "resnet50"):
-        monkeypatch.setattr(
-            f"masqclip.proposals.mask2former.{name}_mask2former_config", Heard(name)
-        )
+    named_so = {name: Heard(name) for name in ARCHITECTURES}
+    monkeypatch.setattr("masqclip.proposals.adapters.ARCHITECTURES", named_so)
     words = ["train", "teacher", "-d", "a", "-o", "out", "--device", "cpu", "--held-out", "0.5"]
     assert main([*words, "--set", f"architecture={architecture}"]) == 0
     (dataset, config, settings), named = made.only

@@ -17,6 +17,7 @@ from masqclip.training import loop
 from masqclip.training.checkpoints import Checkpoints, Position
 from masqclip.training.loop import Progress, Trainer, train
 from masqclip.training.settings import (
+    ARCHITECTURES,
     DistillSettings,
     FrameSettings,
     LoopSettings,
@@ -253,8 +254,8 @@ def test_numbers_that_need_one_another() -> None:
         (TeacherSettings, "augmentation", ("jitter", "square", "none")),
         (DistillSettings, "augmentation", ("jitter", "square", "none")),
         (TuneSettings, "masks", ("proposals", "ground-truth", "both")),
-        (TeacherSettings, "architecture", ("resnet50", "miniature")),
-        (DistillSettings, "architecture", ("resnet50", "miniature")),
+        (TeacherSettings, "architecture", ARCHITECTURES),
+        (DistillSettings, "architecture", ARCHITECTURES),
     ],
 )
 def test_a_word_is_one_of_few(kind: type[Any], name: str, allowed: tuple[str, ...]) -> None:

@@ -118,21 +118,17 @@ def teacher(
         run: The options of every stage.
     """
     from masqclip.hub import find_weights, quiet_transformers
-    from masqclip.proposals.mask2former import (
-        Mask2FormerProposer,
-        miniature_mask2former_config,
-        resnet50_mask2former_config,
-    )
+    from masqclip.proposals.adapters import ARCHITECTURES, load_trainable
     from masqclip.training.teacher import TeacherStage
 
     settings, loop = run.settings("teacher")
     dataset, held_out = pictures.open(judge_all=True)
-    small = settings.architecture == "miniature"
-    config = miniature_mask2former_config() if small else resnet50_mask2former_config()
-    if start is not None:
+    if start is None:
+        config = ARCHITECTURES[settings.architecture]()
+    else:
         start = find_weights(start, what="proposer")
         with quiet_transformers():
-            config = Mask2FormerProposer.from_pretrained(start).config
+            config = load_trainable(start).config
     stage = TeacherStage(dataset, config, settings, held_out=held_out, start=start)
     return run.train(stage, loop)
 

@@ -13,45 +13,29 @@ Shapes: `B` images, `Q` queries, `H W` the padded frame, `h w` = `H/4 W/4`.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import (
     Mask2FormerConfig,
     Mask2FormerForUniversalSegmentation,
     PreTrainedModel,
-    ResNetBackbone,
     ResNetConfig,
 )
 
-from masqclip.errors import MasqclipError
-from masqclip.hub import find_weights, quiet_transformers
+from masqclip.hub import quiet_transformers
 from masqclip.proposals.base import Proposals
 from masqclip.proposals.deformable import use_levelwise_attention
 from masqclip.proposals.mask2former_inference import fold_batch_norms, propose
-from masqclip.proposals.segmenters import SegmenterProposer, object_logits
-from masqclip.weights.folders import load_model
-from masqclip.weights.tensor_files import error_line
+from masqclip.proposals.segmenters import object_logits
+from masqclip.proposals.trainable import TrainableProposer, read_outs
 
 
-class Mask2FormerProposer(SegmenterProposer):
-    """A Mask2Former that proposes masks of anything.
-
-    Args:
-        config: the architecture; `num_labels=1` for a class-agnostic model.
-        freeze_batch_norm: keep the backbone's batch norms, gain, bias and statistics, as they are
-            while training, which is how an ImageNet backbone is fine-tuned (detectron2's frozen
-            batch norm). Off for training from scratch.
-    """
+class Mask2FormerProposer(TrainableProposer):
+    """A Mask2Former that proposes masks of anything; arguments as in `TrainableProposer`."""
 
     config_class = Mask2FormerConfig
     segmenter_class = Mask2FormerForUniversalSegmentation
-
-    def __init__(self, config: Mask2FormerConfig, *, freeze_batch_norm: bool = False) -> None:
-        super().__init__(config)
-        self.freeze_batch_norm = freeze_batch_norm
 
     def adopt(self, segmenter: PreTrainedModel) -> None:
         """See `SegmenterProposer`."""
@@ -60,27 +44,11 @@ class Mask2FormerProposer(SegmenterProposer):
         # Without it transformers' forward drops the states that the class logits are read from.
         segmenter.config.use_auxiliary_loss = True
         super().adopt(segmenter)
-        self.freeze_batch_norm = False
 
     @property
-    def backbone(self) -> nn.Module:
-        """The part that may come pretrained and then learns at a lower rate."""
-        return self.segmenter.model.pixel_level_module.encoder
-
-    @property
-    def freeze_batch_norm(self) -> bool:
-        """Whether the backbone's batch norms are constants."""
-        return self._freeze_batch_norm
-
-    @freeze_batch_norm.setter
-    def freeze_batch_norm(self, frozen: bool) -> None:
-        self._freeze_batch_norm = frozen
-        for norm in self._batch_norms():
-            norm.requires_grad_(not frozen)
-        self.train(self.training)
-
-    def _batch_norms(self) -> list[nn.BatchNorm2d]:
-        return [child for child in self.backbone.modules() if isinstance(child, nn.BatchNorm2d)]
+    def num_queries(self) -> int:
+        """Proposals a picture."""
+        return int(self.config.num_queries)
 
     def forward(self, pixel_values: Tensor, pixel_mask: Tensor | None = None) -> Proposals:
         """Propose masks for [B, 3, H, W] normalised pixels; `pixel_mask` is not needed."""
@@ -91,54 +59,7 @@ class Mask2FormerProposer(SegmenterProposer):
 
     def layer_proposals(self, pixel_values: Tensor) -> list[Proposals]:
         """Proposals after every decoder layer, learned queries first, for deep supervision."""
-        output = self.segmenter(pixel_values=pixel_values, output_auxiliary_logits=True)
-        layers = [*output.auxiliary_logits, output]
-        return [
-            Proposals(
-                mask_logits=layer["masks_queries_logits"],
-                object_logits=object_logits(layer["class_queries_logits"]),
-            )
-            for layer in layers
-        ]
-
-    def load_backbone(self, name_or_path: str | Path) -> None:
-        """Start the backbone from a ResNet's weights, such as ``microsoft/resnet-50``.
-
-        Raises:
-            MasqclipError: there is no ResNet of this size.
-        """
-        folder = find_weights(name_or_path, what="backbone")
-        try:
-            source, missing = load_model(ResNetBackbone, folder)
-            if missing:
-                raise MasqclipError(f"there is no tensor {min(missing)!r}")
-            self.backbone.load_state_dict(source.state_dict())
-        except (MasqclipError, RuntimeError) as error:
-            raise MasqclipError(
-                f"the backbone cannot start from {str(name_or_path)!r}: {error_line(error)}"
-            ) from error
-
-    def train(self, mode: bool = True) -> Mask2FormerProposer:
-        """Switch between training and inference; frozen batch norms stay in inference."""
-        super().train(mode)
-        if self.freeze_batch_norm:
-            for norm in self._batch_norms():
-                # Again, as somebody may have said since that everything is to learn.
-                norm.eval().requires_grad_(False)
-        return self
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        name_or_path: str | Path,
-        *,
-        dtype: torch.dtype = torch.float32,
-        freeze_batch_norm: bool = False,
-    ) -> Mask2FormerProposer:
-        """Load a Mask2Former of any number of classes; see `SegmenterProposer`."""
-        proposer = super().from_pretrained(name_or_path, dtype=dtype)
-        proposer.freeze_batch_norm = freeze_batch_norm
-        return proposer
+        return read_outs(self.segmenter(pixel_values=pixel_values, output_auxiliary_logits=True))
 
 
 def mask2former_config(values: dict[str, Any]) -> Mask2FormerConfig:

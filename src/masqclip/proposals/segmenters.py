@@ -16,8 +16,6 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 from transformers import (
-    MaskFormerConfig,
-    MaskFormerForInstanceSegmentation,
     OneFormerConfig,
     OneFormerForUniversalSegmentation,
     PreTrainedConfig,
@@ -113,13 +111,6 @@ class SegmenterProposer(nn.Module):
         nn.Module.__init__(proposer)
         proposer.adopt(segmenter)
         return proposer
-
-
-class MaskFormerProposer(SegmenterProposer):
-    """MaskFormer (Cheng et al., 2021)."""
-
-    config_class = MaskFormerConfig
-    segmenter_class = MaskFormerForInstanceSegmentation
 
 
 class OneFormerProposer(SegmenterProposer):

@@ -29,7 +29,7 @@ from masqclip.encoding import resized_size
 from masqclip.errors import MasqclipError
 from masqclip.hub import find_weights, quiet_transformers
 from masqclip.model import MasQClipModel
-from masqclip.proposals.mask2former import Mask2FormerProposer
+from masqclip.proposals.adapters import load_proposer
 from masqclip.training.framing import Frame, augment, draw_mirror, stack, tensors
 from masqclip.training.inputs import annotated_pictures, dataset_inputs, dataset_notes, dataset_size
 from masqclip.training.sampling import SkippedPictures, batch_rows, picture_seed, read_samples
@@ -238,7 +238,7 @@ def join_system(
     """
     with quiet_transformers():
         frozen, tokenizer = load_clip_and_tokenizer(clip)
-        proposes = Mask2FormerProposer.from_pretrained(proposer)
+        proposes = load_proposer(proposer)
     model = system.from_parts(
         frozen,
         proposes,

@@ -27,8 +27,9 @@ from masqclip.data.open_coco import CocoFiles, CocoMasks
 from masqclip.decoding.instance import InstanceResult, decode_instance
 from masqclip.decoding.masks import MaskLogits, ResizedMasks
 from masqclip.hub import find_weights, quiet_transformers
+from masqclip.proposals.adapters import load_trainable
 from masqclip.proposals.base import object_log_scores
-from masqclip.proposals.mask2former import Mask2FormerProposer
+from masqclip.proposals.trainable import TrainableProposer
 from masqclip.training.settings import DistillSettings
 from masqclip.training.stage import Counts
 from masqclip.training.teacher import TeacherStage
@@ -94,19 +95,19 @@ class DistillStage(TeacherStage):
         return losses | {"found": batch["found"] / totals["pictures"]}
 
 
-def load_teacher(folder: str | Path) -> Mask2FormerProposer:
+def load_teacher(folder: str | Path) -> TrainableProposer:
     """A proposer, frozen and in inference.
 
     Raises:
-        MasqclipError: the folder does not hold one.
+        MasqclipError: the folder does not hold one that a student could start from.
     """
     with quiet_transformers():
-        teacher = Mask2FormerProposer.from_pretrained(folder)
+        teacher = load_trainable(folder)
     return teacher.eval().requires_grad_(False)
 
 
 @torch.no_grad()
-def teacher_masks(teacher: Mask2FormerProposer, pixels: Tensor) -> list[InstanceResult]:
+def teacher_masks(teacher: TrainableProposer, pixels: Tensor) -> list[InstanceResult]:
     """The teacher's instances in every frame, at the frame's size.
 
     Args:

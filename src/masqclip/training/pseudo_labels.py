@@ -12,7 +12,7 @@ from masqclip.data.open_coco import CocoMasks
 from masqclip.data.transforms import jittered_size, normalise
 from masqclip.decoding.masks import ResizedMasks
 from masqclip.errors import MasqclipError
-from masqclip.proposals.mask2former import Mask2FormerProposer
+from masqclip.proposals.trainable import TrainableProposer
 from masqclip.result import Segment, Segmentation
 from masqclip.training.distill import instances, select_masks
 from masqclip.training.framing import augment, stack, tensors
@@ -21,7 +21,7 @@ from masqclip.training.settings import DistillSettings
 
 @torch.inference_mode()
 def pseudo_labels(
-    teacher: Mask2FormerProposer,
+    teacher: TrainableProposer,
     dataset: CocoMasks,
     settings: DistillSettings,
     *,

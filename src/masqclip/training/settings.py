@@ -31,6 +31,8 @@ _LEAST: Mapping[str, int] = {
 #: Every number is below: of a larger seed and a step no generator takes the product, and rates and
 #: weights stay far from where float32 ends.
 _END = 2**32
+#: What a teacher can be; `proposals/adapters.py` knows their sizes.
+ARCHITECTURES = ("resnet50", "miniature", "maskformer", "miniature-maskformer")
 
 
 @dataclass(frozen=True)
@@ -257,7 +259,8 @@ class TeacherSettings(FrameSettings):
     """How a proposer is trained.
 
     Attributes:
-        architecture: ``resnet50`` (published) or ``miniature``.
+        architecture: a Mask2Former, ``resnet50`` (published) or ``miniature``, or a MaskFormer,
+            ``maskformer`` or ``miniature-maskformer``.
         backbone: a ResNet of Hugging Face's format, a folder or a name on the Hub, whose weights
             the backbone starts from; random ones unless given.
         freeze_batch_norm: keep the backbone's batch norms as they came, with its weights or with
@@ -290,7 +293,7 @@ class TeacherSettings(FrameSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _one_of("architecture", self.architecture, ("resnet50", "miniature"))
+        _one_of("architecture", self.architecture, ARCHITECTURES)
 
 
 @dataclass(frozen=True)

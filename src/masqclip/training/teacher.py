@@ -1,11 +1,11 @@
 """The teacher: a class-agnostic proposer learns masks from base annotations (MasQCLIP, sec. 3.2).
 
-Mask2Former with one class, "object": every annotated mask, thing or stuff, is one, and nothing is
-told of what it shows. What nobody annotated counts as "no object"; undoing that is distillation's
-work.
+Mask2Former, or MaskFormer, with one class, "object": every annotated mask, thing or stuff, is one,
+and nothing is told of what it shows. What nobody annotated counts as "no object"; undoing that is
+distillation's work.
 
-The loss is Mask2Former's own (`criterion.py`): Hungarian matching, cross-entropy, point-wise mask
-and Dice losses, at every decoder layer.
+The loss is Mask2Former's own (`criterion.py`), whatever the proposer: Hungarian matching,
+cross-entropy, point-wise mask and Dice losses, at every decoder layer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Mask2FormerConfig
+from transformers import PreTrainedConfig
 
 from masqclip.data.digests import digest_model, digest_tensors
 from masqclip.data.open_coco import CocoFiles, CocoMasks
@@ -24,8 +24,9 @@ from masqclip.data.transforms import normalise
 from masqclip.errors import MasqclipError
 from masqclip.evaluation.recall import recall
 from masqclip.hub import find_weights, quiet_transformers
+from masqclip.proposals.adapters import TRAINABLE, load_trainable
 from masqclip.proposals.criterion import CriterionSettings, mask_counts, mask_losses
-from masqclip.proposals.mask2former import Mask2FormerProposer
+from masqclip.proposals.trainable import TrainableProposer
 from masqclip.training.framing import augment, stack, tensors
 from masqclip.training.inputs import annotated_pictures, dataset_inputs, dataset_notes, dataset_size
 from masqclip.training.optimizers import MUON
@@ -44,7 +45,7 @@ class TeacherStage(Stage):
 
     Args:
         dataset: pictures with masks; what categories they have does not matter.
-        config: the architecture.
+        config: the architecture, of a type that is `TRAINABLE`.
         settings: how.
         held_out: pictures with masks to evaluate on.
         start: the folder of a proposer to go on from; its weights are those of `config`.
@@ -59,7 +60,7 @@ class TeacherStage(Stage):
     def __init__(
         self,
         dataset: CocoMasks,
-        config: Mask2FormerConfig,
+        config: PreTrainedConfig,
         settings: TeacherSettings,
         *,
         held_out: CocoFiles | None = None,
@@ -80,7 +81,7 @@ class TeacherStage(Stage):
             num_points=settings.num_points,
         )
         torch.manual_seed(settings.seed)
-        self.module: Mask2FormerProposer = Mask2FormerProposer(
+        self.module: TrainableProposer = TRAINABLE[config.model_type](
             config, freeze_batch_norm=settings.freeze_batch_norm
         ).float()  # whatever the caller's default dtype is
         self._backbone: str | None = None
@@ -91,7 +92,7 @@ class TeacherStage(Stage):
         """Start from a proposer, or the backbone from a ResNet's weights, where one is named."""
         if self._start is not None:
             with quiet_transformers():
-                before = Mask2FormerProposer.from_pretrained(self._start).float()
+                before = load_trainable(self._start).float()
             self.module.load_state_dict(before.state_dict())
             return
         if not self.settings.backbone:
@@ -178,11 +179,11 @@ class TeacherStage(Stage):
         """The batch as it is, and its masks and pictures counted."""
         self.skipped.note(batch["skipped"])
         masks = batch["masks"]
-        counts = mask_counts(masks, self.module.config.num_queries, self.criterion)
+        counts = mask_counts(masks, self.module.num_queries, self.criterion)
         return batch, {**counts, "pictures": counts["masks"].new_tensor(len(masks))}
 
     def losses(self, batch: dict[str, Any], totals: Counts) -> dict[str, Tensor]:
-        """Mask2Former's loss over all decoder layers, the last layer's three parts, and
+        """The loss over all decoder layers, the last layer's three parts, and
         ``bare``: the share of pictures in whose frame there is no mask to learn from."""
         layers = self.module.layer_proposals(batch["pixels"])
         with torch.autocast(batch["pixels"].device.type, enabled=False):

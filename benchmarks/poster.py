@@ -1,0 +1,345 @@
+"""The poster's whole table and the paper's ablations, from drawings to tables, in miniature.
+
+    python benchmarks/poster.py --out poster
+
+trains XPM, LSeg+, OpenSeg, MaskCLIP and MasQCLIP side by side over several seeds: the same scenes
+and annotations, the same proposals, the same frozen CLIP and its words. It measures them, and
+writes the paper's Tables 1 to 5 with means and spreads beside the paper's figures, its orders
+neighbour by neighbour, and two plots. Whatever is done is kept: the same command goes on where it
+was stopped, by Ctrl-C, a kill or --minutes.
+
+CLIP, and the proposer that all teachers start from, are those of masqclip-mini unless others are
+given. Its proposer was trained on the masks of other things' names than the novel ones, and its
+CLIP read all names; neither ever saw a drawing by the strangers' studios.
+
+Settings stand in poster.toml. They were chosen with --seed-offset 1000, on other scenes, and with
+other seeds of training.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cyclopts
+import torch
+
+from masqclip.cli.output_files import check_folder
+from masqclip.data.files import write_atomically
+from masqclip.errors import MasqclipError
+from masqclip.hub import quiet_transformers
+from masqclip.segmenter import Segmenter
+from mistakes import mistakes_told
+from poster_runs import LEARNS, PROPOSER, SYSTEMS, SeedRuns, Setup, StoppedError, looks
+from poster_tables import (
+    LEARNED_NAMES,
+    POSTER,
+    TABLES,
+    curves_plot,
+    gains_plot,
+    markdown,
+    orders,
+)
+from poster_world import PosterWorld
+
+SETTINGS = Path(__file__).with_name("poster.toml")
+_ROWS = {
+    "teacher": "teacher",
+    "round-1": "one round",
+    "round-2": "two rounds",
+    "round-3": "three rounds",
+    "longer": "longer teacher",
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One thing to measure of a seed: a figure of a cell.
+
+    Attributes:
+        table, row: where its figures go.
+        work: makes them.
+    """
+
+    table: str
+    row: str
+    work: Callable[[], dict[str, float]]
+
+
+def jobs(runs: SeedRuns) -> Iterator[Job]:
+    """All that is measured of a seed, the table that matters most first."""
+
+    def measured(name: str, model: Callable[[], Segmenter], kind: str, **options: Any) -> Any:
+        return runs.measure(name, model, kind, **options)
+
+    for name, title in SYSTEMS.items():
+
+        def system(name: str = name) -> dict[str, float]:
+            folder = runs.system(name)
+
+            def model() -> Segmenter:
+                return runs.load(folder)
+
+            found = dict(measured(name, model, "strangers"))
+            if name in ("xpm", "maskclip", "masqclip"):
+                found |= measured(name, model, "instances")
+                found |= measured(name, model, "panoptic")
+            return found | runs.facts(name)
+
+        yield Job("poster", title, system)
+    for name in ("xpm", "masqclip"):
+
+        def alone(name: str = name) -> dict[str, float]:
+            folder = runs.system(name)
+            return dict(measured(name, lambda: runs.load(folder), "constrained"))
+
+        yield Job("constrained", SYSTEMS[name], alone)
+
+    def score(shown: bool) -> dict[str, float]:
+        folder = runs.tuned()
+        if shown:
+            return dict(measured("masqclip", lambda: runs.load(folder), "instances"))
+        name = "masqclip-no-score"
+        options = {"object_score": False}
+        return dict(measured(name, lambda: runs.load(folder), "instances", **options))
+
+    yield Job("object score", "without", lambda: score(False))
+    yield Job("object score", "with", lambda: score(True))
+    for name, title in _ROWS.items():
+
+        def proposals(name: str = name) -> dict[str, float]:
+            folder, proposer = runs.tuned(), runs.proposer(name)
+            if name == PROPOSER:
+                return score(True)
+            return dict(measured(f"by-{name}", lambda: runs.load(folder, proposer), "instances"))
+
+        yield Job("distillation", title, proposals)
+    for learns in LEARNS:
+
+        def tuned(learns: str = learns) -> dict[str, float]:
+            folder = runs.tuned(learns)
+            name = "masqclip" if learns == "q" else f"tuned-{learns}"
+
+            def model() -> Segmenter:
+                return runs.load(folder)
+
+            found = dict(measured(name, model, "strangers")) | measured(name, model, "panoptic")
+            return found | measured(name, model, "trained")
+
+        yield Job("tuned", LEARNED_NAMES[learns], tuned)
+
+
+def curves(runs: SeedRuns) -> dict[str, list[dict[str, float]]]:
+    """Recall of the teacher and of the longer one on their way, and of the distilled rounds."""
+    folder = runs.tuned()
+    found: dict[str, list[dict[str, float]]] = {"teacher": [], "distilled": []}
+
+    def add(kind: str, step: int, name: str, proposer: Path) -> None:
+        figures = runs.measure(name, lambda: runs.load(folder, proposer), "recall")
+        found[kind].append({"seed": runs.seed, "step": step, **figures})
+
+    add("teacher", 0, "start", runs.setup.start)
+    taught = runs.recipe("teacher")[1].steps
+    for name, first in (("teacher", 0), ("longer", taught)):
+        for step, proposer in looks(runs.proposer(name)):
+            add("teacher", first + step, f"{name}-{step}", proposer)
+    add("distilled", taught, "teacher-end", runs.proposer("teacher"))
+    each = runs.recipe("distill")[1].steps
+    for number in (1, 2, 3):
+        name = f"round-{number}"
+        add("distilled", taught + number * each, name, runs.proposer(name))
+    return found
+
+
+def write_tables(out: Path, seeds: list[int]) -> str:
+    """The tables of all seeds that are done; ``poster.md``, ``poster.json`` and the plots."""
+    kept = [
+        json.loads(path.read_text())
+        for seed in seeds
+        if (path := out / f"seed-{seed}" / "figures.json").exists()
+    ]
+    every = {name: _cells(name, kept) for name in TABLES}
+    facts = every["poster"]
+    extra = {
+        "learned, millions": {
+            row: f"{runs[0]['learned'] / 1e6:.2f}" for row, runs in facts.items() if runs
+        },
+        "minutes": {
+            row: f"{sum(run['minutes'] for run in runs) / len(runs):.0f}"
+            for row, runs in facts.items()
+            if runs
+        },
+        "GFLOPs": {
+            row: f"{runs[0]['gflops']:.2f}"
+            for row, runs in facts.items()
+            if runs and "gflops" in runs[0]
+        },
+    }
+    count = len(kept)
+    parts = [f"{count} seed{'' if count == 1 else 's'}; in brackets the paper's figures."]
+    for name, table in TABLES.items():
+        beside = extra if name == POSTER.name else {}
+        parts += [f"## {table.title}", markdown(table, every[name], beside)]
+        parts.append(orders(table, every[name]))
+    text = "\n\n".join(parts) + "\n"
+    curve: dict[str, list[dict[str, float]]] = {"teacher": [], "distilled": []}
+    for one in kept:
+        for kind, points in one["curves"].items():
+            curve[kind] += points
+    content = json.dumps({"cells": every, "curves": curve}, indent=1) + "\n"
+    write_atomically(out / "poster.json", content.encode())
+    write_atomically(out / "poster.md", text.encode())
+    if kept:
+        write_atomically(out / "gains.svg", gains_plot(every["poster"]).encode())
+        write_atomically(out / "curves.svg", curves_plot(curve).encode())
+    return text
+
+
+def _cells(name: str, kept: list[dict[str, Any]]) -> dict[str, list[dict[str, float]]]:
+    rows = TABLES[name].paper
+    return {row: [one["tables"][name][row] for one in kept] for row in rows}
+
+
+def make_setup(
+    out: Path,
+    settings: Path,
+    sprites: Path | None,
+    clip: Path | None,
+    proposer: Path | None,
+    seed_offset: int,
+    device: str | None,
+    minutes: float,
+) -> Setup:
+    """What all seeds share, made where it is not given."""
+    if sprites is None:
+        sprites = out / "sprites"
+        if not (sprites / "index.json").exists():
+            from masqclip.data.stickers.sprites import build_sprites
+
+            build_sprites(sprites, world="second", size=128)
+    if clip is None or proposer is None:
+        shipped = out / "shipped"
+        if not (shipped / "proposer" / "model.safetensors").exists():
+            _take_apart(shipped)
+        clip, proposer = clip or shipped / "clip", proposer or shipped / "proposer"
+    world = PosterWorld.read(settings, out / f"scenes-{seed_offset}", sprites, seed_offset)
+    return Setup(settings, world, clip, proposer, device, minutes)
+
+
+def _take_apart(folder: Path) -> None:
+    """masqclip-mini's CLIP and proposer as folders of their own, in single precision."""
+    from masqclip.clip.normalisation import write_normalisation
+
+    whole = Segmenter.from_pretrained("masqclip-mini", device="cpu", cache=False)
+    model = whole.model.float()
+    with quiet_transformers():
+        model.clip.save_pretrained(folder / "clip")
+        whole.text.tokenizer.save_pretrained(folder / "clip")
+        model.proposer.save_pretrained(folder / "proposer")
+    seen = {"clip_mean": model.config.clip_mean, "clip_std": model.config.clip_std}
+    write_normalisation(folder / "clip", seen, model.clip.config.vision_config.image_size)
+
+
+def work(setup: Setup, seed: int, out: Path) -> None:
+    """Train and measure all of one seed."""
+    runs = SeedRuns(setup, seed, out / f"seed-{seed}")
+    tables: dict[str, dict[str, dict[str, float]]] = {name: {} for name in TABLES}
+    for job in jobs(runs):
+        tables[job.table][job.row] = job.work()
+    figures = {"tables": tables, "curves": curves(runs)}
+    write_atomically(runs.folder / "figures.json", json.dumps(figures, indent=1).encode())
+
+
+def main(
+    *,
+    out: Path,
+    seeds: str = "0,1,2",
+    settings: Path = SETTINGS,
+    sprites: Path | None = None,
+    clip: Path | None = None,
+    proposer: Path | None = None,
+    seed_offset: int = 0,
+    processes: int = 2,
+    minutes: float = 0.0,
+    device: str | None = None,
+) -> int:
+    """Train and measure every system for every seed; write poster.md, poster.json and plots.
+
+    Args:
+        out: folder of everything.
+        seeds: of training, separated by commas.
+        settings: of the world and all stages.
+        sprites: the cache of the second world's drawings; fetched and drawn unless given.
+        clip: the frozen CLIP; masqclip-mini's unless given.
+        proposer: that teachers start from; masqclip-mini's unless given.
+        seed_offset: added to the seeds of all scenes: 1000 to choose settings by.
+        processes: seeds that are worked on at a time, on one thread each.
+        minutes: each training stops after so long, with a checkpoint.
+        device: cpu keeps it off a GPU.
+    """
+    with mistakes_told():
+        check_folder(out)
+        numbers = _numbers(seeds)
+        setup = make_setup(out, settings, sprites, clip, proposer, seed_offset, device, minutes)
+        if len(numbers) == 1:
+            torch.set_num_threads(1 if processes > 1 else torch.get_num_threads())
+            with suppress(StoppedError):
+                work(setup, numbers[0], out)
+        else:
+            # Scenes first: the seeds share them.
+            setup.world.scenes(), setup.world.captioned(), setup.world.heldout()
+            for vocabulary in ("59", "150", "459", "644"):
+                setup.world.strangers(vocabulary)
+            _spread(numbers, processes, setup, out, seed_offset, minutes)
+        print(write_tables(out, numbers))
+        return 0
+    return 2
+
+
+def _numbers(seeds: str) -> list[int]:
+    try:
+        return [int(text) for text in seeds.split(",")]
+    except ValueError as error:
+        raise MasqclipError(f"--seeds {seeds}: give whole numbers with commas") from error
+
+
+def _spread(
+    seeds: list[int],
+    processes: int,
+    setup: Setup,
+    out: Path,
+    seed_offset: int,
+    minutes: float,
+) -> None:
+    """Work on several seeds at a time, a process each."""
+    waiting, active = list(seeds), list[subprocess.Popen[bytes]]()
+    options = ["--settings", setup.settings, "--sprites", setup.world.sprites]
+    options += ["--clip", setup.clip, "--proposer", setup.start, "--minutes", minutes]
+    options += ["--seed-offset", seed_offset, "--processes", processes, "--out", out]
+    options += ["--device", setup.device] if setup.device else []
+    try:
+        while waiting or active:
+            while waiting and len(active) < processes:
+                seed = str(waiting.pop(0))
+                command = [sys.executable, __file__, "--seeds", seed, *map(str, options)]
+                active.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
+            active[0].wait()
+            ended = [process for process in active if process.poll() is not None]
+            active = [process for process in active if process.poll() is None]
+            if any(process.returncode for process in ended):
+                raise MasqclipError("a seed's work failed; its lines stand above")
+    finally:
+        for process in active:
+            process.terminate()
+        for process in active:
+            process.wait()
+
+
+if __name__ == "__main__":
+    cyclopts.run(main)

@@ -1,0 +1,302 @@
+"""Everything that one seed of the poster trains, and what is measured of it.
+
+Each training is a run that goes on where it stopped; each measurement is kept as JSON. Both say
+with which settings they were made, and are not mixed with others.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from masqclip.clip.vocabulary import Vocabulary
+from masqclip.data.coco import CocoCaptions, CocoPanoptic
+from masqclip.data.files import write_atomically
+from masqclip.data.json_files import null_for_nan
+from masqclip.evaluation.evaluate import evaluate
+from masqclip.evaluation.protocol import Protocol
+from masqclip.hub import quiet_transformers
+from masqclip.proposals.adapters import load_trainable
+from masqclip.segmenter import Segmenter
+from masqclip.training.distill import DistillStage
+from masqclip.training.grounded import read_captions
+from masqclip.training.loop import Progress, train
+from masqclip.training.recipes import load_recipe
+from masqclip.training.settings import LoopSettings
+from masqclip.training.stage import Stage
+from masqclip.training.systems import BASELINES, Ingredients, train_baseline
+from masqclip.training.teacher import TeacherStage
+from masqclip.training.tune import TuneStage, join
+from poster_world import VOCABULARIES, PosterWorld
+
+#: The systems of the table, in the poster's order, and what each is called there.
+SYSTEMS = {
+    "xpm": "XPM",
+    "lseg": "LSeg+",
+    "openseg": "OpenSeg",
+    "openseg-captions": "OpenSeg, more captions",
+    "maskclip": "MaskCLIP",
+    "masqclip": "MasQCLIP",
+}
+#: Which proposals the systems of the table have: all of them the same.
+PROPOSER = "round-2"
+#: The proposers of the paper's Table 4.
+PROPOSERS = ("teacher", "round-1", "round-2", "round-3", "longer")
+#: What is tuned, in the order of the paper's Table 5; "nothing" needs no training.
+LEARNS = ("nothing", "v", "qkv", "clip", "k", "qk", "q")
+#: How often the teacher is looked at on its way, and on that of the longer one.
+_LOOKS = 6
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all seeds share.
+
+    Attributes:
+        settings: the file of settings.
+        world: the scenes.
+        clip, start: folders of the frozen CLIP, and of the proposer that teachers start from.
+        device: ``cpu`` keeps the runs off a GPU.
+        minutes: a training stops after so long, with a checkpoint; 0 = no limit.
+    """
+
+    settings: Path
+    world: PosterWorld
+    clip: Path
+    start: Path
+    device: str | None = None
+    minutes: float = 0.0
+
+
+class StoppedError(Exception):
+    """A training stopped before its end; the same command goes on."""
+
+
+class SeedRuns:
+    """The runs of one seed, in a folder of their own, made as they are asked for."""
+
+    def __init__(self, setup: Setup, seed: int, folder: Path) -> None:
+        self.setup, self.seed, self.folder = setup, seed, folder
+
+    @cached_property
+    def dataset(self) -> CocoPanoptic:
+        """The annotated scenes."""
+        return CocoPanoptic(self.setup.world.scenes(), keep=self.setup.world.names.keep())
+
+    def recipe(self, stage: str, **own: Any) -> tuple[Any, LoopSettings]:
+        """A stage's settings with this seed."""
+        settings, loop = load_recipe(self.setup.settings, stage, [f"seed={self.seed}"])
+        if self.setup.minutes:
+            loop = replace(loop, max_minutes=self.setup.minutes)
+        return replace(settings, **own), loop
+
+    def proposer(self, name: str) -> Path:
+        """One of `PROPOSERS`."""
+        if name == "teacher":
+            settings, loop = self.recipe("teacher")
+
+            def teach() -> Stage:
+                config = load_trainable(self.setup.start).config
+                return TeacherStage(self.dataset, config, settings, start=self.setup.start)
+
+            return self._train(name, teach, loop)
+        before = "teacher" if name in ("longer", "round-1") else f"round-{int(name[-1]) - 1}"
+        source = self.proposer(before)
+        settings, loop = self.recipe("distill")
+        if name == "longer":  # as long as two rounds; no score is above one, so no mask is added
+            settings = replace(settings, score_threshold=1.0)
+            loop = replace(loop, steps=2 * loop.steps)
+        else:
+            settings = replace(settings, seed=self.seed + 100 * int(name[-1]))
+        return self._train(name, lambda: DistillStage(self.dataset, source, settings), loop)
+
+    def tuned(self, learns: str = "q") -> Path:
+        """MasQCLIP on the table's proposals, with what is tuned."""
+        settings, loop = self.recipe("tune", learns="q" if learns == "nothing" else learns)
+        proposer = self.proposer(PROPOSER)
+        if learns == "nothing":
+            out = self.folder / "tuned-nothing"
+            if not (out / "model.safetensors").exists():
+                model, tokenizer = join(self.setup.clip, proposer, settings)
+                with quiet_transformers():
+                    model.save_pretrained(out)
+                tokenizer.save_pretrained(out)
+            return out
+
+        def tune() -> Stage:
+            model, tokenizer = join(self.setup.clip, proposer, settings)
+            return TuneStage(model, tokenizer, self.dataset, settings)
+
+        return self._train(f"tuned-{learns}", tune, loop)
+
+    def system(self, name: str) -> Path:
+        """One of `SYSTEMS`, trained."""
+        if name == "masqclip":
+            return self.tuned()
+        out = self.folder / name
+        if (out / "done.json").exists():
+            return out
+        kind = name.split("-")[0]
+        world = self.setup.world
+        more = CocoCaptions(world.captioned()) if name == "openseg-captions" else None
+        given = Ingredients(
+            self.setup.clip,
+            self.proposer(PROPOSER),
+            self.dataset,
+            captions=read_captions(world.scenes()),
+            names=Vocabulary.parse("stickers2"),
+            caption_data=more,
+        )
+        recipes = {stage: self.recipe(stage) for stage in BASELINES[kind]}
+
+        def run(stage: Stage, goal: Path) -> bool:
+            part = str(goal.relative_to(self.folder))
+            self._train(part, lambda: stage, recipes[stage.name][1])
+            return True
+
+        settings = {stage: found for stage, (found, _) in recipes.items()}
+        train_baseline(kind, given, settings, out, run)
+        return out
+
+    def facts(self, name: str) -> dict[str, float]:
+        """What training a system took: learned parameters and minutes of all its stages."""
+        out = self.system(name)
+        parts = [out / place for place in BASELINES.get(name.split("-")[0], {"tune": ""}).values()]
+        kept = [json.loads((part / "done.json").read_text()) for part in parts]
+        return {
+            "learned": max(found["learned"] for found in kept),
+            "minutes": sum(found["minutes"] for found in kept),
+        }
+
+    def _train(self, name: str, make: Callable[[], Stage], loop: LoopSettings) -> Path:
+        """A run of this seed, if it is not done yet. Returns its folder."""
+        out = self.folder / name
+        done = out / "done.json"
+        if done.exists():
+            return out
+        stage = make()
+        print(f"seed {self.seed}: {name}, {loop.steps} steps", flush=True)
+        last: list[Progress] = []
+
+        def report(now: Progress) -> None:
+            last[:] = [now]
+            if now.step % max(1, loop.steps // 10) == 0:
+                told = {key: round(value, 3) for key, value in now.losses.items()}
+                print(f"  {name} {now.step}/{now.steps} {told}", flush=True)
+            every = max(1, loop.steps // _LOOKS)
+            if name in ("teacher", "longer") and now.step % every == 0:
+                with quiet_transformers():
+                    stage.module.save_pretrained(out / "looks" / str(now.step))
+
+        if not train(stage, loop, out, device=self.setup.device, report=report):
+            raise StoppedError(str(out))
+        learned = sum(p.numel() for p in stage.module.parameters() if p.requires_grad)
+        minutes = last[0].seconds / 60 if last else 0.0
+        about = {
+            "learned": learned,
+            "minutes": minutes,
+            "settings": asdict(stage.settings),
+            "loop": asdict(loop),
+        }
+        write_atomically(done, json.dumps(about).encode())
+        shutil.rmtree(out / "checkpoints", ignore_errors=True)  # the result is all we need
+        return out
+
+    def measure(self, name: str, model: Callable[[], Segmenter], kind: str, **options: Any) -> Any:
+        """Figures of a model, from their JSON if they were measured before.
+
+        Args:
+            name: what they are kept as.
+            model: makes it.
+            kind: what is measured, a function of `MEASURES`.
+            options: of that function.
+        """
+        path = self.folder / "measures" / f"{name}.{kind}.json"
+        if path.exists():
+            return json.loads(path.read_text())["figures"]
+        started = time.perf_counter()
+        figures = MEASURES[kind](model(), self.setup.world, **options)
+        print(f"seed {self.seed}: {name}: {kind} {_shown(figures)}", flush=True)
+        kept = {"figures": figures, "seconds": time.perf_counter() - started}
+        write_atomically(path, json.dumps(null_for_nan(kept)).encode())
+        return figures
+
+    def load(self, folder: Path, proposer: Path | None = None) -> Segmenter:
+        """A model of a run, with another proposer if one is given."""
+        segmenter = Segmenter.from_pretrained(folder, device=self.setup.device, cache=False)
+        if proposer is not None:
+            found = load_trainable(proposer).eval().to(segmenter.device)
+            found.black = segmenter.model.proposer.black
+            segmenter.model.proposer = found
+        return segmenter
+
+
+def instances(
+    segmenter: Segmenter, world: PosterWorld, *, object_score: bool = True
+) -> dict[str, float]:
+    """AP50 with base and novel names competing (the generalised setting)."""
+    return _instances(segmenter, world.heldout(), object_score=object_score)
+
+
+def constrained(segmenter: Segmenter, world: PosterWorld) -> dict[str, float]:
+    """AP50 with the names of one split competing, base and novel apart."""
+    return {
+        split: _instances(segmenter, world.constrained(split))[split] for split in ("base", "novel")
+    }
+
+
+def _instances(segmenter: Segmenter, truth: Any, *, object_score: bool = True) -> dict[str, float]:
+    protocol = Protocol(object_score=object_score)
+    found = evaluate(segmenter, truth, ("instance",), protocol=protocol).figures["instance"]
+    named = {"base": "AP50 base", "novel": "AP50 novel", "all": "AP50"}
+    return {name: found[figure] for name, figure in named.items() if figure in found}
+
+
+def recall(segmenter: Segmenter, world: PosterWorld) -> dict[str, float]:
+    """Recall of things whatever their names, among 100 proposals, mean over IoU 0.5 to 0.95."""
+    found = evaluate(segmenter, world.heldout(), ("classes",)).figures["classes"]
+    return {"base": found["AR@100 base things"], "novel": found["AR@100 novel"]}
+
+
+def strangers(segmenter: Segmenter, world: PosterWorld) -> dict[str, float]:
+    """mIoU on the four vocabularies, by studios that nothing has seen."""
+    found = {}
+    for vocabulary in VOCABULARIES:
+        report = evaluate(segmenter, world.strangers(vocabulary), ("semantic",))
+        found[vocabulary] = report.figures["semantic"]["mIoU"]
+    return found
+
+
+def panoptic(segmenter: Segmenter, world: PosterWorld) -> dict[str, float]:
+    """PQ on the vocabulary of 150 names, by studios that nothing has seen."""
+    found = evaluate(segmenter, world.strangers("150"), ("panoptic",)).figures["panoptic"]
+    return {"PQ": found["PQ"], "things": found["PQ things"], "stuff": found["PQ stuff"]}
+
+
+def trained(segmenter: Segmenter, world: PosterWorld) -> dict[str, float]:
+    """PQ and mIoU by the studios of training, of base names and of novel ones."""
+    report = evaluate(segmenter, world.heldout(), ("panoptic", "semantic"))
+    found = {**report.figures["panoptic"], **report.figures["semantic"]}
+    names = ("PQ base", "PQ novel", "mIoU base", "mIoU novel")
+    return {name: found[name] for name in names}
+
+
+MEASURES: Mapping[str, Callable[..., dict[str, float]]] = {
+    function.__name__: function
+    for function in (instances, constrained, recall, strangers, panoptic, trained)
+}
+
+
+def _shown(figures: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {100 * value:.1f}" for name, value in figures.items())
+
+
+def looks(folder: Path) -> list[tuple[int, Path]]:
+    """The proposers that a run left on its way, by their steps."""
+    return sorted((int(path.name), path) for path in (folder / "looks").glob("*"))

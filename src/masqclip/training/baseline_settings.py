@@ -56,7 +56,7 @@ class LSegSettings(BaselineSettings):
     """How LSeg+ is trained."""
 
     batch_size: int = 16
-    learning_rate: float = 0.004
+    learning_rate: float = 0.04
     weight_decay: float = 1e-4
     momentum: float = 0.9
     encoder_multiplier: float = 0.1
@@ -79,6 +79,7 @@ class OpenSegSettings(BaselineSettings):
     batch_size: int = 128
     learning_rate: float = 0.005
     weight_decay: float = 1e-5
+    momentum: float = 0.9
     width: int = 640
     queries: int = 128
     layers: int = 3

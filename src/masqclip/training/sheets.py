@@ -18,7 +18,7 @@ from masqclip.data.transforms import normalise, pad
 from masqclip.proposals.base import Proposals
 from masqclip.render.overlay import draw_overlay
 from masqclip.render.sheet import contact_sheet
-from masqclip.result import Segment
+from masqclip.result import Segment, Task
 from masqclip.segmenter import Segmenter
 
 PICTURES = 12
@@ -52,7 +52,9 @@ def write_proposal_sheet(
     _write(path, drawn, captions)
 
 
-def write_overlay_sheet(segmenter: Segmenter, names: Vocabulary, data: Samples, path: Path) -> None:
+def write_overlay_sheet(
+    segmenter: Segmenter, names: Vocabulary, data: Samples, path: Path, *, task: Task = "panoptic"
+) -> None:
     """Draw what a model finds and how it names it over the first pictures of a dataset.
 
     Args:
@@ -60,10 +62,11 @@ def write_overlay_sheet(segmenter: Segmenter, names: Vocabulary, data: Samples, 
         names: what to look for.
         data: held-out pictures.
         path: the PNG to write.
+        task: see `Segmenter`.
     """
     drawn, captions = [], []
     for index in range(min(PICTURES, len(data))):
-        found: Any = segmenter(data[index].image, names)
+        found: Any = segmenter(data[index].image, names, task)
         drawn.append(found.plot())
         captions.append(found.summary())
     _write(path, drawn, captions)

@@ -15,6 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from gflops import count
+from masqclip.baselines.loading import load_system
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.coco import CocoCaptions, CocoPanoptic
 from masqclip.data.files import write_atomically
@@ -165,13 +167,15 @@ class SeedRuns:
         return out
 
     def facts(self, name: str) -> dict[str, float]:
-        """What training a system took: learned parameters and minutes of all its stages."""
+        """Learned parameters, minutes of all stages, and GFLOPs (two a multiply-add) a picture."""
         out = self.system(name)
         parts = [out / place for place in BASELINES.get(name.split("-")[0], {"tune": ""}).values()]
         kept = [json.loads((part / "done.json").read_text()) for part in parts]
+        model, _ = load_system(out)
         return {
             "learned": max(found["learned"] for found in kept),
             "minutes": sum(found["minutes"] for found in kept),
+            "gflops": 2 * count(model),
         }
 
     def _train(self, name: str, make: Callable[[], Stage], loop: LoopSettings) -> Path:

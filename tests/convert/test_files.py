@@ -228,7 +228,7 @@ def mistakes(folder: Path, clip_file: Path, whole: dict[str, Tensor]) -> Iterato
         (whole | {"roi_heads.x": torch.ones(1)}, "unknown tensor 'roi_heads.x'"),
         (whole | {"masqclip.strange": torch.ones(1)}, "unknown tensor 'masqclip.strange'"),
         (other, "the numbers of 'visual_projection.weight' differ"),
-        ({"fc.weight": torch.ones(1)}, "is no MasQCLIP, Mask2Former or CLIP: its first tensor is"),
+        ({"fc.weight": torch.ones(1)}, "is no MasQCLIP, MaskCLIP, Mask2Former or CLIP: its first"),
         ({"proposer.x": torch.ones(1)}, "use its folder as it is"),
     ]
     for number, (weights, said) in enumerate(cases):

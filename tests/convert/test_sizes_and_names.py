@@ -117,7 +117,9 @@ def test_kinds_are_converted_with_what_is_dropped(
         config.num_labels = 1
         done = files.convert_state_dict(given, name="x")
         assert done.found[0].endswith("class-agnostic: a teacher or student")
-    with pytest.raises(MasqclipError, match="--clip goes with a MasQCLIP, and 'x' is a "):
+    with pytest.raises(
+        MasqclipError, match="--clip goes with a MasQCLIP or MaskCLIP, and 'x' is a "
+    ):
         files.convert_state_dict(given, name="x", clip="c")
     with pytest.raises(MasqclipError, match=r"'x' is no MasQCLIP, .*: its first tensor is 'other'"):
         files.convert_state_dict({"other": torch.ones(1)}, name="x")

@@ -24,6 +24,9 @@ masqclip convert masqclip_cross_dataset.pth models/masqclip
 # the same without a network: the CLIP is a file or a folder that is here
 masqclip convert masqclip_cross_dataset.pth models/masqclip --clip ViT-L-14-336px.pt
 
+# the authors' MaskCLIP (ICML 2023), likewise
+masqclip convert maskclip.pth models/maskclip
+
 # a stage-1 teacher or student, or a Mask2Former of detectron2's model zoo: a proposer
 masqclip convert model_final_94dc52.pkl models/mask2former
 
@@ -52,13 +55,13 @@ def convert(
     std: Annotated[str | None, Parameter(metavar="NUMBERS")] = None,
     tokenizer: Annotated[Path | None, Parameter(metavar="DIR")] = None,
 ) -> int:
-    """Convert a checkpoint of MasQCLIP, Mask2Former or CLIP into a folder to load.
+    """Convert a checkpoint of MasQCLIP, MaskCLIP, Mask2Former or CLIP into a folder to load.
 
     Args:
         checkpoint: A .pth, .pt, .pkl, .bin or .safetensors file.
         out: The folder to make.
-        clip: The CLIP that a MasQCLIP was tuned on: a file, a folder, or a name on the Hugging
-            Face Hub. The default is the one of OpenAI that has its sizes.
+        clip: The CLIP that a MasQCLIP or MaskCLIP was tuned on: a file, a folder, or a name on the
+            Hugging Face Hub. The default is the one of OpenAI that has its sizes.
         vision_heads: Attention heads of CLIP's vision tower, where they are not the published ones.
         text_heads: Attention heads of CLIP's text tower, where they are not width / 64.
         activation: CLIP's activation: quick_gelu for OpenAI, MetaCLIP and DFN, gelu for LAION.

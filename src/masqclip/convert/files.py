@@ -21,6 +21,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from masqclip.baselines.maskclip import MaskClipModel
 from masqclip.clip.loading import load_clip, load_clip_and_tokenizer
 from masqclip.clip.normalisation import (
     OPENAI,
@@ -35,6 +36,7 @@ from masqclip.clip.openai_clip import huggingface_clip, openai_clip_to_transform
 from masqclip.clip.tokenizer import check_own_vocabulary, check_tokenizer, load_tokenizer
 from masqclip.convert.mask2former import NOT_NEEDED as LOSS_WEIGHTS
 from masqclip.convert.mask2former import mask2former_to_transformers
+from masqclip.convert.maskclip import frozen_tower, maskclip_to_model
 from masqclip.convert.masqclip import (
     masqclip_to_model,
     published_clip,
@@ -51,9 +53,10 @@ from masqclip.weights.preprocessing import Channels
 from masqclip.weights.rules import StateDict, in_float32
 from masqclip.weights.tensor_files import error_line
 
-# What begins a name in each kind of checkpoint. A MasQCLIP holds a Mask2Former too.
+# What begins a name in each kind of checkpoint. A whole model holds a Mask2Former too.
 _KINDS = {
     "MasQCLIP": ("masqclip.",),
+    "MaskCLIP": ("maskclip.",),
     "Mask2Former": ("sem_seg_head.", "backbone.stem.", "backbone.patch_embed."),
     "OpenAI CLIP": ("visual.",),
     "CLIP": ("vision_model.",),
@@ -127,8 +130,8 @@ def convert_file(
     Args:
         checkpoint: ``.pth``, ``.pt``, ``.pkl``, ``.bin`` or ``.safetensors``.
         out: the folder to make; it must not hold anything yet.
-        clip: the CLIP that a MasQCLIP was tuned on: a file, a folder or a Hub name; None = the
-            matching one of OpenAI.
+        clip: the CLIP that a MasQCLIP or MaskCLIP was tuned on: a file, a folder or a Hub name;
+            None = the matching one of OpenAI.
         options: what shapes do not tell.
 
     Raises:
@@ -175,8 +178,8 @@ def _recognise(
         for kind, prefixes in _KINDS.items()
         if any(tensor.startswith(prefixes) for tensor in state_dict)
     ]
-    if kinds in (["MasQCLIP", "Mask2Former"], ["MasQCLIP"]):
-        return _masqclip(state_dict, clip, options)
+    if kinds[:1] in (["MasQCLIP"], ["MaskCLIP"]) and kinds[1:] in ([], ["Mask2Former"]):
+        return _whole_model(kinds[0], state_dict, clip, options)
     if len(kinds) > 1:
         raise MasqclipError(
             f"{name!r} is a mixture: it holds tensors of a {kinds[0]} "
@@ -194,13 +197,15 @@ def _recognise(
                 f"--mean, --std and --tokenizer go with a CLIP, and {name!r} is {alone.found[0]}"
             )
         if clip is not None:
-            raise MasqclipError(f"--clip goes with a MasQCLIP, and {name!r} is {alone.found[0]}")
+            raise MasqclipError(
+                f"--clip goes with a MasQCLIP or MaskCLIP, and {name!r} is {alone.found[0]}"
+            )
         return alone
     for prefix, what in _READY.items():
         if any(tensor.startswith(prefix) for tensor in state_dict):
             raise MasqclipError(f"{name!r} is {what}: use its folder as it is")
     raise MasqclipError(
-        f"{name!r} is no MasQCLIP, Mask2Former or CLIP: its first tensor is "
+        f"{name!r} is no MasQCLIP, MaskCLIP, Mask2Former or CLIP: its first tensor is "
         f"{next(iter(state_dict))!r}"
     )
 
@@ -230,25 +235,28 @@ def write_folder(conversion: Conversion, folder: Path) -> None:
             raise
 
 
-def _masqclip(
-    state_dict: Mapping[str, Tensor], clip: str | Path | None, options: ClipOptions
+def _whole_model(
+    kind: str, state_dict: Mapping[str, Tensor], clip: str | Path | None, options: ClipOptions
 ) -> Conversion:
-    tower = vision_tower(state_dict, heads=options.vision_heads)
+    """A MasQCLIP or a MaskCLIP, with the CLIP that it was tuned on."""
+    ours = kind == "MasQCLIP"
+    tower = (vision_tower if ours else frozen_tower)(state_dict, heads=options.vision_heads)
     source = clip or published_clip(tower)
     sizes = tower.config
     if source is None:
         raise MasqclipError(
             f"no CLIP of OpenAI has a vision tower of width {sizes.hidden_size} and "
-            f"{sizes.num_hidden_layers} blocks: name the CLIP that this MasQCLIP was tuned on "
+            f"{sizes.num_hidden_layers} blocks: name the CLIP that this {kind} was tuned on "
             "(--clip)"
         )
     clip_config, clip_weights, tokenizer, scale = _load_clip(source, options)
-    config, weights = masqclip_to_model(
+    config, weights = (masqclip_to_model if ours else maskclip_to_model)(
         state_dict, clip_config, clip_weights, heads=options.vision_heads
     )
     config.clip_mean, config.clip_std = scale["clip_mean"], scale["clip_std"]
+    what = setting_of(state_dict).name if ours else "a proposer without object scores"
     found = [
-        f"a MasQCLIP of the authors: {setting_of(state_dict).name}",
+        f"a {kind} of the authors: {what}",
         _describe_mask2former(config.proposer_config),
         f"CLIP vision tower: width {sizes.hidden_size}, {sizes.num_hidden_layers} blocks, patch "
         f"{sizes.patch_size}, {sizes.image_size} pixels; the same, bit by bit, as in {source}",
@@ -256,7 +264,7 @@ def _masqclip(
     return Conversion(
         found=found,
         result="a whole model: masqclip segment --model FOLDER",
-        model_class=MasQClipModel,
+        model_class=MasQClipModel if ours else MaskClipModel,
         config=config,
         weights=weights,
         dropped=_dropped(state_dict),

@@ -137,8 +137,15 @@ def masqclip_to_model(
     return config, in_float32(weights)
 
 
-def check_same_tower(tower: VisionTower, clip_weights: Mapping[str, Tensor]) -> None:
-    """Compare a MasQCLIP's frozen tower with a CLIP's, bit by bit.
+def check_same_tower(
+    tower: VisionTower, clip_weights: Mapping[str, Tensor], *, what: str = "MasQCLIP"
+) -> None:
+    """Compare a model's frozen tower with a CLIP's, bit by bit.
+
+    Args:
+        tower: the model's.
+        clip_weights: the CLIP's.
+        what: the model is, for the errors.
 
     Raises:
         MasqclipError: they differ; the message names the first tensor that does.
@@ -147,14 +154,15 @@ def check_same_tower(tower: VisionTower, clip_weights: Mapping[str, Tensor]) -> 
         given = clip_weights.get(name)
         if given is None or given.shape != frozen.shape:
             raise MasqclipError(
-                "this MasQCLIP was not tuned on the CLIP given: its "
+                f"this {what} was not tuned on the CLIP given: its "
                 f"{name!r} is {tuple(frozen.shape)}, the CLIP's is "
                 f"{'missing' if given is None else tuple(given.shape)}"
             )
         same = given.float() == frozen.float()
-        if name == _POSITIONS and torch.equal(frozen[0], tower.mask_embedding):  # type: ignore[arg-type]
+        own = tower.mask_embedding
+        if name == _POSITIONS and own is not None and torch.equal(frozen[0], own):
             same = same[1:]
         if not same.all():
             raise MasqclipError(
-                f"this MasQCLIP was not tuned on the CLIP given: the numbers of {name!r} differ"
+                f"this {what} was not tuned on the CLIP given: the numbers of {name!r} differ"
             )

@@ -156,7 +156,7 @@ def markdown(table: Table, cells: Cells, extra: Mapping[str, Mapping[str, str]])
 def _cell(runs: Sequence[Mapping[str, float]], column: str, paper: float | None) -> str:
     values = _values(runs, column)
     beside = "" if paper is None else f" ({paper:.1f})"
-    return "-" if values is None else f"{spread(values)}{beside}"
+    return "-" if values is None else f"{mean_and_spread(values)}{beside}"
 
 
 def _values(runs: Sequence[Mapping[str, float]], column: str) -> np.ndarray | None:
@@ -166,7 +166,7 @@ def _values(runs: Sequence[Mapping[str, float]], column: str) -> np.ndarray | No
     return 100 * np.array(found, float)
 
 
-def spread(values: np.ndarray) -> str:
+def mean_and_spread(values: np.ndarray) -> str:
     """``51.2 ± 0.4``."""
     return f"{values.mean():.1f} ± {deviation(values):.1f}"
 
@@ -184,6 +184,7 @@ class Step:
         column, lower, higher: which.
         gain: mean difference over seeds, in points.
         spread: the standard deviation of the differences.
+        seeds: of how many.
     """
 
     column: str
@@ -191,10 +192,13 @@ class Step:
     higher: str
     gain: float
     spread: float
+    seeds: int
 
     @property
     def verdict(self) -> str:
         """Whether the order shows."""
+        if self.seeds < 2:
+            return "one seed only"
         if self.gain > self.spread:
             return "as in the paper"
         return "the other way" if -self.gain > self.spread else "within the spread"
@@ -208,7 +212,8 @@ def steps(table: Table, cells: Cells) -> list[Step]:
             below, above = (_values(cells.get(row, ()), column) for row in (lower, higher))
             if below is not None and above is not None:
                 gains = above - below
-                found.append(Step(column, lower, higher, float(gains.mean()), deviation(gains)))
+                mean, spread = float(gains.mean()), deviation(gains)
+                found.append(Step(column, lower, higher, mean, spread, len(gains)))
     return found
 
 

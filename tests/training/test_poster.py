@@ -1,0 +1,131 @@
+"""The poster's table: its tables' arithmetic, and a tiny run of all of it from one command."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from drawings import drawings, write_cache
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+sys.path.append(str(BENCHMARKS))
+
+import poster  # noqa: E402
+import poster_tables as tables  # noqa: E402
+from poster_world import choose_names  # noqa: E402
+
+
+def cells(**rows: list[float]) -> dict[str, list[dict[str, float]]]:
+    """Of one column, ``novel``, in percent."""
+    return {name: [{"novel": value / 100} for value in found] for name, found in rows.items()}
+
+
+DISTILLED = {
+    "teacher": [20.0, 21.0, 22.0],
+    "one round": [25.0, 26.0, 27.0],
+    "two rounds": [25.0, 27.0, 30.0],
+    "longer teacher": [23.0, 18.0, 24.0],
+}
+
+
+def test_an_order_counts_where_it_is_larger_than_the_spread_of_paired_seeds() -> None:
+    found = {
+        (step.lower, step.higher): step
+        for step in tables.steps(tables.DISTILLATION, cells(**DISTILLED))
+    }
+    first = found["teacher", "one round"]
+    assert (first.gain, first.spread) == pytest.approx((5.0, 0.0))
+    assert first.verdict == "as in the paper"
+    second = found["one round", "two rounds"]
+    assert (second.gain, second.spread) == pytest.approx((4 / 3, (7 / 3) ** 0.5))
+    assert second.verdict == "within the spread"
+    longer = found["longer teacher", "teacher"]
+    assert longer.gain == pytest.approx(-2 / 3)
+    assert longer.verdict == "within the spread"
+    reversed_ = tables.Step("novel", "a", "b", -3.0, 1.0, seeds=3)
+    assert reversed_.verdict == "the other way"
+
+
+def test_a_single_seed_says_nothing_of_spreads() -> None:
+    one = {name: found[:1] for name, found in DISTILLED.items()}
+    assert {step.verdict for step in tables.steps(tables.DISTILLATION, cells(**one))} == {
+        "one seed only"
+    }
+
+
+def test_a_table_shows_means_spreads_and_the_papers_figures() -> None:
+    shown = tables.markdown(tables.DISTILLATION, cells(**DISTILLED), {}).splitlines()
+    assert shown[0] == "| | base | novel | all |"
+    assert shown[2] == "| teacher | - | 21.0 ± 1.0 (22.6) | - |"
+    assert len(shown) == 2 + len(DISTILLED)
+
+
+def test_the_papers_figures_have_the_papers_orders() -> None:
+    for table in tables.TABLES.values():
+        for column, order in table.orders.items():
+            paper = [table.paper[row][column] for row in order]
+            assert None not in paper
+            assert paper == sorted(paper, key=float), (table.name, column)
+
+
+def test_novel_names_are_never_annotated() -> None:
+    names = choose_names(48)
+    assert len(names.things) == 48
+    assert len(names.novel) == 30
+    assert not set(names.base) & set(names.novel)
+    keep = names.keep()
+    assert all(keep({"name": name}) for name in names.base)
+    assert not any(keep({"name": name}) for name in names.novel)
+    assert choose_names(48) == names
+
+
+@pytest.fixture(scope="module")
+def sprites(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    studios = ("noto", "fluent-emoji", "fluent-emoji-flat")
+    folder = tmp_path_factory.mktemp("poster") / "sprites"
+    return write_cache(folder, drawings("second", every=1, studios=studios))
+
+
+def test_one_command_trains_and_measures_everything(
+    sprites: Path,
+    tiny_clip: Path,
+    tiny_proposer: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def run() -> None:
+        poster.main(
+            out=tmp_path,
+            seeds="0",
+            settings=BENCHMARKS / "poster_tiny.toml",
+            sprites=sprites,
+            clip=tiny_clip,
+            proposer=tiny_proposer,
+            device="cpu",
+        )
+
+    run()
+    kept = json.loads((tmp_path / "poster.json").read_text())
+    for name, table in tables.TABLES.items():
+        assert kept["cells"][name].keys() == table.paper.keys()
+        for row, (figures,) in kept["cells"][name].items():
+            measured = {c for c in table.columns if figures.get(c) is not None}
+            wanted = {c for c, value in table.paper[row].items() if value is not None}
+            assert wanted <= measured, (name, row)
+    facts = {row: figures for row, (figures,) in kept["cells"]["poster"].items()}
+    assert all(figures["learned"] > 0 and figures["gflops"] > 0 for figures in facts.values())
+    steps = {point["step"] for point in kept["curves"]["teacher"]}
+    assert steps == {0, 1, 2, 3, 4, 5, 6}
+    text = (tmp_path / "poster.md").read_text()
+    assert all(table.title in text for table in tables.TABLES.values())
+    for plot in ("gains.svg", "curves.svg"):
+        assert (tmp_path / plot).read_text().startswith("<svg")
+    assert "seed 0: teacher, 2 steps" in capsys.readouterr().out
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    run()  # all of it is kept
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert "seed 0: " not in capsys.readouterr().out
+    assert (tmp_path / "poster.md").read_text() == text

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from masqclip.errors import MasqclipError
 from masqclip.model import MasQClipModel
+from masqclip.proposals.trainable import TrainableProposer
 
 
 def pixel_module(model: MasQClipModel) -> Any:
@@ -25,13 +26,25 @@ def pixel_module(model: MasQClipModel) -> Any:
     Raises:
         MasqclipError: the proposer has none.
     """
-    module = getattr(getattr(model.proposer.segmenter, "model", None), "pixel_level_module", None)
-    if module is None:
+    if not isinstance(model.proposer, TrainableProposer):
         raise MasqclipError(
             f"a proposer of the type {model.config.proposer_type!r} has no pixel decoder that "
             f"{model.system} could train: take a Mask2Former or a MaskFormer"
         )
-    return module
+    return model.proposer.segmenter.model.pixel_level_module
+
+
+def map_widths(model: MasQClipModel) -> list[int]:
+    """The channels of each map of the proposer's `pyramid`.
+
+    Raises:
+        MasqclipError: the proposer has none.
+    """
+    pixel_module(model)
+    config = model.proposer.config
+    maskformer = config.model_type == "maskformer"
+    width = config.fpn_feature_size if maskformer else config.feature_size
+    return [width, width, width, config.mask_feature_size]
 
 
 def normalised(model: MasQClipModel, pixel_values: Tensor, pixel_mask: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ is what the loop asks for: batches, counts, shares of a loss.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +22,8 @@ from masqclip.data.coco import Sample
 from masqclip.data.open_coco import CocoFiles, CocoMasks
 from masqclip.model import MasQClipModel
 from masqclip.proposals.criterion import CriterionSettings
-from masqclip.training.annotated import AnnotatedStage
+from masqclip.segmenter import Segmenter
+from masqclip.training.annotated import EVALUATED, AnnotatedStage
 from masqclip.training.baseline_settings import BaselineSettings, LSegSettings, MaskClipSettings
 from masqclip.training.framing import Frame
 from masqclip.training.optimizers import MOMENTUM
@@ -76,6 +78,24 @@ class BaselineStage(AnnotatedStage):
                     }
                 )
         return groups
+
+    def evaluate(self, folder: Path, step: int) -> dict[str, float]:
+        """How many of the annotated held-out pixels get the right name."""
+        if self.held_out is None:
+            return {}
+        learning = self.module.training
+        segmenter = Segmenter(self.model, self.tokenizer, cache=False)
+        right = total = 0
+        for row in range(min(EVALUATED, len(self.held_out))):
+            sample = self.held_out[row]
+            labels = torch.tensor([self._row[int(c)] for c in sample.category_ids]).long()
+            height, width = sample.image.shape[:2]
+            wanted = class_map(torch.from_numpy(sample.masks), labels, (height, width)).numpy()
+            found = segmenter(sample.image, self.vocabulary, "semantic", min_score=0.0)
+            right += sum(int((wanted[s.mask] == s.class_id).sum()) for s in found.segments)
+            total += int((wanted != VOID).sum())
+        self.module.train(learning)
+        return {"pixels": right / max(1, total)}
 
 
 class MaskClipStage(BaselineStage):

@@ -114,6 +114,7 @@ def test_its_places_are_a_quarter_apart() -> None:
     assert places(12) == (2, 5, 8, 11)
     assert places(6) == (1, 2, 4, 5)
     assert places(4) == (0, 1, 2, 3)
+    assert [places(layers) for layers in (3, 2, 1)] == [(0, 1, 2), (0, 1), (0,)]
 
 
 @torch.no_grad()

@@ -98,8 +98,9 @@ class RelativeMaskAttention(nn.Module):
 
 
 def places(layers: int) -> tuple[int, ...]:
-    """Which of a tower's blocks have relative mask attention, counted from 0."""
-    return tuple(math.ceil(layers * part / 4) - 1 for part in range(1, 5))
+    """Which of a tower's blocks have relative mask attention, counted from 0; of fewer than four
+    blocks, each at most once."""
+    return tuple(sorted({math.ceil(layers * part / 4) - 1 for part in range(1, 5)}))
 
 
 class MaskClipModel(MasQClipModel):

@@ -93,6 +93,12 @@ def test_a_region_is_the_sum_under_its_soft_mask() -> None:
             torch.testing.assert_close(found[b, n], expected)
 
 
+def test_a_region_of_a_whole_frame_is_finite_in_half_precision() -> None:
+    logits, features = torch.full((1, 1, 64, 64), 50.0), torch.full((1, 2, 64, 64), 30.0)
+    found = pool_regions(logits.half(), features.half())
+    assert found.tolist() == [[[30 * 64 * 64] * 2]]  # above half precision's largest, 65,504
+
+
 def scores_by_hand(regions: Tensor, words: list[Tensor], temperature: float) -> list[list[float]]:
     table = []
     for picture in regions:

@@ -194,6 +194,12 @@ def test_pooling_is_the_mean_under_a_mask() -> None:
     assert not found[0, 2].any()  # a mask of nothing
 
 
+def test_pooling_a_whole_frame_is_finite_in_half_precision() -> None:
+    found = pool([torch.full((1, 2, 300, 300), 30.0).half()], torch.ones(1, 1, 300, 300))
+    assert found.dtype == torch.float16
+    assert found.tolist() == [[[30.0, 30.0]]]
+
+
 @pytest.mark.parametrize("family", ["mask2former", "maskformer"])
 def test_an_untrained_model_leaves_proposals_as_they_are(family: str) -> None:
     made = joined(XpmModel, family=family)

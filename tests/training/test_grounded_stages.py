@@ -102,6 +102,12 @@ def test_openseg_reads_every_word_or_those_of_a_list(given: Ingredients, tmp_pat
         stage("openseg", empty, tmp_path / "empty")
 
 
+@pytest.mark.parametrize("name", ["openseg", "xpm-captions"])
+def test_words_that_no_caption_has(name: str, given: Ingredients, tmp_path: Path) -> None:
+    with pytest.raises(MasqclipError, match="none of 12 captions has a word of the vocabulary"):
+        stage(name, replace(given, names=Vocabulary.parse("quark, gluon")), tmp_path)
+
+
 # XPM
 
 

@@ -138,8 +138,10 @@ def _branch(channels: int, width: int, out: int) -> nn.Sequential:
 
 
 def pool_regions(mask_logits: Tensor, features: Tensor) -> Tensor:
-    """Mask pooling: the sum of features [B,E,h,w] under soft masks [B,N,h,w], [B,N,E]."""
-    return torch.einsum("bnhw,behw->bne", mask_logits.sigmoid(), features)
+    """Mask pooling: the sum of features [B,E,h,w] under soft masks [B,N,h,w], [B,N,E] float32: half
+    precision has no numbers as large as a sum over a frame."""
+    with torch.autocast(features.device.type, enabled=False):
+        return torch.einsum("bnhw,behw->bne", mask_logits.float().sigmoid(), features.float())
 
 
 def best_dice_loss(

@@ -76,9 +76,10 @@ def pool(levels: list[Tensor], masks: Tensor) -> Tensor:
         masks: [B,Q,H,W] weights, 0 or more; a mask of none gives zeros.
     """
     pooled = []
-    for level in levels:
-        size = (level.shape[-2], level.shape[-1])
-        weights = F.adaptive_avg_pool2d(masks.to(level.dtype), size).flatten(2)
-        total = weights.sum(-1, keepdim=True).clamp(min=1e-6)
-        pooled.append(torch.einsum("bqp,bcp->bqc", weights, level.flatten(2)) / total)
-    return torch.cat(pooled, dim=-1)
+    with torch.autocast(masks.device.type, enabled=False):  # sums are too large for half precision
+        for level in levels:
+            size = (level.shape[-2], level.shape[-1])
+            weights = F.adaptive_avg_pool2d(masks.float(), size).flatten(2)
+            total = weights.sum(-1, keepdim=True).clamp(min=1e-6)
+            pooled.append(torch.einsum("bqp,bcp->bqc", weights, level.float().flatten(2)) / total)
+    return torch.cat(pooled, dim=-1).to(levels[-1].dtype)

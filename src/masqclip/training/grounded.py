@@ -136,7 +136,10 @@ class GroundedStage(BaselineStage):
             "--words": digest_bytes(repr(names).encode()),
         }
         every = [text for found in there for text in found]
-        self.said = CaptionWords(model, tokenizer, names, [*every, *more_captions])
+        every += more_captions
+        self.said = CaptionWords(model, tokenizer, names, every)
+        if not any(self.said.of([text]) for text in every):
+            raise MasqclipError(f"none of {len(every)} captions has a word of the vocabulary")
 
     def _captions_of(self, row: int) -> tuple[str, ...]:
         return self.captions.get(int(self.dataset.entry(row)["id"]), ())

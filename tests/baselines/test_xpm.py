@@ -246,6 +246,14 @@ def test_regions_are_made_of_the_encoders_maps(model: XpmModel) -> None:
             torch.testing.assert_close(found.noise[:, q], level)
 
 
+def test_noise_teaches_nothing_but_its_own_head(model: XpmModel) -> None:
+    pixels, inside = frames()
+    model.regions(pixels, inside, torch.randn(2, 5, 16, 16)).noise.sum().backward()
+    found = {name for name, p in model.learned.named_parameters() if p.grad is not None}
+    assert found == {"noise_head.weight", "noise_head.bias", "noise_bias.0"}
+    model.zero_grad(set_to_none=True)
+
+
 def test_names_are_the_softmax_with_the_zero_background(model: XpmModel) -> None:
     named, words = torch.randn(1, 5, 8), F.normalize(torch.randn(4, 8), dim=-1)
     found = model.classify(named, words, 2)  # two names, a distractor, CLIP's background

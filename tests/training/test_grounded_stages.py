@@ -133,6 +133,21 @@ def test_the_students_noise_is_learned_for_a_while(make: Make, tmp_path: Path) -
     assert not same(heads[2], heads[3])
 
 
+def test_pseudo_labels_are_the_teachers(make: Make) -> None:
+    """Whatever the student has become."""
+    made = make("xpm-student")
+    with torch.no_grad():
+        before, totals = made.prepare(made.batch(0))
+        made.model.region_head[-1].bias.normal_()
+        made.model.mask_head[-1].bias.normal_()
+        after, _ = made.prepare(made.batch(0))
+    said = sum(len(places) for places in before["said"])
+    for one, other in zip(before["groups"], after["groups"], strict=True):
+        for ours, theirs in zip(one["pseudo"], other["pseudo"], strict=True):
+            assert torch.equal(ours, theirs)
+    assert 0 < float(totals["pseudo"]) <= said
+
+
 def test_the_teacher_learns_names_of_all_regions_and_masks_of_some(make: Make) -> None:
     made = make("xpm-teacher", dice_cost_threshold=0.95)
     batch, totals = made.prepare(made.batch(0))

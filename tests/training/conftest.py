@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import baseline_runs
 import pytest
 import torch
 from streams import SENTENCES
@@ -18,6 +20,7 @@ from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.training import captioned
 from masqclip.training.settings import PretrainSettings
 from masqclip.training.small_clip import clip_config, learn_tokenizer
+from masqclip.training.systems import Ingredients
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +71,15 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     CLIPModel(clip_config(settings, tokenizer)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def given(tiny_scenes: Path, tiny_clip: Path, tiny_proposer: Path) -> Ingredients:
+    """What the compared systems are trained from."""
+    return baseline_runs.ingredients(tiny_scenes, tiny_clip, tiny_proposer)
+
+
+@pytest.fixture
+def make(given: Ingredients, tmp_path: Path) -> Callable[..., Any]:
+    """A stage of a compared system by its name, with some settings changed; it has not begun."""
+    return lambda name, **changes: baseline_runs.stage(name, given, tmp_path / name, **changes)

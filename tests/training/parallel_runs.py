@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import baseline_runs
 import streams
 import torch
 from accelerate import PartialState
@@ -25,6 +26,7 @@ from masqclip.training.settings import (
     TuneSettings,
 )
 from masqclip.training.stage import Stage
+from masqclip.training.systems import BASELINES
 from masqclip.training.teacher import TeacherStage
 from masqclip.training.tune import TuneStage, join
 
@@ -70,6 +72,9 @@ def run_all(
         drawn = streams.stage(kind, cache, steps=LOOP.steps)
         train(drawn, LOOP, out / f"streamed-{kind}", device="cpu")
     train(tune(scenes, clip, proposer), LOOP, out / "tune", device="cpu")
+    given = baseline_runs.ingredients(scenes, clip, proposer)
+    for system in BASELINES:
+        baseline_runs.run(system, given, out / system, LOOP)
     found = gradient(tune(scenes, clip, proposer))
     (out / f"gradient-{PartialState().process_index}.txt").write_text(str(found))
 

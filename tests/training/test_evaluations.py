@@ -64,8 +64,8 @@ def test_tuning_is_measured_by_the_share_of_masks_that_are_named_rightly(
 def test_an_evaluation_looks_at_the_first_pictures_only(
     tuning: TuneStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert tune._EVALUATED == 200
-    monkeypatch.setattr(tune, "_EVALUATED", 3)
+    assert tune.EVALUATED == 200
+    monkeypatch.setattr(tune, "EVALUATED", 3)
     assert tuning.evaluate(tmp_path, 1)["named"] == pytest.approx(by_hand(tuning, 3))
 
 

@@ -247,7 +247,7 @@ def test_numbers_that_need_one_another() -> None:
 @pytest.mark.parametrize(
     ("kind", "name", "allowed"),
     [
-        (LoopSettings, "schedule", ("constant", "cosine", "step")),
+        (LoopSettings, "schedule", ("constant", "cosine", "poly", "step")),
         (LoopSettings, "precision", ("no", "bf16", "fp16")),
         (FrameSettings, "augmentation", ("jitter", "square", "none")),
         (TuneSettings, "augmentation", ("jitter", "square", "none")),

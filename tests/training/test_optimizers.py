@@ -1,15 +1,16 @@
-"""Muon and AdamW as one: the groups' own, the same as both alone, and through a checkpoint."""
+"""Muon and AdamW as one: the groups' own, the same as both alone, and through a checkpoint; SGD."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import nn
 
 from masqclip.errors import MasqclipError
-from masqclip.training.optimizers import MUON, make_optimizer
+from masqclip.training.optimizers import MOMENTUM, MUON, make_optimizer
 
 
 def network() -> nn.Sequential:
@@ -63,7 +64,32 @@ def test_without_a_group_for_it_there_is_no_muon() -> None:
     assert type(make_optimizer(plain)) is torch.optim.AdamW
 
 
-def test_it_goes_on_from_its_state() -> None:
+def momentum_groups(model: nn.Module) -> list[dict[str, object]]:
+    matrices = [p for p in model.parameters() if p.ndim == 2]
+    rest = [p for p in model.parameters() if p.ndim < 2]
+    shared = {"weight_decay": 0.1, MOMENTUM: 0.9}
+    return [{"params": rest, "lr": 1e-2} | shared, {"params": matrices, "lr": 2e-2} | shared]
+
+
+def test_with_momentum_it_is_sgd_by_hand() -> None:
+    model = network()
+    optimizer = make_optimizer(momentum_groups(model))
+    assert type(optimizer) is torch.optim.SGD
+    expected = {name: p.detach().clone() for name, p in model.named_parameters()}
+    moved = {name: torch.zeros_like(p) for name, p in expected.items()}
+    for step in range(4):
+        train(model, [optimizer], 1)  # of the same numbers in every step
+        for name, parameter in model.named_parameters():
+            assert parameter.grad is not None
+            moved[name] = 0.9 * moved[name] + parameter.grad + 0.1 * expected[name]
+            expected[name] -= (2e-2 if parameter.ndim == 2 else 1e-2) * moved[name]
+            torch.testing.assert_close(parameter.detach(), expected[name], msg=f"{name} {step}")
+
+
+@pytest.mark.parametrize("groups", [groups, momentum_groups])
+def test_it_goes_on_from_its_state(
+    groups: Callable[[nn.Module], list[dict[str, object]]],
+) -> None:
     straight, stopped = network(), network()
     train(straight, [make_optimizer(groups(straight))], 6)
     optimizer = make_optimizer(groups(stopped))

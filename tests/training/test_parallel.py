@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from baseline_runs import ingredients, run
 from parallel_runs import LOOP, PRETRAIN, run_all, teacher, tune
 from tiny import SPRITES
 
@@ -71,7 +72,9 @@ def test_two_processes_give_the_losses_of_one(data: Data, alone: Path, tmp_path:
         text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    for stage in ("pretrain", "teacher", "streamed-pretrain", "streamed-teacher", "tune"):
+    stages = ["pretrain", "teacher", "streamed-pretrain", "streamed-teacher", "tune"]
+    stages += ["maskclip", "openseg", "lseg", "xpm/captions", "xpm/teacher", "xpm"]
+    for stage in stages:
         assert_same_losses(tmp_path / stage, alone / stage)
     whole = float((alone / "gradient-0.txt").read_text())
     for process in (0, 1):  # gradients are summed, not averaged
@@ -85,6 +88,9 @@ def test_micro_batches_give_the_losses_of_whole_ones(
     scenes, _, clip, proposer, _ = data
     train(tune(scenes, clip, proposer), replace(LOOP, accumulate=2), tmp_path / "tune")
     assert_same_losses(tmp_path / "tune", alone / "tune")
+    given, halves = ingredients(scenes, clip, proposer), replace(LOOP, accumulate=2)
+    run("maskclip", given, tmp_path / "maskclip", halves)
+    assert_same_losses(tmp_path / "maskclip", alone / "maskclip")
     # A batch norm that trains sees its own micro-batch; frozen, as published, it is no obstacle.
     for name, parts in (("whole", 1), ("parts", 4)):
         frozen = teacher(scenes, backbone=tiny_backbone)

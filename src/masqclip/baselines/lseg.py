@@ -18,7 +18,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from masqclip.baselines.pixels import finest, normalised, pixel_module
+from masqclip.baselines.pixels import finest, map_widths, normalised, pixel_module
 from masqclip.clip.classifier import clip_logits
 from masqclip.model import MasQClipModel
 from masqclip.model_output import Seen
@@ -39,8 +39,7 @@ class LSegModel(MasQClipModel):
 
     def _make_parts(self) -> None:
         self.config.logit_scale = LOGIT_SCALE
-        channels = self.proposer.config.mask_feature_size
-        self.head = nn.Conv2d(channels, self.clip.config.projection_dim, 1)
+        self.head = nn.Conv2d(map_widths(self)[-1], self.clip.config.projection_dim, 1)
 
     @property
     def learned(self) -> nn.Module:

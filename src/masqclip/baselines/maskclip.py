@@ -77,7 +77,7 @@ class RelativeMaskAttention(nn.Module):
             patches: [B,P,D], normed by the block.
         """
         pixels = masks.tanh().unfold(2, self.patch, self.patch).unfold(3, self.patch, self.patch)
-        shapes = self.shape(pixels.flatten(4).flatten(2, 3))
+        shapes = self.shape(pixels.flatten(4).flatten(2, 3).to(patches.dtype))
         query = self.norm(shapes).unflatten(-1, (self.heads, -1))
         key = self.key(patches).unflatten(-1, (self.heads, -1))
         return torch.einsum("bqpnd,bpnd->bnqp", query, key) / math.sqrt(key.shape[-1])
@@ -98,8 +98,9 @@ class RelativeMaskAttention(nn.Module):
 
 
 def places(layers: int) -> tuple[int, ...]:
-    """Which of a tower's blocks have relative mask attention, counted from 0."""
-    return tuple(math.ceil(layers * part / 4) - 1 for part in range(1, 5))
+    """Which of a tower's blocks have relative mask attention, counted from 0; of fewer than four
+    blocks, each at most once."""
+    return tuple(sorted({math.ceil(layers * part / 4) - 1 for part in range(1, 5)}))
 
 
 class MaskClipModel(MasQClipModel):

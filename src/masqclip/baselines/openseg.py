@@ -26,8 +26,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerSinePositionEmbedding
 
-from masqclip.baselines.pixels import finest, normalised, pixel_module
+from masqclip.baselines.pixels import finest, map_widths, normalised, pixel_module
 from masqclip.baselines.sizes import system_sizes
+from masqclip.clip.classifier import class_log_probs
 from masqclip.model import MasQClipModel
 from masqclip.model_output import Seen
 from masqclip.proposals.base import surely_objects
@@ -63,17 +64,24 @@ class OpenSegModel(MasQClipModel):
 
     def _make_parts(self) -> None:
         sizes = system_sizes(self.config, _SIZES)
-        width, channels = sizes["width"], self.proposer.config.mask_feature_size
+        width, channels = sizes["width"], map_widths(self)[-1]
         if width % sizes["heads"] or width % 2:
             raise ValueError(f"the width {width} is not a multiple of {sizes['heads']} heads")
         self.mask_map = _branch(channels, width, width)
         self.region_map = _branch(channels, width, self.clip.config.projection_dim)
         self.place = Mask2FormerSinePositionEmbedding(width // 2, normalize=True)
-        self.regions = nn.Parameter(torch.randn(sizes["queries"], width) * width**-0.5)
+        regions = torch.randn(sizes["queries"], width) * width**-0.5
+        temperature = torch.tensor([1 / self.config.logit_scale])
+        # In a module, as sharded training (FSDP) replaces the parameters of modules.
+        self.own = nn.ParameterDict({"regions": regions, "log_temperature": temperature.log()})
         self.attention = nn.ModuleList(
             CrossAttention(width, sizes["heads"]) for _ in range(sizes["layers"])
         )
-        self.log_temperature = nn.Parameter(torch.tensor(1 / self.config.logit_scale).log())
+
+    @property
+    def temperature(self) -> Tensor:
+        """What cosines of regions and words are divided by in training, [1]."""
+        return self.own["log_temperature"].exp()
 
     @property
     def learned(self) -> nn.Module:
@@ -83,9 +91,7 @@ class OpenSegModel(MasQClipModel):
             "mask_map": self.mask_map,
             "region_map": self.region_map,
             "attention": self.attention,
-            "own": nn.ParameterDict(
-                {"regions": self.regions, "log_temperature": self.log_temperature}
-            ),
+            "own": self.own,
         }
         return nn.ModuleDict(parts)
 
@@ -100,7 +106,7 @@ class OpenSegModel(MasQClipModel):
         cells = self.mask_map(features)
         cells = cells + self.place(cells.shape, cells.device, cells.dtype, None)
         flat = cells.flatten(2).transpose(1, 2)
-        queries = self.regions.expand(len(flat), -1, -1)
+        queries = self.own["regions"].expand(len(flat), -1, -1)
         for attention in self.attention:
             queries = attention(queries, flat)
         masks = torch.einsum("bnd,bdhw->bnhw", queries, cells)
@@ -116,8 +122,14 @@ class OpenSegModel(MasQClipModel):
     def classify(
         self, mask_embeddings: Tensor, text_embeddings: Tensor, num_classes: int
     ) -> Tensor:
-        """As of MasQCLIP's masks, without the background, which no caption names."""
-        return super().classify(mask_embeddings, text_embeddings[:-1], num_classes)
+        """As of MasQCLIP's masks, at the learned temperature, and without the background, which no
+        caption names."""
+        return class_log_probs(
+            mask_embeddings,
+            text_embeddings[:-1],
+            num_classes=num_classes,
+            logit_scale=1 / float(self.temperature.detach()),
+        )
 
 
 def _branch(channels: int, width: int, out: int) -> nn.Sequential:
@@ -133,8 +145,10 @@ def _branch(channels: int, width: int, out: int) -> nn.Sequential:
 
 
 def pool_regions(mask_logits: Tensor, features: Tensor) -> Tensor:
-    """Mask pooling: the sum of features [B,E,h,w] under soft masks [B,N,h,w], [B,N,E]."""
-    return torch.einsum("bnhw,behw->bne", mask_logits.sigmoid(), features)
+    """Mask pooling: the sum of features [B,E,h,w] under soft masks [B,N,h,w], [B,N,E] float32: half
+    precision has no numbers as large as a sum over a frame."""
+    with torch.autocast(features.device.type, enabled=False):
+        return torch.einsum("bnhw,behw->bne", mask_logits.float().sigmoid(), features.float())
 
 
 def best_dice_loss(
@@ -172,7 +186,7 @@ def grounding_scores(regions: Tensor, words: Sequence[Tensor], temperature: Tens
         regions: [B,N,E], not normalised.
         words: for each of C captions the embeddings [K,E] of its words, L2-normalised; K may be
             zero, which scores 0.
-        temperature: t, a scalar.
+        temperature: t, one number.
     """
     padded = pad_sequence(list(words), batch_first=True)
     there = pad_sequence([found.new_ones(len(found)) for found in words], batch_first=True)
@@ -186,7 +200,7 @@ def grounding_loss(scores: Tensor, temperature: Tensor, own: slice | None = None
 
     Args:
         scores: [B,B] of `grounding_scores`, pictures by captions.
-        temperature: a scalar.
+        temperature: one number.
         own: the pictures and captions whose losses are summed; all unless given.
 
     Returns:

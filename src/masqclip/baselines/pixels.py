@@ -17,6 +17,7 @@ from torch import Tensor
 
 from masqclip.errors import MasqclipError
 from masqclip.model import MasQClipModel
+from masqclip.proposals.trainable import TrainableProposer
 
 
 def pixel_module(model: MasQClipModel) -> Any:
@@ -25,13 +26,25 @@ def pixel_module(model: MasQClipModel) -> Any:
     Raises:
         MasqclipError: the proposer has none.
     """
-    module = getattr(getattr(model.proposer.segmenter, "model", None), "pixel_level_module", None)
-    if module is None:
+    if not isinstance(model.proposer, TrainableProposer):
         raise MasqclipError(
             f"a proposer of the type {model.config.proposer_type!r} has no pixel decoder that "
             f"{model.system} could train: take a Mask2Former or a MaskFormer"
         )
-    return module
+    return model.proposer.segmenter.model.pixel_level_module
+
+
+def map_widths(model: MasQClipModel) -> list[int]:
+    """The channels of each map of the proposer's `pyramid`.
+
+    Raises:
+        MasqclipError: the proposer has none.
+    """
+    pixel_module(model)
+    config = model.proposer.config
+    maskformer = config.model_type == "maskformer"
+    width = config.fpn_feature_size if maskformer else config.feature_size
+    return [width, width, width, config.mask_feature_size]
 
 
 def normalised(model: MasQClipModel, pixel_values: Tensor, pixel_mask: Tensor) -> Tensor:
@@ -63,9 +76,10 @@ def pool(levels: list[Tensor], masks: Tensor) -> Tensor:
         masks: [B,Q,H,W] weights, 0 or more; a mask of none gives zeros.
     """
     pooled = []
-    for level in levels:
-        size = (level.shape[-2], level.shape[-1])
-        weights = F.adaptive_avg_pool2d(masks.to(level.dtype), size).flatten(2)
-        total = weights.sum(-1, keepdim=True).clamp(min=1e-6)
-        pooled.append(torch.einsum("bqp,bcp->bqc", weights, level.flatten(2)) / total)
-    return torch.cat(pooled, dim=-1)
+    with torch.autocast(masks.device.type, enabled=False):  # sums are too large for half precision
+        for level in levels:
+            size = (level.shape[-2], level.shape[-1])
+            weights = F.adaptive_avg_pool2d(masks.float(), size).flatten(2)
+            total = weights.sum(-1, keepdim=True).clamp(min=1e-6)
+            pooled.append(torch.einsum("bqp,bcp->bqc", weights, level.float().flatten(2)) / total)
+    return torch.cat(pooled, dim=-1).to(levels[-1].dtype)

@@ -14,9 +14,18 @@ a an the this that these those some any each every all both no not of on in at b
 without under over above below behind beside between into onto near next off out up down for and or
 but as if while there here it its is are was were be been being has have had do does who which what
 where we you they he she his her their our i my your see seen one two three four five six seven
-eight nine ten several many few photo picture image nothing
+eight nine ten several many few photo picture image background nothing
 """
+_IRREGULAR_PLURALS = """
+people-person men-man women-woman children-child feet-foot teeth-tooth geese-goose mice-mouse
+knives-knife leaves-leaf loaves-loaf shelves-shelf scarves-scarf wolves-wolf halves-half
+"""
+_IN_ES = (
+    *("ches", "shes", "xes", "sses"),
+    *("buses", "ruses", "ctuses", "opuses", "tatoes", "matoes"),
+)
 _FUNCTION_WORDS = frozenset(_CLOSED_CLASSES.split())
+_IRREGULAR = dict(pair.split("-") for pair in _IRREGULAR_PLURALS.split())
 _LONGEST = 6  # words of a name
 
 
@@ -71,9 +80,12 @@ def _split(text: str) -> tuple[str, ...]:
 
 def _singular(word: str) -> str:
     """A rough lemma, the same for names and captions: what differs only so is one word."""
+    word = word.removesuffix("'s")
+    if word in _IRREGULAR:
+        return _IRREGULAR[word]
     if len(word) > 4 and word.endswith("ies"):
         return f"{word[:-3]}y"
-    if len(word) > 4 and word.endswith(("ches", "shes", "xes", "sses")):
+    if len(word) > 4 and word.endswith(_IN_ES):
         return word[:-2]
     if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
         return word[:-1]

@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from masqclip.baselines.pixels import normalised, pixel_module, pool, pyramid
+from masqclip.baselines.pixels import map_widths, normalised, pixel_module, pool, pyramid
 from masqclip.model import MasQClipModel
 from masqclip.model_output import Seen
 from masqclip.proposals.base import Proposals, surely_objects
@@ -70,13 +70,14 @@ class XpmModel(MasQClipModel):
         self.config.logit_scale = 1.0
         # A copy that learns; the proposer's own stays as all systems share it.
         self.encoder = copy.deepcopy(pixel_module(self))
-        channels = self.proposer.config.mask_feature_size
-        pooled = 4 * channels
+        widths = map_widths(self)
+        channels, pooled = widths[-1], sum(widths)
         self.to_words = nn.Linear(pooled, self.clip.config.projection_dim)
         self.region_head = _mlp(pooled, pooled)
         self.mask_head = _mlp(pooled, channels)
         self.noise_head = nn.Linear(pooled, channels)
-        self.noise_bias = nn.Parameter(torch.ones(()))
+        # In a module, as sharded training (FSDP) replaces the parameters of modules.
+        self.noise_bias = nn.ParameterList([nn.Parameter(torch.ones(1))])
         for head in (self.region_head, self.mask_head):  # at first nothing is changed
             for parameter in head[-1].parameters():
                 nn.init.zeros_(parameter)
@@ -92,7 +93,7 @@ class XpmModel(MasQClipModel):
             "region_head": self.region_head,
             "mask_head": self.mask_head,
             "noise_head": self.noise_head,
-            "noise_bias": nn.ParameterList([self.noise_bias]),
+            "noise_bias": self.noise_bias,
         }
         return nn.ModuleDict(parts)
 
@@ -118,7 +119,7 @@ class XpmModel(MasQClipModel):
         noise = torch.einsum(
             "bqc,bchw->bqhw", self.noise_head(pooled.detach()), levels[-1].detach()
         )
-        level = ((noise + self.noise_bias) / 2).exp()
+        level = ((noise + self.noise_bias[0]) / 2).exp()
         return Regions(self.to_words(pooled), mask_logits + masks, level)
 
     def see(

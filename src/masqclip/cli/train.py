@@ -283,6 +283,11 @@ def baseline(
     for option, value in given.items():
         if value is not None and system not in GROUNDED:
             raise MasqclipError(f"{option}: {system} reads no captions; leave it out")
+    if system in GROUNDED and captions is None and not pictures.data.is_dir():
+        raise MasqclipError(
+            f"{system} reads captions, and {pictures.data} is no folder with some: give COCO's "
+            "file of captions with --captions"
+        )
     if caption_data is not None and system != "openseg":
         raise MasqclipError(f"--caption-data: {system} learns from masks; leave it out")
     both = {name: run.settings(name, recipe="baselines") for name in BASELINES[system]}

@@ -36,6 +36,8 @@ from masqclip.training.sampling import SkippedPictures, batch_rows, picture_seed
 from masqclip.training.settings import NamedSettings
 from masqclip.training.stage import WHOLE, Share, Stage
 
+#: Held-out pictures that an evaluation looks at.
+EVALUATED = 200
 System = TypeVar("System", bound=MasQClipModel)
 
 
@@ -99,8 +101,8 @@ class AnnotatedStage(Stage):
         return dataset_inputs(self.dataset, self.held_out) | self._sources
 
     def to(self, device: torch.device) -> None:
-        """Move the model and the words."""
-        self.model.to(device)
+        """Move all that runs, and the words."""
+        self.network.to(device)
         self.text_embeddings = self.text_embeddings.to(device)
 
     @property

@@ -18,6 +18,7 @@ class BaselineSettings(NamedSettings):
     Attributes:
         momentum: of SGD, which the published LSeg and XPM were trained by; 0 takes AdamW.
         encoder_multiplier: of the learning rate in the image encoder, where it learns.
+        seed: of the weights, the order of the data and the augmentation.
     """
 
     momentum: float = 0.0

@@ -26,15 +26,12 @@ from masqclip.model import MasQClipModel
 from masqclip.proposals.criterion import CriterionSettings
 from masqclip.result import Task
 from masqclip.segmenter import Segmenter
-from masqclip.training.annotated import AnnotatedStage
+from masqclip.training.annotated import EVALUATED, AnnotatedStage
 from masqclip.training.baseline_settings import BaselineSettings, LSegSettings, MaskClipSettings
 from masqclip.training.framing import Frame
 from masqclip.training.optimizers import MOMENTUM
 from masqclip.training.sheets import write_overlay_sheet
 from masqclip.training.stage import Counts
-
-#: Held-out pictures that an evaluation looks at.
-_EVALUATED = 200
 
 
 class BaselineStage(AnnotatedStage):
@@ -91,18 +88,20 @@ class BaselineStage(AnnotatedStage):
         """mIoU on held-out pictures, of the categories that are trained on, and a sheet."""
         if self.held_out is None:
             return {}
+        learning = self.module.training
         segmenter = Segmenter(self.model, self.tokenizer, cache=False)
         path = folder / f"overlays-{step:08d}.png"
         task: Task = "semantic"
         write_overlay_sheet(segmenter, self.vocabulary, self.held_out, path, task=task)
         matrix = ConfusionMatrix(len(self.vocabulary))
-        for row in range(min(_EVALUATED, len(self.held_out))):
+        for row in range(min(EVALUATED, len(self.held_out))):
             sample = self.held_out[row]
             height, width = sample.image.shape[:2]
             rows = torch.tensor([self._row.get(int(c), VOID) for c in sample.category_ids])
             truth = class_map(torch.from_numpy(sample.masks), rows.long(), (height, width))
             found = segmenter(sample.image, self.vocabulary, task, min_score=0.0).label_map
             matrix.update(np.asarray(found), truth.numpy(), ignore=VOID)
+        self.module.train(learning)
         return {"mIoU": matrix.results()["mIoU"]}
 
 

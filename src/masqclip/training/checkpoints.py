@@ -27,7 +27,8 @@ from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
     get_state_dict,
-    set_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
 )
 
 from masqclip.data.files import write_atomically
@@ -125,13 +126,11 @@ class Checkpoints:
             state = read_checkpoint(found[-1])
             self._check(found[-1], state)
             try:
-                set_state_dict(
-                    model,
-                    optimizer,
-                    model_state_dict=state["model"],
-                    optim_state_dict=state["optimizer"],
-                    options=StateDictOptions(full_state_dict=True),
-                )
+                whole = StateDictOptions(full_state_dict=True)
+                set_model_state_dict(model, state["model"], options=whole)
+                # What never had a gradient, as a backbone's last norm, has no moments.
+                some = StateDictOptions(full_state_dict=True, strict=False)
+                set_optimizer_state_dict(model, optimizer, state["optimizer"], options=some)
             except (RuntimeError, KeyError, ValueError) as error:
                 reason = str(error).strip().splitlines()[:1]
                 raise MasqclipError(

@@ -9,6 +9,7 @@ Shapes: B pictures, N regions, E the embedding's size.
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from masqclip.baselines.words import ObjectWords, content_words
 from masqclip.clip.text import TextEncoder
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.coco import CocoCaptions, Sample
+from masqclip.data.digests import digest_bytes
 from masqclip.data.open_coco import CocoFiles, CocoMasks
 from masqclip.errors import MasqclipError
 from masqclip.model import MasQClipModel
@@ -129,8 +131,15 @@ class GroundedStage(BaselineStage):
             raise MasqclipError(
                 f"none of the {len(self.dataset)} pictures of {dataset.folder} has a caption"
             )
+        self._sources |= {
+            "--captions": digest_bytes(json.dumps(there).encode()),
+            "--words": digest_bytes(repr(names).encode()),
+        }
         every = [text for found in there for text in found]
-        self.said = CaptionWords(model, tokenizer, names, [*every, *more_captions])
+        every += more_captions
+        self.said = CaptionWords(model, tokenizer, names, every)
+        if not any(self.said.of([text]) for text in every):
+            raise MasqclipError(f"none of {len(every)} captions has a word of the vocabulary")
 
     def _captions_of(self, row: int) -> tuple[str, ...]:
         return self.captions.get(int(self.dataset.entry(row)["id"]), ())
@@ -225,7 +234,9 @@ class OpenSegStage(GroundedStage):
     @property
     def inputs(self) -> dict[str, str]:
         """As of others; the pictures with captions alone, if there are any."""
-        own = {} if self.caption_data is None else {"caption-data": self.caption_data.fingerprint()}
+        own = (
+            {} if self.caption_data is None else {"--caption-data": self.caption_data.fingerprint()}
+        )
         return dict(super().inputs) | own
 
     def _captioned_rows(self, step: int) -> list[int]:
@@ -241,7 +252,9 @@ class OpenSegStage(GroundedStage):
         """See `GroundedStage`."""
         captions, rows = super().captions_at(step), self._captioned_rows(step)
         if self.caption_data is not None:
-            captions[-len(rows) :] = [self.caption_data.captions(row) for row in rows]
+            captions[len(captions) - len(rows) :] = [
+                self.caption_data.captions(row) for row in rows
+            ]
         return captions
 
     def read(self, step: int, places: range) -> tuple[list[tuple[int, Sample]], list[str]]:
@@ -292,7 +305,7 @@ class OpenSegStage(GroundedStage):
             regions.append(found)
             with torch.autocast(found.device.type, enabled=False):
                 dice.append(best_dice_loss(masks.float(), group["masks"], total=totals["masks"]))
-        temperature = self.model.log_temperature.exp()
+        temperature = self.model.temperature
         with torch.autocast(regions[0].device.type, enabled=False):
             every = gather_rows(in_order(batch["groups"], regions).float())
             scores = grounding_scores(every, self.word_rows(batch), temperature)

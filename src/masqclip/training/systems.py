@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from masqclip.baselines.loading import load_system
@@ -112,6 +113,7 @@ def _begin(
         "lseg": LSegModel,
         "xpm": XpmModel,
     }
+    torch.manual_seed(settings.seed)  # parts that a stage does not train are in no checkpoint
     sizes: dict[str, Any] = {}
     if isinstance(settings, OpenSegSettings):
         names = ("width", "queries", "layers", "heads")

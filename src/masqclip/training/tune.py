@@ -30,17 +30,15 @@ from transformers import PreTrainedTokenizerBase
 
 from masqclip.clip.classifier import clip_logits
 from masqclip.data.open_coco import CocoFiles, CocoMasks
+from masqclip.errors import MasqclipError
 from masqclip.model import MasQClipModel
 from masqclip.segmenter import Segmenter
-from masqclip.training.annotated import AnnotatedStage, join_system
+from masqclip.training.annotated import EVALUATED, AnnotatedStage, join_system
 from masqclip.training.learned import choose_learned, own_projections
 from masqclip.training.naming import NOTHING, assign_labels, tuning_loss
 from masqclip.training.settings import TuneSettings
 from masqclip.training.sheets import write_overlay_sheet
 from masqclip.training.stage import Counts, to_device
-
-#: Held-out pictures that an evaluation looks at.
-_EVALUATED = 200
 
 if TYPE_CHECKING:
     from masqclip.training.proposal_cache import ProposalCache
@@ -63,7 +61,8 @@ class TuneStage(AnnotatedStage):
 
     Raises:
         MasqclipError: the dataset holds no picture, keeps no category, or no picture has what there
-            is to learn from; or the model's masks have own projections that would not be learned.
+            is to learn from; or the model is of another system, or its masks have own projections
+            that would not be learned.
     """
 
     name = "tune"
@@ -79,6 +78,8 @@ class TuneStage(AnnotatedStage):
         sources: Mapping[str, str] | None = None,
     ) -> None:
         settings = settings or TuneSettings()
+        if model.system != MasQClipModel.system:
+            raise MasqclipError(f"a model of the system {model.system!r} has no queries to tune")
         super().__init__(model, tokenizer, dataset, settings, held_out=held_out, sources=sources)
         self.settings: TuneSettings = settings
         self.module = choose_learned(model, settings.learns)
@@ -193,7 +194,7 @@ class TuneStage(AnnotatedStage):
         path = folder / f"overlays-{step:08d}.png"
         write_overlay_sheet(segmenter, self.vocabulary, self.held_out, path)
         right = total = 0.0
-        for row in range(min(_EVALUATED, len(self.held_out))):
+        for row in range(min(EVALUATED, len(self.held_out))):
             sample = self.held_out[row]
             group = to_device(self.group([self.frame(sample)], [sample]), self.model.device)
             prepared, counts = self.prepare({"groups": [group], "skipped": []})

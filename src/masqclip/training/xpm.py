@@ -166,9 +166,8 @@ class XpmStudentStage(XpmTeacherStage):
 
     def learned_parts(self) -> nn.Module:
         """The heads, and the level of noise."""
-        names = ("region_head", "mask_head", "noise_head")
-        parts: dict[str, nn.Module] = {name: getattr(self.model, name) for name in names}
-        return nn.ModuleDict(parts | {"bias": nn.ParameterList([self.model.noise_bias])})
+        names = ("region_head", "mask_head", "noise_head", "noise_bias")
+        return nn.ModuleDict({name: getattr(self.model, name) for name in names})
 
     @property
     def network(self) -> nn.Module:

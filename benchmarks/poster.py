@@ -8,9 +8,10 @@ writes the paper's Tables 1 to 5 with means and spreads beside the paper's figur
 neighbour by neighbour, and two plots. Whatever is done is kept: the same command goes on where it
 was stopped, by Ctrl-C, a kill or --minutes.
 
-CLIP, and the proposer that all teachers start from, are those of masqclip-mini unless others are
-given. Its proposer was trained on the masks of other things' names than the novel ones, and its
-CLIP read all names; neither ever saw a drawing by the strangers' studios.
+CLIP, and the backbone and pixel decoder that everything starts from, are those of masqclip-mini
+unless others are given. Its proposer was trained on masks of 464 other things than the novel ones,
+and its CLIP read all names; neither ever saw a drawing by the strangers' studios. The decoder of
+every teacher begins at random.
 
 Settings stand in poster.toml. They were chosen with --seed-offset 1000, on other scenes, and with
 other seeds of training.
@@ -277,7 +278,7 @@ def main(
         settings: of the world and all stages.
         sprites: the cache of the second world's drawings; fetched and drawn unless given.
         clip: the frozen CLIP; masqclip-mini's unless given.
-        proposer: that teachers start from; masqclip-mini's unless given.
+        proposer: whose backbone and pixel decoder all start from; masqclip-mini's unless given.
         seed_offset: added to the seeds of all scenes: 1000 to choose settings by.
         processes: seeds that are worked on at a time, on one thread each.
         minutes: each training stops after so long, with a checkpoint.

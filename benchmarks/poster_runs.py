@@ -63,7 +63,8 @@ class Setup:
     Attributes:
         settings: the file of settings.
         world: the scenes.
-        clip, start: folders of the frozen CLIP, and of the proposer that teachers start from.
+        clip, start: folders of the frozen CLIP, and of a proposer, with whose backbone and pixel
+            decoder everything that trains such a one starts.
         device: ``cpu`` keeps the runs off a GPU.
         minutes: a training stops after so long, with a checkpoint; 0 = no limit.
     """
@@ -104,8 +105,13 @@ class SeedRuns:
             settings, loop = self.recipe("teacher")
 
             def teach() -> Stage:
-                config = load_trainable(self.setup.start).config
-                return TeacherStage(self.dataset, config, settings, start=self.setup.start)
+                """Its decoder begins at random, its pixels as the start's: as the published ones
+                begin with a backbone that knows pictures, and no mask."""
+                start = load_trainable(self.setup.start)
+                stage = TeacherStage(self.dataset, start.config, settings)
+                pixels = start.segmenter.model.pixel_level_module.state_dict()
+                stage.module.segmenter.model.pixel_level_module.load_state_dict(pixels)
+                return stage
 
             return self._train(name, teach, loop)
         before = "teacher" if name in ("longer", "round-1") else f"round-{int(name[-1]) - 1}"

@@ -40,6 +40,7 @@ from masqclip.post_processing import PostProcessing
 from masqclip.proposals.adapters import build_proposer
 from masqclip.proposals.base import Proposals, promising
 from masqclip.proposals.segmenters import SegmenterProposer
+from masqclip.result import Task
 from masqclip.weights.configs import build_config, describe
 from masqclip.weights.folders import load_model
 
@@ -59,7 +60,7 @@ class MasQClipModel(PostProcessing, PreTrainedModel):
     main_input_name = "pixel_values"
     _supports_sdpa = True
     system: ClassVar[str] = "masqclip"
-    tasks: ClassVar[tuple[str, ...]] = ("instance", "semantic", "panoptic")
+    tasks: ClassVar[tuple[Task, ...]] = ("instance", "semantic", "panoptic")
     takes_masks: ClassVar[bool] = True
 
     def __init__(self, config: MasQClipConfig) -> None:

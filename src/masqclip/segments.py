@@ -60,7 +60,11 @@ def segment_encoded(
         rows: their text embeddings, those of distractors and background (`TextEncoder`).
         task: see `Segmenter`.
         min_score: what scores less is left out, 0..1.
+
+    Raises:
+        MasqclipError: there is no such task, or the model's system has it not.
     """
+    check_system_task(model, task)
     words = words.counted if task == "instance" else words
     masks, log_probs = encoded.named(model, rows, len(words))
     segments = find_segments(

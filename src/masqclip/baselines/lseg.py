@@ -23,6 +23,7 @@ from masqclip.clip.classifier import clip_logits
 from masqclip.model import MasQClipModel
 from masqclip.model_output import Seen
 from masqclip.proposals.base import surely_objects
+from masqclip.result import Task
 
 #: Of the cosines of pixels and words.
 LOGIT_SCALE = 1 / 0.07
@@ -34,7 +35,7 @@ class LSegModel(MasQClipModel):
     """LSeg+ on the pixel-level module of this package's proposer and CLIP's words."""
 
     system = "lseg"
-    tasks: ClassVar[tuple[str, ...]] = ("semantic",)
+    tasks: ClassVar[tuple[Task, ...]] = ("semantic",)
     takes_masks: ClassVar[bool] = False
 
     def _make_parts(self) -> None:

@@ -32,6 +32,7 @@ from masqclip.clip.classifier import class_log_probs
 from masqclip.model import MasQClipModel
 from masqclip.model_output import Seen
 from masqclip.proposals.base import surely_objects
+from masqclip.result import Task
 
 #: Sizes of its own, as published but for the heads of attention, which are not: (default, largest).
 _SIZES = {"width": (640, 4096), "queries": (128, 1000), "layers": (3, 32), "heads": (8, 64)}
@@ -59,7 +60,7 @@ class OpenSegModel(MasQClipModel):
     """OpenSeg on the pixel-level module of this package's proposer and CLIP's words."""
 
     system = "openseg"
-    tasks: ClassVar[tuple[str, ...]] = ("semantic",)
+    tasks: ClassVar[tuple[Task, ...]] = ("semantic",)
     takes_masks: ClassVar[bool] = False
 
     def _make_parts(self) -> None:

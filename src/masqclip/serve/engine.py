@@ -88,7 +88,8 @@ class Engine:
         pixels = np.zeros((64, 64, 3), np.uint8)
         encoded = await self._batcher.submit(read_image(pixels))
         await asyncio.get_running_loop().run_in_executor(self._readers, self._decoders.start)
-        await self.name(encoded, Vocabulary.parse(["a"]), "panoptic", None, lambda result: None)
+        task = self.segmenter.model.tasks[-1]
+        await self.name(encoded, Vocabulary.parse(["a"]), task, None, lambda result: None)
 
     async def close(self) -> None:
         """End the threads, and the processes at once."""

@@ -129,14 +129,14 @@ async def list_models(engine: TheEngine) -> JSONResponse:
 
     The document is also what X-AnyLabeling expects of its remote servers.
     """
-    name = engine.segmenter.name
+    name, tasks = engine.segmenter.name, engine.segmenter.model.tasks
     return JSONResponse(
         {
             "data": {
                 name: {
-                    **x_anylabeling.model_entry(name),
+                    **x_anylabeling.model_entry(name, tasks),
                     "summary": model_summary(name),
-                    "tasks": ["instance", "semantic", "panoptic"],
+                    "tasks": list(tasks),
                     "device": str(engine.segmenter.device),
                 }
             }

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Annotated, Any
 
@@ -77,7 +77,7 @@ class PredictRequest(BaseModel):
     params: PredictParams = PredictParams()
 
 
-def model_entry(name: str) -> dict[str, Any]:
+def model_entry(name: str, tasks: Collection[str]) -> dict[str, Any]:
     """What the tool wants to know of a model: its controls, its tasks, that it takes words."""
     return {
         "display_name": name,
@@ -95,6 +95,7 @@ def model_entry(name: str) -> dict[str, Any]:
                 },
             }
             for task, label in _TASKS.items()
+            if task in tasks
         ],
     }
 

@@ -21,6 +21,7 @@ from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.coco import CocoCaptions, CocoPanoptic
 from masqclip.data.files import write_atomically
 from masqclip.data.json_files import null_for_nan
+from masqclip.errors import MasqclipError
 from masqclip.evaluation.evaluate import evaluate
 from masqclip.evaluation.protocol import Protocol
 from masqclip.hub import quiet_transformers
@@ -113,7 +114,7 @@ class SeedRuns:
                 stage.module.segmenter.model.pixel_level_module.load_state_dict(pixels)
                 return stage
 
-            return self._train(name, teach, loop)
+            return self._train(name, teach, settings, loop)
         before = "teacher" if name in ("longer", "round-1") else f"round-{int(name[-1]) - 1}"
         source = self.proposer(before)
         settings, loop = self.recipe("distill")
@@ -122,7 +123,9 @@ class SeedRuns:
             loop = replace(loop, steps=2 * loop.steps)
         else:
             settings = replace(settings, seed=self.seed + 100 * int(name[-1]))
-        return self._train(name, lambda: DistillStage(self.dataset, source, settings), loop)
+        return self._train(
+            name, lambda: DistillStage(self.dataset, source, settings), settings, loop
+        )
 
     def tuned(self, learns: str = "q") -> Path:
         """MasQCLIP on the table's proposals, with what is tuned."""
@@ -141,16 +144,19 @@ class SeedRuns:
             model, tokenizer = join(self.setup.clip, proposer, settings)
             return TuneStage(model, tokenizer, self.dataset, settings)
 
-        return self._train(f"tuned-{learns}", tune, loop)
+        return self._train(f"tuned-{learns}", tune, settings, loop)
 
     def system(self, name: str) -> Path:
         """One of `SYSTEMS`, trained."""
         if name == "masqclip":
             return self.tuned()
         out = self.folder / name
-        if (out / "done.json").exists():
-            return out
         kind = name.split("-")[0]
+        recipes = {stage: self.recipe(stage) for stage in BASELINES[kind]}
+        if (out / "done.json").exists():
+            for stage, place in BASELINES[kind].items():
+                self._train(str(Path(name) / place), _never, *recipes[stage])
+            return out
         world = self.setup.world
         more = CocoCaptions(world.captioned()) if name == "openseg-captions" else None
         given = Ingredients(
@@ -161,11 +167,10 @@ class SeedRuns:
             names=Vocabulary.parse("stickers2"),
             caption_data=more,
         )
-        recipes = {stage: self.recipe(stage) for stage in BASELINES[kind]}
 
         def run(stage: Stage, goal: Path) -> bool:
             part = str(goal.relative_to(self.folder))
-            self._train(part, lambda: stage, recipes[stage.name][1])
+            self._train(part, lambda: stage, *recipes[stage.name])
             return True
 
         settings = {stage: found for stage, (found, _) in recipes.items()}
@@ -184,11 +189,23 @@ class SeedRuns:
             "gflops": 2 * count(model),
         }
 
-    def _train(self, name: str, make: Callable[[], Stage], loop: LoopSettings) -> Path:
-        """A run of this seed, if it is not done yet. Returns its folder."""
+    def _train(
+        self, name: str, make: Callable[[], Stage], settings: Any, loop: LoopSettings
+    ) -> Path:
+        """A run of this seed, if it is not done yet. Returns its folder.
+
+        Raises:
+            MasqclipError: it was done with other settings.
+        """
         out = self.folder / name
         done = out / "done.json"
+        made_by = json.loads(json.dumps({"settings": asdict(settings), "loop": asdict(loop)}))
+        made_by["loop"].pop("max_minutes")  # how often it stopped on its way
         if done.exists():
+            if json.loads(done.read_text())["made by"] != made_by:
+                raise MasqclipError(
+                    f"{out} was trained with other settings: choose another --out, or delete it"
+                )
             return out
         stage = make()
         print(f"seed {self.seed}: {name}, {loop.steps} steps", flush=True)
@@ -208,12 +225,7 @@ class SeedRuns:
             raise StoppedError(str(out))
         learned = sum(p.numel() for p in stage.module.parameters() if p.requires_grad)
         minutes = last[0].seconds / 60 if last else 0.0
-        about = {
-            "learned": learned,
-            "minutes": minutes,
-            "settings": asdict(stage.settings),
-            "loop": asdict(loop),
-        }
+        about = {"learned": learned, "minutes": minutes, "made by": made_by}
         write_atomically(done, json.dumps(about).encode())
         shutil.rmtree(out / "checkpoints", ignore_errors=True)  # the result is all we need
         return out
@@ -228,14 +240,21 @@ class SeedRuns:
             options: of that function.
         """
         path = self.folder / "measures" / f"{name}.{kind}.json"
+        world = {**self.setup.world.settings, "seed_offset": self.setup.world.seed_offset}
         if path.exists():
-            return json.loads(path.read_text())["figures"]
+            kept = json.loads(path.read_text())
+            if kept["world"] != world:
+                raise MasqclipError(
+                    f"{path} was measured in another world: choose another --out, or delete it"
+                )
+            return kept["figures"]
         started = time.perf_counter()
         figures = MEASURES[kind](model(), self.setup.world, **options)
         print(f"seed {self.seed}: {name}: {kind} {_shown(figures)}", flush=True)
-        kept = {"figures": figures, "seconds": time.perf_counter() - started}
-        write_atomically(path, json.dumps(null_for_nan(kept)).encode())
-        return figures
+        seconds = time.perf_counter() - started
+        kept = null_for_nan({"figures": figures, "world": world, "seconds": seconds})
+        write_atomically(path, json.dumps(kept).encode())
+        return kept["figures"]
 
     def load(self, folder: Path, proposer: Path | None = None) -> Segmenter:
         """A model of a run, with another proposer if one is given."""
@@ -245,6 +264,11 @@ class SeedRuns:
             found.black = segmenter.model.proposer.black
             segmenter.model.proposer = found
         return segmenter
+
+
+def _never() -> Stage:
+    """Of a run that is done no stage is made."""
+    raise AssertionError("the run is done")
 
 
 def instances(

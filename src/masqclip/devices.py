@@ -6,6 +6,8 @@ CUDA GPUs that have it and float32 elsewhere.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 
 from masqclip.errors import MasqclipError
@@ -75,3 +77,10 @@ def cpu_has_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 itself (AVX-512 BF16 or AMX)."""
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(bool(getattr(torch.cpu, check, bool)()) for check in checks)
+
+
+def full_precision(tensor: torch.Tensor) -> AbstractContextManager[object]:
+    """No autocast where a tensor is: for sums that half precision rounds away, or overflows in."""
+    if tensor.device.type == "meta":  # which has nothing to round, and no autocast
+        return nullcontext()
+    return torch.autocast(tensor.device.type, enabled=False)

@@ -29,6 +29,7 @@ from transformers.models.mask2former.modeling_mask2former import Mask2FormerSine
 from masqclip.baselines.pixels import finest, map_widths, normalised, pixel_module
 from masqclip.baselines.sizes import system_sizes
 from masqclip.clip.classifier import class_log_probs
+from masqclip.devices import full_precision
 from masqclip.model import MasQClipModel
 from masqclip.model_output import Seen
 from masqclip.proposals.base import surely_objects
@@ -148,7 +149,7 @@ def _branch(channels: int, width: int, out: int) -> nn.Sequential:
 def pool_regions(mask_logits: Tensor, features: Tensor) -> Tensor:
     """Mask pooling: the sum of features [B,E,h,w] under soft masks [B,N,h,w], [B,N,E] float32: half
     precision has no numbers as large as a sum over a frame."""
-    with torch.autocast(features.device.type, enabled=False):
+    with full_precision(features):
         return torch.einsum("bnhw,behw->bne", mask_logits.float().sigmoid(), features.float())
 
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from masqclip.devices import full_precision
 from masqclip.errors import MasqclipError
 from masqclip.model import MasQClipModel
 from masqclip.proposals.trainable import TrainableProposer
@@ -76,7 +77,7 @@ def pool(levels: list[Tensor], masks: Tensor) -> Tensor:
         masks: [B,Q,H,W] weights, 0 or more; a mask of none gives zeros.
     """
     pooled = []
-    with torch.autocast(masks.device.type, enabled=False):  # sums are too large for half precision
+    with full_precision(masks):  # sums are too large for half precision
         for level in levels:
             size = (level.shape[-2], level.shape[-1])
             weights = F.adaptive_avg_pool2d(masks.float(), size).flatten(2)

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from masqclip.baselines.pixels import map_widths, normalised, pixel_module, pool, pyramid
+from masqclip.devices import full_precision
 from masqclip.model import MasQClipModel
 from masqclip.model_output import Seen
 from masqclip.proposals.base import Proposals, surely_objects
@@ -151,7 +152,7 @@ def _at(level: Tensor, size: torch.Size) -> Tensor:
 
 def name_logits(regions: Tensor, words: Tensor) -> Tensor:
     """Products of regions [...,E] with words [K,E], and 0 for the background: [...,K+1]."""
-    with torch.autocast(regions.device.type, enabled=False):
+    with full_precision(regions):
         logits = regions.float() @ words.float().T
     return F.pad(logits, (0, 1))
 

@@ -1,9 +1,11 @@
 """The world that the poster's systems are trained and measured in, and its scenes.
 
 Pictures of training are scenes by one studio of the first world's things, on all kinds of stuff of
-the second. Annotated are 48 things, drawn by chance, and the first world's stuff: the *base* names.
-*Novel* are its 30 novel things, of which no training of any part here ever had a mask. Captions
-name all that is there. Strangers are studios that no part, CLIP included, has ever seen.
+the second. As in the paper there are two settings. *Base and novel*: annotated are 48 things, drawn
+by chance, and the first world's stuff, the base names; novel are its 30 novel things, of which no
+training of any part here ever had a mask. *Across datasets*: annotated are the 133 names that stand
+for COCO panoptic, and what is measured are scenes by strangers, studios that no part, CLIP
+included, has ever seen, with four vocabularies. Captions name all that is there.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Any
 
 from masqclip.data.class_lists import read_class_list
 from masqclip.data.coco import Keep
+from masqclip.data.open_coco import keep_classes
 from masqclip.data.published import load_truth
 from masqclip.data.stickers.files import write_stickers
 from masqclip.data.stickers.source import StickerSource
@@ -30,7 +33,10 @@ VOCABULARIES = {
     "644": "stickers2",
 }
 #: Seeds of scenes; those of the settings' choice are 1000 higher.
-_SEEDS = {"scenes": 501, "captioned": 502, "heldout": 503}
+_SEEDS = {"scenes": 501, "captioned": 502, "heldout": 503, "trained": 504}
+#: What is annotated in either setting.
+SETTINGS = ("novel", "across")
+_ACROSS = "stickers2-133"
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,10 @@ class PosterWorld:
         """The split."""
         return choose_names(self.settings["base_things"])
 
+    def keep(self, setting: str) -> Keep:
+        """Which categories are annotated in one of `SETTINGS`."""
+        return self.names.keep() if setting == "novel" else keep_classes(_ACROSS)
+
     def scenes(self) -> Path:
         """What is annotated and captioned: the training of all systems."""
         names = tuple(entry.name for entry in read_class_list("stickers").classes if entry.thing)
@@ -121,12 +131,20 @@ class PosterWorld:
         cut = replace(truth, classes=kept, split=f"poster {split}")
         return replace(cut, pictures=tuple(p for p in cut.pictures if cut.instances_of(p)))
 
+    def trained(self) -> GroundTruth:
+        """Scenes by the studios of training, of what is annotated across datasets."""
+        classes = read_class_list(_ACROSS).classes
+        names = tuple(entry.name for entry in classes if entry.thing)
+        folder = self._draw("trained", names, "studios", _SEEDS["trained"], count="heldout")
+        return load_truth("stickers", folder).only(_ACROSS)
+
     def strangers(self, vocabulary: str) -> GroundTruth:
         """Scenes by studios that nothing was trained on, of one of `VOCABULARIES`."""
         listed = VOCABULARIES[vocabulary]
         names = tuple(entry.name for entry in read_class_list(listed).classes if entry.thing)
         seed = 510 + list(VOCABULARIES).index(vocabulary)
-        folder = self._draw(f"strangers-{vocabulary}", names, "strangers", seed)
+        name = f"strangers-{vocabulary}"
+        folder = self._draw(name, names, "strangers", seed, count="stranger_scenes")
         truth = load_truth("stickers", folder)
         return truth if listed == "stickers2" else truth.only(listed)
 
@@ -138,11 +156,11 @@ class PosterWorld:
         seed: int,
         *,
         captions_only: bool = False,
+        count: str = "",
     ) -> Path:
         folder = self.folder / name
         if (folder / "annotations/captions.json").exists():
             return folder
-        kind = "stranger_scenes" if studios == "strangers" else name
         source = StickerSource(
             sprites=self.sprites,
             size=self.settings["size"],
@@ -153,7 +171,7 @@ class PosterWorld:
         write_stickers(
             folder,
             source.world(),
-            images=self.settings[kind],
+            images=self.settings[count or name],
             seed=source.seed,
             captions_only=captions_only,
         )

@@ -5,10 +5,9 @@
 trains XPM, LSeg+, OpenSeg, MaskCLIP and MasQCLIP side by side over several seeds: the same scenes,
 the same proposals, the same frozen CLIP and its words, in the paper's two settings (poster_world.py
 has them): XPM and MasQCLIP for novel names, the others and MasQCLIP across datasets. It measures
-them, and
-writes the paper's Tables 1 to 5 with means and spreads beside the paper's figures, its orders
-neighbour by neighbour, and two plots. Whatever is done is kept: the same command goes on where it
-was stopped, by Ctrl-C, a kill or --minutes.
+them, and writes the paper's Tables 1 to 5 with means and spreads beside the paper's figures, its
+orders neighbour by neighbour, and two plots. Whatever is done is kept: the same command goes on
+where it was stopped, by Ctrl-C, a kill or --minutes.
 
 CLIP, and the backbone and pixel decoder that everything starts from, are those of masqclip-mini
 unless others are given. Its proposer was trained on masks of 464 other things than the novel ones,
@@ -34,11 +33,16 @@ import cyclopts
 import torch
 
 from masqclip.cli.output_files import check_folder
+from masqclip.clip.normalisation import write_normalisation
+from masqclip.data.digests import digest_bytes, digest_model
 from masqclip.data.files import write_atomically
+from masqclip.data.locks import lock_folder
 from masqclip.errors import MasqclipError
-from masqclip.hub import quiet_transformers
+from masqclip.hub import find_weights, quiet_transformers
 from masqclip.segmenter import Segmenter
-from mistakes import mistakes_told
+from masqclip.training.inputs import claim_inputs
+from masqclip.weights.preprocessing import PREPROCESSING
+from mistakes import check_count, mistakes_told
 from poster_runs import LEARNS, PROPOSER, SYSTEMS, SeedRuns, Setup, StoppedError, looks
 from poster_tables import (
     LEARNED_NAMES,
@@ -228,17 +232,27 @@ def make_setup(
             build_sprites(sprites, world="second", size=128)
     if clip is None or proposer is None:
         shipped = out / "shipped"
-        if not (shipped / "proposer" / "model.safetensors").exists():
-            _take_apart(shipped)
+        if not (shipped / "clip" / PREPROCESSING).exists():  # which is written last
+            with lock_folder(shipped):
+                _take_apart(shipped)
         clip, proposer = clip or shipped / "clip", proposer or shipped / "proposer"
     world = PosterWorld.read(settings, out / f"scenes-{seed_offset}", sprites, seed_offset)
+    claim_inputs(
+        out,
+        {
+            "[world] in --settings": digest_bytes(
+                json.dumps(world.settings, sort_keys=True).encode()
+            ),
+            "--seed-offset": str(seed_offset),
+            "--clip": digest_model(find_weights(clip, what="CLIP")),
+            "--proposer": digest_model(find_weights(proposer, what="proposer")),
+        },
+    )
     return Setup(settings, world, clip, proposer, device, minutes)
 
 
 def _take_apart(folder: Path) -> None:
     """masqclip-mini's CLIP and proposer as folders of their own, in single precision."""
-    from masqclip.clip.normalisation import write_normalisation
-
     whole = Segmenter.from_pretrained("masqclip-mini", device="cpu", cache=False)
     model = whole.model.float()
     with quiet_transformers():
@@ -253,10 +267,11 @@ def work(setup: Setup, seed: int, out: Path) -> None:
     """Train and measure all of one seed."""
     runs = SeedRuns(setup, seed, out / f"seed-{seed}")
     tables: dict[str, dict[str, dict[str, float]]] = {name: {} for name in TABLES}
-    for job in jobs(runs):
-        tables[job.table][job.row] = job.work()
-    figures = {"tables": tables, "curves": curves(runs)}
-    write_atomically(runs.folder / "figures.json", json.dumps(figures, indent=1).encode())
+    with lock_folder(runs.folder):
+        for job in jobs(runs):
+            tables[job.table][job.row] = job.work()
+        figures = {"tables": tables, "curves": curves(runs)}
+        write_atomically(runs.folder / "figures.json", json.dumps(figures, indent=1).encode())
 
 
 def main(
@@ -288,6 +303,7 @@ def main(
     """
     with mistakes_told():
         check_folder(out)
+        check_count("--processes", processes, 1)
         numbers = _numbers(seeds)
         setup = make_setup(out, settings, sprites, clip, proposer, seed_offset, device, minutes)
         if len(numbers) == 1:
@@ -308,9 +324,12 @@ def main(
 
 def _numbers(seeds: str) -> list[int]:
     try:
-        return [int(text) for text in seeds.split(",")]
+        numbers = [int(text) for text in seeds.split(",")]
     except ValueError as error:
         raise MasqclipError(f"--seeds {seeds}: give whole numbers with commas") from error
+    if len(set(numbers)) < len(numbers):  # a spread of the same figures would be none
+        raise MasqclipError(f"--seeds {seeds}: give each number once")
+    return numbers
 
 
 def _spread(

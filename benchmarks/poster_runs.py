@@ -134,11 +134,13 @@ class SeedRuns:
         proposer = self.proposer(PROPOSER)
         if learns == "nothing":
             out = self.folder / "tuned-nothing"
-            if not (out / "model.safetensors").exists():
+            if not out.exists():
                 model, tokenizer = join(self.setup.clip, proposer, settings)
+                scratch = self.folder / ".tuned-nothing"  # a kill leaves no half of it
                 with quiet_transformers():
-                    model.save_pretrained(out)
-                tokenizer.save_pretrained(out)
+                    model.save_pretrained(scratch)
+                tokenizer.save_pretrained(scratch)
+                scratch.rename(out)
             return out
 
         def tune() -> Stage:
@@ -204,16 +206,16 @@ class SeedRuns:
         made_by["loop"].pop("max_minutes")  # how often it stopped on its way
         if done.exists():
             if json.loads(done.read_text())["made by"] != made_by:
+                # What was made of it, and its measurements, are no longer those of the settings.
                 raise MasqclipError(
-                    f"{out} was trained with other settings: choose another --out, or delete it"
+                    f"{out} was trained with other settings: choose another --out, or delete "
+                    f"{self.folder}"
                 )
             return out
         stage = make()
         print(f"seed {self.seed}: {name}, {loop.steps} steps", flush=True)
-        last: list[Progress] = []
 
         def report(now: Progress) -> None:
-            last[:] = [now]
             if now.step % max(1, loop.steps // 10) == 0:
                 told = {key: round(value, 3) for key, value in now.losses.items()}
                 print(f"  {name} {now.step}/{now.steps} {told}", flush=True)
@@ -225,7 +227,8 @@ class SeedRuns:
         if not train(stage, loop, out, device=self.setup.device, report=report):
             raise StoppedError(str(out))
         learned = sum(p.numel() for p in stage.module.parameters() if p.requires_grad)
-        minutes = last[0].seconds / 60 if last else 0.0
+        # From the last checkpoint, as nothing is reported of a run that only was not noted as done.
+        minutes = json.loads((out / "progress.json").read_text())["seconds"] / 60
         about = {"learned": learned, "minutes": minutes, "made by": made_by}
         write_atomically(done, json.dumps(about).encode())
         shutil.rmtree(out / "checkpoints", ignore_errors=True)  # the result is all we need

@@ -276,6 +276,11 @@ def curves_plot(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
         curves: by what is trained (``teacher``, ``distilled``), points with ``seed``, ``step``,
             ``base`` and ``novel``.
     """
+    # A figure that is none, such as the recall of what no scene shows, has no place.
+    curves = {
+        kind: [p for p in found if p["base"] is not None and p["novel"] is not None]
+        for kind, found in curves.items()
+    }
     points = [point for found in curves.values() for point in found]
     width, height, left, bottom = 560, 320, 46, 34
     longest = max((point["step"] for point in points), default=1)

@@ -159,7 +159,8 @@ class PosterWorld:
         count: str = "",
     ) -> Path:
         folder = self.folder / name
-        if (folder / "annotations/captions.json").exists():
+        last = "captions" if captions_only else "panoptic"  # of what is written
+        if (folder / f"annotations/{last}.json").exists():
             return folder
         source = StickerSource(
             sprites=self.sprites,

@@ -5,17 +5,24 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from drawings import drawings, write_cache
+from masqclip.data.coco import CocoPanoptic
+from masqclip.errors import MasqclipError
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.append(str(BENCHMARKS))
 
 import poster  # noqa: E402
+import poster_runs  # noqa: E402
 import poster_tables as tables  # noqa: E402
-from poster_world import choose_names  # noqa: E402
+from poster_runs import SeedRuns  # noqa: E402
+from poster_world import PosterWorld, choose_names  # noqa: E402
+
+TINY = BENCHMARKS / "poster_tiny.toml"
 
 
 def cells(**rows: list[float]) -> dict[str, list[dict[str, float]]]:
@@ -82,6 +89,101 @@ def test_novel_names_are_never_annotated() -> None:
     assert choose_names(48) == names
 
 
+def test_a_figure_that_is_none_has_no_place_in_a_plot() -> None:
+    known = {"seed": 0, "step": 2, "base": 0.5, "novel": 0.25}
+    found = tables.curves_plot({"teacher": [known, known | {"step": 4, "novel": None}]})
+    assert found == tables.curves_plot({"teacher": [known]})
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"seeds": ""}, "--seeds : give whole numbers"),
+        ({"seeds": "0,0"}, "--seeds 0,0: give each number once"),
+        ({"processes": 0}, "--processes 0: give 1 or more"),
+    ],
+)
+def test_what_cannot_be_is_told_before_anything_is_made(
+    options: dict[str, Any], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        poster.main(out=tmp_path / "out", settings=TINY, **options)
+    assert reason in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_scenes_that_a_kill_left_unfinished_are_drawn_to_their_end(
+    sprites: Path, tmp_path: Path
+) -> None:
+    world = PosterWorld.read(TINY, tmp_path, sprites, 0)
+    last = world.scenes() / "annotations/panoptic.json"
+    whole = last.read_bytes()
+    last.unlink()  # it is written after the captions
+    assert len(CocoPanoptic(world.scenes())) == world.settings["scenes"]
+    assert last.read_bytes() == whole
+
+
+@pytest.fixture
+def given(sprites: Path, tiny_clip: Path, tiny_proposer: Path, tmp_path: Path) -> dict[str, Any]:
+    """What all seeds share, as `poster.make_setup` takes it."""
+    return {
+        "out": tmp_path, "settings": TINY, "sprites": sprites, "clip": tiny_clip,
+        "proposer": tiny_proposer, "seed_offset": 0, "device": "cpu", "minutes": 0.0,
+    }  # fmt: skip
+
+
+def test_one_folder_is_of_one_world_one_clip_and_one_proposer(
+    given: dict[str, Any], tiny_proposer: Path, tmp_path: Path
+) -> None:
+    poster.make_setup(**given)
+    poster.make_setup(**given)
+    other = tmp_path / "other.toml"
+    other.write_text(TINY.read_text().replace("scenes = 8", "scenes = 9"))
+    changes = {"seed_offset": 1000, "settings": other, "clip": tiny_proposer}
+    names = {"seed_offset": "--seed-offset", "settings": "in --settings", "clip": "--clip"}
+    for name, value in changes.items():
+        with pytest.raises(MasqclipError, match=f"other content of .*{names[name]}"):
+            poster.make_setup(**given | {name: value})
+
+
+def test_the_shipped_model_is_taken_apart_whole_or_again(given: dict[str, Any]) -> None:
+    given |= {"clip": None, "proposer": None}
+    setup = poster.make_setup(**given)
+    told = setup.clip / "preprocessor_config.json"
+    whole = told.read_bytes()
+    told.unlink()  # as a kill would leave it: without it a CLIP would be taken for OpenAI's
+    poster.make_setup(**given)
+    assert told.read_bytes() == whole
+
+
+def test_a_run_that_was_killed_before_it_was_noted_as_done_keeps_its_minutes(
+    given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = SeedRuns(poster.make_setup(**given), 0, tmp_path / "seed-0")
+
+    def killed(path: Path, content: bytes) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(poster_runs, "write_atomically", killed)
+        with pytest.raises(KeyboardInterrupt):
+            runs.proposer("teacher")
+    out = runs.proposer("teacher")
+    seconds = json.loads((out / "progress.json").read_text())["seconds"]
+    assert json.loads((out / "done.json").read_text())["minutes"] == seconds / 60 > 0
+
+
+def test_other_settings_ask_for_all_of_a_seed_to_be_deleted(
+    given: dict[str, Any], tmp_path: Path
+) -> None:
+    runs = SeedRuns(poster.make_setup(**given), 0, tmp_path / "seed-0")
+    done = runs.folder / "teacher" / "done.json"
+    done.parent.mkdir(parents=True)
+    done.write_text('{"made by": {}}')
+    with pytest.raises(MasqclipError, match=f"or delete {runs.folder}$"):  # measures included
+        runs.proposer("teacher")
+
+
 @pytest.fixture(scope="module")
 def sprites(tmp_path_factory: pytest.TempPathFactory) -> Path:
     studios = ("noto", "fluent-emoji", "fluent-emoji-flat")
@@ -100,7 +202,7 @@ def test_one_command_trains_and_measures_everything(
         poster.main(
             out=tmp_path,
             seeds="0",
-            settings=BENCHMARKS / "poster_tiny.toml",
+            settings=TINY,
             sprites=sprites,
             clip=tiny_clip,
             proposer=tiny_proposer,

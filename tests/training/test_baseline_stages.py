@@ -21,6 +21,7 @@ from masqclip.data.coco import CocoCaptions, CocoPanoptic, is_base
 from masqclip.errors import MasqclipError
 from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.segmenter import Segmenter
+from masqclip.training import baselines
 from masqclip.training.loop import Trainer, train
 from masqclip.training.settings import LoopSettings, TuneSettings
 from masqclip.training.stage import batch_losses
@@ -159,6 +160,18 @@ def test_a_split_batch_has_the_same_losses(name: str, make: Make) -> None:
 def test_what_compares_all_pictures_is_not_split(name: str, make: Make, tmp_path: Path) -> None:
     with pytest.raises(MasqclipError, match=f"{name} compares all pictures of a batch"):
         train(make(name), replace(LOOP, accumulate=2), tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["lseg", "openseg", "xpm-captions", "xpm-teacher"])
+def test_processes_never_wait_for_batch_norms_of_groups_that_others_lack(
+    name: str, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, batch = make(name), {"groups": [{}, {}], "skipped": []}
+    made.look_at(batch)  # one process waits for nobody
+    monkeypatch.setattr(baselines, "is_distributed", lambda: True)
+    made.look_at(batch | {"groups": [{}]})
+    with pytest.raises(MasqclipError, match="start one process, or --set augmentation=square"):
+        made.prepare(batch)
 
 
 def test_other_captions_and_words_are_another_run(given: Ingredients, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from masqclip.baselines.maskclip import MaskClipModel, maskclip_counts, maskclip
 from masqclip.clip.classifier import clip_logits
 from masqclip.data.coco import Sample
 from masqclip.data.open_coco import CocoFiles, CocoMasks
+from masqclip.errors import MasqclipError
 from masqclip.evaluation.semantic import ConfusionMatrix
 from masqclip.model import MasQClipModel
 from masqclip.proposals.criterion import CriterionSettings
@@ -28,6 +29,7 @@ from masqclip.result import Task
 from masqclip.segmenter import Segmenter
 from masqclip.training.annotated import EVALUATED, AnnotatedStage
 from masqclip.training.baseline_settings import BaselineSettings, LSegSettings, MaskClipSettings
+from masqclip.training.distributed import is_distributed
 from masqclip.training.framing import Frame
 from masqclip.training.optimizers import MOMENTUM
 from masqclip.training.sheets import write_overlay_sheet
@@ -83,6 +85,22 @@ class BaselineStage(AnnotatedStage):
                 )
         return groups
 
+    def look_at(self, batch: dict[str, Any]) -> None:
+        """Note which pictures of a batch could not be read.
+
+        Raises:
+            MasqclipError: a batch norm would wait for other processes, once a group of pictures,
+                and they may have fewer groups.
+        """
+        self.skipped.note(batch["skipped"])
+        if len(batch["groups"]) < 2 or not is_distributed():
+            return
+        if any(isinstance(part, nn.BatchNorm2d) for part in self.module.modules()):
+            raise MasqclipError(
+                f"{self.name}: pictures of several sizes cannot be spread over processes, as batch "
+                "norms train on all of a batch: start one process, or --set augmentation=square"
+            )
+
     @torch.no_grad()
     def evaluate(self, folder: Path, step: int) -> dict[str, float]:
         """mIoU on held-out pictures, of the categories that are trained on, and a sheet."""
@@ -126,7 +144,7 @@ class MaskClipStage(BaselineStage):
 
     def prepare(self, batch: dict[str, Any]) -> tuple[dict[str, Any], Counts]:
         """Propose masks, and count what the means are taken over."""
-        self.skipped.note(batch["skipped"])
+        self.look_at(batch)
         counts: dict[str, Tensor] = {}
         for group in batch["groups"]:
             proposals = self.model.propose(group["pixels"], group["inside"])
@@ -174,7 +192,7 @@ class LSegStage(BaselineStage):
 
     def prepare(self, batch: dict[str, Any]) -> tuple[dict[str, Any], Counts]:
         """Count the annotated pixels."""
-        self.skipped.note(batch["skipped"])
+        self.look_at(batch)
         counts = [(group["classes"] != VOID).sum().float() for group in batch["groups"]]
         return batch, {"pixels": torch.stack(counts).sum()}
 

@@ -271,7 +271,7 @@ class OpenSegStage(GroundedStage):
 
     def prepare(self, batch: dict[str, Any]) -> tuple[dict[str, Any], Counts]:
         """Give pictures without annotations the teacher's masks; count the masks."""
-        self.skipped.note(batch["skipped"])
+        self.look_at(batch)
         count = 0
         for group in batch["groups"]:
             if self.teacher is not None:

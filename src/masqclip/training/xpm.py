@@ -47,7 +47,7 @@ class XpmCaptionStage(GroundedStage):
 
     def prepare(self, batch: dict[str, Any]) -> tuple[dict[str, Any], Counts]:
         """Nothing to count: losses are means over the pictures of a batch."""
-        self.skipped.note(batch["skipped"])
+        self.look_at(batch)
         return batch, {}
 
     def losses(self, batch: dict[str, Any], totals: Counts) -> dict[str, Tensor]:
@@ -90,7 +90,7 @@ class XpmTeacherStage(GroundedStage):
 
     def prepare(self, batch: dict[str, Any]) -> tuple[dict[str, Any], Counts]:
         """Say which annotation every proposal shows; count proposals and their weights."""
-        self.skipped.note(batch["skipped"])
+        self.look_at(batch)
         counts = dict.fromkeys(("shown", "weight", "pictures"), 0.0)
         for group in batch["groups"]:
             found = self.model.propose(group["pixels"], group["inside"]).mask_logits.float()

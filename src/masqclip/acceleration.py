@@ -14,7 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from masqclip.baselines.lseg import LSegModel
+from masqclip.baselines.openseg import OpenSegModel
 from masqclip.clip.masked_vision import ImageTokens
+from masqclip.errors import MasqclipError
 from masqclip.model import MasQClipModel
 from masqclip.proposals.base import Proposals
 
@@ -27,7 +30,15 @@ def compile_model(model: MasQClipModel, *, backend: str = "inductor") -> None:
     Args:
         model: on the device that it is to run on.
         backend: of `torch.compile`. On CUDA the default records graphs as well.
+
+    Raises:
+        MasqclipError: its system runs none of these.
     """
+    if isinstance(model, LSegModel | OpenSegModel):
+        raise MasqclipError(
+            f"a model of the system {model.system!r} has no proposer and no masked CLIP to "
+            "compile: run it as it is"
+        )
     graphs = backend == "inductor" and model.device.type == "cuda"
     options: dict[str, Any] = {"backend": backend, "dynamic": False}
     if graphs:

@@ -52,6 +52,7 @@ class MasQClipModel(PostProcessing, PreTrainedModel):
         system: what a folder's ``config.json`` calls it; the systems of `baselines` are others.
         tasks: what it can be asked for.
         takes_masks: whether it names masks that come from elsewhere.
+        has_masks: whether it has masks before it knows the words.
     """
 
     config_class = MasQClipConfig
@@ -62,6 +63,7 @@ class MasQClipModel(PostProcessing, PreTrainedModel):
     system: ClassVar[str] = "masqclip"
     tasks: ClassVar[tuple[Task, ...]] = ("instance", "semantic", "panoptic")
     takes_masks: ClassVar[bool] = True
+    has_masks: ClassVar[bool] = True
 
     def __init__(self, config: MasQClipConfig) -> None:
         super().__init__(config)
@@ -286,7 +288,15 @@ class MasQClipModel(PostProcessing, PreTrainedModel):
             pixel_mask: [B,H,W] bool, true where the picture is; everywhere by default.
             text_embeddings: [R,E] L2-normalised: the classes, then distractors, then background.
             num_classes: how many rows are classes; all but the last by default.
+
+        Raises:
+            MasqclipError: the system has pixel embeddings in place of masks.
         """
+        if not self.has_masks:
+            raise MasqclipError(
+                f"a model of the system {self.system!r} has no masks to put out: a Segmenter of "
+                "its folder names its pixels"
+            )
         if pixel_mask is None:
             pixel_mask = torch.ones_like(pixel_values[:, 0], dtype=torch.bool)
         seen = self.see(pixel_values, pixel_mask)

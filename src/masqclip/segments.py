@@ -27,7 +27,7 @@ MAX_MASK_BYTES = 1 << 28
 _BAND = 1 << 20
 
 
-def check_system_task(model: MasQClipModel, task: Task) -> Task:
+def check_system_task(model: MasQClipModel | type[MasQClipModel], task: Task) -> Task:
     """Refuse a task that is none, or that a model's system has not.
 
     Raises:

@@ -22,6 +22,22 @@ SYSTEMS: dict[str, type[MasQClipModel]] = {
 }
 
 
+def system_of(folder: Path) -> type[MasQClipModel]:
+    """What a folder's ``config.json`` says that its model is.
+
+    Raises:
+        MasqclipError: there is no such file, it is damaged, or it names no known system.
+    """
+    document = read_json(inside(folder, "config.json"), what="the configuration")
+    name = document.get("system", "masqclip") if isinstance(document, dict) else "masqclip"
+    if not isinstance(name, str) or name not in SYSTEMS:
+        raise MasqclipError(
+            f"the model is of the system {str(name)[:40]!r}, which is not known: there are "
+            f"{', '.join(SYSTEMS)}"
+        )
+    return SYSTEMS[name]
+
+
 def load_system(
     folder: Path, *, dtype: torch.dtype = torch.float32
 ) -> tuple[MasQClipModel, set[str]]:
@@ -34,13 +50,6 @@ def load_system(
     Raises:
         MasqclipError: there is none, a file of it is damaged, or it is of no known system.
     """
-    document = read_json(inside(folder, "config.json"), what="the configuration")
-    name = document.get("system", "masqclip") if isinstance(document, dict) else "masqclip"
-    if not isinstance(name, str) or name not in SYSTEMS:
-        raise MasqclipError(
-            f"the model is of the system {str(name)[:40]!r}, which is not known: there are "
-            f"{', '.join(SYSTEMS)}"
-        )
-    model, missing = load_model(SYSTEMS[name], folder, pickled=False, dtype=dtype)
+    model, missing = load_model(system_of(folder), folder, pickled=False, dtype=dtype)
     assert isinstance(model, MasQClipModel)
     return model, missing

@@ -37,6 +37,7 @@ class LSegModel(MasQClipModel):
     system = "lseg"
     tasks: ClassVar[tuple[Task, ...]] = ("semantic",)
     takes_masks: ClassVar[bool] = False
+    has_masks: ClassVar[bool] = False
 
     def _make_parts(self) -> None:
         self.config.logit_scale = LOGIT_SCALE

@@ -63,7 +63,8 @@ def _of_files(name: str) -> dict[str, Any]:
     document = read_json(file, what="the configuration")
     if not isinstance(document, dict) or document.get("model_type") != "masqclip":
         raise MasqclipError(f"{name!r} is no model of this package: {file} describes another one")
-    return {"here": str(found)} | _settings(document) | _world(found)
+    system = {"system": str(document.get("system", "masqclip"))[:40]}
+    return {"here": str(found)} | system | _settings(document) | _world(found)
 
 
 def _settings(told: dict[str, Any]) -> dict[str, Any]:

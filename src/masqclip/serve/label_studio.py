@@ -89,6 +89,7 @@ async def predict(wish: PredictRequest, request: Request) -> Response:
     words = await engine.read_words(SegmentRequest(vocabulary=list(control.labels)))
     version = engine.segmenter.name
     finish = partial(_prediction, control=control, version=version)
+    kind = engine.segmenter.model.tasks[-1]  # the fullest that the model's system has: panoptic
     results, failed = [], []
     for task in wish.tasks:
         address = task.data.get(control.key) if isinstance(task.data, dict) else None
@@ -96,7 +97,7 @@ async def predict(wish: PredictRequest, request: Request) -> Response:
             upload = await engine.open(await _picture(address, engine.settings))
             async with engine.admitted():
                 _, encoded = await engine.keep(upload)
-                results.append(await engine.name(encoded, words, "panoptic", None, finish))
+                results.append(await engine.name(encoded, words, kind, None, finish))
         except (MasqclipError, Problem) as error:
             failed.append(error)
             reason = error.detail if isinstance(error, Problem) else str(error)

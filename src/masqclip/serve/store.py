@@ -95,8 +95,10 @@ def _compact(encoded: EncodedImage) -> EncodedImage:
     CLIP's keys and values serve masks from elsewhere only, which the service does not take; the
     rest may be views into a whole batch, which would stay as long as one of its pictures does.
     """
+    pixels = encoded.pixel_embeddings
     return replace(
         encoded,
+        pixel_embeddings=None if pixels is None else pixels.clone(),
         mask_logits=encoded.mask_logits.clone(),
         object_logits=encoded.object_logits.clone(),
         mask_embeddings=encoded.mask_embeddings.clone(),
@@ -105,5 +107,7 @@ def _compact(encoded: EncodedImage) -> EncodedImage:
 
 
 def _size(encoded: EncodedImage) -> int:
-    tensors = (encoded.mask_logits, encoded.object_logits, encoded.mask_embeddings)
+    tensors = [encoded.mask_logits, encoded.object_logits, encoded.mask_embeddings]
+    if encoded.pixel_embeddings is not None:
+        tensors.append(encoded.pixel_embeddings)
     return int(encoded.image.pixels.nbytes) + sum(tensor.nbytes for tensor in tensors)

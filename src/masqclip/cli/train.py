@@ -258,7 +258,8 @@ def baseline(
 
     maskclip: relative mask attention in a frozen CLIP. openseg: masks and regions grounded in
     captions. lseg: LSeg+, an embedding a pixel. xpm: caption pretraining, a teacher, and a student
-    of pseudo-labels, three stages one after the other. openseg and lseg segment semantically only.
+    of pseudo-labels, three stages one after the other, of which --dry-run tells of the first.
+    openseg and lseg segment semantically only.
 
     Args:
         system: Which.

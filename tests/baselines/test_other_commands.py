@@ -86,6 +86,18 @@ def test_a_job_that_cannot_be_done_is_refused_before_it_begins(
     assert not (tmp_path / "out").exists()
 
 
+def test_labels_of_a_task_that_there_is_not_leave_no_folder_that_refuses_another(
+    folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pictures").mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / "pictures" / "black.png")
+    call = ["label", str(tmp_path / "pictures"), "-v", "cat", "--model", str(folders["lseg"])]
+    call += ["--format", "coco", "--device", "cpu", "--out", str(tmp_path / "out")]
+    assert main(call) == 2
+    assert "has no instance segmentation: ask for semantic" in capsys.readouterr().err
+    assert main([*call, "--task", "semantic"]) == 0
+
+
 @pytest.mark.parametrize("system", ["lseg", "openseg"])
 def test_what_has_nothing_to_compile_says_so(system: str) -> None:
     with pytest.raises(MasqclipError, match=f"{system!r} has no proposer and no masked CLIP"):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from masqclip.cli.console import Steps, one_line, print_error, print_left_out, print_line
-from masqclip.cli.models import check_size_option, fetch_models, print_slow_dtype
+from masqclip.cli.models import check_size_option, check_system, fetch_models, print_slow_dtype
 from masqclip.cli.output_files import check_folder
 from masqclip.errors import MasqclipError, require
 
@@ -277,7 +277,7 @@ def _settings(
         options["shard_size"] = max(JobFolder(name).read()[0].shard_size for name in inputs)
     model = model or DEFAULT_MODEL
     fetch_models(model)
-    _check_system(model, None if options["vocabulary"] is None else options["task"])
+    check_system(model, None if options["vocabulary"] is None else options["task"], masks=True)
     weights: str | None = digest_model(*model_folders(model))
     if kind == "embeddings" and made.weights not in (None, weights):
         raise MasqclipError(
@@ -287,25 +287,6 @@ def _settings(
     if there is not None and there.weights is None:  # planned by a version that did not ask
         weights = None
     return JobSettings(inputs=inputs, kind=kind, model=model, weights=weights, **options), items
-
-
-def _check_system(model: str, task: Task | None) -> None:
-    """Refuse, before any shard fails of it, a model whose system cannot do a job."""
-    from masqclip.baselines.loading import system_of
-    from masqclip.hub import model_folders
-    from masqclip.segments import check_system_task
-
-    folder, *more = model_folders(model)
-    if more:  # parts, which make a MasQCLIP
-        return
-    system = system_of(folder)
-    if not system.has_masks:
-        raise MasqclipError(
-            f"--model {model}: a job hands on the masks of pictures, and a model of the system "
-            f'{system.system!r} has none before it knows the names: use "masqclip segment"'
-        )
-    if task is not None:
-        check_system_task(system, task)
 
 
 def _check(folder: JobFolder, there: JobSettings, *, verify: bool) -> None:

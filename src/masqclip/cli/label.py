@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, Parameter
 
 from masqclip.cli.console import Steps, print_error, print_left_out, print_line
-from masqclip.cli.models import check_size_option, fetch_models, load_segmenter
+from masqclip.cli.models import check_size_option, check_system, fetch_models, load_segmenter
 from masqclip.cli.output_files import check_folder
 from masqclip.errors import MasqclipError
 
@@ -146,6 +146,11 @@ def label(
                 print_error(note, kind="note: ")
         return segmenter
 
+    def weights() -> str:
+        # Now, as nothing is written before: a journal would refuse the task that is given next.
+        check_system(model, task or default_task(format))
+        return digest_model(*model_folders(model))
+
     left_out = LeftOut()
     names = find_pictures(folder, out, left_out)
     print_left_out(left_out, quiet=quiet)
@@ -162,7 +167,7 @@ def label(
             batch_size=batch_size,
             settings=settings,
             about={"dtype": dtype, "size": size},
-            weights=lambda: digest_model(*model_folders(model)),
+            weights=weights,
             report=steps.show,
         )
     for error in done.failed.values():

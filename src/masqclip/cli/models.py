@@ -10,6 +10,7 @@ from masqclip.cli.console import print_error
 from masqclip.errors import MasqclipError
 
 if TYPE_CHECKING:
+    from masqclip.result import Task
     from masqclip.segmenter import Segmenter
 
 #: The CLIP, the proposer and the queries of `Segmenter.from_parts`.
@@ -53,6 +54,34 @@ def fetch_models(
         find_weights(clip, what="CLIP", tell=_tell)
     if proposer is not None:
         find_weights(proposer, what="proposer", tell=_tell)
+
+
+def check_system(model: str, task: Task | None, *, masks: bool = False) -> None:
+    """Refuse, before anything is loaded or written, a model whose system cannot do the work.
+
+    Args:
+        model: a whole model or a preset, whose files are here.
+        task: what it is asked for, if it is.
+        masks: its masks are handed on before it hears the names.
+
+    Raises:
+        MasqclipError: it is such a model.
+    """
+    from masqclip.baselines.loading import system_of
+    from masqclip.hub import model_folders
+    from masqclip.segments import check_system_task
+
+    folder, *more = model_folders(model)
+    if more:  # parts, which make a MasQCLIP
+        return
+    system = system_of(folder)
+    if masks and not system.has_masks:
+        raise MasqclipError(
+            f"--model {model}: a job hands on the masks of pictures, and a model of the system "
+            f'{system.system!r} has none before it knows the names: use "masqclip segment"'
+        )
+    if task is not None:
+        check_system_task(system, task)
 
 
 def _tell(line: str) -> None:

@@ -224,19 +224,18 @@ def make_setup(
     minutes: float,
 ) -> Setup:
     """What all seeds share, made where it is not given."""
-    if sprites is None:
-        sprites = out / "sprites"
-        if not (sprites / "index.json").exists():
-            from masqclip.data.stickers.sprites import build_sprites
+    drawings = sprites or out / "sprites"
+    world = PosterWorld.read(settings, out / f"scenes-{seed_offset}", drawings, seed_offset)
+    if sprites is None and not (drawings / "index.json").exists():
+        from masqclip.data.stickers.sprites import build_sprites
 
-            build_sprites(sprites, world="second", size=128)
+        build_sprites(drawings, world="second", size=128)
     if clip is None or proposer is None:
         shipped = out / "shipped"
         if not (shipped / "clip" / PREPROCESSING).exists():  # which is written last
             with lock_folder(shipped):
                 _take_apart(shipped)
         clip, proposer = clip or shipped / "clip", proposer or shipped / "proposer"
-    world = PosterWorld.read(settings, out / f"scenes-{seed_offset}", sprites, seed_offset)
     claim_inputs(
         out,
         {
@@ -304,6 +303,7 @@ def main(
     with mistakes_told():
         check_folder(out)
         check_count("--processes", processes, 1)
+        check_count("--minutes", minutes, 0)
         numbers = _numbers(seeds)
         setup = make_setup(out, settings, sprites, clip, proposer, seed_offset, device, minutes)
         if len(numbers) == 1:

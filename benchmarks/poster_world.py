@@ -11,7 +11,6 @@ included, has ever seen, with four vocabularies. Captions name all that is there
 from __future__ import annotations
 
 import random
-import tomllib
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,11 +18,14 @@ from typing import Any
 
 from masqclip.data.class_lists import read_class_list
 from masqclip.data.coco import Keep
+from masqclip.data.files import read_bounded
 from masqclip.data.open_coco import keep_classes
 from masqclip.data.published import load_truth
 from masqclip.data.stickers.files import write_stickers
 from masqclip.data.stickers.source import StickerSource
+from masqclip.data.toml_files import parse_toml
 from masqclip.data.truth import GroundTruth
+from masqclip.errors import MasqclipError
 
 #: The lists that stand for Pascal Context 59, ADE20K 150, Pascal Context 459 and ADE20K 847.
 VOCABULARIES = {
@@ -37,6 +39,10 @@ _SEEDS = {"scenes": 501, "captioned": 502, "heldout": 503, "trained": 504}
 #: What is annotated in either setting.
 SETTINGS = ("novel", "across")
 _ACROSS = "stickers2-133"
+#: What the table ``world`` of the settings has to say.
+_SETTINGS = ("base_things", "studios", "strangers", "scenes", "captioned", "heldout",
+             "stranger_scenes", "size")  # fmt: skip
+_MAX_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -87,8 +93,16 @@ class PosterWorld:
 
     @classmethod
     def read(cls, file: Path, folder: Path, sprites: Path, seed_offset: int) -> PosterWorld:
-        """By a file of settings."""
-        return cls(folder, sprites, tomllib.loads(file.read_text())["world"], seed_offset)
+        """By a file of settings.
+
+        Raises:
+            MasqclipError: there is none, it is no TOML, or its table ``world`` lacks something.
+        """
+        content = read_bounded(file, max_bytes=_MAX_BYTES, what="--settings")
+        world = parse_toml(content, source=f"--settings {file}").get("world", {})
+        if missing := [key for key in _SETTINGS if key not in world]:
+            raise MasqclipError(f"--settings {file}: its table [world] lacks {', '.join(missing)}")
+        return cls(folder, sprites, world, seed_offset)
 
     @cached_property
     def names(self) -> Names:

@@ -88,6 +88,11 @@ def test_words_are_those_that_say_something_once_each() -> None:
     assert content_words(["there is a", ""]) == []
 
 
+def test_words_of_other_alphabets_stay_whole() -> None:
+    assert content_words(["A naïve café, пёс_2"]) == ["naïve", "café", "пёс", "2"]
+    assert ObjectWords([["café"], ["caf"]]).find(["two cafés"]) == [0]
+
+
 def test_all_words_can_be_a_vocabulary() -> None:
     """The name of what is nothing is always part of one, and so never a caption's word."""
     Vocabulary.parse(content_words(["a cat in the background"]))

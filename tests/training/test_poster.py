@@ -101,13 +101,16 @@ def test_a_figure_that_is_none_has_no_place_in_a_plot() -> None:
         ({"seeds": ""}, "--seeds : give whole numbers"),
         ({"seeds": "0,0"}, "--seeds 0,0: give each number once"),
         ({"processes": 0}, "--processes 0: give 1 or more"),
+        ({"minutes": -1.0}, "--minutes -1: give 0 or more"),
+        ({"settings": Path("nowhere.toml")}, "--settings 'nowhere.toml': no such file"),
+        ({"settings": BENCHMARKS / "../pyproject.toml"}, "its table [world] lacks base_things"),
     ],
 )
 def test_what_cannot_be_is_told_before_anything_is_made(
     options: dict[str, Any], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        poster.main(out=tmp_path / "out", settings=TINY, **options)
+        poster.main(**{"out": tmp_path / "out", "settings": TINY} | options)
     assert reason in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from masqclip.clip.vocabulary import Vocabulary
 
-_WORD = re.compile(r"[a-z0-9]+(?:['-][a-z0-9]+)*")
+_WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
 #: Closed classes of English, and what captions say of the picture itself.
 _CLOSED_CLASSES = """
 a an the this that these those some any each every all both no not of on in at by to from with

@@ -170,11 +170,15 @@ class MasQClipModel(PostProcessing, PreTrainedModel):
             pixel_values: [B,3,H,W] RGB in 0..255, zero where `pixel_mask` is false.
             pixel_mask: [B,H,W] bool, true where the picture is.
         """
+        dtype = next(self.proposer.parameters()).dtype
+        normalised = self.normalise(pixel_values, pixel_mask)
+        return self.proposer(normalised.to(dtype), pixel_mask)
+
+    def normalise(self, pixel_values: Tensor, pixel_mask: Tensor) -> Tensor:
+        """Frames as the proposer takes them, zero on padding; arguments as in `propose`."""
         mean = pixel_values.new_tensor(self.config.pixel_mean).view(3, 1, 1)
         std = pixel_values.new_tensor(self.config.pixel_std).view(3, 1, 1)
-        normalised = (pixel_values - mean) / std * pixel_mask.unsqueeze(1)
-        dtype = next(self.proposer.parameters()).dtype
-        return self.proposer(normalised.to(dtype), pixel_mask)
+        return (pixel_values - mean) / std * pixel_mask.unsqueeze(1)
 
     def encode_image(self, pixel_values: Tensor) -> ImageTokens:
         """What masks read of each frame, resized to CLIP's input (`clip_size`).

@@ -18,7 +18,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from masqclip.baselines.pixels import finest, map_widths, normalised, pixel_module
+from masqclip.baselines.pixels import finest, map_widths, pixel_module
 from masqclip.clip.classifier import clip_logits
 from masqclip.model import MasQClipModel
 from masqclip.model_output import Seen
@@ -50,7 +50,7 @@ class LSegModel(MasQClipModel):
 
     def embed_pixels(self, pixel_values: Tensor, pixel_mask: Tensor) -> Tensor:
         """[B,E,h,w] embeddings of frames [B,3,H,W] in 0..255, not normalised."""
-        frames = normalised(self, pixel_values, pixel_mask)
+        frames = self.normalise(pixel_values, pixel_mask)
         embeddings: Tensor = self.head(finest(pixel_module(self), frames))
         return embeddings
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerSinePositionEmbedding
 
-from masqclip.baselines.pixels import finest, map_widths, normalised, pixel_module
+from masqclip.baselines.pixels import finest, map_widths, pixel_module
 from masqclip.baselines.sizes import system_sizes
 from masqclip.clip.classifier import class_log_probs
 from masqclip.devices import full_precision
@@ -104,7 +104,7 @@ class OpenSegModel(MasQClipModel):
             pixel_values: [B,3,H,W] RGB in 0..255, zero-padded.
             pixel_mask: [B,H,W] bool, true where the picture is.
         """
-        features = finest(pixel_module(self), normalised(self, pixel_values, pixel_mask))
+        features = finest(pixel_module(self), self.normalise(pixel_values, pixel_mask))
         cells = self.mask_map(features)
         cells = cells + self.place(cells.shape, cells.device, cells.dtype, None)
         flat = cells.flatten(2).transpose(1, 2)

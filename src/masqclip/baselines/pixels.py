@@ -48,13 +48,6 @@ def map_widths(model: MasQClipModel) -> list[int]:
     return [width, width, width, config.mask_feature_size]
 
 
-def normalised(model: MasQClipModel, pixel_values: Tensor, pixel_mask: Tensor) -> Tensor:
-    """Frames [B,3,H,W] in 0..255 as the proposer takes them, zero on padding."""
-    mean = pixel_values.new_tensor(model.config.pixel_mean).view(3, 1, 1)
-    std = pixel_values.new_tensor(model.config.pixel_std).view(3, 1, 1)
-    return (pixel_values - mean) / std * pixel_mask.unsqueeze(1)
-
-
 def finest(module: Any, pixels: Tensor) -> Tensor:
     """What a pixel-level module says at a quarter of the side: [B,C,H/4,W/4]."""
     dtype = next(module.parameters()).dtype

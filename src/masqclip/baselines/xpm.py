@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from masqclip.baselines.pixels import map_widths, normalised, pixel_module, pool, pyramid
+from masqclip.baselines.pixels import map_widths, pixel_module, pool, pyramid
 from masqclip.devices import full_precision
 from masqclip.model import MasQClipModel
 from masqclip.model_output import Seen
@@ -105,7 +105,7 @@ class XpmModel(MasQClipModel):
             pixel_values: [B,3,H,W] RGB in 0..255, zero-padded.
             pixel_mask: [B,H,W] bool, true where the picture is.
         """
-        levels = pyramid(self.encoder, normalised(self, pixel_values, pixel_mask))
+        levels = pyramid(self.encoder, self.normalise(pixel_values, pixel_mask))
         size = levels[1].shape[-2:]
         cells = torch.cat([_at(level, size) for level in levels], dim=1)
         found: Tensor = self.to_words(cells.flatten(2).transpose(1, 2))
@@ -113,7 +113,7 @@ class XpmModel(MasQClipModel):
 
     def regions(self, pixel_values: Tensor, pixel_mask: Tensor, mask_logits: Tensor) -> Regions:
         """What is under the proposer's masks [B,Q,h,w], named and refined."""
-        levels = pyramid(self.encoder, normalised(self, pixel_values, pixel_mask))
+        levels = pyramid(self.encoder, self.normalise(pixel_values, pixel_mask))
         pooled = pool(levels, (mask_logits > 0).float())
         pooled = pooled + self.region_head(pooled)
         masks = torch.einsum("bqc,bchw->bqhw", self.mask_head(pooled), levels[-1])

@@ -10,11 +10,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from masqclip.baselines.loading import load_system
-from masqclip.baselines.lseg import LSegModel
-from masqclip.baselines.maskclip import MaskClipModel
-from masqclip.baselines.openseg import OpenSegModel
-from masqclip.baselines.xpm import XpmModel
+from masqclip.baselines.loading import SYSTEMS, load_system
 from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.coco import CocoCaptions
@@ -107,18 +103,12 @@ def _begin(
     system: str, clip: Path, proposer: Path, settings: BaselineSettings
 ) -> tuple[MasQClipModel, PreTrainedTokenizerBase]:
     """The untrained model of a baseline."""
-    models: dict[str, type[MasQClipModel]] = {
-        "maskclip": MaskClipModel,
-        "openseg": OpenSegModel,
-        "lseg": LSegModel,
-        "xpm": XpmModel,
-    }
     torch.manual_seed(settings.seed)  # parts that a stage does not train are in no checkpoint
     sizes: dict[str, Any] = {}
     if isinstance(settings, OpenSegSettings):
         names = ("width", "queries", "layers", "heads")
         sizes["system_config"] = {name: getattr(settings, name) for name in names}
-    return join_system(models[system], clip, proposer, settings, **sizes)
+    return join_system(SYSTEMS[system], clip, proposer, settings, **sizes)
 
 
 def _stage(

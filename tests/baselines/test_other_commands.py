@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from fastapi.testclient import TestClient
 from PIL import Image
 from small import frames, joined
 
@@ -16,9 +19,12 @@ from masqclip.baselines.maskclip import MaskClipModel
 from masqclip.baselines.openseg import OpenSegModel
 from masqclip.cli.main import main
 from masqclip.data.images import read_image
+from masqclip.data.label_maps import png_bytes
 from masqclip.encoding import encode_pictures
 from masqclip.errors import MasqclipError
 from masqclip.model import MasQClipModel
+from masqclip.segmenter import Segmenter
+from masqclip.serve.app import create_app
 from masqclip.serve.store import ImageStore
 from masqclip.training.small_clip import learn_tokenizer
 
@@ -115,6 +121,19 @@ def test_the_service_counts_embeddings_of_pixels_and_keeps_no_batch() -> None:
     assert torch.equal(kept.pixel_embeddings, encoded.pixel_embeddings)
     assert kept.pixel_embeddings.untyped_storage().nbytes() == encoded.pixel_embeddings.nbytes
     assert store.bytes == pixels[0].nbytes + encoded.pixel_embeddings.nbytes
+
+
+def test_label_studio_gets_what_the_system_has(folders: dict[str, Path]) -> None:
+    picture = base64.b64encode(png_bytes(np.zeros((64, 64, 3), np.uint8))).decode()
+    labels = '<BrushLabels name="l" toName="i"><Label value="cat"/></BrushLabels>'
+    wish = {
+        "tasks": [{"data": {"image": f"data:image/png;base64,{picture}"}}],
+        "label_config": f'<View><Image name="i" value="$image"/>{labels}</View>',
+    }
+    app = create_app(Segmenter.from_pretrained(folders["lseg"], device="cpu"))
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        (found,) = client.post("/predict", json=wish).json()["results"]
+    assert [region["type"] for region in found["result"]] == ["brushlabels"]
 
 
 def test_masks_are_not_put_out_where_there_are_none() -> None:

@@ -30,6 +30,7 @@ from masqclip.baselines.pixels import finest, map_widths, pixel_module
 from masqclip.baselines.sizes import system_sizes
 from masqclip.clip.classifier import class_log_probs
 from masqclip.devices import full_precision
+from masqclip.errors import MasqclipError
 from masqclip.model import MasQClipModel
 from masqclip.model_output import Seen
 from masqclip.proposals.base import surely_objects
@@ -68,7 +69,10 @@ class OpenSegModel(MasQClipModel):
         sizes = system_sizes(self.config, _SIZES)
         width, channels = sizes["width"], map_widths(self)[-1]
         if width % sizes["heads"] or width % 2:
-            raise ValueError(f"the width {width} is not a multiple of {sizes['heads']} heads")
+            raise MasqclipError(
+                f"system_config has width = {width}, which is odd or not a multiple of "
+                f"{sizes['heads']} heads"
+            )
         self.mask_map = _branch(channels, width, width)
         self.region_map = _branch(channels, width, self.clip.config.projection_dim)
         self.place = Mask2FormerSinePositionEmbedding(width // 2, normalize=True)

@@ -116,7 +116,7 @@ def test_captions_may_stand_elsewhere(
     assert main([*call, "--held-out", "0.2"]) == 0
     assert "openseg is done" in capsys.readouterr().out
     found = [json.loads(line) for line in (tmp_path / "out/log.jsonl").read_text().splitlines()]
-    assert any("evaluation/pixels" in line for line in found)
+    assert any("evaluation/mIoU" in line for line in found)
     document = json.loads(captions.read_text())
     for annotation in document["annotations"]:
         annotation["caption"] = "a blue whale"

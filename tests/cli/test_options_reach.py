@@ -171,6 +171,8 @@ def test_label_takes_its_options(monkeypatch: pytest.MonkeyPatch, loaded: Heard)
     monkeypatch.setattr("masqclip.labelling.folder.label_folder", label)
     monkeypatch.setattr("masqclip.hub.model_folders", lambda name: (Path(name),))
     monkeypatch.setattr("masqclip.data.digests.digest_model", lambda folder: f"digest of {folder}")
+    checked = Heard()
+    monkeypatch.setattr("masqclip.cli.label.check_system", checked)
     assert main(["label", "photos", "-v", "cat, stuff: sky", "-f", "panoptic"]) == 0
     words = shlex.split("label photos -v cat,sky -f yolo -o out --task semantic --model mine")
     words += shlex.split("--min-score 0.25 --not dog --stuff sky --template the_{} --split 0 -q")
@@ -200,6 +202,7 @@ def test_label_takes_its_options(monkeypatch: pytest.MonkeyPatch, loaded: Heard)
         assert {name: getattr(given[2], name) for name in about} == about
         load, weights = named.pop("load"), named.pop("weights")
         assert weights() == f"digest of {settings.model}"
+        assert checked.calls[-1] == ((settings.model, named["task"] or "panoptic"), {})
         load()
         report = named.pop("report")
         report(1, "")

@@ -17,6 +17,7 @@ from masqclip.cli import bench
 from masqclip.cli.main import main
 from masqclip.convert.files import ClipOptions
 from masqclip.evaluation.protocol import published_protocol
+from masqclip.model import MasQClipModel
 from masqclip.segmenter import Segmenter
 
 CPU = torch.device("cpu")
@@ -47,7 +48,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Heard]:
     model = SimpleNamespace(
         name="straw",
         model=SimpleNamespace(
-            queries=SimpleNamespace(start=Heard()), clip=SimpleNamespace(vision_model="tower")
+            queries=SimpleNamespace(start=Heard()),
+            clip=SimpleNamespace(vision_model="tower"),
+            system=MasQClipModel.system,
+            tasks=MasQClipModel.tasks,
+            takes_masks=MasQClipModel.takes_masks,
         ),
     )
     heard = {
@@ -264,7 +269,7 @@ def test_seconds_are_of_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("masqclip.encoding.encode_pictures", encoded)
 
     class Segments(Heard):
-        model = "model"
+        model = SimpleNamespace(tasks=MasQClipModel.tasks)
 
     segmenter: Any = Segments()
     row = bench.measure(segmenter, (3, 5), "cat", 4, 7)
@@ -277,7 +282,7 @@ def test_seconds_are_of_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     ]  # fmt: skip
     assert segmenter.calls[0][0][1].names == ("cat",)
     for (model, images), _ in encoded.calls:
-        assert model == "model"
+        assert model is segmenter.model
         assert [image.pixels.shape for image in images] == [(3, 5, 3)] * 4
         assert (images[0].pixels.min(), images[0].pixels.max()) >= (0, 200), "noise"
 

@@ -13,6 +13,7 @@ from masqclip.batch.items import Item
 from masqclip.batch.shards import JobFolder
 from masqclip.batch.status import Status
 from masqclip.cli.main import main
+from masqclip.model import MasQClipModel
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -25,6 +26,7 @@ def job(monkeypatch: pytest.MonkeyPatch) -> Heard:
     heard = Heard(END)
     monkeypatch.setattr("masqclip.batch.job.run_job", heard)
     monkeypatch.setattr("masqclip.hub.model_folders", lambda name: (Path(name),))
+    monkeypatch.setattr("masqclip.baselines.loading.system_of", lambda folder: MasQClipModel)
     monkeypatch.setattr("masqclip.data.digests.digest_model", lambda folder: f"digest of {folder}")
     return heard
 

@@ -82,8 +82,7 @@ class Job:
 def jobs(runs: SeedRuns) -> Iterator[Job]:
     """All that is measured of a seed, the table that matters most first."""
 
-    def measured(name: str, model: Callable[[], Segmenter], kind: str, **options: Any) -> Any:
-        return runs.measure(name, model, kind, **options)
+    measured = runs.measure
 
     def novel(kind: str, name: str = "novel-masqclip", **options: Any) -> Any:
         """MasQCLIP, trained for base and novel names."""
@@ -125,7 +124,7 @@ def jobs(runs: SeedRuns) -> Iterator[Job]:
             folder, proposer = runs.tuned("novel"), runs.proposer(name)
             if name == PROPOSER:
                 return novel("instances")
-            return dict(measured(f"by-{name}", lambda: runs.load(folder, proposer), "instances"))
+            return measured(f"by-{name}", lambda: runs.load(folder, proposer), "instances")
 
         yield Job("distillation", title, proposals)
     for learns in LEARNS:
@@ -137,7 +136,7 @@ def jobs(runs: SeedRuns) -> Iterator[Job]:
             def model() -> Segmenter:
                 return runs.load(folder)
 
-            found = dict(measured(name, model, "strangers")) | measured(name, model, "panoptic")
+            found = measured(name, model, "strangers") | measured(name, model, "panoptic")
             return found | measured(name, model, "trained")
 
         yield Job("tuned", LEARNED_NAMES[learns], tuned)

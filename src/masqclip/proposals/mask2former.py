@@ -20,7 +20,6 @@ from transformers import (
     Mask2FormerConfig,
     Mask2FormerForUniversalSegmentation,
     PreTrainedModel,
-    ResNetConfig,
 )
 
 from masqclip.hub import quiet_transformers
@@ -28,7 +27,7 @@ from masqclip.proposals.base import Proposals
 from masqclip.proposals.deformable import use_levelwise_attention
 from masqclip.proposals.mask2former_inference import fold_batch_norms, propose
 from masqclip.proposals.segmenters import object_logits
-from masqclip.proposals.trainable import TrainableProposer, read_outs
+from masqclip.proposals.trainable import TrainableProposer, read_outs, resnet50, small_resnet
 
 
 class Mask2FormerProposer(TrainableProposer):
@@ -70,7 +69,7 @@ def mask2former_config(values: dict[str, Any]) -> Mask2FormerConfig:
 
 def resnet50_mask2former_config() -> Mask2FormerConfig:
     """The published proposer: ResNet-50, 100 queries, 6 encoder and 9 decoder layers."""
-    backbone = ResNetConfig(out_features=["stage1", "stage2", "stage3", "stage4"])
+    backbone = resnet50()
     with quiet_transformers():
         return Mask2FormerConfig(backbone_config=backbone, num_queries=100, num_labels=1)
 
@@ -94,13 +93,7 @@ def miniature_mask2former_config(
         encoder_layers: deformable attention layers in the pixel decoder.
         decoder_layers: read-outs, that is masked attention layers plus one.
     """
-    backbone = ResNetConfig(
-        embedding_size=backbone_widths[0],
-        hidden_sizes=list(backbone_widths),
-        depths=list(backbone_depths),
-        layer_type="basic",
-        out_features=["stage1", "stage2", "stage3", "stage4"],
-    )
+    backbone = small_resnet(backbone_widths, backbone_depths)
     with quiet_transformers():
         return Mask2FormerConfig(
             backbone_config=backbone,

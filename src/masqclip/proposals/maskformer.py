@@ -35,7 +35,7 @@ from transformers.models.maskformer import modeling_maskformer
 from masqclip.hub import quiet_transformers
 from masqclip.proposals.base import Proposals
 from masqclip.proposals.segmenters import object_logits
-from masqclip.proposals.trainable import TrainableProposer, read_outs
+from masqclip.proposals.trainable import TrainableProposer, read_outs, resnet50, small_resnet
 
 
 class MaskFormerDetrDecoder(modeling_maskformer.MaskFormerDetrDecoder):
@@ -142,7 +142,7 @@ def _start(model: Any) -> None:
 
 def resnet50_maskformer_config() -> MaskFormerConfig:
     """ResNet-50, 100 queries, 6 decoder layers, 256 wide: the published sizes."""
-    backbone = ResNetConfig(out_features=["stage1", "stage2", "stage3", "stage4"])
+    backbone = resnet50()
     return _config(backbone, width=256, feedforward=2048, heads=8, num_queries=100, layers=6)
 
 
@@ -163,13 +163,7 @@ def miniature_maskformer_config(
         backbone_depths: basic blocks of each stage.
         decoder_layers: of DETR's decoder.
     """
-    backbone = ResNetConfig(
-        embedding_size=backbone_widths[0],
-        hidden_sizes=list(backbone_widths),
-        depths=list(backbone_depths),
-        layer_type="basic",
-        out_features=["stage1", "stage2", "stage3", "stage4"],
-    )
+    backbone = small_resnet(backbone_widths, backbone_depths)
     return _config(
         backbone,
         width=width,

@@ -8,12 +8,13 @@ package's dependencies has. Another family fits once it says what `TrainableProp
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel, ResNetBackbone
+from transformers import PreTrainedConfig, PreTrainedModel, ResNetBackbone, ResNetConfig
 
 from masqclip.errors import MasqclipError
 from masqclip.hub import find_weights
@@ -124,3 +125,27 @@ def read_outs(output: Any) -> list[Proposals]:
         )
         for layer in [*output.auxiliary_logits, output]
     ]
+
+
+_STAGES = ("stage1", "stage2", "stage3", "stage4")
+
+
+def resnet50() -> ResNetConfig:
+    """The published backbone."""
+    return ResNetConfig(out_features=list(_STAGES))
+
+
+def small_resnet(widths: Sequence[int], depths: Sequence[int]) -> ResNetConfig:
+    """The miniatures' backbone.
+
+    Args:
+        widths: channels of the four stages (strides 4, 8, 16, 32).
+        depths: basic blocks of each stage.
+    """
+    return ResNetConfig(
+        embedding_size=widths[0],
+        hidden_sizes=list(widths),
+        depths=list(depths),
+        layer_type="basic",
+        out_features=list(_STAGES),
+    )

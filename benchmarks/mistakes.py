@@ -12,16 +12,19 @@ from masqclip.errors import MasqclipError, storage_error
 
 @contextmanager
 def mistakes_told() -> Iterator[None]:
-    """End the process with a line about a mistake, or about a disk that refuses something.
+    """End the process with a line about a mistake, a Ctrl-C, or a disk that refuses something.
 
     Raises:
-        SystemExit: with code 2.
+        SystemExit: with code 2; 130 after a Ctrl-C, as a shell has it.
     """
     try:
         yield
     except MasqclipError as error:
         print_error(str(error))
         raise SystemExit(2) from error
+    except KeyboardInterrupt as error:
+        print_error("interrupted; the files written so far are complete", kind="")
+        raise SystemExit(130) from error
     except OSError as error:
         if (told := storage_error(error)) is None:
             raise

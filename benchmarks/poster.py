@@ -21,11 +21,12 @@ other seeds of training.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,6 @@ import torch
 from masqclip.cli.output_files import check_folder
 from masqclip.clip.normalisation import write_normalisation
 from masqclip.data.digests import digest_bytes, digest_model
-from masqclip.data.files import write_atomically
 from masqclip.data.locks import lock_folder
 from masqclip.errors import MasqclipError
 from masqclip.hub import find_weights, quiet_transformers
@@ -43,16 +43,9 @@ from masqclip.segmenter import Segmenter
 from masqclip.training.inputs import claim_inputs
 from masqclip.weights.preprocessing import PREPROCESSING
 from mistakes import check_count, mistakes_told
+from poster_figures import keep_figures, unfinished, write_tables
 from poster_runs import LEARNS, PROPOSER, SYSTEMS, SeedRuns, Setup, StoppedError, looks
-from poster_tables import (
-    LEARNED_NAMES,
-    POSTER,
-    TABLES,
-    curves_plot,
-    gains_plot,
-    markdown,
-    orders,
-)
+from poster_tables import LEARNED_NAMES, TABLES
 from poster_world import PosterWorld
 
 SETTINGS = Path(__file__).with_name("poster.toml")
@@ -88,24 +81,25 @@ def jobs(runs: SeedRuns) -> Iterator[Job]:
         """MasQCLIP, trained for base and novel names."""
         return measured(name, lambda: runs.load(runs.tuned("novel")), kind, **options)
 
-    for name, title in SYSTEMS.items():
+    def system(name: str) -> Job:
+        """A row of the poster's table."""
 
-        def system(name: str = name) -> dict[str, float]:
-            folder = runs.system(name)
+        def model() -> Segmenter:
+            return runs.load(runs.system(name))
 
-            def model() -> Segmenter:
-                return runs.load(folder)
-
+        def figures() -> dict[str, float]:
             if name == "xpm":
-                return measured(name, model, "instances") | runs.facts(name)
-            found = measured(name, model, "strangers")
-            if name in ("maskclip", "masqclip"):
-                found |= measured(name, model, "panoptic")
+                found = measured(name, model, "instances")
+            else:
+                found = measured(name, model, "strangers") | measured(name, model, "vocabularies")
             if name == "masqclip":
                 found |= novel("instances")
             return found | runs.facts(name)
 
-        yield Job("poster", title, system)
+        return Job("poster", SYSTEMS[name], figures)
+
+    extra = "openseg-captions"  # the paper's table has no such row: last
+    yield from (system(name) for name in SYSTEMS if name != extra)
     yield Job(
         "constrained",
         "XPM",
@@ -136,10 +130,10 @@ def jobs(runs: SeedRuns) -> Iterator[Job]:
             def model() -> Segmenter:
                 return runs.load(folder)
 
-            found = measured(name, model, "strangers") | measured(name, model, "panoptic")
-            return found | measured(name, model, "trained")
+            return measured(name, model, "strangers") | measured(name, model, "trained")
 
         yield Job("tuned", LEARNED_NAMES[learns], tuned)
+    yield system(extra)
 
 
 def curves(runs: SeedRuns) -> dict[str, list[dict[str, float]]]:
@@ -161,55 +155,6 @@ def curves(runs: SeedRuns) -> dict[str, list[dict[str, float]]]:
         name = f"round-{number}"
         add("distilled", taught + number * each, name, runs.proposer(name))
     return found
-
-
-def write_tables(out: Path, seeds: list[int]) -> str:
-    """The tables of all seeds that are done; ``poster.md``, ``poster.json`` and the plots."""
-    kept = [
-        json.loads(path.read_text())
-        for seed in seeds
-        if (path := out / f"seed-{seed}" / "figures.json").exists()
-    ]
-    every = {name: _cells(name, kept) for name in TABLES}
-    facts = every["poster"]
-    extra = {
-        "learned, millions": {
-            row: f"{runs[0]['learned'] / 1e6:.2f}" for row, runs in facts.items() if runs
-        },
-        "minutes": {
-            row: f"{sum(run['minutes'] for run in runs) / len(runs):.0f}"
-            for row, runs in facts.items()
-            if runs
-        },
-        "GFLOPs": {
-            row: f"{runs[0]['gflops']:.2f}"
-            for row, runs in facts.items()
-            if runs and "gflops" in runs[0]
-        },
-    }
-    count = len(kept)
-    parts = [f"{count} seed{'' if count == 1 else 's'}; in brackets the paper's figures."]
-    for name, table in TABLES.items():
-        beside = extra if name == POSTER.name else {}
-        parts += [f"## {table.title}", markdown(table, every[name], beside)]
-        parts.append(orders(table, every[name]))
-    text = "\n\n".join(parts) + "\n"
-    curve: dict[str, list[dict[str, float]]] = {"teacher": [], "distilled": []}
-    for one in kept:
-        for kind, points in one["curves"].items():
-            curve[kind] += points
-    content = json.dumps({"cells": every, "curves": curve}, indent=1) + "\n"
-    write_atomically(out / "poster.json", content.encode())
-    write_atomically(out / "poster.md", text.encode())
-    if kept:
-        write_atomically(out / "gains.svg", gains_plot(every["poster"]).encode())
-        write_atomically(out / "curves.svg", curves_plot(curve).encode())
-    return text
-
-
-def _cells(name: str, kept: list[dict[str, Any]]) -> dict[str, list[dict[str, float]]]:
-    rows = TABLES[name].paper
-    return {row: [one["tables"][name][row] for one in kept] for row in rows}
 
 
 def make_setup(
@@ -262,14 +207,14 @@ def _take_apart(folder: Path) -> None:
 
 
 def work(setup: Setup, seed: int, out: Path) -> None:
-    """Train and measure all of one seed."""
+    """Train and measure all of one seed, as far as the setup's minutes go."""
     runs = SeedRuns(setup, seed, out / f"seed-{seed}")
     tables: dict[str, dict[str, dict[str, float]]] = {name: {} for name in TABLES}
-    with lock_folder(runs.folder):
+    with lock_folder(runs.folder), suppress(StoppedError):
+        found = curves(runs)
         for job in jobs(runs):
             tables[job.table][job.row] = job.work()
-        figures = {"tables": tables, "curves": curves(runs)}
-        write_atomically(runs.folder / "figures.json", json.dumps(figures, indent=1).encode())
+        keep_figures(setup, seed, out, {"tables": tables, "curves": found})
 
 
 def main(
@@ -295,7 +240,7 @@ def main(
         clip: the frozen CLIP; masqclip-mini's unless given.
         proposer: whose backbone and pixel decoder all start from; masqclip-mini's unless given.
         seed_offset: added to the seeds of all scenes: 1000 to choose settings by.
-        processes: seeds that are worked on at a time, on one thread each.
+        processes: seeds that are worked on at a time; they share the cores.
         minutes: each training stops after so long, with a checkpoint.
         device: cpu keeps it off a GPU.
     """
@@ -305,17 +250,13 @@ def main(
         check_count("--minutes", minutes, 0)
         numbers = _numbers(seeds)
         setup = make_setup(out, settings, sprites, clip, proposer, seed_offset, device, minutes)
-        if len(numbers) == 1:
-            torch.set_num_threads(1 if processes > 1 else torch.get_num_threads())
-            with suppress(StoppedError):
-                work(setup, numbers[0], out)
-        else:
-            # Scenes first: the seeds share them.
-            setup.world.scenes(), setup.world.captioned(), setup.world.heldout()
-            setup.world.trained()
-            for vocabulary in ("59", "150", "459", "644"):
-                setup.world.strangers(vocabulary)
-            _spread(numbers, processes, setup, out, seed_offset, minutes)
+        waiting = unfinished(setup, numbers, out)
+        if len(waiting) == 1 or processes == 1:
+            for seed in waiting:
+                work(setup, seed, out)
+        elif waiting:
+            setup.world.draw()  # the seeds share the scenes
+            _spread(waiting, processes, setup, out)
         print(write_tables(out, numbers))
         return 0
     return 2
@@ -331,36 +272,25 @@ def _numbers(seeds: str) -> list[int]:
     return numbers
 
 
-def _spread(
-    seeds: list[int],
-    processes: int,
-    setup: Setup,
-    out: Path,
-    seed_offset: int,
-    minutes: float,
-) -> None:
-    """Work on several seeds at a time, a process each."""
-    waiting, active = list(seeds), list[subprocess.Popen[bytes]]()
-    options = ["--settings", setup.settings, "--sprites", setup.world.sprites]
-    options += ["--clip", setup.clip, "--proposer", setup.start, "--minutes", minutes]
-    options += ["--seed-offset", seed_offset, "--processes", processes, "--out", out]
-    options += ["--device", setup.device] if setup.device else []
-    try:
-        while waiting or active:
-            while waiting and len(active) < processes:
-                seed = str(waiting.pop(0))
-                command = [sys.executable, __file__, "--seeds", seed, *map(str, options)]
-                active.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
-            active[0].wait()
-            ended = [process for process in active if process.poll() is not None]
-            active = [process for process in active if process.poll() is None]
-            if any(process.returncode for process in ended):
-                raise MasqclipError("a seed's work failed; its lines stand above")
-    finally:
-        for process in active:
-            process.terminate()
-        for process in active:
-            process.wait()
+def _spread(seeds: list[int], processes: int, setup: Setup, out: Path) -> None:
+    """Work on several seeds at a time, a process each, that share the cores.
+
+    Raises:
+        MasqclipError: some failed; the others were worked on to their end.
+    """
+    threads = max(1, torch.get_num_threads() // processes)
+    failed: dict[int, str] = {}
+    with ProcessPoolExecutor(
+        processes, get_context("spawn"), torch.set_num_threads, (threads,)
+    ) as pool:
+        running = {pool.submit(work, setup, seed, out): seed for seed in seeds}
+        for future in as_completed(running):
+            if (error := future.exception()) is not None:
+                seed = running[future]
+                failed[seed] = f"seed {seed}: {error}"
+                print(failed[seed], file=sys.stderr, flush=True)
+    if failed:
+        raise MasqclipError("; ".join(failed[seed] for seed in sorted(failed)))
 
 
 if __name__ == "__main__":

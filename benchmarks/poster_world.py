@@ -45,6 +45,16 @@ _SETTINGS = ("base_things", "studios", "strangers", "scenes", "captioned", "held
 _MAX_BYTES = 1_000_000
 
 
+def read_settings(file: Path) -> dict[str, Any]:
+    """A file of settings.
+
+    Raises:
+        MasqclipError: there is none, or it is no TOML.
+    """
+    content = read_bounded(file, max_bytes=_MAX_BYTES, what="--settings")
+    return parse_toml(content, source=f"--settings {file}")
+
+
 @dataclass(frozen=True)
 class Names:
     """Which names are annotated, and which are novel."""
@@ -98,8 +108,7 @@ class PosterWorld:
         Raises:
             MasqclipError: there is none, it is no TOML, or its table ``world`` lacks something.
         """
-        content = read_bounded(file, max_bytes=_MAX_BYTES, what="--settings")
-        world = parse_toml(content, source=f"--settings {file}").get("world", {})
+        world = read_settings(file).get("world", {})
         if missing := [key for key in _SETTINGS if key not in world]:
             raise MasqclipError(f"--settings {file}: its table [world] lacks {', '.join(missing)}")
         return cls(folder, sprites, world, seed_offset)
@@ -112,6 +121,13 @@ class PosterWorld:
     def keep(self, setting: str) -> Keep:
         """Which categories are annotated in one of `SETTINGS`."""
         return self.names.keep() if setting == "novel" else keep_classes(_ACROSS)
+
+    def draw(self) -> None:
+        """Draw all scenes that are not drawn yet."""
+        for make in (self.scenes, self.captioned, self.heldout, self.trained):
+            make()
+        for vocabulary in VOCABULARIES:
+            self.strangers(vocabulary)
 
     def scenes(self) -> Path:
         """What is annotated and captioned: the training of all systems."""

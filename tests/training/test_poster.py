@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -199,13 +200,13 @@ def test_one_command_trains_and_measures_everything(
     tiny_clip: Path,
     tiny_proposer: Path,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    def run() -> None:
+    def run(settings: Path = TINY) -> None:
         poster.main(
             out=tmp_path,
-            seeds="0",
-            settings=TINY,
+            seeds="0,1",
+            settings=settings,
             sprites=sprites,
             clip=tiny_clip,
             proposer=tiny_proposer,
@@ -216,11 +217,13 @@ def test_one_command_trains_and_measures_everything(
     kept = json.loads((tmp_path / "poster.json").read_text())
     for name, table in tables.TABLES.items():
         assert kept["cells"][name].keys() == table.paper.keys()
-        for row, (figures,) in kept["cells"][name].items():
-            measured = {c for c in table.columns if figures.get(c) is not None}
+        for row, seeds in kept["cells"][name].items():
+            assert len(seeds) == 2
             wanted = {c for c, value in table.paper[row].items() if value is not None}
-            assert wanted <= measured, (name, row)
-    facts = {row: figures for row, (figures,) in kept["cells"]["poster"].items()}
+            for figures in seeds:
+                measured = {c for c in table.columns if figures.get(c) is not None}
+                assert wanted <= measured, (name, row)
+    facts = {row: figures[0] for row, figures in kept["cells"]["poster"].items()}
     assert all(figures["learned"] > 0 and figures["gflops"] > 0 for figures in facts.values())
     steps = {point["step"] for point in kept["curves"]["teacher"]}
     assert steps == {1, 2, 3, 4, 5, 6}
@@ -228,9 +231,35 @@ def test_one_command_trains_and_measures_everything(
     assert all(table.title in text for table in tables.TABLES.values())
     for plot in ("gains.svg", "curves.svg"):
         assert (tmp_path / plot).read_text().startswith("<svg")
-    assert "seed 0: teacher, 2 steps" in capsys.readouterr().out
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
-    run()  # all of it is kept
-    assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert "seed 0: " not in capsys.readouterr().out
+    told = capfd.readouterr().out
+    assert all(f"seed {seed}: teacher, 2 steps" in told for seed in (0, 1))
+    # Measured seeds are done: of their folders the figures alone are read again.
+    for seed in (0, 1):
+        folder = tmp_path / f"seed-{seed}"
+        figures = (folder / "figures.json").read_bytes()
+        shutil.rmtree(folder)
+        folder.mkdir()
+        (folder / "figures.json").write_bytes(figures)
+    run()
+    assert "seed 0: " not in capfd.readouterr().out
     assert (tmp_path / "poster.md").read_text() == text
+    other = tmp_path / "other.toml"
+    other.write_text(TINY.read_text().replace("momentum = 0.0", "momentum = 0.5"))
+    with pytest.raises(SystemExit):
+        run(other)
+    assert "was measured with other settings" in capfd.readouterr().err
+
+
+def test_a_seed_that_fails_is_named_and_the_others_are_worked_on(
+    given: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    setup = poster.make_setup(**given)
+    for seed in (0, 1):
+        done = tmp_path / f"seed-{seed}" / "teacher" / "done.json"
+        done.parent.mkdir(parents=True)
+        done.write_text('{"made by": {}}')
+    with pytest.raises(MasqclipError, match=r"^seed 0: .*; seed 1: .*trained with other settings"):
+        poster._spread([0, 1], 2, setup, tmp_path)
+    told = capfd.readouterr().err
+    assert "seed 0: " in told
+    assert "seed 1: " in told

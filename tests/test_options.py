@@ -26,6 +26,7 @@ OPTIONS = [
     ({"task": None}, "task None: give 'instance', 'semantic' or 'panoptic'"),
     ({"task": 3}, "task 3: give"),
     ({"min_score": "0.3"}, "min_score '0.3': give a number from 0 to 1"),
+    ({"channels": "gbr"}, "channels 'gbr': give 'rgb', or 'bgr'"),
     ({"min_score": float("nan")}, "min_score nan: give a number from 0 to 1"),
     ({"min_score": True}, "min_score True: give"),
     ({"min_score": np.float32(1.5)}, "min_score 1.5: give"),
@@ -43,6 +44,7 @@ STREAM = [
     ({"batch_size": -1}, "batch_size -1: give"),
     ({"batch_size": 2.5}, "batch_size 2.5: give"),
     ({"batch_size": "4"}, "batch_size '4': give"),
+    ({"errors": "ignore"}, "errors 'ignore': give 'raise', or 'skip'"),
 ]
 REGIONS = [({"stuff": ["gras"]}, "did you mean 'grass'"), ({"stuff": 3}, "stuff names are 3")]
 
@@ -140,10 +142,14 @@ def test_a_job(options: dict[str, Any], message: str) -> None:
     told("shard_size 0: give 1 or more", JobSettings, **job, shard_size=0)
 
 
-def test_where_a_png_goes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_where_a_picture_goes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     result = Segmentation(noise(9, 9), "panoptic", ("cat",), ())
     monkeypatch.setattr(Segmentation, "plot", None)
     for path in (tmp_path, tmp_path / "a.jpg", tmp_path / "a.json"):
-        for write in (result.save, result.to_panoptic_png, result.to_semantic_png):
+        for write in (result.to_panoptic_png, result.to_semantic_png):
             told(r"ends in \.png", write, path=path)
+    told("a folder; give the path of a file", result.save, path=tmp_path)
+    told("no format that pictures are saved in", result.save, path=tmp_path / "a.json")
+    told("its name says no format", result.save, path=tmp_path / "a")
+    told("no format that pictures", result.save, path=tmp_path / "a.png", format="docx")
     assert list(tmp_path.iterdir()) == []

@@ -39,7 +39,7 @@ class Pretrained:
         world: OwnWorld | None = None,
         sized: bool = False,
     ) -> None:
-        self.model = model.eval()
+        self.model: MasQClipModel = model.eval()
         self.name = name
         self.world = world
         self._sized = sized

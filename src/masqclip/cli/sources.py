@@ -120,8 +120,8 @@ def _standard_input() -> StandardInput:
 
     if sys.stdin is None or sys.stdin.isatty():
         raise MasqclipError(
-            f"{STANDARD_INPUT}: nothing is piped in: give a file, or "
-            "'cat photo.jpg | masqclip segment - ...'"
+            f"{STANDARD_INPUT}: nothing is piped in: give a file, or pipe one in: "
+            "cat photo.jpg | masqclip segment - ..."
         )
     content = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
     if len(content) > MAX_FILE_BYTES:

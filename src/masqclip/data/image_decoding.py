@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import (  # of Pillow's decoders these and no others: they register themselves
     AvifImagePlugin,
     BmpImagePlugin,
@@ -96,7 +97,7 @@ class LoadedImage:
         seconds: that reading took; None where nobody measured.
     """
 
-    pixels: np.ndarray = field(repr=False)
+    pixels: NDArray[np.uint8] = field(repr=False)
     notes: tuple[str, ...]
     source: str
     path: Path | None = None

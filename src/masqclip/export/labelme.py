@@ -1,8 +1,11 @@
 """LabelMe's JSON: polygons, masks or boxes, and where the picture is.
 
-(0, 0) is the picture's upper left corner. The parts of one mask are a group. A mask is a PNG of its
-box, whose last row and column LabelMe counts in. LabelMe turns pictures upright as they are read
-here, so that both mean the same pixels.
+- (0, 0) is the picture's upper left corner. LabelMe draws a polygon with its outline, and cuts off
+  fractions: so polygons go through the outermost pixels, near their centres, and what is drawn is
+  the mask, holes filled, to a pixel along slanted edges.
+- The polygons of one mask's parts are a group.
+- A mask is a PNG of its box, whose last row and column LabelMe counts in.
+- LabelMe turns pictures upright as they are read here, so that both mean the same pixels.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from numpy.typing import NDArray
 from masqclip.data.label_maps import png_bytes
 from masqclip.export.polygons import mask_polygons
 from masqclip.export.segment import ExportedSegment, check_kind
+from masqclip.export.yolo import PIXEL_CENTRE, PIXEL_TOLERANCE
 
 LabelMeKind = Literal["polygon", "mask", "rectangle"]
 
@@ -94,7 +98,11 @@ def _shapes(segment: ExportedSegment, kind: LabelMeKind, group: int) -> list[Lab
     mask, number = None, None
     outlines: list[list[list[float]]]
     if kind == "polygon":
-        outlines = [polygon.tolist() for polygon in mask_polygons(segment.mask)]
+        rings = mask_polygons(segment.mask, tolerance=PIXEL_TOLERANCE, outline="pixels")
+        # LabelMe reads no polygon of fewer than three points.
+        outlines = [
+            (np.resize(ring, (max(3, len(ring)), 2)) + PIXEL_CENTRE).tolist() for ring in rings
+        ]
         number = group if len(outlines) > 1 else None
     elif kind == "mask":
         crop = segment.mask[y0:y1, x0:x1].astype(np.uint8) * np.uint8(255)

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from masqclip.data.folders import LeftOut
     from masqclip.data.images import LoadedImage
 
-#: The word that stands for standard input.
-STANDARD_INPUT = "-"
+#: The word that stands for standard input, and the file that `main` makes of it: to the parser of
+#: the command line, a lone hyphen is an option.
+STANDARD_INPUT, STANDARD_INPUT_FILE = "-", "/dev/stdin"
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,13 @@ def find_sources(
             found.setdefault(word, Address(word))
             continue
         try:
-            if word == STANDARD_INPUT:
-                if word not in found:
-                    found[word] = _standard_input()
+            if word in (STANDARD_INPUT, STANDARD_INPUT_FILE):
+                if STANDARD_INPUT not in found:
+                    found[STANDARD_INPUT] = _standard_input()
                 continue
             paths = find_images([word], recursive=recursive, left_out=left_out)
         except MasqclipError as error:
-            missing[word] = hint_at_commas(word, error)
+            missing[_shown(word)] = hint_at_commas(word, error)
             continue
         # A second run over a folder must not take the first one's overlays for pictures.
         meant = (os.path.abspath(word) + os.sep).startswith(results)
@@ -115,6 +116,10 @@ def read_source(source: PictureSource, *, max_pixels_here: int | None = None) ->
     return read_image(content, name=str(source), max_pixels_here=max_pixels_here)
 
 
+def _shown(word: str) -> str:
+    return STANDARD_INPUT if word == STANDARD_INPUT_FILE else word
+
+
 def _standard_input() -> StandardInput:
     from masqclip.data.images import MAX_FILE_BYTES
 
@@ -133,6 +138,6 @@ def _standard_input() -> StandardInput:
 
 def hint_at_commas(word: str, error: MasqclipError) -> MasqclipError:
     """An error about a word that may be a name, which the shell took apart from the others."""
-    if "." in word or "/" in word or os.sep in word or "*" in word or word == STANDARD_INPUT:
+    if "." in word or "/" in word or os.sep in word or "*" in word:
         return error
     return MasqclipError(f"{error} (if it is a name: -v 'cat, {word}', between commas)")

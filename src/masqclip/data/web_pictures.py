@@ -117,7 +117,10 @@ def _fetch(address: str, max_bytes: int) -> bytes:
                 onward = error.headers.get("Location")
                 if error.code not in _LEADS_ON or not onward:
                     raise
-            here = urljoin(here, onward)
+            try:
+                here = urljoin(here, onward)
+            except ValueError:  # brackets that are no IPv6 address
+                here = onward
     raise MasqclipError(f"{address}: leads to more than {MAX_STEPS} other addresses, one by one")
 
 

@@ -26,7 +26,6 @@ OPTIONS = [
     ({"task": None}, "task None: give 'instance', 'semantic' or 'panoptic'"),
     ({"task": 3}, "task 3: give"),
     ({"min_score": "0.3"}, "min_score '0.3': give a number from 0 to 1"),
-    ({"channels": "gbr"}, "channels 'gbr': give 'rgb', or 'bgr'"),
     ({"min_score": float("nan")}, "min_score nan: give a number from 0 to 1"),
     ({"min_score": True}, "min_score True: give"),
     ({"min_score": np.float32(1.5)}, "min_score 1.5: give"),
@@ -44,8 +43,9 @@ STREAM = [
     ({"batch_size": -1}, "batch_size -1: give"),
     ({"batch_size": 2.5}, "batch_size 2.5: give"),
     ({"batch_size": "4"}, "batch_size '4': give"),
-    ({"errors": "ignore"}, "errors 'ignore': give 'raise', or 'skip'"),
 ]
+ARRAYS = [({"channels": "gbr"}, "channels 'gbr': give 'rgb', or 'bgr'")]
+ERRORS = [({"errors": "ignore"}, "errors 'ignore': give 'raise', or 'skip'")]
 REGIONS = [({"stuff": ["gras"]}, "did you mean 'grass'"), ({"stuff": 3}, "stuff names are 3")]
 
 
@@ -67,13 +67,15 @@ def told(message: str, call: Callable[..., Any], **arguments: Any) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("options", "message"), OPTIONS + WORDS + REGIONS)
+@pytest.mark.parametrize(("options", "message"), OPTIONS + WORDS + REGIONS + ARRAYS)
 def test_a_call(tiny: Segmenter, unseen: None, options: dict[str, Any], message: str) -> None:
     told(message, tiny, **{"image": noise(9, 9), "vocabulary": NAMES} | options)
     told(message, tiny, **{"image": [noise(9, 9)], "vocabulary": NAMES} | options)
 
 
-@pytest.mark.parametrize(("options", "message"), OPTIONS + WORDS + STREAM + REGIONS)
+@pytest.mark.parametrize(
+    ("options", "message"), OPTIONS + WORDS + STREAM + REGIONS + ARRAYS + ERRORS
+)
 def test_a_stream_when_it_is_asked_for(
     tiny: Segmenter, unseen: None, options: dict[str, Any], message: str
 ) -> None:

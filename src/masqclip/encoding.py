@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -104,7 +103,7 @@ class EncodedImage:
 
 Picture = LoadedImage | EncodedImage
 
-PictureInput: TypeAlias = "ImageInput | EncodedImage"
+PictureInput = ImageInput | EncodedImage
 """What a picture can be: see `read_image`; or one that is encoded already."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +10,14 @@ from numpy.typing import NDArray
 from masqclip.clip.name_limits import few_names, shown
 from masqclip.errors import MasqclipError
 
-Selection: TypeAlias = (
-    "slice | str | Sequence[int] | Sequence[bool] | Sequence[str] | NDArray[np.bool_]"
-    " | NDArray[np.integer]"
+Selection = (
+    slice
+    | str
+    | Sequence[int]
+    | Sequence[bool]
+    | Sequence[str]
+    | NDArray[np.bool_]
+    | NDArray[np.integer]
 )
 """A slice, a name, or a list or array of places, names or truths."""
 

@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal, TypeAlias, TypeGuard, cast, get_args
+from typing import Literal, TypeGuard, cast, get_args
 
 import numpy as np
 import torch
 from PIL import Image
 
+from masqclip.clip.name_limits import shown
 from masqclip.data.folders import LeftOut
 from masqclip.data.images import Channels, find_images
 from masqclip.encoding import Picture, PictureInput, read_picture
@@ -24,7 +25,7 @@ from masqclip.result import Segmentation
 Errors = Literal["raise", "skip"]
 """What becomes of a picture that cannot be read or segmented."""
 
-PicturesInput: TypeAlias = "Iterable[PictureInput] | PictureInput"
+PicturesInput = Iterable[PictureInput] | PictureInput
 """Pictures; a string or path stands for a folder or a glob."""
 
 
@@ -44,7 +45,7 @@ def check_errors(value: object) -> Errors:
     for choice in get_args(Errors):
         if isinstance(value, str) and value == choice:
             return cast(Errors, choice)
-    raise MasqclipError(f"errors {value!r:.80}: give 'raise', or 'skip' to leave bad pictures out")
+    raise MasqclipError(f"errors {shown(value)}: give 'raise', or 'skip' to leave bad pictures out")
 
 
 def is_several(image: object) -> TypeGuard[Sequence[PictureInput]]:
@@ -67,7 +68,7 @@ def picture_source(images: PicturesInput) -> Iterable[PictureInput]:
         return [cast(PictureInput, images)]
     if isinstance(images, Iterable):
         return cast(Iterable[PictureInput], images)
-    raise MasqclipError(f"images are {images!r:.80}: give pictures, or a folder of them")
+    raise MasqclipError(f"images are {shown(images)}: give pictures, or a folder of them")
 
 
 def listed_pictures(source: str | Path) -> list[Path]:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TypeAlias
+from typing import Union
 
 from masqclip.clip import name_lists
 from masqclip.clip.name_items import BACKGROUND, NamedItem, tidy
@@ -34,10 +34,14 @@ from masqclip.data.class_lists import ClassEntry, class_list_descriptions, read_
 from masqclip.data.clip_text import reading
 from masqclip.errors import MasqclipError
 
-Names: TypeAlias = (
-    "Vocabulary | str | Path | Iterable[str | Category | Mapping[str, object]]"
-    " | Mapping[str, Sequence[str]] | Mapping[int, str]"
-)
+Names = Union[
+    "Vocabulary",
+    str,
+    Path,
+    Iterable[Union[str, "Category", Mapping[str, object]]],
+    Mapping[str, Sequence[str]],
+    Mapping[int, str],
+]
 """What names are read from: see `Vocabulary.parse`."""
 
 

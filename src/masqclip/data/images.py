@@ -20,7 +20,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Union
 
 import numpy as np
 from PIL import Image
@@ -62,10 +62,17 @@ MAX_FILE_BYTES: int = 500_000_000
 """The largest file of a picture that is read; 50 megapixels of 64 bits take 400 MB."""
 
 
-ImageInput: TypeAlias = (
-    "str | Path | bytes | bytearray | memoryview | Image.Image | np.ndarray | torch.Tensor"
-    " | LoadedImage"
-)
+ImageInput = Union[
+    str,
+    Path,
+    bytes,
+    bytearray,
+    memoryview,
+    Image.Image,
+    np.ndarray,
+    "torch.Tensor",
+    LoadedImage,
+]
 """What a picture is read from: see `read_image`."""
 
 

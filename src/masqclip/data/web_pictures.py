@@ -11,6 +11,7 @@ from __future__ import annotations
 import http.client
 import re
 import threading
+import time
 import urllib.error
 import urllib.request
 from pathlib import PurePosixPath
@@ -72,10 +73,11 @@ def fetch_picture(address: str, *, max_bytes: int = MAX_BYTES, seconds: float = 
             refuses, or what comes is too large, takes too long, or is a page for people.
     """
     found: list[bytes | Exception] = []
+    deadline = time.monotonic() + seconds
 
     def work() -> None:
         try:
-            found.append(_fetch(address, max_bytes))
+            found.append(_fetch(address, max_bytes, deadline))
         except Exception as error:
             found.append(error)
 
@@ -93,7 +95,7 @@ def fetch_picture(address: str, *, max_bytes: int = MAX_BYTES, seconds: float = 
     return found[0]
 
 
-def _fetch(address: str, max_bytes: int) -> bytes:
+def _fetch(address: str, max_bytes: int, deadline: float) -> bytes:
     opener = urllib.request.OpenerDirector()
     # No handler of files or ftp, and none that follows an address unasked.
     for handler in (
@@ -111,7 +113,7 @@ def _fetch(address: str, max_bytes: int) -> bytes:
         request = urllib.request.Request(quote(here, "%/:=&?~#+!$,;'@()*[]"), headers=_HEADERS)
         try:
             with opener.open(request, timeout=PATIENCE) as answer:
-                return _body(answer, address, max_bytes)
+                return _body(answer, address, max_bytes, deadline)
         except urllib.error.HTTPError as error:
             with error:
                 onward = error.headers.get("Location")
@@ -142,7 +144,7 @@ def _check(here: str, address: str) -> None:
         raise MasqclipError(f"{told}holds a user or password, which are not sent: leave them out")
 
 
-def _body(answer: http.client.HTTPResponse, address: str, max_bytes: int) -> bytes:
+def _body(answer: http.client.HTTPResponse, address: str, max_bytes: int, deadline: float) -> bytes:
     too_large = MasqclipError(
         f"{address}: larger than the limit of {max_bytes / 1e6:g} MB: download it first"
     )
@@ -157,11 +159,13 @@ def _body(answer: http.client.HTTPResponse, address: str, max_bytes: int) -> byt
     if size is not None and size > max_bytes:
         raise too_large
     pieces, total = [], 0
-    while piece := answer.read(_PIECE):
+    while piece := answer.read1(_PIECE):
         pieces.append(piece)
         total += len(piece)
         if total > max_bytes:
             raise too_large
+        if time.monotonic() > deadline:
+            raise TimeoutError  # nobody waits for it any more
     if size is not None and total < size:
         raise MasqclipError(
             f"{address}: broke off after {total:,} of {size:,} bytes: run the same command again"

@@ -44,6 +44,10 @@ _HEADERS = {
 }
 
 
+class _SlowError(Exception):
+    """The time is over."""
+
+
 def is_web_address(text: str) -> bool:
     """Whether this is an http(s) address, not a path."""
     return re.match("https?://", text, re.IGNORECASE) is not None
@@ -86,7 +90,7 @@ def fetch_picture(address: str, *, max_bytes: int = MAX_BYTES, seconds: float = 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     thread.join(seconds)
-    if not found:
+    if not found or isinstance(found[0], _SlowError):
         raise MasqclipError(f"{address}: takes longer than {seconds:g} seconds: download it first")
     if isinstance(found[0], MasqclipError):
         raise found[0]
@@ -165,7 +169,7 @@ def _body(answer: http.client.HTTPResponse, address: str, max_bytes: int, deadli
         if total > max_bytes:
             raise too_large
         if time.monotonic() > deadline:
-            raise TimeoutError  # nobody waits for it any more
+            raise _SlowError
     if size is not None and total < size:
         raise MasqclipError(
             f"{address}: broke off after {total:,} of {size:,} bytes: run the same command again"

@@ -117,7 +117,7 @@ def test_results_are_copied_out_of_graphs(
 
 def test_a_segmenter_compiles_its_model(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[object] = []
-    monkeypatch.setattr("masqclip.segmenter.compile_model", compiled.append)
+    monkeypatch.setattr("masqclip.pretrained.compile_model", compiled.append)
     straw: Any = SimpleNamespace(model="the model")
     Segmenter.compile(straw)
     assert compiled == ["the model"]

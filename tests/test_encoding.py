@@ -14,12 +14,12 @@ from masqclip.encoding import (
     encode_pictures,
     frame_picture,
     frame_sizes,
-    read_ahead,
     read_picture,
 )
 from masqclip.errors import MasqclipError
 from masqclip.proposals.base import Proposals, object_log_scores, promising
 from masqclip.segmenter import Segmenter
+from masqclip.streams import read_ahead
 
 NAMES = ["cat", "dog", "car", "rocket", "tulip", "stuff: grass", "stuff: sand"]
 BEACH = Path(__file__).parents[1] / "examples" / "beach.png"

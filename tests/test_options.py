@@ -44,6 +44,8 @@ STREAM = [
     ({"batch_size": 2.5}, "batch_size 2.5: give"),
     ({"batch_size": "4"}, "batch_size '4': give"),
 ]
+ARRAYS = [({"channels": "gbr"}, "channels 'gbr': give 'rgb', or 'bgr'")]
+ERRORS = [({"errors": "ignore"}, "errors 'ignore': give 'raise', or 'skip'")]
 REGIONS = [({"stuff": ["gras"]}, "did you mean 'grass'"), ({"stuff": 3}, "stuff names are 3")]
 
 
@@ -65,13 +67,15 @@ def told(message: str, call: Callable[..., Any], **arguments: Any) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("options", "message"), OPTIONS + WORDS + REGIONS)
+@pytest.mark.parametrize(("options", "message"), OPTIONS + WORDS + REGIONS + ARRAYS)
 def test_a_call(tiny: Segmenter, unseen: None, options: dict[str, Any], message: str) -> None:
     told(message, tiny, **{"image": noise(9, 9), "vocabulary": NAMES} | options)
     told(message, tiny, **{"image": [noise(9, 9)], "vocabulary": NAMES} | options)
 
 
-@pytest.mark.parametrize(("options", "message"), OPTIONS + WORDS + STREAM + REGIONS)
+@pytest.mark.parametrize(
+    ("options", "message"), OPTIONS + WORDS + STREAM + REGIONS + ARRAYS + ERRORS
+)
 def test_a_stream_when_it_is_asked_for(
     tiny: Segmenter, unseen: None, options: dict[str, Any], message: str
 ) -> None:
@@ -140,10 +144,14 @@ def test_a_job(options: dict[str, Any], message: str) -> None:
     told("shard_size 0: give 1 or more", JobSettings, **job, shard_size=0)
 
 
-def test_where_a_png_goes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_where_a_picture_goes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     result = Segmentation(noise(9, 9), "panoptic", ("cat",), ())
     monkeypatch.setattr(Segmentation, "plot", None)
     for path in (tmp_path, tmp_path / "a.jpg", tmp_path / "a.json"):
-        for write in (result.save, result.to_panoptic_png, result.to_semantic_png):
+        for write in (result.to_panoptic_png, result.to_semantic_png):
             told(r"ends in \.png", write, path=path)
+    told("a folder; give the path of a file", result.save, path=tmp_path)
+    told("no format that pictures are saved in", result.save, path=tmp_path / "a.json")
+    told("its name says no format", result.save, path=tmp_path / "a")
+    told("no format that pictures", result.save, path=tmp_path / "a.png", format="docx")
     assert list(tmp_path.iterdir()) == []

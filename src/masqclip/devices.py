@@ -79,6 +79,14 @@ def cpu_has_bfloat16() -> bool:
     return any(bool(getattr(torch.cpu, check, bool)()) for check in checks)
 
 
+def wait_for(device: torch.device) -> None:
+    """Wait until a device has done its work, which it otherwise does beside what follows."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
 def full_precision(tensor: torch.Tensor) -> AbstractContextManager[object]:
     """No autocast where a tensor is: for sums that half precision rounds away, or overflows in."""
     if tensor.device.type == "meta":  # which has nothing to round, and no autocast

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +14,9 @@ from transformers import CLIPConfig
 
 from masqclip.clip.masked_vision import ImageTokens, input_size
 from masqclip.configuration import MasQClipConfig
-from masqclip.data.folders import LeftOut
-from masqclip.data.images import LoadedImage, find_images, read_image
+from masqclip.data.images import Channels, ImageInput, LoadedImage, read_image
 from masqclip.decoding.masks import ResizedMasks
+from masqclip.devices import wait_for
 from masqclip.model import MasQClipModel
 from masqclip.options import check_size, longest_edge
 from masqclip.proposals.base import object_log_scores
@@ -32,7 +28,7 @@ from masqclip.weights.configs import build_config
 _LEAST_PROBABILITY = 1e-6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EncodedImage:
     """A picture after the proposer and CLIP have seen it, before any word.
 
@@ -45,6 +41,8 @@ class EncodedImage:
         pixel_embeddings: [E,h,w], of a system that has no masks before it knows the words.
         frame_size: (H, W) of the padded frame.
         resized: (height, width) of the picture inside the frame.
+        seconds: that encoding took, its share of those that went together; None where nobody
+            measured.
     """
 
     image: LoadedImage
@@ -55,6 +53,15 @@ class EncodedImage:
     frame_size: tuple[int, int]
     resized: tuple[int, int]
     pixel_embeddings: Tensor | None = None
+    seconds: float | None = None
+
+    def __repr__(self) -> str:
+        """One line: the picture, its size, and how many proposals there are."""
+        image = self.image
+        return (
+            f"<EncodedImage: {image.source}, {image.width} x {image.height} pixels, "
+            f"{len(self.mask_logits)} proposals on {self.mask_logits.device}>"
+        )
 
     @property
     def masks(self) -> ResizedMasks:
@@ -96,46 +103,13 @@ class EncodedImage:
 
 Picture = LoadedImage | EncodedImage
 
-
-def read_ahead(images: Iterable[Any], batch_size: int) -> Iterator[list[Picture]]:
-    """Batches of pictures; a thread reads the next one while this one is worked on.
-
-    Args:
-        images: anything that `read_image` takes, and encoded pictures, which pass.
-        batch_size: pictures at a time.
-
-    Raises:
-        MasqclipError: a picture cannot be read; those of the batches before are out already.
-    """
-    source = iter(images)
-    with ThreadPoolExecutor(1, thread_name_prefix="read") as reader:
-
-        def next_batch() -> Future[list[Picture]]:
-            batch = list(islice(source, batch_size))
-            return reader.submit(lambda: [read_picture(image) for image in batch])
-
-        pending = next_batch()
-        while batch := pending.result():
-            pending = next_batch()
-            yield batch
+PictureInput = ImageInput | EncodedImage
+"""What a picture can be: see `read_image`; or one that is encoded already."""
 
 
-def listed_pictures(source: str | Path) -> list[Path]:
-    """The pictures of a folder or glob; a warning says which are left out.
-
-    Raises:
-        MasqclipError: there are none.
-    """
-    left_out = LeftOut()
-    paths = find_images([source], left_out=left_out)
-    for line in left_out.lines(pictures_only=True):
-        warnings.warn(f"{source}: {line}", stacklevel=4)
-    return paths
-
-
-def read_picture(image: Any) -> Picture:
+def read_picture(image: PictureInput, *, channels: Channels = "rgb") -> Picture:
     """A picture as it can be encoded; what is encoded already passes."""
-    return image if isinstance(image, EncodedImage) else read_image(image)
+    return image if isinstance(image, EncodedImage) else read_image(image, channels=channels)
 
 
 @torch.inference_mode()
@@ -157,12 +131,15 @@ def encode_pictures(
     for i, (frame, _) in framed.items():
         groups.setdefault(tuple(frame.shape), []).append(i)
     for shape, members in groups.items():
+        started = time.perf_counter()
         pixels = torch.stack([framed[i][0] for i in members]).to(model.device)
         inside = torch.zeros(len(members), *shape[1:], dtype=torch.bool, device=model.device)
         for row, i in enumerate(members):
             height, width = framed[i][1]
             inside[row, :height, :width] = True
         seen = model.see(pixels, inside, min_object_score=min_object_score)
+        wait_for(model.device)
+        seconds = (time.perf_counter() - started) / len(members)
         for row, i in enumerate(members):
             encoded[i] = EncodedImage(
                 image=loaded[i],
@@ -173,6 +150,7 @@ def encode_pictures(
                 tokens=seen.tokens.select(slice(row, row + 1)),
                 frame_size=(shape[1], shape[2]),
                 resized=framed[i][1],
+                seconds=seconds,
             )
     return [encoded[i] for i in range(len(images))]
 

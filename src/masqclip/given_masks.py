@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from masqclip.clip.mask_coverage import Masks
 from masqclip.clip.vocabulary import Vocabulary
-from masqclip.data.images import LoadedImage
+from masqclip.data.images import Channels, LoadedImage
 from masqclip.devices import overflow_advice
-from masqclip.encoding import EncodedImage, encode_pictures, frame_sizes, read_picture
+from masqclip.encoding import (
+    EncodedImage,
+    PictureInput,
+    encode_pictures,
+    frame_sizes,
+    read_picture,
+)
 from masqclip.errors import MasqclipError
 from masqclip.model import MasQClipModel
 
@@ -35,17 +41,19 @@ class MaskClassification:
 
     names: tuple[str, ...]
     scores: tuple[float, ...]
-    probs: np.ndarray
+    probs: NDArray[np.float32] = field(repr=False)
     vocabulary: tuple[str, ...]
 
 
-def embed_given_masks(model: MasQClipModel, image: Any, masks: Masks) -> Tensor:
+def embed_given_masks(
+    model: MasQClipModel, image: PictureInput, masks: Masks, *, channels: Channels = "rgb"
+) -> Tensor:
     """CLIP embeddings [N,E] of given masks; see `Segmenter.embed_masks`."""
     if not model.takes_masks:
         raise MasqclipError(
             f"a model of the system {model.system!r} names its own masks only: take one of masqclip"
         )
-    picture = read_picture(image)
+    picture = read_picture(image, channels=channels)
     loaded = picture.image if isinstance(picture, EncodedImage) else picture
     size = (loaded.height, loaded.width)
     if isinstance(picture, EncodedImage):

@@ -1,35 +1,52 @@
-"""What comes out: masks with names, and the formats that other tools read.
+"""What comes out: masks with names, to look at, to pick from, and to hand on.
 
 A `Segmentation` holds what was found in one picture, at the picture's own size. It knows its
-vocabulary, so a name always follows its mask, whatever was asked in whatever order.
+vocabulary, so a name always follows its mask, whatever was asked in whatever order. It is a
+sequence of `Segment`, of which parts are results again; the formats of other tools are in
+`masqclip.export`.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, BinaryIO, Literal, TypedDict, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from masqclip.data.bit_masks import BitMask, binary_mask, mask_box
-from masqclip.data.files import write_atomically
-from masqclip.data.label_maps import ids_to_rgb, png_bytes
-from masqclip.data.rle import decode_rle, encode_rle
-from masqclip.errors import MasqclipError, require
-from masqclip.export.coco import box_xywh, coco_result
-from masqclip.export.label_studio import RegionKind, mask_regions
-from masqclip.export.panoptic import semantic_png
-from masqclip.export.yolo import yolo_line
+from masqclip.data.pixels import Channels, check_channels
+from masqclip.data.rle import decode_rle
+from masqclip.errors import MasqclipError
+from masqclip.export.exports import Exports
+from masqclip.export.own_json import SegmentationJson
+from masqclip.export.polygons import TOLERANCE, mask_polygons
+from masqclip.selection import Selection, picked_place, picked_places
 
 if TYPE_CHECKING:
     from PIL import Image
 
 Task = Literal["instance", "semantic", "panoptic"]
+
+_SHOWN_NAMES = 6  # of a result, where it is shown in a line
+
+
+class Timing(TypedDict, total=False):
+    """Seconds that a result took, by step; what nobody measured is left out.
+
+    A picture's file is read, decoded from its format and turned upright beside the model's work on
+    others (``reading``). Pictures that go through the model together share its time (``encoding``).
+    Of an `EncodedImage` both are what it once took. ``decoding`` compares masks with names and
+    makes the segments, for this result alone.
+    """
+
+    reading: float
+    encoding: float
+    decoding: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +71,7 @@ class Segment:
     class_id: int
     score: float
     thing: bool
-    mask: np.ndarray = field(repr=False)
+    mask: NDArray[np.bool_] = field(repr=False)
 
     def __post_init__(self) -> None:
         mask = binary_mask(np.asarray(self.mask), what=f"the segment {self.name!r}")
@@ -89,52 +106,138 @@ class Segment:
         """Pixels."""
         return int(np.count_nonzero(self.mask))
 
+    def polygons(self, *, tolerance: float = TOLERANCE) -> list[NDArray[np.float64]]:
+        """The outlines of the mask's parts, the largest first, holes filled.
 
-@dataclass(frozen=True, eq=False)
-class Segmentation:
-    """What was found in one picture.
+        Args:
+            tolerance: pixels that an outline may be moved by to have fewer points.
+
+        Returns:
+            [N,2] of x, y each, clockwise, not closed; (0, 0) is the picture's upper left corner,
+            and a lone pixel is a square of side 1.
+        """
+        return mask_polygons(self.mask, tolerance=tolerance)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Segmentation(Exports):
+    """What was found in one picture: a sequence of segments, of which parts are results again.
+
+        result[0], result[-1]              # a Segment
+        result[:3], result[[0, 2]]         # a Segmentation
+        result["car"], result[["car", "bus"]]
+        result[result.scores > 0.5]
 
     Attributes:
         image: [H,W,3] uint8 RGB, the picture itself.
         task: ``instance`` (masks may overlap), ``semantic`` or ``panoptic`` (they do not).
-        names: the vocabulary that was asked for, in its order.
+        names: the vocabulary that was asked for, in its order. The name of each segment stands in
+            `labels`.
         segments: the masks; for ``semantic`` one for each name that is there.
         notes: what was done to the picture to read it ("transparency put on white").
+        path: the file that the picture came from; None of an array, bytes and the like.
+        timing: seconds by step, see `Timing`.
     """
 
-    image: np.ndarray = field(repr=False)
+    image: NDArray[np.uint8]
     task: Task
     names: tuple[str, ...]
     segments: tuple[Segment, ...]
     notes: tuple[str, ...] = ()
+    path: Path | None = None
+    timing: Timing = field(default_factory=Timing)
+
+    # A sequence
 
     def __len__(self) -> int:
         """Number of segments."""
         return len(self.segments)
 
-    def summary(self) -> str:
-        """What is there, in words: "tiger x2, grass"."""
-        counts = Counter(segment.name for segment in self.segments)
-        words = [name if count == 1 else f"{name} x{count}" for name, count in counts.items()]
-        return ", ".join(words) or "nothing found"
+    def __iter__(self) -> Iterator[Segment]:
+        """The segments, in order."""
+        return iter(self.segments)
 
-    @cached_property
-    def label_map(self) -> np.ndarray:
-        """[H,W] int32: segment ids, 0 = unlabelled (panoptic); class ids, -1 = none (semantic).
+    def __contains__(self, item: object) -> bool:
+        """Whether something of this name was found, or this very segment."""
+        if isinstance(item, str):
+            return any(segment.name == item for segment in self.segments)
+        return any(segment is item for segment in self.segments)
+
+    @overload
+    def __getitem__(self, key: int | np.integer) -> Segment: ...
+
+    @overload
+    def __getitem__(self, key: Selection) -> Segmentation: ...
+
+    def __getitem__(self, key: object) -> Segment | Segmentation:
+        """A segment by its place, or a result with some of them.
+
+        Args:
+            key: a place; or a slice, a name, or a list or array of places, names or true and false
+                for each segment. The segments keep their ids.
 
         Raises:
-            MasqclipError: the task is ``instance``, whose masks may overlap.
+            IndexError: there is no such place.
+            MasqclipError: the name is none of the vocabulary, there are not as many truths as
+                segments, or it is nothing of these.
         """
-        if self.task == "instance":
-            raise MasqclipError(
-                "instances may overlap, so they are no map; ask for task='panoptic' or 'semantic', "
-                "or use .segments"
-            )
-        semantic = self.task == "semantic"
-        labels = np.full(self.image.shape[:2], -1 if semantic else 0, np.int32)
-        for segment in self.segments:
-            labels[segment.mask] = segment.class_id if semantic else segment.id
-        return labels
+        if isinstance(key, int | np.integer) and not isinstance(key, bool):
+            return self.segments[picked_place(int(key), len(self))]
+        places = picked_places(key, self.labels, self.names)
+        return replace(self, segments=tuple(self.segments[place] for place in places))
+
+    # All segments at once
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The name of each segment."""
+        return tuple(segment.name for segment in self.segments)
+
+    @property
+    def masks(self) -> NDArray[np.bool_]:
+        """[N,H,W], made anew at each look."""
+        masks = np.empty((len(self), *self.size), bool)
+        for place, segment in enumerate(self.segments):
+            masks[place] = segment.mask
+        return masks
+
+    @property
+    def boxes(self) -> NDArray[np.int64]:
+        """[N,4]: x0, y0, x1, y1 in pixels, ends exclusive; zeros for an empty mask."""
+        return np.array([segment.box for segment in self.segments], np.int64).reshape(-1, 4)
+
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        """[N], 0..1."""
+        return np.array([segment.score for segment in self.segments], np.float64)
+
+    @property
+    def class_ids(self) -> NDArray[np.int64]:
+        """[N]: the place of each segment's name in the vocabulary."""
+        return np.array([segment.class_id for segment in self.segments], np.int64)
+
+    def polygons(self, *, tolerance: float = TOLERANCE) -> list[list[NDArray[np.float64]]]:
+        """The outlines of each segment: see `Segment.polygons`."""
+        return [segment.polygons(tolerance=tolerance) for segment in self.segments]
+
+    def summary(self) -> str:
+        """What is there, in words: "tiger x2, grass"."""
+        return ", ".join(self._counted()) or "nothing found"
+
+    def _counted(self) -> list[str]:
+        counts = Counter(self.labels)
+        return [name if count == 1 else f"{name} x{count}" for name, count in counts.items()]
+
+    def __repr__(self) -> str:
+        """One line: the task, the size, how many segments, and what they are."""
+        words = self._counted()
+        more = ", ..." if len(words) > _SHOWN_NAMES else ""
+        found = ", ".join(words[:_SHOWN_NAMES]) + more or "nothing found"
+        height, width = self.size
+        count = f"{len(self)} segment{'' if len(self) == 1 else 's'}"
+        return f"<Segmentation: {self.task}, {width} x {height} pixels, {count}: {found}>"
+
+    # Pictures
 
     def plot(self, *, opacity: float = 0.55, labels: bool = True) -> Image.Image:
         """The picture with its masks and names drawn over it. Small pictures are enlarged."""
@@ -142,251 +245,131 @@ class Segmentation:
 
         return draw_overlay(self.image, self.segments, opacity=opacity, labels=labels)
 
-    def save(self, path: str | Path, *, opacity: float = 0.55, labels: bool = True) -> Path:
-        """Write the overlay (`plot`) as a PNG, whole or not at all; returns its path.
+    def show(self, *, opacity: float = 0.55, labels: bool = True) -> None:
+        """Show the overlay (`plot`): in a notebook below its cell, else in a window.
 
         Raises:
-            MasqclipError: the path does not end in .png, or is a folder; nothing is drawn then.
+            MasqclipError: there is neither.
         """
-        target = _png_path(path)
-        write_atomically(target, png_bytes(self.plot(opacity=opacity, labels=labels)))
-        return target
+        from masqclip.render.show import show_picture
 
-    def to_coco(
-        self, image_id: int = 0, category_ids: list[int] | None = None
-    ) -> list[dict[str, Any]]:
-        """Entries of a COCO results file: RLE, xywh box, area, score.
+        title = "masqclip" if self.path is None else self.path.name
+        show_picture(self.plot(opacity=opacity, labels=labels), title=title)
+
+    def _repr_png_(self) -> bytes:
+        """The overlay, as a notebook shows a result that ends a cell."""
+        from masqclip.data.label_maps import png_bytes
+
+        return png_bytes(self.plot())
+
+    @overload
+    def save(
+        self,
+        path: str | Path,
+        *,
+        format: str | None = None,
+        opacity: float = 0.55,
+        labels: bool = True,
+    ) -> Path: ...
+
+    @overload
+    def save(
+        self,
+        path: BinaryIO,
+        *,
+        format: str | None = None,
+        opacity: float = 0.55,
+        labels: bool = True,
+    ) -> None: ...
+
+    def save(
+        self,
+        path: str | Path | BinaryIO,
+        *,
+        format: str | None = None,
+        opacity: float = 0.55,
+        labels: bool = True,
+    ) -> Path | None:
+        """Write the overlay (`plot`), whole or not at all.
 
         Args:
-            image_id: of the picture.
-            category_ids: the dataset's number of each name; its place in the vocabulary by default.
+            path: of a file, in the format of its suffix: png, jpg, webp, avif, tif, bmp or gif; or
+                a file that is open to write bytes.
+            format: such as ``jpg``, in place of the suffix; by default that of an open file's name,
+                else PNG.
+            opacity, labels: as in `plot`.
+
+        Returns:
+            The path; None of an open file.
 
         Raises:
-            MasqclipError: there are not as many numbers as names.
+            MasqclipError: there is no such format, or the path is a folder; nothing is drawn then.
         """
-        numbers = self._category_ids(category_ids)
-        return [
-            coco_result(
-                segment.mask,
-                image_id=image_id,
-                category_id=numbers[segment.class_id],
-                score=segment.score,
-                box=segment.box,
-            )
-            for segment in self.segments
-        ]
+        from masqclip.render.picture_files import checked_target, picture_bytes, save_bytes
 
-    def to_json(self) -> dict[str, Any]:
-        """Everything but the picture, ready for `json.dumps`."""
-        height, width = self.image.shape[:2]
-        return {
-            "task": self.task,
-            "height": height,
-            "width": width,
-            "vocabulary": list(self.names),
-            "notes": list(self.notes),
-            "segments": [
-                {
-                    "id": segment.id,
-                    "name": segment.name,
-                    "class_id": segment.class_id,
-                    "score": round(segment.score, 4),
-                    "thing": segment.thing,
-                    "area": segment.area,
-                    "bbox": box_xywh(segment.box),
-                    "segmentation": encode_rle(segment.mask),
-                }
-                for segment in self.segments
-            ],
-        }
+        suffix, name = checked_target(path, format)
+        picture = self.plot(opacity=opacity, labels=labels)
+        save_bytes(path, picture_bytes(picture, suffix, told_as=name), name=name)
+        return Path(path) if isinstance(path, str | Path) else None
+
+    def crop(self, *, margin: int = 0) -> list[Image.Image]:
+        """The part of the picture in each segment's box, RGB; of an empty mask 0 x 0 pixels.
+
+        Args:
+            margin: pixels around the box, as far as the picture goes.
+        """
+        from masqclip.render.crops import crop
+
+        return [crop(self.image, segment, margin) for segment in self.segments]
+
+    def cut_outs(self, *, margin: int = 0) -> list[Image.Image]:
+        """Each segment alone, RGBA: its box, transparent outside of the mask. As in `crop`."""
+        from masqclip.render.crops import cut_out
+
+        return [cut_out(self.image, segment, margin) for segment in self.segments]
 
     @classmethod
     def from_json(
-        cls, document: Mapping[str, Any], image: np.ndarray | None = None
+        cls,
+        document: SegmentationJson,
+        image: NDArray[np.uint8] | None = None,
+        *,
+        channels: Channels = "rgb",
     ) -> Segmentation:
         """What `to_json` wrote, as it was.
 
         Args:
             document: the JSON, parsed.
             image: [H,W,3] uint8, the picture, which the JSON does not hold; black unless given.
-        """
-        if image is None:
-            shape = (document["height"], document["width"], 3)
-            image = np.broadcast_to(np.uint8(0), shape)
-        segments = (
-            Segment(
-                id=segment["id"],
-                name=segment["name"],
-                class_id=segment["class_id"],
-                score=segment["score"],
-                thing=segment["thing"],
-                mask=decode_rle(segment["segmentation"]),
-            )
-            for segment in document["segments"]
-        )
-        return cls(
-            image=image,
-            task=document["task"],
-            names=tuple(document["vocabulary"]),
-            segments=tuple(segments),
-            notes=tuple(document["notes"]),
-        )
-
-    def segments_info(self, category_ids: list[int] | None = None) -> list[dict[str, Any]]:
-        """What COCO's panoptic format says of each segment; the ids are those of `label_map`.
-
-        Args:
-            category_ids: the dataset's number of each name; its place in the vocabulary by default.
+            channels: the order of its colours: ``rgb``, or ``bgr`` as OpenCV has them.
 
         Raises:
-            MasqclipError: there are not as many numbers as names.
+            MasqclipError: it is no such document.
         """
-        numbers = self._category_ids(category_ids)
-        return [
-            {
-                "id": segment.id,
-                "category_id": numbers[segment.class_id],
-                "name": segment.name,
-                "isthing": int(segment.thing),
-                "score": round(segment.score, 4),
-                "area": segment.area,
-                "bbox": box_xywh(segment.box),
-                "iscrowd": 0,
-            }
-            for segment in self.segments
-        ]
-
-    def _category_ids(self, given: Sequence[int] | None) -> Sequence[int]:
-        if given is not None and len(given) != len(self.names):
-            raise MasqclipError(
-                f"{len(given)} category_ids do not fit {len(self.names)} names: give one for each"
-            )
-        return range(len(self.names)) if given is None else given
-
-    def panoptic_png(self) -> bytes:
-        """COCO's panoptic PNG: the ids of `label_map` as colours.
-
-        Raises:
-            MasqclipError: the task is not ``panoptic``.
-        """
-        if self.task != "panoptic":
-            raise MasqclipError(f"a {self.task} result is no panoptic map; ask for task='panoptic'")
-        return png_bytes(ids_to_rgb(self.label_map))
-
-    def to_panoptic_png(self, path: str | Path) -> list[dict[str, Any]]:
-        """Write COCO's panoptic PNG, and its ``segments_info`` beside it as JSON.
-
-        Returns:
-            The ``segments_info``; ``category_id`` is the name's place in the vocabulary.
-
-        Raises:
-            MasqclipError: the task is not ``panoptic``, or the path does not end in .png.
-        """
-        target, info = _png_path(path), self.segments_info()
-        write_atomically(target, self.panoptic_png())
-        document = json.dumps({"file_name": target.name, "segments_info": info}, indent=1)
-        write_atomically(target.with_suffix(".json"), document.encode())
-        return info
-
-    def to_semantic_png(self, path: str | Path) -> Path:
-        """Write a class map: greyscale, the name's place in the vocabulary, 255 = unlabelled.
-
-        With more than 255 names the PNG has 16 bits, and 65535 is unlabelled.
-
-        Raises:
-            MasqclipError: the path does not end in .png.
-        """
-        target = _png_path(path)
-        classes = np.full(self.image.shape[:2], -1, np.int64)
-        # The best on top, where instances overlap.
-        for segment in sorted(self.segments, key=lambda segment: segment.score):
-            classes[segment.mask] = segment.class_id
-        write_atomically(target, semantic_png(classes, len(self.names)))
-        return target
-
-    def to_supervision(self) -> Any:
-        """As `supervision.Detections`, with ``class_name`` in its data.
-
-        Raises:
-            MasqclipError: supervision is not installed (extra ``viz``).
-        """
-        sv: Any = require("supervision", extra="viz", purpose="to_supervision")
-        height, width = self.image.shape[:2]
-        found = self.segments
-        return sv.Detections(
-            xyxy=np.array([s.box for s in found], np.float32).reshape(-1, 4),
-            mask=np.stack([s.mask for s in found]) if found else np.zeros((0, height, width), bool),
-            confidence=np.array([s.score for s in found], np.float32),
-            class_id=np.array([s.class_id for s in found], int),
-            data={"class_name": np.array([s.name for s in found], dtype=object).astype(str)},
-        )
-
-    def to_yolo(self) -> list[str]:
-        """Lines of a YOLO segmentation file: the name's place in the vocabulary, and one polygon.
-
-        Parts and holes of a mask are joined by seams.
-        """
-        lines = (yolo_line(segment.mask, segment.class_id) for segment in self.segments)
-        return [line for line in lines if line is not None]
-
-    def to_label_studio(self, kind: RegionKind = "brush") -> list[dict[str, Any]]:
-        """The ``result`` of a Label Studio prediction.
-
-        Args:
-            kind: ``brush`` is exact; ``polygon`` is easier to edit, and its holes are filled.
-
-        Raises:
-            MasqclipError: there is no such kind.
-        """
-        if kind not in get_args(RegionKind):
-            raise MasqclipError(f"kind {kind!r}: give 'brush' or 'polygon'")
-        return [
-            region
-            for segment in self.segments
-            for region in mask_regions(
-                segment.mask,
-                region_id=f"segment-{segment.id}",
-                name=segment.name,
-                score=round(segment.score, 4),
-                kind=kind,
-            )
-        ]
-
-    def to_fiftyone(self) -> Any:
-        """As a label of FiftyOne: `Detections` with masks, or for ``semantic`` a `Segmentation`.
-
-        The values of a `Segmentation`'s mask are places in the vocabulary, counted from 1, because
-        FiftyOne reads 0 as background.
-
-        Raises:
-            MasqclipError: fiftyone is not installed (extra ``fiftyone``).
-        """
-        fo: Any = require("fiftyone", extra="fiftyone", purpose="to_fiftyone")
-        if self.task == "semantic":
-            depth = np.uint8 if len(self.names) < 256 else np.uint16
-            return fo.Segmentation(mask=(self.label_map + 1).astype(depth))
-        height, width = self.image.shape[:2]
-        detections = []
-        for segment in self.segments:
-            x0, y0, x1, y1 = segment.box
-            detections.append(
-                fo.Detection(
-                    label=segment.name,
-                    bounding_box=[
-                        x0 / width, y0 / height, (x1 - x0) / width, (y1 - y0) / height
-                    ],
-                    mask=segment.mask[y0:y1, x0:x1],
-                    confidence=segment.score,
+        reverse = check_channels(channels) == "bgr"
+        try:
+            if image is None:
+                shape = (document["height"], document["width"], 3)
+                image = np.broadcast_to(np.uint8(0), shape)
+            segments = tuple(
+                Segment(
+                    id=segment["id"],
+                    name=segment["name"],
+                    class_id=segment["class_id"],
+                    score=segment["score"],
+                    thing=segment["thing"],
+                    mask=decode_rle(segment["segmentation"]),
                 )
-            )  # fmt: skip
-        return fo.Detections(detections=detections)
-
-
-def _png_path(path: str | Path) -> Path:
-    """Where a PNG goes: told before it is drawn that it cannot."""
-    target = Path(path)
-    if target.suffix.lower() != ".png" or target.is_dir():
-        raise MasqclipError(
-            f"{target}: a PNG is written; give the path of a file that ends in .png"
-        )
-    return target
+                for segment in document["segments"]
+            )
+            return cls(
+                image=image[..., ::-1] if reverse else image,
+                task=document["task"],  # type: ignore[arg-type]  # of a file: as it says
+                names=tuple(document["vocabulary"]),
+                segments=segments,
+                notes=tuple(document["notes"]),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise MasqclipError(
+                f"this is nothing that Segmentation.to_json wrote ({error!r:.80})"
+            ) from error

@@ -9,53 +9,55 @@ it returns can be asked about any names, in any task, for almost nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import cast, overload
 
 import torch
 from torch import Tensor
 
-from masqclip.acceleration import compile_model
-from masqclip.baselines.loading import load_system
 from masqclip.clip.mask_coverage import Masks
-from masqclip.clip.name_limits import few_names, shown
-from masqclip.clip.text import TextEncoder
-from masqclip.clip.tokenizer import load_tokenizer
-from masqclip.clip.vocabulary import Vocabulary
-from masqclip.devices import choose_device, choose_dtype
+from masqclip.clip.name_limits import few_names
+from masqclip.clip.vocabulary import Names, Vocabulary
+from masqclip.data.images import Channels
+from masqclip.data.pixels import check_channels
 from masqclip.encoding import (
     EncodedImage,
     Picture,
+    PictureInput,
     encode_pictures,
-    listed_pictures,
-    read_ahead,
     read_picture,
     seen_sizes,
-    set_size,
 )
-from masqclip.errors import MasqclipError
 from masqclip.given_masks import MaskClassification, embed_given_masks, name_embeddings
-from masqclip.hub import Parts, find_model
-from masqclip.model import MasQClipModel
-from masqclip.options import check_count, check_share, check_size
-from masqclip.own_world import OwnWorld, load_world
-from masqclip.parts import join_parts
+from masqclip.options import check_count, check_share
+from masqclip.pretrained import Pretrained, Size
 from masqclip.result import Segmentation, Task
-from masqclip.segments import check_system_task, segment_encoded
+from masqclip.segments import (
+    MIN_SCORE,
+    check_system_task,
+    least_object_score,
+    least_score,
+    segment_encoded,
+)
+from masqclip.streams import (
+    Errors,
+    PicturesInput,
+    check_errors,
+    is_several,
+    picture_source,
+    progress_bar,
+    read_ahead,
+    segmented,
+)
 
-Size = str | int | tuple[int, int] | None
-Names = Vocabulary | str | Path | Sequence[Any] | Mapping[str, Sequence[str]]
+__all__ = ["MIN_SCORE", "EncodedImage", "Names", "Segmenter", "Size", "least_object_score"]
 
 # How, on the command line, in a request and in a vocabulary alike.
 _COUNT_THEM = "'thing: NAME', or --things, counts them"
 
-#: What scores less stays unlabelled, unless a call says otherwise: the published object threshold.
-MIN_SCORE = 0.3
 
-
-class Segmenter:
+class Segmenter(Pretrained):
     """Segments pictures by names.
 
     Threads may share one: all calls but `compile`, and changing or training the model, may overlap,
@@ -71,133 +73,11 @@ class Segmenter:
         sized: note in results at which size pictures were seen, as that was not told by the model.
     """
 
-    def __init__(
+    # A string is a sequence of strings, but one picture: the first that fits is meant.
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
         self,
-        model: MasQClipModel,
-        tokenizer: Any,
-        *,
-        name: str = "",
-        cache: bool | str | Path = True,
-        world: OwnWorld | None = None,
-        sized: bool = False,
-    ) -> None:
-        self.model = model.eval()
-        self.name = name
-        self.world = world
-        self._sized = sized
-        self.text = TextEncoder(model.clip, tokenizer, cache=cache)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        name_or_path: str | Path = "masqclip-mini",
-        *,
-        device: str | torch.device | None = None,
-        dtype: str | torch.dtype | None = None,
-        size: Size = None,
-        cache: bool | str | Path = True,
-    ) -> Segmenter:
-        """Load a model of this package, a preset, a folder, or one of the Hugging Face Hub.
-
-        Args:
-            name_or_path: ``masqclip-mini`` is shipped and works offline; ``photo`` and the other
-                presets (``masqclip info --models``) are downloaded when they are first used. A
-                folder holds a whole model, or its parts as ``clip`` and ``proposer``.
-            device: ``cpu``, ``cuda``, ``mps``; the best one here by default.
-            dtype: of the computation; float32 by default.
-            size: at which the proposer sees pictures, in place of the model's own: the shorter side
-                in pixels, or it and the longest (``"800:1333"``).
-            cache: see the class.
-
-        Raises:
-            MasqclipError: there is no such model, or its files are broken.
-        """
-        where = choose_device(device)
-        if size is not None:
-            check_size(size, what="size")
-        source = find_model(name_or_path)
-        if isinstance(source, Parts):
-            parts = (source.clip, source.proposer, source.queries)
-            joined = cls.from_parts(*parts, device=where, dtype=dtype, size=size, cache=cache)
-            joined.name = str(name_or_path)
-            return joined
-        try:
-            world = load_world(source)
-            model, missing = load_system(source, dtype=choose_dtype(dtype, where))
-            tokenizer = load_tokenizer(source)
-        except MasqclipError as error:
-            raise MasqclipError(
-                f"the model {str(name_or_path)!r} cannot be loaded: {error}"
-            ) from error
-        if missing:
-            raise MasqclipError(
-                f"the model {str(name_or_path)!r} is incomplete: it has no {min(missing)!r}"
-            )
-        if size is not None:
-            set_size(model.config, size)
-        return cls(
-            model.to(device=where, dtype=choose_dtype(dtype, where)),
-            tokenizer,
-            name=str(name_or_path),
-            cache=cache,
-            world=world,
-            sized=size is not None,
-        )
-
-    @classmethod
-    def from_parts(
-        cls,
-        clip: str | Path,
-        proposer: str | Path,
-        queries: str | Path | None = None,
-        *,
-        device: str | torch.device | None = None,
-        dtype: str | torch.dtype | None = None,
-        size: Size = None,
-        cache: bool | str | Path = True,
-    ) -> Segmenter:
-        """Join a CLIP and a universal segmenter, neither of which need know of the other.
-
-        Args:
-            clip: a CLIP with ViT towers: a folder in transformers' format, a name of the registry
-                (``masqclip info --models``), or of the Hugging Face Hub.
-            proposer: a Mask2Former, MaskFormer, OneFormer, EoMT or SAM, named likewise. Its own
-                classes do not matter: they become one object score.
-            queries: a MasQ add-on (`MasQClipModel.save_queries`) that was tuned on this CLIP;
-                without one the model is MaskCLIP.
-            device, dtype, size, cache: as in `from_pretrained`.
-
-        Raises:
-            MasqclipError: a part is not there, of no known kind, or does not fit.
-        """
-        model, tokenizer = join_parts(clip, proposer, queries, size=size)
-        where = choose_device(device)
-        model.to(device=where, dtype=choose_dtype(dtype, where))
-        return cls(model, tokenizer, name=f"{clip} + {proposer}", cache=cache, sized=True)
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write the model and its tokenizer as a folder for `from_pretrained`."""
-        self.model.save_pretrained(folder)
-        self.text.tokenizer.save_pretrained(folder)
-        if self.world is not None:
-            self.world.save(Path(folder))
-
-    def compile(self) -> None:
-        """Compile the model for this machine, with CUDA graphs where there is a GPU.
-
-        Each frame size takes minutes when it first comes, so this pays for many pictures of few
-        sizes.
-        """
-        compile_model(self.model)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        return self.model.device
-
-    def __call__(
-        self,
-        image: Any,
+        image: PictureInput,
         vocabulary: Names,
         task: Task = "panoptic",
         *,
@@ -205,11 +85,40 @@ class Segmenter:
         stuff: str | Iterable[str] = (),
         things: str | Iterable[str] = (),
         distractors: str | Iterable[str] = (),
-    ) -> Any:
+        channels: Channels = "rgb",
+    ) -> Segmentation: ...
+
+    @overload
+    def __call__(
+        self,
+        image: Sequence[PictureInput],
+        vocabulary: Names,
+        task: Task = "panoptic",
+        *,
+        min_score: float | None = None,
+        stuff: str | Iterable[str] = (),
+        things: str | Iterable[str] = (),
+        distractors: str | Iterable[str] = (),
+        channels: Channels = "rgb",
+    ) -> list[Segmentation]: ...
+
+    def __call__(
+        self,
+        image: PictureInput | Sequence[PictureInput],
+        vocabulary: Names,
+        task: Task = "panoptic",
+        *,
+        min_score: float | None = None,
+        stuff: str | Iterable[str] = (),
+        things: str | Iterable[str] = (),
+        distractors: str | Iterable[str] = (),
+        channels: Channels = "rgb",
+    ) -> Segmentation | list[Segmentation]:
         """Segment a picture, or a list of them.
 
         Args:
-            image: a path, bytes, PIL picture, array or tensor; an `EncodedImage`; or a list.
+            image: a path, bytes, PIL picture, array or tensor; an `EncodedImage`; or a list or
+                tuple of these.
             vocabulary: names as a list, a string, a file, a built-in vocabulary, or a `Vocabulary`.
             task: ``instance`` finds every thing (masks may overlap), ``semantic`` names every
                 pixel, ``panoptic`` does both without overlap.
@@ -218,6 +127,8 @@ class Segmenter:
                 Sky, grass and what else everybody takes for one need not be said.
             things: names that are counted, whatever else is said of them; likewise.
             distractors: names that compete but are never reported; likewise.
+            channels: the order of the colours of arrays and tensors: ``rgb``, or ``bgr`` as OpenCV
+                has them. Files and PIL pictures know their own.
 
         Returns:
             A `Segmentation`, or a list of them for a list.
@@ -226,21 +137,22 @@ class Segmenter:
             MasqclipError: the names or an option cannot be used, which is told before any work;
                 or a picture.
         """
-        several = isinstance(image, (list, tuple))
+        several = is_several(image)
         results = self.stream(
-            image if several else [image],
+            image if several else [cast(PictureInput, image)],
             vocabulary,
             task,
             min_score=min_score,
             stuff=stuff,
             things=things,
             distractors=distractors,
+            channels=channels,
         )
         return list(results) if several else next(results)
 
     def stream(
         self,
-        images: Iterable[Any] | str | Path,
+        images: PicturesInput,
         vocabulary: Names,
         task: Task = "panoptic",
         *,
@@ -249,49 +161,83 @@ class Segmenter:
         stuff: str | Iterable[str] = (),
         things: str | Iterable[str] = (),
         distractors: str | Iterable[str] = (),
+        channels: Channels = "rgb",
+        errors: Errors = "raise",
+        progress: bool = False,
     ) -> Iterator[Segmentation]:
         """Segment any number of pictures, one result at a time, in their order.
 
-        `images` is anything to iterate over, or a folder or glob of pictures; a warning says which
-        pictures of that are left out, such as those of sub-folders.
+        `images` is anything to iterate over, a folder or glob of pictures, or one picture; a
+        warning says which pictures of a folder are left out, such as those of sub-folders. Each
+        result says in `Segmentation.path` which file it is of.
 
         Pictures whose frames are of one size go through the model together. A result never depends
         on what else is in its batch.
+
+        Args:
+            images: see above.
+            vocabulary, task, min_score, stuff, things, distractors, channels: as in a call.
+            batch_size: pictures at a time.
+            errors: ``raise`` ends at the first picture that cannot be read or segmented; ``skip``
+                leaves it out, and a warning says which and why.
+            progress: show a bar; in a notebook it needs ipywidgets (extra ``notebook``).
 
         Raises:
             MasqclipError: the names, an option or the folder cannot be used, which this call tells
                 itself; or a picture, once its turn has come.
         """
-        task, least = check_system_task(self.model, task), _least_score(min_score)
+        task, least = check_system_task(self.model, task), least_score(min_score)
         batch_size = check_count(batch_size, what="batch_size")
-        if not isinstance(images, Iterable | Path):
-            raise MasqclipError(f"images are {shown(images)}: give pictures, or a folder of them")
+        channels, errors = check_channels(channels), check_errors(errors)
         words = self._words(vocabulary, stuff, things, distractors)
-        source = listed_pictures(images) if isinstance(images, str | Path) else images
+        source = picture_source(images)
         rows = self._text(words)
-        return self._results(read_ahead(source, batch_size), words, rows, task, least)
-
-    def _results(
-        self,
-        batches: Iterable[Sequence[Picture]],
-        words: Vocabulary,
-        rows: Tensor,
-        task: Task,
-        least: float,
-    ) -> Iterator[Segmentation]:
         heard, notes = least_object_score(task, least), self.notes_on(words, task)
-        for batch in batches:
-            for encoded in self._encoded(batch, heard):
+
+        def segment(pictures: Sequence[Picture]) -> Iterator[Segmentation]:
+            for encoded in self._encoded(pictures, heard):
                 result = segment_encoded(self.model, encoded, words, rows, task, min_score=least)
                 yield replace(result, notes=(*result.notes, *notes))
 
-    def encode(self, image: Any, *, min_object_score: float = 0.0) -> Any:
+        def results() -> Iterator[Segmentation]:
+            batches = read_ahead(source, batch_size, channels=channels, errors=errors)
+            with progress_bar(source, shown=progress) as advance:
+                yield from segmented(batches, segment, errors=errors, advance=advance)
+
+        return results()
+
+    @overload
+    def encode(  # type: ignore[overload-overlap]
+        self,
+        image: PictureInput,
+        *,
+        min_object_score: float = 0.0,
+        channels: Channels = "rgb",
+    ) -> EncodedImage: ...
+
+    @overload
+    def encode(
+        self,
+        image: Sequence[PictureInput],
+        *,
+        min_object_score: float = 0.0,
+        channels: Channels = "rgb",
+    ) -> list[EncodedImage]: ...
+
+    def encode(
+        self,
+        image: PictureInput | Sequence[PictureInput],
+        *,
+        min_object_score: float = 0.0,
+        channels: Channels = "rgb",
+    ) -> EncodedImage | list[EncodedImage]:
         """Run the proposer and CLIP over a picture, for any number of calls that follow.
 
         Args:
-            image: a picture, or a list of them: those whose frames have one size go through the
-                model together.
+            image: a picture, or a list or tuple of them: those whose frames have one size go
+                through the model together.
             min_object_score: leave out proposals that score less (see `least_object_score`).
+            channels: as in a call.
 
         Returns:
             An `EncodedImage`, or a list of them for a list.
@@ -301,8 +247,9 @@ class Segmenter:
                 picture cannot be used.
         """
         min_object_score = check_share(min_object_score, what="min_object_score")
-        several = isinstance(image, (list, tuple))
-        pictures = [read_picture(picture) for picture in (image if several else [image])]
+        several = is_several(image)
+        given = cast(Sequence[PictureInput], image if several else [image])
+        pictures = [read_picture(picture, channels=channels) for picture in given]
         encoded = self._encoded(pictures, min_object_score)
         return encoded if several else encoded[0]
 
@@ -333,7 +280,9 @@ class Segmenter:
             notes.append(f"regions, which have no instances: {names} ({_COUNT_THEM})")
         return (*notes, *(self.world.word_note(words) if self.world is not None else ()))
 
-    def embed_masks(self, image: Any, masks: Masks) -> Tensor:
+    def embed_masks(
+        self, image: PictureInput, masks: Masks, *, channels: Channels = "rgb"
+    ) -> Tensor:
         """CLIP embeddings of masks that come from elsewhere: SAM, an annotator, ground truth.
 
         However small a mask is, it sees the patches about it (`mask_coverage`); one without a pixel
@@ -343,6 +292,7 @@ class Segmenter:
             image: a picture or an `EncodedImage`.
             masks: [N,H,W] bool, or 0 and 1, at the picture's own size: an array, a tensor, or a
                 list of masks.
+            channels: as in a call.
 
         Returns:
             [N,E] float32, L2-normalised, comparable with text embeddings.
@@ -351,15 +301,16 @@ class Segmenter:
             MasqclipError: the masks' size is not the picture's, or they hold probabilities, logits
                 or other numbers.
         """
-        return embed_given_masks(self.model, image, masks)
+        return embed_given_masks(self.model, image, masks, channels=channels)
 
     def classify_masks(
         self,
-        image: Any,
+        image: PictureInput,
         masks: Masks,
         vocabulary: Names,
         *,
         distractors: str | Iterable[str] = (),
+        channels: Channels = "rgb",
     ) -> MaskClassification:
         """Name masks that come from elsewhere. Arguments as in `embed_masks`.
 
@@ -369,7 +320,8 @@ class Segmenter:
         """
         words = self._words(vocabulary, (), (), distractors)
         rows = self._text(words)
-        return name_embeddings(self.model, self.embed_masks(image, masks), words, rows)
+        embeddings = self.embed_masks(image, masks, channels=channels)
+        return name_embeddings(self.model, embeddings, words, rows)
 
     def _words(
         self,
@@ -383,14 +335,3 @@ class Segmenter:
     def _text(self, words: Vocabulary) -> Tensor:
         with torch.inference_mode():
             return self.text.embed_vocabulary(words)
-
-
-def _least_score(min_score: float | None) -> float:
-    return MIN_SCORE if min_score is None else check_share(min_score, what="min_score")
-
-
-def least_object_score(task: Task, min_score: float | None) -> float:
-    """The object score below which a proposal is not heard: in a semantic vote all are."""
-    if task == "semantic":
-        return 0.0
-    return MIN_SCORE if min_score is None else min_score

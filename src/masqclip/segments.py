@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -19,9 +20,11 @@ from masqclip.devices import overflow_advice
 from masqclip.encoding import EncodedImage
 from masqclip.errors import MasqclipError
 from masqclip.model import MasQClipModel
-from masqclip.options import check_task
-from masqclip.result import Segment, Segmentation, Task
+from masqclip.options import check_share, check_task
+from masqclip.result import Segment, Segmentation, Task, Timing
 
+#: What scores less stays unlabelled, unless a call says otherwise: the published object threshold.
+MIN_SCORE = 0.3
 #: Masks of one picture that take more memory than this are kept as bits, an eighth of it.
 MAX_MASK_BYTES = 1 << 28
 _BAND = 1 << 20
@@ -65,6 +68,7 @@ def segment_encoded(
         MasqclipError: there is no such task, or the model's system has it not.
     """
     check_system_task(model, task)
+    started = time.perf_counter()
     words = words.counted if task == "instance" else words
     masks, log_probs = encoded.named(model, rows, len(words))
     segments = find_segments(
@@ -75,11 +79,33 @@ def segment_encoded(
         min_score=min_score,
         overlap_threshold=model.config.overlap_threshold,
     )
-    notes = encoded.image.notes
+    image, notes = encoded.image, encoded.image.notes
     if not bool(sound_proposals(masks, log_probs).all()):
         advice = overflow_advice(model.dtype)
         notes += (f"proposals whose masks or classes are no numbers were left out: {advice}",)
-    return Segmentation(encoded.image.pixels, task, words.names, segments, notes)
+    timing = Timing()
+    if image.seconds is not None:
+        timing["reading"] = image.seconds
+    if encoded.seconds is not None:
+        timing["encoding"] = encoded.seconds
+    timing["decoding"] = time.perf_counter() - started
+    return Segmentation(image.pixels, task, words.names, segments, notes, image.path, timing)
+
+
+def least_score(min_score: float | None) -> float:
+    """The score below which a result leaves something out: that of a call, or the usual one.
+
+    Raises:
+        MasqclipError: it is no number from 0 to 1.
+    """
+    return MIN_SCORE if min_score is None else check_share(min_score, what="min_score")
+
+
+def least_object_score(task: Task, min_score: float | None) -> float:
+    """The object score below which a proposal is not heard: in a semantic vote all are."""
+    if task == "semantic":
+        return 0.0
+    return MIN_SCORE if min_score is None else min_score
 
 
 def find_segments(

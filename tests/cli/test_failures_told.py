@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from masqclip.cli.segment import _hint_at_commas, _summary
+from masqclip.cli.segment import _summary
+from masqclip.cli.sources import hint_at_commas
 from masqclip.errors import MasqclipError
 
 
@@ -28,5 +29,5 @@ def test_five_failures_are_named(failed: int, total: int, read: bool, said: str)
 @pytest.mark.parametrize("source", ["a.png", "a/b", "a*"])
 def test_what_looks_like_a_path_is_no_name(source: str) -> None:
     error = MasqclipError("gone")
-    assert _hint_at_commas(source, error) is error
-    assert "-v 'cat, dog'" in str(_hint_at_commas("dog", error))
+    assert hint_at_commas(source, error) is error
+    assert "-v 'cat, dog'" in str(hint_at_commas("dog", error))

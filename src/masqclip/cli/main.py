@@ -21,6 +21,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from masqclip import __version__
 from masqclip.cli.console import print_error
+from masqclip.cli.sources import STANDARD_INPUT, STANDARD_INPUT_FILE
 from masqclip.errors import MasqclipError, is_out_of_memory, storage_error
 
 DEBUG_FLAG = "--debug"
@@ -76,6 +77,8 @@ def main(tokens: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if tokens is None else tokens)
     debug = DEBUG_FLAG in words
     words = [word for word in words if word != DEBUG_FLAG]
+    if words[:1] == ["segment"]:
+        words = [STANDARD_INPUT_FILE if word == STANDARD_INPUT else word for word in words]
     # A file name may hold characters that the terminal's encoding lacks.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

@@ -16,6 +16,8 @@ from masqclip.errors import MasqclipError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from masqclip.cli.sources import PictureSource
+
 
 # What no later file will fare better with.
 _FOR_ALL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
@@ -38,14 +40,14 @@ class OutputFiles:
     document: Path
 
 
-def plan_files(paths: Sequence[Path], folder: Path, task: str) -> list[OutputFiles]:
+def plan_files(paths: Sequence[PictureSource], folder: Path, task: str) -> list[OutputFiles]:
     """Names for every picture's results: ``<stem>.<task>.png`` and ``<stem>.<task>.json``.
 
     Pictures of one stem (a/cat.jpg, b/cat.png) become cat, cat-2, cat-3 in their order. No name
     is that of one of the pictures themselves, even where `folder` is the folder they lie in.
     """
     # Names that differ in letter case only are one file on some file systems.
-    taken = {_key(path) for path in paths}
+    taken = {_key(path) for path in paths if isinstance(path, Path)}
     planned = []
     numbers: dict[str, int] = {}
     for path in paths:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from masqclip.cli.sources import PictureSource, read_source
 from masqclip.errors import MasqclipError, is_out_of_memory
 
 if TYPE_CHECKING:
@@ -36,21 +36,21 @@ def explained(source: str, error: Exception) -> MasqclipError:
 
 
 def read_batches(
-    paths: Sequence[Path],
+    paths: Sequence[PictureSource],
     size: int,
-    refuse: Callable[[Path, Exception], None],
+    refuse: Callable[[PictureSource, Exception], None],
     *,
     meanwhile: Callable[[], None],
-) -> Iterator[dict[Path, LoadedImage]]:
+) -> Iterator[dict[PictureSource, LoadedImage]]:
     """Pictures in batches, fewer where they are large.
 
     Args:
-        paths: of the pictures.
+        paths: of the pictures, addresses, or what was piped in.
         size: pictures in a batch, at most.
         refuse: takes what cannot be read, and why; it may raise.
         meanwhile: what is to be done anyway, called where the first picture takes its time.
     """
-    batch: dict[Path, LoadedImage] = {}
+    batch: dict[PictureSource, LoadedImage] = {}
     for path, future in _read_ahead(paths, 2 * size, meanwhile):
         try:
             batch[path] = future.result()
@@ -69,25 +69,23 @@ def pixels_of(pictures: Iterable[LoadedImage]) -> int:
 
 
 def _read_ahead(
-    paths: Sequence[Path], ahead: int, meanwhile: Callable[[], None]
-) -> Iterator[tuple[Path, Future[LoadedImage]]]:
+    paths: Sequence[PictureSource], ahead: int, meanwhile: Callable[[], None]
+) -> Iterator[tuple[PictureSource, Future[LoadedImage]]]:
     """Every path with its picture, which a thread reads before it is asked for.
 
     As many are read ahead as are small: the next one only once those that wait, and another one
     as large as the largest so far, are no more than may wait.
     """
-    from masqclip.data.images import read_image
-
     largest = 1
     with ThreadPoolExecutor(1, thread_name_prefix="read") as reader:
         todo = iter(paths)
-        started: deque[tuple[Path, Future[LoadedImage]]] = deque()
+        started: deque[tuple[PictureSource, Future[LoadedImage]]] = deque()
         while True:
             room = min(ahead, max(1, MAX_WAITING_PIXELS // largest))
             while len(started) < room and (path := next(todo, None)) is not None:
                 # Until then libraries load, and they and a thread that decodes stop each other.
                 here = _MAX_PIXELS_BESIDE if largest == 1 else None
-                started.append((path, reader.submit(read_image, path, max_pixels_here=here)))
+                started.append((path, reader.submit(read_source, path, max_pixels_here=here)))
                 if len(started) > 1 and largest == 1:
                     break  # until it is known how large they are
             if not started:
@@ -102,8 +100,8 @@ def _read_ahead(
 
 
 def segment_each(
-    batch: dict[Path, LoadedImage], ask: Ask
-) -> Iterator[tuple[Path, Segmentation | Exception]]:
+    batch: dict[PictureSource, LoadedImage], ask: Ask
+) -> Iterator[tuple[PictureSource, Segmentation | Exception]]:
     """The result of each picture of a batch, or what went wrong with it.
 
     A batch in which something went wrong is asked about again from there, picture by picture.

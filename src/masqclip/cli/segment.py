@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as json_module
-import os
 import sys
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -40,11 +39,11 @@ from masqclip.cli.pictures import (
     read_batches,
     segment_each,
 )
+from masqclip.cli.sources import PictureSource, find_sources
 from masqclip.errors import MasqclipError
 from masqclip.proposals.progress import listening
 
 if TYPE_CHECKING:
-    from masqclip.data.folders import LeftOut
     from masqclip.data.images import LoadedImage
     from masqclip.result import Segmentation
     from masqclip.segmenter import Segmenter
@@ -72,12 +71,17 @@ masqclip segment street.jpg -v "car, road" --clip clip-l14-336 --proposer mask2f
 
 # names from a text file, one a line; the result as JSON on stdout
 masqclip segment field.jpg -v names.txt -t semantic --json | jq .segments
+
+# a picture on the web, and one that another program writes
+masqclip segment https://example.org/street.jpg -v "car, road"
+ffmpeg -i clip.mp4 -frames:v 1 -f image2pipe -c:v png - | masqclip segment - -v "car, road"
 ```
 
 **What is written**
 
 For a picture cat.jpg: cat.TASK.png, the picture with the masks drawn on it, and cat.TASK.json, the
 masks (COCO run lengths), names, scores and boxes. Earlier results of the same name are replaced.
+Results of an address are called after its last part, those of what is piped in stdin.TASK.png.
 
 **Exit code**
 
@@ -119,7 +123,7 @@ class _Failures:
 class _Written:
     """A result whose files are being written."""
 
-    path: Path
+    path: PictureSource
     result: Segmentation
     notes: tuple[str, ...]
     document: Future[dict[str, Any]]
@@ -153,7 +157,8 @@ def segment(
     """Find what the names describe in pictures, and mask it.
 
     Args:
-        images: Pictures, folders of pictures, and globs.
+        images: Pictures, folders of pictures, and globs; http and https addresses of pictures; and
+            - for a picture that is piped in.
         vocabulary: What to look for: names between commas (in double quotes where a name holds
             one), a built-in vocabulary ("masqclip info"), or a file: text (one name a line,
             synonyms after commas, "stuff:" before a region), or .csv, .json, .yaml, .toml or .xml
@@ -204,7 +209,7 @@ def segment(
     )
     check_folder(out)
     left_out = LeftOut()
-    paths, missing = _find(images, recursive=recursive, out=out, left_out=left_out)
+    paths, missing = find_sources(images, recursive=recursive, out=out, left_out=left_out)
     print_left_out(left_out, quiet=quiet)
     if parts is None:
         fetch_models(model)
@@ -288,39 +293,7 @@ def segment(
 # Before: the pictures, the model
 
 
-def _find(
-    images: Sequence[str], *, recursive: bool, out: Path, left_out: LeftOut
-) -> tuple[list[Path], dict[str, MasqclipError]]:
-    """The pictures' paths, each once, and the sources that stand for none."""
-    from masqclip.data.images import find_images
-
-    found: dict[str, Path] = {}
-    missing: dict[str, MasqclipError] = {}
-    results = os.path.abspath(out) + os.sep
-    for source in images:
-        try:
-            paths = find_images([source], recursive=recursive, left_out=left_out)
-        except MasqclipError as error:
-            missing[source] = _hint_at_commas(source, error)
-            continue
-        # A second run over a folder must not take the first one's overlays for pictures.
-        meant = (os.path.abspath(source) + os.sep).startswith(results)
-        for path in paths:
-            full = os.path.abspath(path)
-            if meant or not full.startswith(results):
-                found.setdefault(full, path)
-    if not found and not missing:
-        raise MasqclipError(f"{images[0]}: holds nothing but earlier results of --out {out}")
-    return list(found.values()), missing
-
-
-def _hint_at_commas(source: str, error: MasqclipError) -> MasqclipError:
-    if "." in source or "/" in source or os.sep in source or "*" in source:
-        return error
-    return MasqclipError(f"{error} (if it is a name: -v 'cat, {source}', between commas)")
-
-
-def _refuse(failures: _Failures, path: Path, error: Exception) -> None:
+def _refuse(failures: _Failures, path: PictureSource, error: Exception) -> None:
     failures.add(str(path), error, read=True)
 
 
@@ -341,7 +314,7 @@ def _load_libraries() -> None:
 
 def _write(
     files: OutputFiles,
-    path: Path,
+    path: PictureSource,
     result: Segmentation,
     notes: tuple[str, ...],
     *,
@@ -368,7 +341,7 @@ def _print_json(document: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def _print_found(path: Path, result: Segmentation, notes: Sequence[str]) -> None:
+def _print_found(path: PictureSource, result: Segmentation, notes: Sequence[str]) -> None:
     if result.segments:
         out_console().print(found_table(str(path), result))
     else:

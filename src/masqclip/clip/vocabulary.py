@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Union
 
 from masqclip.clip import name_lists
 from masqclip.clip.name_items import BACKGROUND, NamedItem, tidy
@@ -32,6 +33,16 @@ from masqclip.clip.templates import PLAIN_TEMPLATES, check_template
 from masqclip.data.class_lists import ClassEntry, class_list_descriptions, read_class_list
 from masqclip.data.clip_text import reading
 from masqclip.errors import MasqclipError
+
+Names = Union[
+    "Vocabulary",
+    str,
+    Path,
+    Iterable[Union[str, "Category", Mapping[str, object]]],
+    Mapping[str, Sequence[str]],
+    Mapping[int, str],
+]
+"""What names are read from: see `Vocabulary.parse`."""
 
 
 @dataclass(frozen=True)
@@ -146,12 +157,7 @@ class Vocabulary:
     @classmethod
     def parse(
         cls,
-        value: Vocabulary
-        | str
-        | Path
-        | Iterable[str | Category | Mapping[str, object]]
-        | Mapping[str, Sequence[str]]
-        | Mapping[int, str],
+        value: Names,
         *,
         stuff: str | Iterable[str] = (),
         things: str | Iterable[str] = (),

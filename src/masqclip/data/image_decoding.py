@@ -13,11 +13,12 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import (  # of Pillow's decoders these and no others: they register themselves
     AvifImagePlugin,
     BmpImagePlugin,
@@ -92,11 +93,15 @@ class LoadedImage:
         pixels: uint8 RGB, [H, W, 3], contiguous and the holder's own (never a view of the input).
         notes: one short sentence for each decision ("transparency composited on white").
         source: the path as given, or a name in angle brackets such as ``<array>``.
+        path: of the file that it was read from; None of what came without one.
+        seconds: that reading took; None where nobody measured.
     """
 
-    pixels: np.ndarray
+    pixels: NDArray[np.uint8] = field(repr=False)
     notes: tuple[str, ...]
     source: str
+    path: Path | None = None
+    seconds: float | None = None
 
     @property
     def height(self) -> int:

@@ -17,8 +17,10 @@ from __future__ import annotations
 import math
 import re
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Union
 
 import numpy as np
 from PIL import Image
@@ -37,7 +39,7 @@ from masqclip.data.image_decoding import (
 from masqclip.data.image_files import find_images
 from masqclip.data.image_readers import ImageReaders, shared_readers
 from masqclip.data.image_structure import check_structure
-from masqclip.data.pixels import array_to_rgb, tensor_to_array
+from masqclip.data.pixels import Channels, array_to_rgb, check_channels, tensor_to_array
 from masqclip.errors import MasqclipError
 
 if TYPE_CHECKING:
@@ -48,6 +50,8 @@ __all__ = [
     "MAX_FILE_BYTES",
     "MAX_PIXELS",
     "MAX_SIDE",
+    "Channels",
+    "ImageInput",
     "LoadedImage",
     "find_images",
     "image_size",
@@ -58,9 +62,24 @@ MAX_FILE_BYTES: int = 500_000_000
 """The largest file of a picture that is read; 50 megapixels of 64 bits take 400 MB."""
 
 
+ImageInput = Union[
+    str,
+    Path,
+    bytes,
+    bytearray,
+    memoryview,
+    Image.Image,
+    np.ndarray,
+    "torch.Tensor",
+    LoadedImage,
+]
+"""What a picture is read from: see `read_image`."""
+
+
 def read_image(
-    source: str | Path | bytes | Image.Image | np.ndarray | torch.Tensor | LoadedImage,
+    source: ImageInput,
     *,
+    channels: Channels = "rgb",
     max_pixels: int = MAX_PIXELS,
     max_pixels_here: int | None = None,
     isolated: ImageReaders | None = None,
@@ -72,6 +91,8 @@ def read_image(
         source: a file's path; a file's bytes; a PIL image; an array [H, W], [H, W, 1], [H, W, 3]
             or [H, W, 4] of bool, uint8, uint16 or float in 0..1; a torch tensor of the same kinds,
             channels first or last; or a `LoadedImage`, which is returned as it is.
+        channels: the order of the colours of an array or tensor: ``rgb``, or ``bgr`` for what
+            OpenCV reads. Files and PIL images know their own.
         max_pixels: refuse a picture with more pixels than this.
         max_pixels_here: decode a file with more pixels than this in another process, which costs
             more in all, but leaves the interpreter to other threads; None = no such limit.
@@ -83,25 +104,23 @@ def read_image(
         MasqclipError: the picture is missing, empty, broken, too large or not a picture, or takes
             too long to decode.
     """
+    channels = check_channels(channels)
     if isinstance(source, LoadedImage):
         return source
+    started = time.perf_counter()
+    path: Path | None = None
     if isinstance(source, str | Path):
-        data, path = _file_bytes(source), str(source)
-        return _read_file(data, path, max_pixels, max_pixels_here, isolated)
-    if isinstance(source, bytes | bytearray | memoryview):
-        return _read_file(bytes(source), name, max_pixels, max_pixels_here, isolated)
-    if isinstance(source, Image.Image):
-        known = str(getattr(source, "filename", "") or "<PIL image>")
-        return decode_pillow(source, known, max_pixels)
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(source, torch.Tensor):
-        return _read_array(tensor_to_array(source, "<tensor>"), "<tensor>", max_pixels)
-    if isinstance(source, np.ndarray):
-        return _read_array(source, "<array>", max_pixels)
-    raise MasqclipError(
-        f"cannot read a picture from {type(source).__name__!r}: "
-        "give a path, bytes, a PIL image, a NumPy array or a torch tensor"
-    )
+        data, path = _file_bytes(source), Path(source)
+        loaded = _read_file(data, str(source), max_pixels, max_pixels_here, isolated)
+    elif isinstance(source, bytes | bytearray | memoryview):
+        loaded = _read_file(bytes(source), name, max_pixels, max_pixels_here, isolated)
+    elif isinstance(source, Image.Image):
+        known = str(getattr(source, "filename", "") or "")
+        loaded = decode_pillow(source, known or "<PIL image>", max_pixels)
+        path = Path(known) if known else None
+    else:
+        loaded = _read_numbers(source, max_pixels, channels)
+    return replace(loaded, path=path, seconds=time.perf_counter() - started)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -124,7 +143,9 @@ def image_size(path: str | Path) -> tuple[int, int]:
 def _file_bytes(path: str | Path) -> bytes:
     name = str(path)
     if re.match(r"(https?|s3|gs|ftp)://", name):
-        raise MasqclipError(f"{name}: addresses are not fetched; download the picture first")
+        raise MasqclipError(
+            f"{name}: addresses are fetched by 'masqclip segment' alone; download the picture first"
+        )
     return read_bounded(path, max_bytes=MAX_FILE_BYTES)
 
 
@@ -149,8 +170,18 @@ def _read_file(
     return (isolated or shared_readers()).read(data, name, max_pixels)
 
 
-def _read_array(array: np.ndarray, name: str, max_pixels: int) -> LoadedImage:
+def _read_numbers(source: object, max_pixels: int, channels: Channels) -> LoadedImage:
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(source, torch.Tensor):
+        array, name = tensor_to_array(source, "<tensor>"), "<tensor>"
+    elif isinstance(source, np.ndarray):
+        array, name = source, "<array>"
+    else:
+        raise MasqclipError(
+            f"cannot read a picture from {type(source).__name__!r}: "
+            "give a path, bytes, a PIL image, a NumPy array or a torch tensor"
+        )
     if array.ndim in (2, 3):
         check_size(array.shape[0], array.shape[1], name, max_pixels)
-    pixels, notes = array_to_rgb(array, name)
+    pixels, notes = array_to_rgb(array, name, channels=channels)
     return LoadedImage(pixels=pixels, notes=notes, source=name)

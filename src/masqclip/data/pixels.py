@@ -8,7 +8,7 @@ because a wrong guess here shows up much later, as masks that make no sense.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import numpy as np
 
@@ -21,13 +21,32 @@ if TYPE_CHECKING:
 _FLOAT_SLACK = 1e-3
 
 
-def array_to_rgb(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+Channels = Literal["rgb", "bgr"]
+"""The order of an array's colours: red first, or blue first as OpenCV has them."""
+
+
+def check_channels(value: object) -> Channels:
+    """The order of colours, if it is one.
+
+    Raises:
+        MasqclipError: it is none.
+    """
+    for order in get_args(Channels):
+        if isinstance(value, str) and value == order:
+            return cast(Channels, order)
+    raise MasqclipError(f"channels {value!r:.80}: give 'rgb', or 'bgr' for arrays of OpenCV")
+
+
+def array_to_rgb(
+    array: np.ndarray, name: str, *, channels: Channels = "rgb"
+) -> tuple[np.ndarray, tuple[str, ...]]:
     """A picture as uint8 RGB [H, W, 3], copied, and notes on what was decided.
 
     Args:
         array: [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] (RGBA) of bool, uint8, uint16, or float
             in 0..1.
         name: what to call it in an error.
+        channels: the order of its colours; an alpha channel is the last in either.
 
     Raises:
         MasqclipError: another shape or type, no pixels, values out of range, or NaN.
@@ -39,6 +58,8 @@ def array_to_rgb(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, .
     if array.size == 0:
         raise MasqclipError(f"{name}: shape {array.shape}: there is nothing in it")
     values, notes = _to_bytes(array, name)
+    if channels == "bgr" and values.shape[2] != 1:
+        values = values[:, :, [2, 1, 0, 3][: values.shape[2]]]
     if values.shape[2] == 1:
         values = np.repeat(values, 3, axis=2)
     if values.shape[2] == 4:

@@ -8,7 +8,7 @@ five bits with a sign, one printable character each. Byte for byte what pycocoto
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,14 @@ _PIECE = 1 << 20  # pixels that are turned at a time: no more than a processor's
 _MAX_GROUPS = 13  # 5-bit groups of a 64-bit number
 
 
-def encode_rle(mask: NDArray[Any]) -> dict[str, Any]:
+class Rle(TypedDict):
+    """COCO's compressed run lengths: ``size`` is height and width."""
+
+    size: list[int]
+    counts: str
+
+
+def encode_rle(mask: NDArray[Any]) -> Rle:
     """Compress a mask [H, W] to ``{"size": [H, W], "counts": str}``.
 
     Args:

@@ -276,7 +276,7 @@ def check_system(segmenter: Segmenter, tasks: Sequence[str]) -> None:
 def system_tasks(segmenter: Segmenter, tasks: Sequence[str]) -> tuple[str, ...]:
     """Those of some tasks and oracles that a model's system has."""
     model = segmenter.model
-    has = {*model.tasks}
+    has: set[str] = {*model.tasks}
     has |= {"masks"} if model.takes_masks else set()
     has |= {"classes"} if "instance" in model.tasks else set()  # it has masks before words
     return tuple(task for task in tasks if task in has)

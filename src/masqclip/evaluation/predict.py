@@ -36,7 +36,10 @@ def seen_at(segmenter: Segmenter, protocol: Protocol) -> Iterator[None]:
     """Let a model see pictures at a protocol's size for a while."""
     config = segmenter.model.config
     before = (config.shortest_edge, config.longest_edge)
-    config.shortest_edge, config.longest_edge = protocol.shortest_edge, protocol.longest_edge
+    shortest, longest = protocol.shortest_edge, protocol.longest_edge
+    # What a protocol leaves open is the model's own.
+    config.shortest_edge = before[0] if shortest is None else shortest
+    config.longest_edge = before[1] if longest is None else longest
     try:
         yield
     finally:

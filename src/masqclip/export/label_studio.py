@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal, TypedDict
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
@@ -26,19 +26,44 @@ from numpy.typing import NDArray
 
 from masqclip.errors import MasqclipError
 from masqclip.export.polygons import mask_polygons
+from masqclip.export.xml_text import check_xml
 
 RegionKind = Literal["brush", "polygon"]
 #: What the tags of the labelling interface are called: the labels, and the picture.
 FROM_NAME, TO_NAME = "label", "image"
 
-# What XML 1.0 has no way of writing; and what a reader would take for blanks.
-_NOT_XML = re.compile(r"[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# What a reader would take for blanks.
 _ESCAPED = {"\t": "&#9;", "\n": "&#10;", "\r": "&#13;"}
 # Schemes of addresses that are read as a browser reads them.
 _ENCODED_SCHEMES = ("http", "https", "ftp", "file")
 _WORD_BITS = 8
 _COUNT_BITS = np.array([4, 8, 12, 16])
 _LONGEST_RUN = 1 << 16
+
+
+class LabelStudioValue(TypedDict, total=False):
+    """A region's shape and label: ``points`` of x and y in per cent, or ``rle`` (see above)."""
+
+    format: str
+    rle: list[int]
+    points: list[list[float]]
+    closed: bool
+    brushlabels: list[str]
+    polygonlabels: list[str]
+
+
+class LabelStudioRegion(TypedDict):
+    """An entry of a prediction's ``result``."""
+
+    id: str
+    type: str
+    from_name: str
+    to_name: str
+    original_width: int
+    original_height: int
+    image_rotation: int
+    score: float
+    value: LabelStudioValue
 
 
 def brush_rle(mask: NDArray[np.bool_]) -> list[int]:
@@ -78,7 +103,7 @@ def mask_regions(
     kind: RegionKind = "brush",
     from_name: str = FROM_NAME,
     to_name: str = TO_NAME,
-) -> list[dict[str, Any]]:
+) -> list[LabelStudioRegion]:
     """One mask as entries of a prediction's ``result``: one brush stroke, or a polygon per part.
 
     Args:
@@ -91,11 +116,16 @@ def mask_regions(
         to_name: the name of the tag that shows the picture.
     """
     height, width = mask.shape
+    values: list[LabelStudioValue]
     if kind == "brush":
-        values: list[dict[str, Any]] = [{"format": "rle", "rle": brush_rle(mask)}]
+        values = [{"format": "rle", "rle": brush_rle(mask), "brushlabels": [name]}]
     else:
         values = [
-            {"points": (polygon * (100 / width, 100 / height)).round(4).tolist(), "closed": True}
+            {
+                "points": (polygon * (100 / width, 100 / height)).round(4).tolist(),
+                "closed": True,
+                "polygonlabels": [name],
+            }
             for polygon in mask_polygons(mask)
         ]
     return [
@@ -108,7 +138,7 @@ def mask_regions(
             "original_height": height,
             "image_rotation": 0,
             "score": score,
-            "value": value | {f"{kind}labels": [name]},
+            "value": value,
         }
         for part, value in enumerate(values, start=1)
     ]
@@ -151,11 +181,7 @@ def labeling_config(colours: Mapping[str, tuple[int, int, int]], kind: RegionKin
         MasqclipError: a name holds a character that XML cannot.
     """
     for name in colours:
-        if odd := _NOT_XML.search(name):
-            raise MasqclipError(
-                f"the name {name!r:.80} holds {odd[0]!r}, which Label Studio's XML cannot: leave "
-                "it out"
-            )
+        check_xml(name, what="the name", tool="Label Studio")
     tag = f"{kind.capitalize()}Labels"
     labels = [
         f'    <Label value={quoteattr(name, _ESCAPED)} background="#{bytes(colour).hex()}"/>'

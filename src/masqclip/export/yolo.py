@@ -25,9 +25,9 @@ from masqclip.export.polygons import mask_polygons
 #: is half a pixel off at most, whatever its slope, and passes over the same ones.
 PIXEL_TOLERANCE = 0.35
 
-# A centre lies at 0.5. So much less, and readers that round come to the same pixel as those that
-# cut off; it is more than the sixth digit of a share is worth in the longest row of pixels.
-_CENTRE = 0.48
+#: A centre lies at 0.5. So much less, and readers that round come to the same pixel as those that
+#: cut off; it is more than the sixth digit of a share is worth in the longest row of pixels.
+PIXEL_CENTRE = 0.48
 
 # How the files begin that Ultralytics' trainers open, in all their versions, and the suffixes under
 # which they look for them; the first is the usual one.
@@ -60,7 +60,7 @@ def yolo_line(
     polygon = join_polygons(polygons)
     # With fewer than three points a line would be read as a box.
     polygon = np.resize(polygon, (max(3, len(polygon)), 2))
-    shares = (polygon + _CENTRE) / (mask.shape[1], mask.shape[0])
+    shares = (polygon + PIXEL_CENTRE) / (mask.shape[1], mask.shape[0])
     return " ".join([str(class_id), *(f"{share:.6f}" for share in shares.ravel())])
 
 

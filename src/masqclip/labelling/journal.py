@@ -25,6 +25,7 @@ from masqclip.data.images import MAX_FILE_BYTES
 from masqclip.data.json_files import parse_json
 from masqclip.data.locks import LOCK_NAME
 from masqclip.errors import MasqclipError
+from masqclip.export.own_json import SegmentationJson
 
 FILE_NAME = ".masqclip-labels.jsonl"
 _CHECK = b', "check": "'
@@ -84,7 +85,7 @@ class Finished:
     """
 
     digest: str
-    result: dict[str, Any]
+    result: SegmentationJson
 
 
 class Journal:
@@ -148,7 +149,7 @@ class Journal:
         )
         return Finished(before.digest, record["result"]) if before.is_still(path) else None
 
-    def add(self, name: str, file: PictureFile, result: Mapping[str, Any]) -> Finished:
+    def add(self, name: str, file: PictureFile, result: SegmentationJson) -> Finished:
         """Write down that a picture is done; returns the result as it will be read back."""
         self._lines[name] = self._write({"file_name": name, **asdict(file), "result": result})
         return Finished(file.digest, json.loads(self._lines[name])["result"])

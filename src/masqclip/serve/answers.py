@@ -59,9 +59,11 @@ def to_document(result: Segmentation) -> dict[str, Any]:
     """`Segmentation.to_json`, with the colour that the overlay gives each segment."""
     document = result.to_json()
     colours = segment_colours(result.segments)
-    for segment, colour in zip(document["segments"], colours, strict=True):
-        segment["colour"] = "#{:02x}{:02x}{:02x}".format(*colour)
-    return document
+    segments = [
+        {**segment, "colour": "#{:02x}{:02x}{:02x}".format(*colour)}
+        for segment, colour in zip(document["segments"], colours, strict=True)
+    ]
+    return {**document, "segments": segments}
 
 
 def to_json_bytes(result: Segmentation) -> bytes:

@@ -1,0 +1,47 @@
+"""The package's own JSON of a result: everything but the picture."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from masqclip.data.rle import Rle, encode_rle
+from masqclip.export.coco import box_xywh
+from masqclip.export.segment import ExportedSegment
+
+
+class SegmentJson(TypedDict):
+    """One segment; ``bbox`` is x, y, width, height in pixels, ``score`` has four digits."""
+
+    id: int
+    name: str
+    class_id: int
+    score: float
+    thing: bool
+    area: int
+    bbox: list[float]
+    segmentation: Rle
+
+
+class SegmentationJson(TypedDict):
+    """A result; ``height`` and ``width`` are the picture's, in pixels."""
+
+    task: str
+    height: int
+    width: int
+    vocabulary: list[str]
+    notes: list[str]
+    segments: list[SegmentJson]
+
+
+def segment_json(segment: ExportedSegment) -> SegmentJson:
+    """One segment, ready for `json.dumps`."""
+    return {
+        "id": segment.id,
+        "name": segment.name,
+        "class_id": segment.class_id,
+        "score": round(segment.score, 4),
+        "thing": segment.thing,
+        "area": segment.area,
+        "bbox": box_xywh(segment.box),
+        "segmentation": encode_rle(segment.mask),
+    }

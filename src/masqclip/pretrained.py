@@ -1,0 +1,159 @@
+"""A model with its tokenizer, and how both are loaded, saved and made fast."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import torch
+
+from masqclip.acceleration import compile_model
+from masqclip.baselines.loading import load_system
+from masqclip.clip.text import TextEncoder
+from masqclip.clip.tokenizer import load_tokenizer
+from masqclip.devices import choose_device, choose_dtype
+from masqclip.encoding import set_size
+from masqclip.errors import MasqclipError
+from masqclip.hub import Parts, find_model
+from masqclip.model import MasQClipModel
+from masqclip.options import check_size
+from masqclip.own_world import OwnWorld, load_world
+from masqclip.parts import join_parts
+
+if TYPE_CHECKING:
+    from transformers import CLIPTokenizer
+
+Size = str | int | tuple[int, int] | None
+
+
+class Pretrained:
+    """What `masqclip.segmenter.Segmenter` holds; arguments as there."""
+
+    def __init__(
+        self,
+        model: MasQClipModel,
+        tokenizer: CLIPTokenizer,
+        *,
+        name: str = "",
+        cache: bool | str | Path = True,
+        world: OwnWorld | None = None,
+        sized: bool = False,
+    ) -> None:
+        self.model: MasQClipModel = model.eval()
+        self.name = name
+        self.world = world
+        self._sized = sized
+        self.text = TextEncoder(model.clip, tokenizer, cache=cache)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path = "masqclip-mini",
+        *,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+        size: Size = None,
+        cache: bool | str | Path = True,
+    ) -> Self:
+        """Load a model of this package, a preset, a folder, or one of the Hugging Face Hub.
+
+        Args:
+            name_or_path: ``masqclip-mini`` is shipped and works offline; ``photo`` and the other
+                presets (``masqclip info --models``) are downloaded when they are first used. A
+                folder holds a whole model, or its parts as ``clip`` and ``proposer``.
+            device: ``cpu``, ``cuda``, ``mps``; the best one here by default.
+            dtype: of the computation; float32 by default.
+            size: at which the proposer sees pictures, in place of the model's own: the shorter side
+                in pixels, or it and the longest (``"800:1333"``).
+            cache: see the class.
+
+        Raises:
+            MasqclipError: there is no such model, or its files are broken.
+        """
+        where = choose_device(device)
+        if size is not None:
+            check_size(size, what="size")
+        source = find_model(name_or_path)
+        if isinstance(source, Parts):
+            parts = (source.clip, source.proposer, source.queries)
+            joined = cls.from_parts(*parts, device=where, dtype=dtype, size=size, cache=cache)
+            joined.name = str(name_or_path)
+            return joined
+        try:
+            world = load_world(source)
+            model, missing = load_system(source, dtype=choose_dtype(dtype, where))
+            tokenizer = load_tokenizer(source)
+        except MasqclipError as error:
+            raise MasqclipError(
+                f"the model {str(name_or_path)!r} cannot be loaded: {error}"
+            ) from error
+        if missing:
+            raise MasqclipError(
+                f"the model {str(name_or_path)!r} is incomplete: it has no {min(missing)!r}"
+            )
+        if size is not None:
+            set_size(model.config, size)
+        return cls(
+            model.to(device=where, dtype=choose_dtype(dtype, where)),
+            tokenizer,
+            name=str(name_or_path),
+            cache=cache,
+            world=world,
+            sized=size is not None,
+        )
+
+    @classmethod
+    def from_parts(
+        cls,
+        clip: str | Path,
+        proposer: str | Path,
+        queries: str | Path | None = None,
+        *,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+        size: Size = None,
+        cache: bool | str | Path = True,
+    ) -> Self:
+        """Join a CLIP and a universal segmenter, neither of which need know of the other.
+
+        Args:
+            clip: a CLIP with ViT towers: a folder in transformers' format, a name of the registry
+                (``masqclip info --models``), or of the Hugging Face Hub.
+            proposer: a Mask2Former, MaskFormer, OneFormer, EoMT or SAM, named likewise. Its own
+                classes do not matter: they become one object score.
+            queries: a MasQ add-on (`MasQClipModel.save_queries`) that was tuned on this CLIP;
+                without one the model is MaskCLIP.
+            device, dtype, size, cache: as in `from_pretrained`.
+
+        Raises:
+            MasqclipError: a part is not there, of no known kind, or does not fit.
+        """
+        model, tokenizer = join_parts(clip, proposer, queries, size=size)
+        where = choose_device(device)
+        model.to(device=where, dtype=choose_dtype(dtype, where))
+        return cls(model, tokenizer, name=f"{clip} + {proposer}", cache=cache, sized=True)
+
+    def __repr__(self) -> str:
+        """One line: the model, where it is, and in which precision."""
+        dtype = str(self.model.dtype).removeprefix("torch.")
+        return f"<{type(self).__name__}: {self.name or 'unnamed'} on {self.device}, {dtype}>"
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the model and its tokenizer as a folder for `from_pretrained`."""
+        self.model.save_pretrained(folder)
+        self.text.tokenizer.save_pretrained(folder)
+        if self.world is not None:
+            self.world.save(Path(folder))
+
+    def compile(self) -> None:
+        """Compile the model for this machine, with CUDA graphs where there is a GPU.
+
+        Each frame size takes minutes when it first comes, so this pays for many pictures of few
+        sizes.
+        """
+        compile_model(self.model)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.device

@@ -333,13 +333,14 @@ class Segmentation:
         """The ``result`` of a Label Studio prediction.
 
         Args:
-            kind: ``brush`` is exact; ``polygon`` is easier to edit, and its holes are filled.
+            kind: ``brush`` is exact; ``polygon`` is easier to edit, and its holes are filled;
+                ``rectangle`` is the mask's box.
 
         Raises:
             MasqclipError: there is no such kind.
         """
         if kind not in get_args(RegionKind):
-            raise MasqclipError(f"kind {kind!r}: give 'brush' or 'polygon'")
+            raise MasqclipError(f"kind {kind!r}: give 'brush', 'polygon' or 'rectangle'")
         return [
             region
             for segment in self.segments

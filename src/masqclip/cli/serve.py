@@ -62,6 +62,8 @@ def serve(
     label_studio_token: Annotated[
         str, Parameter(env_var="LABEL_STUDIO_API_KEY", show_default=False)
     ] = "",
+    label_studio_storage: Annotated[list[str] | None, Parameter(metavar="HOST")] = None,
+    label_studio_timeout: float = 100.0,
 ) -> int:
     """Serve a model over HTTP, with a page at / for people.
 
@@ -91,7 +93,12 @@ def serve(
         buffer_mb: Memory for bodies of requests that are on their way, in megabytes.
         store_mb: Memory for encoded pictures; the least recently used leave first.
         label_studio_url: The Label Studio whose pictures may be fetched.
-        label_studio_token: What is sent to it; better set as LABEL_STUDIO_API_KEY.
+        label_studio_token: What is sent to it, a legacy or a personal access token; better set as
+            LABEL_STUDIO_API_KEY.
+        label_studio_storage: A host that its pictures may lie on, "minio:9000"; repeat it for
+            several. The stores of Amazon, Google and Azure are known anyway.
+        label_studio_timeout: Seconds that it waits for an answer (its ML_TIMEOUT_PREDICT); tasks
+            that are not done in time are left for its next request.
     """
     for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "httpx"):
         require(module, extra="serve", purpose="masqclip serve")
@@ -115,6 +122,8 @@ def serve(
         allowed_hosts=(host, *(allowed_host or ())),
         label_studio_url=label_studio_url,
         label_studio_token=label_studio_token,
+        label_studio_storage=tuple(label_studio_storage or ()),
+        label_studio_timeout=label_studio_timeout,
     )
     _check_port(host, port)
     fetch_models(model)

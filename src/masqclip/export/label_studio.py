@@ -1,7 +1,10 @@
 """Label Studio's formats: regions of a prediction, and the labelling interface that shows them.
 
-A region is a mask painted with the brush, which is exact, or a polygon, which is easier to edit.
-Sizes in a region are shares of the picture in per cent.
+A region is a mask painted with the brush, which is exact, a polygon, which is easier to edit, or a
+rectangle, which is the mask's box. Sizes in a region are shares of the picture in per cent.
+
+Where shape and label are controls of their own (``Brush`` beside ``Labels``), a region is two
+entries of one id, and both hold the shape.
 
 A brush mask is a run-length code of the RGBA bytes of the painted layer, as the library rle-pack
 writes it; Label Studio reads the alpha byte of each pixel. In bits, the most significant first:
@@ -27,7 +30,7 @@ from numpy.typing import NDArray
 from masqclip.errors import MasqclipError
 from masqclip.export.polygons import mask_polygons
 
-RegionKind = Literal["brush", "polygon"]
+RegionKind = Literal["brush", "polygon", "rectangle"]
 #: What the tags of the labelling interface are called: the labels, and the picture.
 FROM_NAME, TO_NAME = "label", "image"
 
@@ -78,40 +81,60 @@ def mask_regions(
     kind: RegionKind = "brush",
     from_name: str = FROM_NAME,
     to_name: str = TO_NAME,
+    shape_name: str = "",
 ) -> list[dict[str, Any]]:
-    """One mask as entries of a prediction's ``result``: one brush stroke, or a polygon per part.
+    """One mask as entries of a prediction's ``result``.
+
+    A brush stroke and a rectangle are one region, polygons one for each part of the mask.
 
     Args:
         mask: [H,W] of the segment.
         region_id: unlike any other of the picture.
         name: the label.
         score: 0..1.
-        kind: ``brush`` or ``polygon``; holes of polygons are filled.
+        kind: ``brush``, ``polygon`` or ``rectangle``; holes of polygons are filled.
         from_name: the name of the tag that holds the labels.
         to_name: the name of the tag that shows the picture.
+        shape_name: the name of the tag that draws the shape, where the labels are those of a tag
+            ``Labels``; empty where one tag does both.
     """
     height, width = mask.shape
-    if kind == "brush":
-        values: list[dict[str, Any]] = [{"format": "rle", "rle": brush_rle(mask)}]
-    else:
-        values = [
-            {"points": (polygon * (100 / width, 100 / height)).round(4).tolist(), "closed": True}
-            for polygon in mask_polygons(mask)
-        ]
-    return [
-        {
-            "id": region_id if len(values) == 1 else f"{region_id}-{part}",
-            "type": f"{kind}labels",
-            "from_name": from_name,
+    shapes = _shapes(mask, kind)
+    entries = []
+    for part, shape in enumerate(shapes, start=1):
+        common = {
+            "id": region_id if len(shapes) == 1 else f"{region_id}-{part}",
             "to_name": to_name,
             "original_width": width,
             "original_height": height,
             "image_rotation": 0,
             "score": score,
-            "value": value | {f"{kind}labels": [name]},
         }
-        for part, value in enumerate(values, start=1)
-    ]
+        type_ = "labels" if shape_name else f"{kind}labels"
+        if shape_name:
+            entries.append({**common, "from_name": shape_name, "type": kind, "value": shape})
+        labelled = {**shape, type_: [name]}
+        entries.append({**common, "from_name": from_name, "type": type_, "value": labelled})
+    return entries
+
+
+def _shapes(mask: NDArray[np.bool_], kind: RegionKind) -> list[dict[str, Any]]:
+    """What a mask looks like in a region's ``value``."""
+    height, width = mask.shape
+    if kind == "brush":
+        return [{"format": "rle", "rle": brush_rle(mask)}]
+    if kind == "polygon":
+        return [
+            {"points": (polygon * (100 / width, 100 / height)).round(4).tolist(), "closed": True}
+            for polygon in mask_polygons(mask)
+        ]
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    if not len(rows):
+        return []
+    x, y = 100 * columns[0] / width, 100 * rows[0] / height
+    right, bottom = 100 * (columns[-1] + 1) / width, 100 * (rows[-1] + 1) / height
+    sizes = {"x": x, "y": y, "width": right - x, "height": bottom - y}
+    return [{name: round(float(size), 4) for name, size in sizes.items()} | {"rotation": 0}]
 
 
 def picture_address(prefix: str, path: str) -> str:
@@ -145,7 +168,7 @@ def labeling_config(colours: Mapping[str, tuple[int, int, int]], kind: RegionKin
 
     Args:
         colours: the names, in order, and the colour (sRGB, 0..255) that each is shown in.
-        kind: ``brush`` or ``polygon``.
+        kind: ``brush``, ``polygon`` or ``rectangle``.
 
     Raises:
         MasqclipError: a name holds a character that XML cannot.

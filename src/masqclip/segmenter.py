@@ -24,6 +24,7 @@ from masqclip.clip.name_limits import few_names, shown
 from masqclip.clip.text import TextEncoder
 from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.clip.vocabulary import Vocabulary
+from masqclip.data.files import shared
 from masqclip.devices import choose_device, choose_dtype
 from masqclip.encoding import (
     EncodedImage,
@@ -178,7 +179,8 @@ class Segmenter:
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model and its tokenizer as a folder for `from_pretrained`."""
         self.model.save_pretrained(folder)
-        self.text.tokenizer.save_pretrained(folder)
+        with shared(folder):
+            self.text.tokenizer.save_pretrained(folder)
         if self.world is not None:
             self.world.save(Path(folder))
 

@@ -286,7 +286,10 @@ def test_serve_takes_its_options(
     assert port.only[0] == ("0.0.0.0", 80)
     assert threads.only[0] == (1,)
     assert loaded.only[0] == ("mine",)
-    assert "masqclip: mine on cpu; open http://0.0.0.0:80/" in capsys.readouterr().err
+    told = (
+        "masqclip: mine on cpu; open http://127.0.0.1:80/ here, or this machine's name or address"
+    )
+    assert told in capsys.readouterr().err
     assert main(["serve", "--threads", "0"]) == 2
     assert "--threads 0: give 1 or more" in capsys.readouterr().err
 

@@ -22,13 +22,16 @@ app = App(
 masqclip serve
 
 # for others in the network, by a name, who need a token
-MASQCLIP_TOKEN=secret masqclip serve --host 0.0.0.0 --allowed-host photos.example.org
+MASQCLIP_TOKEN=secret masqclip serve --host 0.0.0.0 \\
+    --allowed-host photos.example.org
 
 # ask it
-curl -F image=@beach.png -F vocabulary='rocket, stuff: sand' http://127.0.0.1:8000/v1/segment
+curl -F image=@beach.png \\
+    -F vocabulary='rocket, stuff: sand' http://127.0.0.1:8000/v1/segment
 
 # as a backend of a Label Studio, whose pictures it may fetch
-LABEL_STUDIO_API_KEY=key masqclip serve --port 9090 --label-studio-url http://localhost:8080
+LABEL_STUDIO_API_KEY=key masqclip serve --port 9090 \\
+    --label-studio-url http://localhost:8080
 ```
 
 X-AnyLabeling's "Remote-Server" and Label Studio's "Model" take the service's address as it is.
@@ -138,11 +141,20 @@ def serve(
     where = choose_device(device)
     segmenter = load_segmenter(model, device=device, dtype=None, size=size)
     err_console().print(
-        f"masqclip: {model} on {where}; open http://{host}:{port}/", markup=False, soft_wrap=True
+        f"masqclip: {model} on {where}; {_open(host, port)}", markup=False, soft_wrap=True
     )
     app = create_app(segmenter, settings)
     run_app(app, host=host, port=port, max_connections=settings.max_connections)
     return 0
+
+
+def _open(host: str, port: int) -> str:
+    """What people are to open; "all addresses" is none of them."""
+    inside = f"[{host}]" if ":" in host else host
+    if host not in ("0.0.0.0", "::", ""):
+        return f"open http://{inside}:{port}/"
+    own = "[::1]" if host == "::" else "127.0.0.1"
+    return f"open http://{own}:{port}/ here, or this machine's name or address elsewhere"
 
 
 def _check_port(host: str, port: int) -> None:

@@ -183,7 +183,7 @@ def _shown_in(tag: Element, images: dict[str, Element]) -> Element | None:
 def _control(kind: RegionKind, tag: Element, shape: Element | None, image: Element) -> Control:
     labels = [_label(label.get("value", ""), label.get("alias")) for label in tag.iter("Label")]
     task_labels = value if "$" in (value := tag.get("value", "")) else ""
-    pages = image.get("valueList")
+    pages = image.get("valueList", "")
     control = Control(
         kind,
         tag.get("name", ""),

@@ -13,7 +13,7 @@ from masqclip.batch.settings import JobSettings
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.errors import MasqclipError
 from masqclip.labelling.folder import label_folder
-from masqclip.options import check_count, check_share, check_task
+from masqclip.options import check_count, check_countable, check_share, check_task
 from masqclip.result import Segmentation
 from masqclip.segmenter import Segmenter
 from test_segmenter import NAMES, noise, tiny
@@ -155,3 +155,20 @@ def test_where_a_picture_goes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     told("its name says no format", result.save, path=tmp_path / "a")
     told("no format that pictures", result.save, path=tmp_path / "a.png", format="docx")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_instances_of_regions_alone_are_not_looked_for(tmp_path: Path) -> None:
+    """A dataset without a mask would be all there is to show for hours of work."""
+    regions = Vocabulary.parse("stuff: sand, stuff: sky")
+    said = r"sand, sky: regions only, .* ask for the task semantic or panoptic, or .* \(--things\)"
+    with pytest.raises(MasqclipError, match=said):
+        check_countable(regions, "instance")
+    for words in ("sand, sky", "stuff: sand, car"):  # what nobody called a region is counted
+        check_countable(Vocabulary.parse(words), "instance")
+    check_countable(regions, "panoptic")
+    check_countable(regions, "semantic")
+    with pytest.raises(MasqclipError, match="regions only"):
+        label_folder(tmp_path, ["a.png"], regions, out=tmp_path / "out", load=None, kind="coco")  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(MasqclipError, match="regions only"):
+        JobSettings(inputs=("a",), kind="files", model="m", vocabulary=regions, task="instance")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -293,6 +294,18 @@ def test_an_encoded_picture_can_be_given_in_a_list(tiny: Segmenter) -> None:
     assert isinstance(encoded, EncodedImage)
     results = tiny([encoded, noise(40, 40)], NAMES, min_score=0.0)
     assert len(results) == 2
+
+
+def test_a_saved_model_is_for_its_readers(tiny: Segmenter, tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        tiny.save_pretrained(tmp_path / "whole")
+        tiny.model.save_pretrained(tmp_path / "model")
+    finally:
+        os.umask(before)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"model.safetensors", "config.json"} <= {path.name for path in files}
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o640}
 
 
 def test_an_incomplete_model_is_refused(tiny: Segmenter, tmp_path: Path) -> None:

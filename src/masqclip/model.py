@@ -12,6 +12,7 @@ Shapes: B pictures, Q proposals, H W the padded frame, h w = H/4 W/4, E embeddin
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -33,6 +34,7 @@ from masqclip.clip.masked_vision import (
 )
 from masqclip.clip.queries_file import load_queries, save_queries
 from masqclip.configuration import MasQClipConfig
+from masqclip.data.files import shared
 from masqclip.errors import MasqclipError
 from masqclip.hub import find_weights
 from masqclip.model_output import MasQClipOutput, Seen
@@ -277,6 +279,11 @@ class MasQClipModel(PostProcessing, PreTrainedModel):
             num_classes=num_classes,
             logit_scale=self.config.logit_scale,
         )
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> None:
+        """As transformers has it; what it writes is for readers, as far as the umask lets them."""
+        with shared(Path(save_directory)):
+            super().save_pretrained(save_directory, **options)
 
     def forward(
         self,

@@ -7,7 +7,7 @@ same words everywhere; `what` is what the caller calls the option.
 from __future__ import annotations
 
 import re
-from typing import TypeGuard, get_args
+from typing import TYPE_CHECKING, TypeGuard, get_args
 
 import numpy as np
 
@@ -15,8 +15,24 @@ from masqclip.clip.name_limits import closest, shown
 from masqclip.errors import MasqclipError
 from masqclip.result import Task
 
+if TYPE_CHECKING:
+    from masqclip.clip.vocabulary import Vocabulary
+
 #: What a `Segmenter` can be asked for.
 TASKS: tuple[Task, ...] = get_args(Task)
+
+
+def check_countable(words: Vocabulary, task: Task) -> None:
+    """Refuse to look for instances where all names are regions, which have none.
+
+    Raises:
+        MasqclipError: all are, and the task is ``instance``.
+    """
+    if task == "instance" and len(words.counted.stuff_ids) == len(words.categories):
+        raise MasqclipError(
+            f"{', '.join(words.names)[:200]}: regions only, of which the task instance finds none: "
+            "ask for the task semantic or panoptic, or have them counted (--things)"
+        )
 
 
 def check_task(value: object) -> Task:

@@ -11,6 +11,7 @@ from masqclip.acceleration import compile_model
 from masqclip.baselines.loading import load_system
 from masqclip.clip.text import TextEncoder
 from masqclip.clip.tokenizer import load_tokenizer
+from masqclip.data.files import shared
 from masqclip.devices import choose_device, choose_dtype
 from masqclip.encoding import set_size
 from masqclip.errors import MasqclipError
@@ -141,7 +142,8 @@ class Pretrained:
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model and its tokenizer as a folder for `from_pretrained`."""
         self.model.save_pretrained(folder)
-        self.text.tokenizer.save_pretrained(folder)
+        with shared(folder):
+            self.text.tokenizer.save_pretrained(folder)
         if self.world is not None:
             self.world.save(Path(folder))
 

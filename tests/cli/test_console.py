@@ -57,7 +57,7 @@ def test_the_bar_shows_on_terminals_only(
     monkeypatch.setenv("COLUMNS", "120")
 
     def work() -> str:
-        with Steps("scenes", total=4, hidden=hidden, lines=False) as steps:
+        with Steps("scenes", total=4, hidden=hidden, brief=True) as steps:
             steps.advance()
             steps.show(2, "loss [0.5]")
             with steps.paused():
@@ -100,11 +100,42 @@ def test_a_log_gets_a_line_every_half_minute_and_the_last(
     shown, errors = capsys.readouterr()
     assert shown == ""
     assert errors.splitlines() == [
-        "tune: 15 %, 30 of 200, 0:00:30 elapsed  loss [30]",
-        "tune: 30 %, 60 of 200, 0:01:00 elapsed  loss [60]",
-        "tune: 45 %, 90 of 200, 0:01:30 elapsed  loss [90]",
-        "tune: 50 %, 100 of 200, 0:01:40 elapsed  loss [100]",
+        "tune: 15 %, 30 of 200, 0:00:30 elapsed, 0:02:50 left, 1 a second  loss [30]",
+        "tune: 30 %, 60 of 200, 0:01:00 elapsed, 0:02:20 left, 1 a second  loss [60]",
+        "tune: 45 %, 90 of 200, 0:01:30 elapsed, 0:01:50 left, 1 a second  loss [90]",
+        "tune: 50 %, 100 of 200, 0:01:40 elapsed, 0:01:40 left, 1 a second  loss [100]",
     ]
+
+
+def test_the_pace_is_that_of_late(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    """What an earlier run did is there at once, and tells nothing of what is left."""
+    with Steps("pictures", total=1000) as steps:
+        for _ in range(900):
+            steps.advance()
+        for _ in range(4):  # 20 s each
+            clock.now += 20
+            steps.advance()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "pictures: 90 %, 902 of 1000, 0:00:40 elapsed, 0:00:04 left, 22.5 a second",
+        "pictures: 90 %, 904 of 1000, 0:01:20 elapsed, 0:32:00 left, 20 s each",
+    ]
+    with Steps("tune", total=9, pace=False) as steps:
+        steps.show(1)
+        clock.now += 31
+        steps.show(2, "note")
+    assert capsys.readouterr().err == "tune: 22 %, 2 of 9, 0:00:31 elapsed  note\n"
+
+
+def test_short_work_may_stay_without_a_line(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seconds, lines in ((29, 0), (31, 2)):
+        with Steps("pictures", total=3, brief=True) as steps:
+            for pause in (seconds, 0.5):
+                clock.now += pause
+                steps.advance()
+        assert len(capsys.readouterr().err.splitlines()) == lines
 
 
 def test_a_line_is_not_printed_twice(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,11 +158,8 @@ def test_what_stops_the_work_leaves_the_last_line(
     assert "4 of 9" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("options", [{"hidden": True}, {"lines": False}])
-def test_lines_can_be_left_out(
-    options: dict[str, bool], clock: Clock, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with Steps("scenes", total=9, **options) as steps:
+def test_lines_can_be_left_out(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with Steps("scenes", total=9, hidden=True) as steps:
         clock.now += 31
         steps.show(4)
     assert capsys.readouterr().err == ""

@@ -25,17 +25,22 @@ def commands(text: str) -> Iterator[list[str]]:
     for line in joined.splitlines():
         for name, value in variables.items():
             line = line.replace(f"${name}", re.sub(r"\s*\n#\s*", " ", value))
-        found = re.match(
-            r"[#$> ]*(?:accelerate launch .*-m masqclip\.cli\.main|masqclip) (.*)", line
-        )
-        if found and "`" not in found[1]:
-            words = shlex.split(re.split(r"\s[|>]\s|\s&&\s|\s2>", found[1])[0], comments=True)
-            yield [word for word in words if word != "--debug"]
+        for part in re.split(r"\s(?:&&|;)\s", line):
+            found = re.match(
+                r"[#$> ]*(?:[A-Z_]+=\S+ +)*"
+                r"(?:accelerate launch .*-m masqclip\.cli\.main|(?:\S*/)?masqclip) (.*)",
+                part,
+            )
+            if found and "`" not in found[1]:
+                words = shlex.split(re.split(r"\s[|>]\s|\s2>", found[1])[0], comments=True)
+                yield [word for word in words if word != "--debug"]
 
 
 def blocks(text: str) -> str:
     """What stands in a page's code blocks for the shell, and commands between single quotes."""
-    fenced = re.findall(r"```(?:bash|text|console|sh)?\n(.*?)```", text, re.DOTALL)
+    # Blocks of other languages are matched as well, or their ends would be taken for beginnings.
+    found = re.findall(r"^ *```(\w*)\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)
+    fenced = [code for language, code in found if language in ("", "bash", "text", "console", "sh")]
     spans = re.findall(
         r"(?<!`)`(masqclip [^`\n]*)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL)
     )
@@ -65,6 +70,9 @@ def test_examples_are_found() -> None:
     places = {place for place, _ in EXAMPLES}
     assert {f"{verb} --help" for verb, _, _ in VERBS} <= places
     assert {"training.md", "method.md", "README.md", "base-novel.toml", "own-data.toml"} <= places
+    # However they are started: by a path, after variables, after another command.
+    assert ["segment", "examples/beach.png"] in [words[:2] for _, words in EXAMPLES]
+    assert ["serve", "--port"] in [words[:2] for place, words in EXAMPLES if place == "serving.md"]
     own = [words for place, words in EXAMPLES if place == "base-novel.toml"]
     assert [words[:2] for words in own] == [
         ["train", stage] for stage in ("teacher", "distill", "tune")
@@ -87,6 +95,13 @@ def test_an_example_is_a_command_with_options_that_exist(place: str, words: list
     else:
         known = {name for a in app.assemble_argument_collection() for name in a.names}
     assert options <= known, place
+
+
+def test_examples_of_the_help_fit_on_a_terminal() -> None:
+    """A line of a code block has 78 of 80 columns; a longer one would break inside a command."""
+    for verb, text in helps():
+        for block in re.findall(r"```text\n(.*?)```", text, re.DOTALL):
+            assert [line for line in block.splitlines() if len(line) > 78] == [], verb
 
 
 @pytest.mark.parametrize(("place", "words"), EXAMPLES)

@@ -271,18 +271,25 @@ def test_serve_takes_its_options(
         "--deadline 5 --max-upload-mb 0.5 --max-pixels 6 --max-connections 7 --buffer-mb 8"
     )
     words += shlex.split("--store-mb 0 --label-studio-url http://d --label-studio-token key")
+    words += shlex.split(
+        "--label-studio-storage e --label-studio-storage f:9 --label-studio-timeout 6"
+    )
     assert main(words) == 0
     assert create.only[0][1] == ServeSettings(
         max_requests=2, max_wait=3.0, batch_size=4, deadline=5.0, max_upload_bytes=500_000,
         max_pixels=6, store_bytes=0, token="secret", max_connections=7, buffer_bytes=8_000_000,
         cors_origins=("http://a", "http://b"), allowed_hosts=("0.0.0.0", "c"),
-        label_studio_url="http://d", label_studio_token="key",
+        label_studio_url="http://d", label_studio_token="key", label_studio_storage=("e", "f:9"),
+        label_studio_timeout=6.0,
     )  # fmt: skip
     assert run.only == (("app",), {"host": "0.0.0.0", "port": 80, "max_connections": 7})
     assert port.only[0] == ("0.0.0.0", 80)
     assert threads.only[0] == (1,)
     assert loaded.only[0] == ("mine",)
-    assert "masqclip: mine on cpu; open http://0.0.0.0:80/" in capsys.readouterr().err
+    told = (
+        "masqclip: mine on cpu; open http://127.0.0.1:80/ here, or this machine's name or address"
+    )
+    assert told in capsys.readouterr().err
     assert main(["serve", "--threads", "0"]) == 2
     assert "--threads 0: give 1 or more" in capsys.readouterr().err
 

@@ -218,8 +218,10 @@ class Dataset(SimpleNamespace):
 
 
 def test_what_of_a_dataset_is_there_is_told(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("r").mkdir()
     monkeypatch.setenv("COLUMNS", "100")
     masks = SimpleNamespace(about="masks [m]", tasks=("instance", "panoptic"))
     maps = SimpleNamespace(about="maps", tasks=())

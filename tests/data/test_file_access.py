@@ -14,10 +14,30 @@ from pathlib import Path
 import pytest
 
 from masqclip.data.digests import digest_bytes, digest_file, digest_model
-from masqclip.data.files import read_bounded, write_atomically
+from masqclip.data.files import read_bounded, shared, write_atomically
 from masqclip.data.json_files import parse_json, read_json
 from masqclip.data.locks import LOCK_NAME, lock_folder
 from masqclip.errors import MasqclipError
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o002, 0o077])
+def test_private_files_of_others_become_what_the_umask_gives(tmp_path: Path, umask: int) -> None:
+    (tmp_path / "mine").touch(0o600)
+    (tmp_path / "old").touch(0o600)
+    before = os.umask(umask)
+    try:
+        with shared(tmp_path), shared(tmp_path / "nothing"):
+            (tmp_path / "new").touch(0o600)
+            (tmp_path / "other").touch(0o600)
+            os.replace(tmp_path / "other", tmp_path / "old")  # as safetensors writes
+            (tmp_path / "link").symlink_to("mine")
+        write_atomically(tmp_path / "whole", b"")
+        assert os.umask(umask) == umask
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    given = 0o666 & ~umask
+    assert modes == {"mine": 0o600, "link": 0o600, "new": given, "old": given, "whole": given}
 
 
 def test_a_write_reaches_the_disk_before_it_takes_the_name(

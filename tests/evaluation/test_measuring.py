@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -300,6 +301,11 @@ def test_a_call_is_checked_before_any_work(
         evaluate(segmenter, truth, ("instance",), words=Vocabulary.parse("cat"), folder=folder)
     with pytest.raises(MasqclipError, match="the tasks are the string 'instance'"):
         evaluate(segmenter, truth, "instance", folder=folder)
+    # What counts instances is asked for before anything is predicted.
+    monkeypatch.setattr("masqclip.evaluation.instance.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "pycocotools.cocoeval", None)
+    with pytest.raises(MasqclipError, match=r"instance AP needs .*pip install 'masqclip\[eval\]'"):
+        evaluate(segmenter, truth, ("semantic", "instance"), folder=folder)
     assert not folder.exists()
 
 

@@ -59,6 +59,7 @@ def written(
 
 def test_coco_counts_from_one(tmp_path: Path) -> None:
     document = json.loads(written(tmp_path, "coco").read_text())
+    assert "masqclip" in document["info"]["description"]  # pycocotools' loadRes asks for it
     assert [(p["id"], p["file_name"], p["height"], p["width"]) for p in document["images"]] == [
         (1, "a.png", 4, 6), (2, "b/a.png", 4, 6)
     ]  # fmt: skip

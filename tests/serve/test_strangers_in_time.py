@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from masqclip.errors import MasqclipError
-from masqclip.serve import Client, connections, label_studio, run
+from masqclip.serve import Client, connections, label_studio_files, run
 from masqclip.serve.connections import bounded_protocol
 from masqclip.serve.problems import Problem
 from masqclip.serve.settings import ServeSettings
@@ -210,14 +210,16 @@ def test_a_process_ends_in_time_whatever_its_threads_do(monkeypatch: pytest.Monk
 
 @pytest.fixture
 def studio(monkeypatch: pytest.MonkeyPatch) -> list[httpx.Request]:
-    """A Label Studio that answers with ten bytes, or 404 at /gone; what it was asked."""
+    """A Label Studio that answers with ten bytes, or 404 at /sub/gone; what it was asked."""
     asked: list[httpx.Request] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
         asked.append(request)
-        if request.url.path == "/down":
+        if request.url.path == "/sub/down":
             raise httpx.ConnectError("")
-        return httpx.Response(404 if request.url.path == "/gone" else 200, content=b"0123456789")
+        return httpx.Response(
+            404 if request.url.path == "/sub/gone" else 200, content=b"0123456789"
+        )
 
     client = httpx.AsyncClient
 
@@ -225,19 +227,21 @@ def studio(monkeypatch: pytest.MonkeyPatch) -> list[httpx.Request]:
         assert options.pop("timeout") == 7.0
         return client(transport=httpx.MockTransport(answer), **options)
 
-    monkeypatch.setattr(label_studio.httpx, "AsyncClient", made)
+    monkeypatch.setattr(label_studio_files.httpx, "AsyncClient", made)
     return asked
 
 
 def picture(address: Any, **settings: Any) -> bytes:
     given = {"label_studio_url": "http://studio/sub", "deadline": 7.0, **settings}
-    return asyncio.run(label_studio._picture(address, ServeSettings(**given)))
+    pictures = label_studio_files.TaskPictures(ServeSettings(**given))
+    return asyncio.run(pictures.get(address, 7))
 
 
 def test_pictures_are_fetched_from_the_one_label_studio(studio: list[httpx.Request]) -> None:
     for address, url in (
         ("a.png", "http://studio/sub/a.png"),
-        ("/data/a.png?b=1", "http://studio/data/a.png?b=1"),
+        ("/data/a.png?b=1", "http://studio/sub/data/a.png?b=1"),
+        ("/sub/data/a.png?b=1", "http://studio/sub/data/a.png?b=1"),
         ("http://studio/x", "http://studio/x"),
     ):
         assert picture(address, max_upload_bytes=10) == b"0123456789"
@@ -256,8 +260,8 @@ def test_pictures_are_fetched_from_the_one_label_studio(studio: list[httpx.Reque
         ("http://studio:81/x", {}, 422, "outside the Label Studio"),
         ("//other/x", {}, 422, "outside the Label Studio"),
         ("http://[x", {}, 422, "outside the Label Studio"),
-        ("/gone", {}, 422, "answers 404 for a file"),
-        ("/down", {}, 422, r"cannot be reached \(ConnectError\)"),
+        ("/sub/gone", {}, 422, "answers 404 for a file"),
+        ("/sub/down", {}, 422, r"cannot be fetched \(ConnectError\)"),
         ("/x", {"max_upload_bytes": 9}, 413, "larger than this service takes"),
         ("/x", {"label_studio_url": ""}, 422, "pictures are not fetched"),
         ("", {}, 422, "a task has no picture"),

@@ -225,10 +225,13 @@ def test_held_out_pictures_are_measured_in_three_passes(
 
 def test_a_report_compares_before_and_after(tmp_path: Path) -> None:
     before, after = {"AP": 0.25, "PQ": math.nan}, {"AP": 0.5, "PQ": 0.125}
-    table = write_report(tmp_path, before, after, 7)
+    rows = write_report(tmp_path, before, after, 7)
+    assert rows[0] == ("7 held-out pictures", "before", "after")
+    assert [row[1:] for row in rows[1:]] == [("25.0", "50.0"), ("nan", "12.5")]
+    table = (tmp_path / "held-out.md").read_text()
     assert table.splitlines()[0] == "| 7 held-out pictures | before | after |"
+    assert table.splitlines()[1] == "| --- | ---: | ---: |"
     assert table.splitlines()[2].endswith("| 25.0 | 50.0 |")
     assert table.splitlines()[3].endswith("| nan | 12.5 |")
-    assert (tmp_path / "held-out.md").read_text() == table + "\n"
     expected = {"pictures": 7, "before": {"AP": 0.25, "PQ": None}, "after": after}
     assert json.loads((tmp_path / "held-out.json").read_text()) == expected

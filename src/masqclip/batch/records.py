@@ -128,5 +128,10 @@ def coco_document(rows: Iterable[dict[str, Any]], words: Vocabulary, first_id: i
         {"id": n, "name": category.name, "isthing": int(category.thing)}
         for n, category in enumerate(words.categories, 1)
     ]
-    document = {"images": images, "annotations": annotations, "categories": categories}
+    document = {
+        "info": {"description": "masks that masqclip found; a model's guesses"},
+        "images": images,
+        "annotations": annotations,
+        "categories": categories,
+    }
     return (json.dumps(document) + "\n").encode()

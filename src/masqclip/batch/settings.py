@@ -9,7 +9,7 @@ from typing import Any, get_args
 from masqclip.batch.reading import MAX_FILE_BYTES, Kind
 from masqclip.clip.vocabulary import Category, Vocabulary
 from masqclip.errors import MasqclipError
-from masqclip.options import check_count, check_share, check_size, check_task
+from masqclip.options import check_count, check_countable, check_share, check_size, check_task
 from masqclip.result import Task
 
 
@@ -63,6 +63,8 @@ class JobSettings:
         if self.size is not None:
             check_size(self.size, what="size")
         check_count(self.shard_size, what="shard_size")
+        if self.vocabulary is not None:
+            check_countable(self.vocabulary, self.task)
 
     @property
     def max_bytes(self) -> int:

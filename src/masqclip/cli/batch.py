@@ -38,14 +38,17 @@ masqclip batch photos/ -v "car, person, road, stuff: sky" --out results
 # the same command again goes on after any stop; how far is it?
 masqclip batch --out results --status
 
-# Parquet with paths or bytes, webdataset tars, a list of paths; here or in an object store
-masqclip batch s3://bucket/photos.parquet -v coco-panoptic --out s3://bucket/results
+# Parquet with paths or bytes, webdataset tars, a list of paths; here or in an
+# object store
+masqclip batch s3://bucket/photos.parquet -v coco-panoptic \\
+    --out s3://bucket/results
 masqclip batch 'shards/*.tar' -v names.txt --format coco --out results
 
 # on a Ray cluster that is running; every node must see INPUT and DIR
-masqclip batch s3://bucket/photos -v names.txt --out s3://bucket/results --ray-address auto
+masqclip batch s3://bucket/photos -v names.txt --out s3://bucket/results \\
+    --ray-address auto
 
-# keep the encoded pictures, and ask them for other names later, without the pictures
+# keep the encoded pictures, and ask those for other names later
 masqclip batch photos/ -v "car, person" --save-embeddings --out results
 masqclip batch results -v "bicycle, dog" --out more-results
 ```

@@ -30,7 +30,8 @@ app = App(
 masqclip bench
 
 # which batch size and precision suit a GPU
-masqclip bench --model owner/model --device cuda --batch-size 1 --batch-size 8 --dtype bfloat16
+masqclip bench --model owner/model --device cuda --batch-size 1 \\
+    --batch-size 8 --dtype bfloat16
 
 # pictures of another size, and more names
 masqclip bench --picture 480x640 --vocabulary ade20k-847 --json

@@ -79,22 +79,35 @@ class Steps:
     """A progress bar on stderr, with a note beside it; where no terminal is, a line now and then.
 
     On a terminal: percentage, steps done of all, time elapsed and remaining, the note. Elsewhere,
-    as in a log, `show` prints a plain line at most every `LINE_SECONDS`, and leaving the last one.
+    as in a log, a plain line at most every `LINE_SECONDS`, and leaving the last one; it has the
+    pace of late and the time left by it.
 
     Args:
         label: what the steps are, in a word.
         total: how many there are.
         hidden: show nothing, terminal or not.
-        lines: print those plain lines; without them nothing is shown where no terminal is.
+        pace: tell the pace and the time left in plain lines; else the notes do.
+        brief: print no plain line of work that is done before the first one is due.
     """
 
-    def __init__(self, label: str, *, total: int, hidden: bool = False, lines: bool = True) -> None:
+    def __init__(
+        self,
+        label: str,
+        *,
+        total: int,
+        hidden: bool = False,
+        pace: bool = True,
+        brief: bool = False,
+    ) -> None:
         self._progress: Any = None
-        self._label, self._total = label, total
+        self._label, self._total, self._pace = label, total, pace
+        self._done, self._silent = 0, brief
         self._waiting: str | None = None  # the newest line that is not printed yet
         self._started = self._printed = time.monotonic()
+        # Where the pace is measured from: what an earlier run did is there at once.
+        self._from: tuple[float, int] | None = None
         console = err_console()
-        self._lines = lines and not hidden and not console.is_terminal
+        self._lines = not hidden and not console.is_terminal
         if not hidden and console.is_terminal:
             from rich import progress
 
@@ -120,12 +133,15 @@ class Steps:
     def __exit__(self, *error: object) -> None:
         if self._progress is not None:
             self._progress.stop()
-        self._print_line()
+        if not self._silent:
+            self._print_line()
 
     def advance(self) -> None:
         """One more step is done."""
         if self._progress is not None:
             self._progress.advance(self._task)
+        else:
+            self.show(self._done + 1)
 
     def note(self, text: str) -> None:
         """This is to be said of the step that is in work; only on a terminal."""
@@ -134,16 +150,31 @@ class Steps:
 
     def show(self, done: int, note: str = "") -> None:
         """So many steps are done, and this is to be said of the last one."""
+        self._done = done
         if self._progress is not None:
             self._progress.update(self._task, completed=done, note=one_line(note))
         elif self._lines:
             now = time.monotonic()
+            self._from = self._from or (now, done)
             share = 100 * done // self._total if self._total else 100
             elapsed = timedelta(seconds=round(now - self._started))
             line = f"{self._label}: {share} %, {done} of {self._total}, {elapsed} elapsed"
+            if self._pace:
+                line += self._paced(now, done)
             self._waiting = f"{line}  {note}" if note else line
             if now - self._printed >= LINE_SECONDS:
                 self._print_line()
+                self._from, self._silent = (now, done), False
+
+    def _paced(self, now: float, done: int) -> str:
+        """The time left and the pace, where any is known."""
+        since, first = self._from or (now, done)
+        if now <= since or done <= first:
+            return ""
+        pace = (done - first) / (now - since)
+        left = timedelta(seconds=round((self._total - done) / pace))
+        told = f"{pace:.3g} a second" if pace >= 1 else f"{1 / pace:.3g} s each"
+        return f", {left} left, {told}"
 
     def _print_line(self) -> None:
         if self._waiting is not None:

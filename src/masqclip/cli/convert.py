@@ -18,21 +18,23 @@ app = App(
 **Examples**
 
 ```text
-# the authors' MasQCLIP; its text tower comes from OpenAI's CLIP, which is downloaded
+# the authors' MasQCLIP; its text tower comes from OpenAI's CLIP (downloaded)
 masqclip convert masqclip_cross_dataset.pth models/masqclip
 
 # the same without a network: the CLIP is a file or a folder that is here
-masqclip convert masqclip_cross_dataset.pth models/masqclip --clip ViT-L-14-336px.pt
+masqclip convert masqclip_cross_dataset.pth models/masqclip \\
+    --clip ViT-L-14-336px.pt
 
 # the authors' MaskCLIP (ICML 2023), likewise
 masqclip convert maskclip.pth models/maskclip
 
-# a stage-1 teacher or student, or a Mask2Former of detectron2's model zoo: a proposer
+# a proposer: a stage-1 teacher or student, or detectron2's Mask2Former
 masqclip convert model_final_94dc52.pkl models/mask2former
 
 # a CLIP of OpenAI or open_clip
 masqclip convert ViT-B-16.pt models/clip
-masqclip convert open_clip_pytorch_model.bin models/laion --activation gelu --mean 0.5 --std 0.5
+masqclip convert open_clip_pytorch_model.bin models/laion --activation gelu \\
+    --mean 0.5 --std 0.5
 ```
 
 **What is read**

@@ -29,15 +29,18 @@ masqclip data sprites --out sprites
 
 # 16,000 annotated scenes to train on, 300 others to test on
 masqclip data stickers --sprites sprites --images 16000 --seed 3 --out scenes
-masqclip data stickers --sprites sprites --images 300 --seed 1000 --out heldout
+masqclip data stickers --sprites sprites --images 300 --seed 1000 \\
+    --out heldout
 
 # the studio that no training ever sees
-masqclip data stickers --sprites sprites --studios fluent-emoji -n 300 --seed 1001 -o unseen
+masqclip data stickers --sprites sprites --studios fluent-emoji -n 300 \\
+    --seed 1001 -o unseen
 
 # small pictures with captions and without masks, to pretrain a CLIP on
-masqclip data stickers --kind windows --captions-only --images 100000 --seed 1 --out windows
+masqclip data stickers --kind windows --captions-only --images 100000 \\
+    --seed 1 --out windows
 
-# what a published dataset lacks and where to get it; --convert makes what can be made
+# what a published dataset lacks and where to get it; --convert makes some
 masqclip data check ade20k-150 --root ADEChallengeData2016
 masqclip data check ade20k-150 --root ADEChallengeData2016 --convert
 ```""",
@@ -170,6 +173,11 @@ def check(
     from masqclip.data.published import find_dataset
 
     dataset = find_dataset(name)
+    if not root.is_dir():
+        out_console().print(_findings_table(f"{name}, to go to {root}", dataset.check(root)))
+        raise MasqclipError(
+            f"--root {root}: there is no such folder: make it, and get what the table names"
+        )
     if convert:
         with Phases() as bars:
             dataset.convert(root, bars.show)

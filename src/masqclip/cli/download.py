@@ -27,13 +27,13 @@ masqclip download photo
 # the names there are, with sizes and licences
 masqclip info --models
 
-# into a folder, to carry it to a machine without a network: there, --model photo/
+# into a folder, for a machine without a network: there, --model photo/
 masqclip download photo --to photo
 
 # weights that are not for commercial use: read their licence, agree once
 masqclip download mask2former-swin-l-coco --accept-licence
 
-# how much it would be, and the command that fetches just these files without masqclip
+# how much it would be, and how to fetch just these files without masqclip
 masqclip download photo --dry-run
 ```
 

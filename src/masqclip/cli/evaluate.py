@@ -28,15 +28,18 @@ app = App(
 **Examples**
 
 ```text
-# scenes of the miniature world: instances, classes of pixels, panoptic segments
+# scenes of the miniature world: all that is measured
 masqclip evaluate --dataset stickers --root heldout
 
-# the paper's settings; "masqclip data check NAME --root DIR" says what a dataset lacks
-masqclip evaluate -d ade20k-150 --root ADEChallengeData2016 -t panoptic -t semantic -m MODEL
-masqclip evaluate -d coco-base-novel --root coco -m MODEL                # all 65 compete
-masqclip evaluate -d coco-base-novel --root coco -m MODEL --split novel  # the 17 alone
+# the paper's settings; "masqclip data check" says what a dataset lacks
+masqclip evaluate -d ade20k-150 --root ADEChallengeData2016 -t panoptic \\
+    -t semantic -m MODEL
 
-# which half is to blame: names for perfect masks, and masks whatever their names
+# all 65 classes compete; and the 17 novel ones alone
+masqclip evaluate -d coco-base-novel --root coco -m MODEL
+masqclip evaluate -d coco-base-novel --root coco -m MODEL --split novel
+
+# which half is to blame: names of perfect masks, masks whatever their names
 masqclip evaluate -d stickers --root heldout --oracle masks --oracle classes
 
 # figures side by side; what another protocol measured is marked
@@ -45,7 +48,8 @@ masqclip evaluate -d stickers --root heldout --out tuned --beside untuned
 
 # the figures again, of predictions that are there; and on several GPUs
 masqclip evaluate --predictions tuned/predictions --root heldout --out again
-accelerate launch -m masqclip.cli.main evaluate -d coco-panoptic --root coco -m MODEL
+accelerate launch -m masqclip.cli.main evaluate -d coco-panoptic --root coco \\
+    -m MODEL
 ```
 
 **What is written**

@@ -33,8 +33,11 @@ masqclip info --json
 # public models that are known by name, with their sizes and licences
 masqclip info --models
 
-# one of them, or a model's folder: what it is, what it takes, how it sees pictures
+# one of them, or a model's folder: what it is, takes, and how it sees
 masqclip info photo
+
+# the names of a built-in vocabulary
+masqclip info coco-panoptic
 
 # the names of the models only
 masqclip info --json | jq -r '.models[].name'
@@ -53,7 +56,7 @@ def info(
     """Say what is installed, where it runs, and which models and vocabularies there are.
 
     Args:
-        name: A preset, a model's name or a folder, to be told about alone.
+        name: A preset, a model's name or folder, or a vocabulary, to be told about alone.
         models: List the public models that are known by name, for --model, --clip and --proposer.
         json: Print one JSON document.
     """
@@ -121,7 +124,7 @@ def _print_named(name: str, size: str, licence: str, *about: str, bold: bool = F
 
 
 def _one_model(name: str, json: bool) -> int:
-    """What is known of a preset, a part or a folder, with and without its files being here."""
+    """What is known of a preset, a part, a folder or a vocabulary; no files need be here."""
     facts = model_facts(name)
     if json:
         sys.stdout.write(json_module.dumps(facts) + "\n")

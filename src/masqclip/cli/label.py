@@ -31,7 +31,8 @@ masqclip label photos -v "car, person, bicycle" --format coco --out street
 masqclip label yard -v ontology.txt --format yolo --split 0.1 --out yard-yolo
 
 # pre-annotations that people correct
-masqclip label photos -v "cat, dog" --format label-studio --regions polygon -o tasks
+masqclip label photos -v "cat, dog" --format label-studio --regions polygon \\
+    -o tasks
 
 # every pixel: things and regions
 masqclip label photos -v coco-panoptic --format panoptic --out panoptic

@@ -17,7 +17,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnusedCliTokensError
 
 from masqclip import __version__
 from masqclip.cli.console import print_error
@@ -98,7 +98,7 @@ def main(tokens: Sequence[str] | None = None) -> int:
     except (MasqclipError, CycloptsError) as error:
         if debug:
             raise
-        print_error(str(error))
+        print_error(_told(error) if isinstance(error, CycloptsError) else str(error))
         return 2
     except (MemoryError, RuntimeError) as error:
         if debug or not is_out_of_memory(error):
@@ -120,6 +120,22 @@ def main(tokens: Sequence[str] | None = None) -> int:
         print_error(told)
         return 2
     return code if isinstance(code, int) else 0
+
+
+def _told(error: CycloptsError) -> str:
+    """A mistake in the words of a command line, in one line: above all what is missing."""
+    verb = " ".join(("masqclip", *(error.command_chain or ())))
+    help_ = f"'{verb} --help' has the usage and examples"
+    argument, words = error.argument, error.unused_tokens
+    if isinstance(error, UnusedCliTokensError) and words:
+        return f"{verb}: {' '.join(words):.200}: nothing is known to do with that; {help_}"
+    if isinstance(error, MissingArgumentError) and argument is not None and not words:
+        if argument.tokens or error.keyword is not None:  # an option without its value
+            return str(error)
+        placed = argument.index is not None
+        name = argument.name.lstrip("-").upper() if placed else argument.name
+        return f"{verb}: no {name} is given; {help_}"
+    return str(error)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What `masqclip info NAME` says of one model: of a preset, a part by name, or a folder."""
+"""What `masqclip info NAME` says: of a preset, a part by name, a folder, or a vocabulary."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from masqclip.errors import MasqclipError
 
 
 def model_facts(name: str) -> dict[str, Any]:
-    """Facts of a model in the order in which they are told; numbers and texts, ready for JSON.
+    """Facts of a model or a vocabulary, in the order in which they are told, ready for JSON.
 
     Raises:
-        MasqclipError: there is no such model, or its files are damaged.
+        MasqclipError: there is nothing of the name, or its files are damaged.
     """
+    from masqclip.clip.vocabulary import builtin_vocabularies
     from masqclip.hub.local import cached
     from masqclip.hub.registry import find_named, find_preset
 
+    if name in builtin_vocabularies():
+        return vocabulary_facts(name)
     if (preset := find_preset(name)) is not None:
         facts: dict[str, Any] = {"name": preset.name, "what": preset.what}
         for part in preset.parts:
@@ -46,6 +49,18 @@ def model_facts(name: str) -> dict[str, Any]:
             facts["size"] = _size(*named.published_size)
         return facts | {"here": "no" if cached(named.repository) is None else "yes"}
     return {"name": name} | _of_files(name)
+
+
+def vocabulary_facts(name: str) -> dict[str, Any]:
+    """Facts of a built-in vocabulary, in the order in which they are told."""
+    from masqclip.clip.vocabulary import builtin_vocabularies, load_builtin
+
+    words = load_builtin(name)
+    things = [category.name for category in words.categories if category.thing]
+    stuff = [category.name for category in words.categories if not category.thing]
+    facts = {"name": name, "what": builtin_vocabularies()[name], "kind": "vocabulary"}
+    facts |= {"use": f"masqclip segment IMAGE --vocabulary {name}"}
+    return facts | {f"{len(things)} things": things, f"{len(stuff)} regions": stuff}
 
 
 def _of_files(name: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from masqclip.data.files import read_bounded, write_atomically
 from masqclip.data.json_files import read_json
 from masqclip.data.locks import lock_folder
 from masqclip.data.toml_files import parse_toml
-from masqclip.errors import MasqclipError
+from masqclip.errors import MasqclipError, require
 
 _MAX_PLAN_BYTES = 1_000_000
 _SHIPPED = Path(masqclip.__file__).parent / "recipes" / "plans"
@@ -85,10 +85,25 @@ def run_plan(steps: Sequence[PlanStep], folder: Path, *, max_minutes: float = 0.
         Whether all is done; otherwise a step was stopped, and the next call goes on with it.
 
     Raises:
-        MasqclipError: a command failed, or another process is at work in the folder.
+        MasqclipError: a command failed, a package that one needs is not installed, or another
+            process is at work in the folder.
     """
+    _check_packages(steps)
     with lock_folder(folder):
         return _run_steps(steps, folder, max_minutes)
+
+
+def _check_packages(steps: Sequence[PlanStep]) -> None:
+    """See that the last step will find what it needs before the first one works for hours."""
+    for verb in {tuple(shlex.split(step.run)[:2]) for step in steps}:
+        if verb == ("data", "sprites"):
+            require("resvg_py", extra="train", purpose="drawing sprites")
+        elif verb[:1] == ("train",):
+            require("accelerate", extra="train", purpose="training")
+        elif verb[:1] == ("evaluate",):
+            from masqclip.evaluation.instance import AveragePrecision
+
+            AveragePrecision([1])
 
 
 def _run_steps(steps: Sequence[PlanStep], folder: Path, max_minutes: float) -> bool:

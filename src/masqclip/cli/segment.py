@@ -67,7 +67,8 @@ masqclip segment photos/ 'more/*.png' -v coco-panoptic --out results
 masqclip segment desk.jpg -v "cup, pen" -t instance --not "bottle, bowl"
 
 # any CLIP and any universal segmenter, untuned
-masqclip segment street.jpg -v "car, road" --clip clip-l14-336 --proposer mask2former-swin-l-coco
+masqclip segment street.jpg -v "car, road" --clip clip-l14-336 \\
+    --proposer mask2former-swin-l-coco
 
 # names from a text file, one a line; the result as JSON on stdout
 masqclip segment field.jpg -v names.txt -t semantic --json | jq .segments
@@ -131,7 +132,7 @@ class _Written:
 
 @app.default
 def segment(
-    *images: Annotated[str, Parameter(name="IMAGE")],
+    *images: Annotated[str, Parameter(name="IMAGE", required=True)],
     vocabulary: Annotated[str, Parameter(alias="-v", metavar="NAMES")],
     task: Annotated[Task, Parameter(alias="-t")] = "panoptic",
     model: Annotated[str, Parameter(alias="-m", metavar="NAME")] = "masqclip-mini",
@@ -191,8 +192,6 @@ def segment(
         compile: Compile the model first: minutes for each size of picture, then faster; for
             thousands of pictures on a GPU.
     """
-    if not images:
-        raise MasqclipError("no picture given: masqclip segment IMAGE... --vocabulary NAMES")
     from masqclip.options import check_count, check_share
 
     if min_score is not None:
@@ -218,10 +217,9 @@ def segment(
     total = len(paths) + len(missing)
     segmenter: Segmenter | None = None
     general: tuple[str, ...] = ()
-    # Each picture's own table or JSON line is what a log shows of the progress.
     hidden = quiet or total == 1
     with (
-        Steps("pictures", total=total, hidden=hidden, lines=False) as steps,
+        Steps("pictures", total=total, hidden=hidden, brief=True) as steps,
         Phases(hidden=quiet or total > 1) as bars,
         listening(partial(_show_points, steps, bars)),
     ):

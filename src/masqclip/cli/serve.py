@@ -22,13 +22,16 @@ app = App(
 masqclip serve
 
 # for others in the network, by a name, who need a token
-MASQCLIP_TOKEN=secret masqclip serve --host 0.0.0.0 --allowed-host photos.example.org
+MASQCLIP_TOKEN=secret masqclip serve --host 0.0.0.0 \\
+    --allowed-host photos.example.org
 
 # ask it
-curl -F image=@beach.png -F vocabulary='rocket, stuff: sand' http://127.0.0.1:8000/v1/segment
+curl -F image=@beach.png \\
+    -F vocabulary='rocket, stuff: sand' http://127.0.0.1:8000/v1/segment
 
 # as a backend of a Label Studio, whose pictures it may fetch
-LABEL_STUDIO_API_KEY=key masqclip serve --port 9090 --label-studio-url http://localhost:8080
+LABEL_STUDIO_API_KEY=key masqclip serve --port 9090 \\
+    --label-studio-url http://localhost:8080
 ```
 
 X-AnyLabeling's "Remote-Server" and Label Studio's "Model" take the service's address as it is.
@@ -62,6 +65,8 @@ def serve(
     label_studio_token: Annotated[
         str, Parameter(env_var="LABEL_STUDIO_API_KEY", show_default=False)
     ] = "",
+    label_studio_storage: Annotated[list[str] | None, Parameter(metavar="HOST")] = None,
+    label_studio_timeout: float = 100.0,
 ) -> int:
     """Serve a model over HTTP, with a page at / for people.
 
@@ -91,7 +96,12 @@ def serve(
         buffer_mb: Memory for bodies of requests that are on their way, in megabytes.
         store_mb: Memory for encoded pictures; the least recently used leave first.
         label_studio_url: The Label Studio whose pictures may be fetched.
-        label_studio_token: What is sent to it; better set as LABEL_STUDIO_API_KEY.
+        label_studio_token: What is sent to it, a legacy or a personal access token; better set as
+            LABEL_STUDIO_API_KEY.
+        label_studio_storage: A host that its pictures may lie on, "minio:9000"; repeat it for
+            several. The stores of Amazon, Google and Azure are known anyway.
+        label_studio_timeout: Seconds that it waits for an answer (its ML_TIMEOUT_PREDICT); tasks
+            that are not done in time are left for its next request.
     """
     for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "httpx"):
         require(module, extra="serve", purpose="masqclip serve")
@@ -115,6 +125,8 @@ def serve(
         allowed_hosts=(host, *(allowed_host or ())),
         label_studio_url=label_studio_url,
         label_studio_token=label_studio_token,
+        label_studio_storage=tuple(label_studio_storage or ()),
+        label_studio_timeout=label_studio_timeout,
     )
     _check_port(host, port)
     fetch_models(model)
@@ -129,11 +141,20 @@ def serve(
     where = choose_device(device)
     segmenter = load_segmenter(model, device=device, dtype=None, size=size)
     err_console().print(
-        f"masqclip: {model} on {where}; open http://{host}:{port}/", markup=False, soft_wrap=True
+        f"masqclip: {model} on {where}; {_open(host, port)}", markup=False, soft_wrap=True
     )
     app = create_app(segmenter, settings)
     run_app(app, host=host, port=port, max_connections=settings.max_connections)
     return 0
+
+
+def _open(host: str, port: int) -> str:
+    """What people are to open; "all addresses" is none of them."""
+    inside = f"[{host}]" if ":" in host else host
+    if host not in ("0.0.0.0", "::", ""):
+        return f"open http://{inside}:{port}/"
+    own = "[::1]" if host == "::" else "127.0.0.1"
+    return f"open http://{own}:{port}/ here, or this machine's name or address elsewhere"
 
 
 def _check_port(host: str, port: int) -> None:

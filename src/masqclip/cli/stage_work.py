@@ -82,13 +82,21 @@ def report_tuning(
     before: dict[str, float], held_out: CocoFiles, out: Path, device: str | None
 ) -> None:
     """Measure the tuned model, write both figures beside it and print them."""
+    from rich.table import Table
+
     from masqclip.segmenter import Segmenter
     from masqclip.training.held_out import write_report
 
     tuned = Segmenter.from_pretrained(out, device=device, cache=False)
     after = _measure("after", tuned, held_out)
-    table = write_report(out, before, after, len(held_out))
-    out_console().print(table, markup=False, soft_wrap=True)
+    heading, *rows = write_report(out, before, after, len(held_out))
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    table.add_column(heading[0], header_style="bold", overflow="fold")
+    for text in heading[1:]:
+        table.add_column(text, header_style="bold", justify="right")
+    for row in rows:
+        table.add_row(*row)
+    out_console().print(table)
 
 
 def _measure(label: str, segmenter: Segmenter, held_out: CocoFiles) -> dict[str, float]:

@@ -35,20 +35,23 @@ masqclip train miniature --out miniature
 masqclip train pretrain --data windows --data captioned --out runs/clip
 masqclip train teacher --data scenes --held-out heldout --out runs/teacher
 masqclip train distill --data scenes --teacher runs/teacher --out runs/student
-masqclip train tune --data scenes --clip runs/clip --proposer runs/student --out runs/mini
+masqclip train tune --data scenes --clip runs/clip --proposer runs/student \\
+    --out runs/mini
 masqclip segment picture.png -v stickers --model runs/mini
 ```
 
 **A finished model on pictures of your own** (COCO JSON; one GPU or a CPU)
 
 ```text
-masqclip train tune --data my_coco.json --images photos --model masqclip-mini --out runs/mine
+masqclip train tune --data my_coco.json --images photos \\
+    --model masqclip-mini --out runs/mine
 ```
 
 **What the paper compares itself with**, on the same parts
 
 ```text
-masqclip train baseline maskclip --data scenes --clip runs/clip --proposer runs/student \\
+masqclip train baseline maskclip --data scenes --clip runs/clip \\
+    --proposer runs/student \\
     --out runs/maskclip
 masqclip evaluate --dataset stickers --root heldout --model runs/maskclip
 ```
@@ -57,13 +60,15 @@ masqclip evaluate --dataset stickers --root heldout --model runs/maskclip
 
 ```text
 masqclip train teacher --data coco/annotations/instances_train2017.json \\
-    --images coco/train2017 --classes coco-base-novel --recipe base-novel --out runs/teacher
+    --images coco/train2017 --classes coco-base-novel --recipe base-novel \\
+    --out runs/teacher
 ```
 
 **Several GPUs or machines, FSDP**
 
 ```text
-accelerate launch -m masqclip.cli.main train teacher --data scenes --out runs/teacher
+accelerate launch -m masqclip.cli.main train teacher --data scenes \\
+    --out runs/teacher
 ```
 
 **Stopping and going on**
@@ -209,6 +214,7 @@ def tune(
     from masqclip.data.digests import digest_model
     from masqclip.hub import find_weights, model_folders
     from masqclip.segmenter import Segmenter
+    from masqclip.training.held_out import check_metrics
     from masqclip.training.tune import TuneStage, join
 
     if (model is None) == (clip is None or proposer is None) or (model and (clip or proposer)):
@@ -219,6 +225,8 @@ def tune(
     if masks is not None:
         settings = replace(settings, masks=masks)
     dataset, held_out = pictures.open(share=0.1 if model else 0.0)
+    if held_out is not None and not run.dry_run:
+        check_metrics(held_out)
     fetch_models(model, clip=clip, proposer=proposer)
     if model:
         given = Segmenter.from_pretrained(model, device="cpu", cache=False)

@@ -61,11 +61,15 @@ class Run:
             recipe: what is taken when none is given.
 
         Raises:
-            MasqclipError: the recipe or an option is wrong, or the run's folder cannot be written.
+            MasqclipError: the recipe or an option is wrong, the run's folder cannot be written, or
+                a package is not installed.
         """
         from masqclip.devices import choose_device
         from masqclip.training.recipes import load_recipe
 
+        require("accelerate", extra="train", purpose="training")
+        for service in () if self.dry_run else self.track or ():
+            require(service, extra="track", purpose=f"--track {service}")
         if self.device is not None:
             choose_device(self.device)  # training itself only asks whether it is the CPU
         if not self.dry_run:
@@ -90,7 +94,6 @@ class Run:
         """
         from masqclip.data.locks import lock_folder
 
-        require("accelerate", extra="train", purpose="training")
         with nullcontext() if self.dry_run or not self.is_main else lock_folder(self.out):
             yield
 
@@ -117,7 +120,6 @@ class Run:
         Returns:
             Whether the result is there.
         """
-        require("accelerate", extra="train", purpose="training")
         from masqclip.training.loop import train
         from masqclip.training.memory import keep_freed_memory
 
@@ -134,7 +136,7 @@ class Run:
             if main:
                 _print_forecast(found)
             return False
-        with Steps(stage.name, total=loop.steps, hidden=not main) as bar:
+        with Steps(stage.name, total=loop.steps, hidden=not main, pace=False) as bar:
 
             def report(now: Progress) -> None:
                 bar.show(now.step, _note(now))

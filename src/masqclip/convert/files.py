@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +43,7 @@ from masqclip.convert.masqclip import (
     setting_of,
     vision_tower,
 )
-from masqclip.data.files import writing
+from masqclip.data.files import shared, writing
 from masqclip.errors import MasqclipError, is_out_of_memory
 from masqclip.hub import find_weights
 from masqclip.model import MasQClipModel
@@ -218,21 +218,26 @@ def write_folder(conversion: Conversion, folder: Path) -> None:
     """
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name[:40]}."))
+        # Not mkdtemp, which is private: a result is for its readers.
+        scratch = folder.with_name(f".{folder.name[:40]}.{secrets.token_hex(4)}")
+        scratch.mkdir()
         try:
-            conversion.config.save_pretrained(scratch)
-            save_file(conversion.weights, scratch / "model.safetensors", metadata={"format": "pt"})
-            if conversion.tokenizer is not None:
-                conversion.tokenizer.save_pretrained(scratch)
-            if conversion.normalisation is not None:
-                image_size = conversion.config.vision_config.image_size
-                write_normalisation(scratch, conversion.normalisation, image_size)
-            for path in (scratch, *scratch.iterdir()):  # some are private; a result is for readers
-                path.chmod(0o755 if path.is_dir() else 0o644)
+            with shared(scratch):
+                _write_files(conversion, scratch)
             os.replace(scratch, folder)
         except BaseException:
             shutil.rmtree(scratch, ignore_errors=True)
             raise
+
+
+def _write_files(conversion: Conversion, folder: Path) -> None:
+    conversion.config.save_pretrained(folder)
+    save_file(conversion.weights, folder / "model.safetensors", metadata={"format": "pt"})
+    if conversion.tokenizer is not None:
+        conversion.tokenizer.save_pretrained(folder)
+    if conversion.normalisation is not None:
+        image_size = conversion.config.vision_config.image_size
+        write_normalisation(folder, conversion.normalisation, image_size)
 
 
 def _whole_model(

@@ -152,7 +152,12 @@ def _write_coco(
         {"id": entry.id, "name": entry.name, "isthing": int(entry.thing is not False)}
         for entry in classes
     ]
-    document = {"images": images, "annotations": annotations, "categories": categories}
+    document = {
+        "info": {"description": "ADE20K in COCO's format, converted by masqclip"},
+        "images": images,
+        "annotations": annotations,
+        "categories": categories,
+    }
     write_atomically(target, json.dumps(document).encode())
 
 

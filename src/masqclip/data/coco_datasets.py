@@ -24,6 +24,7 @@ def base_novel_split(sources: Sequence[Path], target: Path, report: Progress) ->
         annotations = [entry for entry in content["annotations"] if entry["category_id"] in split]
         used = {entry["image_id"] for entry in annotations}
         document = {
+            "info": {"description": "COCO cut to 48 base and 17 novel classes by masqclip"},
             "images": [entry for entry in content["images"] if entry["id"] in used],
             "annotations": annotations,
             "categories": [

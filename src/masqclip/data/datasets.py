@@ -90,12 +90,15 @@ class Dataset:
         """
         given = Path(folder)
         if not given.is_dir():
-            raise MasqclipError(f"--root {given}: there is no such folder")
+            raise MasqclipError(
+                f"--root {given}: there is no such folder; 'masqclip data check {self.name}' says "
+                "what belongs into it, and where to get it"
+            )
         return given / self.folder if (given / self.folder).is_dir() else given
 
     def check(self, folder: str | Path) -> list[Finding]:
-        """Look at every part."""
-        root = self.root(folder)
+        """Look at every part; where there is no such folder, all are missing."""
+        root = self.root(folder) if Path(folder).is_dir() else Path(folder)
         findings = []
         for part in self.parts.values():
             path = part.find(root)

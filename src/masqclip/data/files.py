@@ -49,6 +49,39 @@ def write_atomically(path: str | Path, content: bytes) -> None:
 
 
 @contextmanager
+def shared(folder: str | Path) -> Iterator[None]:
+    """Have the files that are written into a folder within the block take what the umask gives.
+
+    Some writers of weights, safetensors' for one, make private files, which a container under
+    another user cannot read. Files that were there before and stay as they were keep their mode.
+    """
+    where = Path(folder)
+    before = _states(where)
+    yield
+    made = [path for path, state in _states(where).items() if before.get(path) != state]
+    if not made:
+        return
+    # Asking for the umask would change it for every thread: a new file tells it.
+    probe = where / f".umask.{secrets.token_hex(4)}"
+    handle = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        mode = stat.S_IMODE(os.fstat(handle).st_mode)
+    finally:
+        os.close(handle)
+        probe.unlink()
+    for path in made:
+        path.chmod(mode)
+
+
+def _states(folder: Path) -> dict[Path, tuple[int, int]]:
+    """The regular files of a folder, and what changes when one is written anew."""
+    if not folder.is_dir():
+        return {}
+    found = {path: path.lstat() for path in folder.iterdir()}
+    return {p: (s.st_ino, s.st_ctime_ns) for p, s in found.items() if stat.S_ISREG(s.st_mode)}
+
+
+@contextmanager
 def writing(path: str | Path) -> Iterator[None]:
     """Have the system's errors within the block name a path, the file or folder that is written.
 

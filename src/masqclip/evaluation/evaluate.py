@@ -95,6 +95,8 @@ def evaluate(
             " give one for each (match_vocabulary)"
         )
     segmenter.text.check(words)
+    for task in tasks:  # a library that is missing is told before hours of predicting
+        make_scorer(task, truth)
     resolved = (protocol or published_protocol(truth.name)).resolved(segmenter.model.config)
     processes = processes or Processes()
     share = _share(truth, processes)

@@ -118,7 +118,8 @@ class Exports:
         """The ``result`` of a Label Studio prediction.
 
         Args:
-            kind: ``brush`` is exact; ``polygon`` is easier to edit, and its holes are filled.
+            kind: ``brush`` is exact; ``polygon`` is easier to edit, and its holes are filled;
+                ``rectangle`` is the mask's box.
 
         Raises:
             MasqclipError: there is no such kind.

@@ -1,7 +1,10 @@
 """Label Studio's formats: regions of a prediction, and the labelling interface that shows them.
 
-A region is a mask painted with the brush, which is exact, or a polygon, which is easier to edit.
-Sizes in a region are shares of the picture in per cent.
+A region is a mask painted with the brush, which is exact, a polygon, which is easier to edit, or a
+rectangle, which is the mask's box. Sizes in a region are shares of the picture in per cent.
+
+Where shape and label are controls of their own (``Brush`` beside ``Labels``), a region is two
+entries of one id, and both hold the shape.
 
 A brush mask is a run-length code of the RGBA bytes of the painted layer, as the library rle-pack
 writes it; Label Studio reads the alpha byte of each pixel. In bits, the most significant first:
@@ -17,7 +20,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
@@ -28,7 +31,7 @@ from masqclip.errors import MasqclipError
 from masqclip.export.polygons import mask_polygons
 from masqclip.export.xml_text import check_xml
 
-RegionKind = Literal["brush", "polygon"]
+RegionKind = Literal["brush", "polygon", "rectangle"]
 #: What the tags of the labelling interface are called: the labels, and the picture.
 FROM_NAME, TO_NAME = "label", "image"
 
@@ -42,14 +45,22 @@ _LONGEST_RUN = 1 << 16
 
 
 class LabelStudioValue(TypedDict, total=False):
-    """A region's shape and label: ``points`` of x and y in per cent, or ``rle`` (see above)."""
+    """A region's shape and label: ``rle`` (see above), or in per cent ``points`` of x and y, or a
+    rectangle's corner and sides."""
 
     format: str
     rle: list[int]
     points: list[list[float]]
     closed: bool
+    x: float
+    y: float
+    width: float
+    height: float
+    rotation: float
+    labels: list[str]
     brushlabels: list[str]
     polygonlabels: list[str]
+    rectanglelabels: list[str]
 
 
 class LabelStudioRegion(TypedDict):
@@ -64,6 +75,7 @@ class LabelStudioRegion(TypedDict):
     image_rotation: int
     score: float
     value: LabelStudioValue
+    item_index: NotRequired[int]  # the page, of a task with several
 
 
 def brush_rle(mask: NDArray[np.bool_]) -> list[int]:
@@ -103,44 +115,79 @@ def mask_regions(
     kind: RegionKind = "brush",
     from_name: str = FROM_NAME,
     to_name: str = TO_NAME,
+    shape_name: str = "",
 ) -> list[LabelStudioRegion]:
-    """One mask as entries of a prediction's ``result``: one brush stroke, or a polygon per part.
+    """One mask as entries of a prediction's ``result``.
+
+    A brush stroke and a rectangle are one region, polygons one for each part of the mask.
 
     Args:
         mask: [H,W] of the segment.
         region_id: unlike any other of the picture.
         name: the label.
         score: 0..1.
-        kind: ``brush`` or ``polygon``; holes of polygons are filled.
+        kind: ``brush``, ``polygon`` or ``rectangle``; holes of polygons are filled.
         from_name: the name of the tag that holds the labels.
         to_name: the name of the tag that shows the picture.
+        shape_name: the name of the tag that draws the shape, where the labels are those of a tag
+            ``Labels``; empty where one tag does both.
     """
     height, width = mask.shape
-    values: list[LabelStudioValue]
-    if kind == "brush":
-        values = [{"format": "rle", "rle": brush_rle(mask), "brushlabels": [name]}]
-    else:
-        values = [
-            {
-                "points": (polygon * (100 / width, 100 / height)).round(4).tolist(),
-                "closed": True,
-                "polygonlabels": [name],
+    shapes = _shapes(mask, kind)
+    entries: list[LabelStudioRegion] = []
+    for part, shape in enumerate(shapes, start=1):
+
+        def entry(
+            type_: str, tag: str, value: LabelStudioValue, part: int = part
+        ) -> LabelStudioRegion:
+            return {
+                "id": region_id if len(shapes) == 1 else f"{region_id}-{part}",
+                "type": type_,
+                "from_name": tag,
+                "to_name": to_name,
+                "original_width": width,
+                "original_height": height,
+                "image_rotation": 0,
+                "score": score,
+                "value": value,
             }
+
+        if shape_name:
+            entries.append(entry(kind, shape_name, shape))
+            entries.append(entry("labels", from_name, {**shape, "labels": [name]}))
+        elif kind == "brush":
+            entries.append(entry("brushlabels", from_name, {**shape, "brushlabels": [name]}))
+        elif kind == "polygon":
+            entries.append(entry("polygonlabels", from_name, {**shape, "polygonlabels": [name]}))
+        else:
+            labelled: LabelStudioValue = {**shape, "rectanglelabels": [name]}
+            entries.append(entry("rectanglelabels", from_name, labelled))
+    return entries
+
+
+def _shapes(mask: NDArray[np.bool_], kind: RegionKind) -> list[LabelStudioValue]:
+    """What a mask looks like in a region's ``value``."""
+    height, width = mask.shape
+    if kind == "brush":
+        return [{"format": "rle", "rle": brush_rle(mask)}]
+    if kind == "polygon":
+        return [
+            {"points": (polygon * (100 / width, 100 / height)).round(4).tolist(), "closed": True}
             for polygon in mask_polygons(mask)
         ]
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    if not len(rows):
+        return []
+    x, y = 100 * columns[0] / width, 100 * rows[0] / height
+    right, bottom = 100 * (columns[-1] + 1) / width, 100 * (rows[-1] + 1) / height
     return [
         {
-            "id": region_id if len(values) == 1 else f"{region_id}-{part}",
-            "type": f"{kind}labels",
-            "from_name": from_name,
-            "to_name": to_name,
-            "original_width": width,
-            "original_height": height,
-            "image_rotation": 0,
-            "score": score,
-            "value": value,
+            "x": round(float(x), 4),
+            "y": round(float(y), 4),
+            "width": round(float(right - x), 4),
+            "height": round(float(bottom - y), 4),
+            "rotation": 0,
         }
-        for part, value in enumerate(values, start=1)
     ]
 
 
@@ -175,7 +222,7 @@ def labeling_config(colours: Mapping[str, tuple[int, int, int]], kind: RegionKin
 
     Args:
         colours: the names, in order, and the colour (sRGB, 0..255) that each is shown in.
-        kind: ``brush`` or ``polygon``.
+        kind: ``brush``, ``polygon`` or ``rectangle``.
 
     Raises:
         MasqclipError: a name holds a character that XML cannot.

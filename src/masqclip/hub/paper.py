@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from masqclip.data.files import shared
 from masqclip.errors import MasqclipError, require
 from masqclip.hub.download import Tell, check_room, shown_size
 from masqclip.hub.registry import Preset
@@ -52,7 +53,8 @@ def fetch_checkpoint(preset: Preset, folder: Path, *, tell: Tell) -> Path:
         found = [file for file in listed or () if "cross" in file.path.lower()]
         if len(found) != 1:
             raise MasqclipError(f"{len(found)} of its files say 'cross': {', '.join(paths)[:200]}")
-        got = gdown.download(id=found[0].id, output=str(checkpoint), resume=True)
+        with shared(folder):
+            got = gdown.download(id=found[0].id, output=str(checkpoint), resume=True)
     except MasqclipError as error:
         raise MasqclipError(f"which file it is cannot be told ({error}): {by_hand}") from error
     except Exception as error:  # whatever a web page, or a network, can do

@@ -23,7 +23,7 @@ from masqclip.labelling.formats import DatasetWriter, Format, FormatSettings, da
 from masqclip.labelling.journal import FILE_NAME as JOURNAL_NAME
 from masqclip.labelling.journal import Journal, PictureFile, read_picture
 from masqclip.labelling.written import WrittenFiles
-from masqclip.options import check_count, check_share, check_task
+from masqclip.options import check_count, check_countable, check_share, check_task
 from masqclip.render.sheet import contact_sheet
 from masqclip.result import Segmentation, Task
 
@@ -135,7 +135,8 @@ def label_folder(
 
     Raises:
         MasqclipError: no picture can be read, `out` holds something else, another process is at
-            work in it, an option is none, the format needs another task, or it cannot hold a name.
+            work in it, an option is none, the format needs another task, it cannot hold a name, or
+            no name has instances and they are asked for.
     """
     settings, task = settings or FormatSettings(), check_task(task or default_task(kind))
     check_count(batch_size, what="batch_size")
@@ -143,6 +144,7 @@ def label_folder(
         min_score = check_share(min_score, what="min_score")
     if kind == "panoptic" and task != "panoptic":
         raise MasqclipError(f"the format panoptic holds no {task} masks; ask for task panoptic")
+    check_countable(words, task)
     basis = {
         "folder": str(folder.resolve()),
         "format": kind,

@@ -158,6 +158,7 @@ class _CocoImages:
     def write(self, path: Path, annotations: list[dict[str, Any]]) -> Path:
         """The whole file."""
         document = {
+            "info": {"description": "masks that masqclip found; a model's guesses"},
             "images": self.entries,
             "annotations": annotations,
             "categories": self.categories,

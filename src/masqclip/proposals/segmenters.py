@@ -22,6 +22,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from masqclip.data.files import shared
 from masqclip.data.transforms import PIXEL_MEAN, PIXEL_STD
 from masqclip.errors import MasqclipError
 from masqclip.hub import find_weights, quiet_transformers
@@ -77,7 +78,8 @@ class SegmenterProposer(nn.Module):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `config.json` and `model.safetensors`, readable by transformers itself."""
-        self.segmenter.save_pretrained(folder)
+        with shared(folder):
+            self.segmenter.save_pretrained(folder)
 
     @classmethod
     def from_pretrained(

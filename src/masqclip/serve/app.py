@@ -16,6 +16,7 @@ from masqclip.segmenter import Segmenter
 from masqclip.serve import label_studio, problems, routes, x_anylabeling
 from masqclip.serve.bodies import BodyLimit
 from masqclip.serve.engine import Engine
+from masqclip.serve.label_studio_files import TaskPictures
 from masqclip.serve.metrics import Metrics
 from masqclip.serve.security import Observer, OriginCheck, TokenCheck
 from masqclip.serve.settings import ServeSettings
@@ -59,6 +60,7 @@ def create_app(segmenter: Segmenter, settings: ServeSettings | None = None) -> F
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     app.state.engine, app.state.ready = engine, False
+    app.state.task_pictures = TaskPictures(settings)
     problems.install(app)
     app.include_router(routes.router)
     app.include_router(routes.state)

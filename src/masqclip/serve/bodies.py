@@ -21,8 +21,8 @@ from masqclip.serve.settings import ServeSettings
 
 #: Seconds in which a body may come slower than its least rate.
 GRACE_SECONDS = 5.0
-# Routes whose bodies hold pictures; all others hold names.
-_PICTURE_PATHS = ("/v1/images", "/v1/segment", "/v1/predict", "/predict")
+# Routes whose bodies hold pictures, or what people drew on them; all others hold names.
+_PICTURE_PATHS = ("/v1/images", "/v1/segment", "/v1/predict", "/predict", "/webhook")
 _CLOSE = {"Connection": "close"}  # what is still to come is not wanted
 
 

@@ -1,72 +1,91 @@
-"""Label Studio's ML backend protocol: tasks in, brush strokes or polygons out.
+"""Label Studio's ML backend protocol: tasks in, brush strokes, polygons or rectangles out.
 
-The labelling interface says what to look for: the labels of its ``BrushLabels`` or
-``PolygonLabels`` are the vocabulary, and come back letter by letter. Pictures come as ``data:``
-addresses, or lie in the Label Studio that the operator named; no other address is fetched, whatever
-a task says.
+The labelling interface says what to look for (`labelling_interface`): its labels are the
+vocabulary, and come back letter by letter. Pictures come as ``data:`` addresses, or from where
+`label_studio_files` says.
 
-A task that cannot be answered is told apart from one with nothing in it. Where others can, its
-place in the answer holds an ``error`` and no ``result``: Label Studio writes that to its log, keeps
-no prediction, and asks again. Where none can, the request is refused with the first reason.
+Label Studio sends all tasks that somebody has chosen in one request, waits for it so long and no
+longer, and loses the answer to a request that took longer. So tasks are worked on side by side, and
+what is not done by then is left for the next request: Label Studio asks again for tasks without a
+prediction.
+
+A task that is not answered is told apart from one with nothing in it. Where others are, its place
+in the answer holds an ``error`` and no ``result``: Label Studio writes that to its log, keeps no
+prediction, and asks again. Where none is, the request is refused with the first reason.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass
+import logging
+import re
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
-from urllib.parse import urljoin, urlsplit
 
-import httpx
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
-from masqclip.data.xml_files import parse_xml
+from masqclip.clip.vocabulary import Vocabulary
 from masqclip.errors import MasqclipError
-from masqclip.export.label_studio import RegionKind, mask_regions
-from masqclip.result import Segmentation
+from masqclip.export.label_studio import mask_regions
+from masqclip.result import Segmentation, Task
 from masqclip.serve.engine import Engine
-from masqclip.serve.labels import asked_labels
+from masqclip.serve.label_studio_files import TaskPictures
+from masqclip.serve.labelling_interface import Control, Label, read_control
 from masqclip.serve.problems import Problem
 from masqclip.serve.schemas import SegmentRequest
-from masqclip.serve.settings import ServeSettings
-from masqclip.serve.uploads import MAX_FIELD_CHARACTERS, BoundedRoute, from_data_uri
+from masqclip.serve.uploads import MAX_FIELD_CHARACTERS, BoundedRoute
 
-router = APIRouter(tags=["annotation tools"], route_class=BoundedRoute)
+logger = logging.getLogger("masqclip.serve")
 
-#: Of one request; a tool that has more asks again.
-MAX_TASKS = 1000
+#: Of one request. So many are never done in its time, but some are, and the others the next time.
+MAX_TASKS = 20_000
+#: Pages of a task whose picture is a list.
+MAX_PAGES = 100
+#: What of Label Studio's time is used: the answer must get there, too.
+SHARE_OF_TIME = 0.9
+#: Seconds after which room for a task is looked for again.
+RETRY_SECONDS = 0.2
+#: Pictures that are fetched beside those that the model works on.
+_FETCHED_AHEAD = 4
+# Of these the annotators' work is told; the other events are those of projects and tasks.
+_TRAINING_EVENTS = (
+    "ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATION_DELETED", "START_TRAINING",
+)  # fmt: skip
 
-_KINDS: dict[str, RegionKind] = {"BrushLabels": "brush", "PolygonLabels": "polygon"}
+
+#: Makes regions as JSON, and their best score, of what was found in a picture.
+Finish = Callable[[Segmentation], tuple[str, float]]
 
 
-class Task(BaseModel):
-    """A task of a project, with what its pictures are called."""
+class _Route(BoundedRoute):
+    """Tasks come with all that was drawn on them; what is painted has millions of numbers."""
 
-    data: Any = None
+    max_entries = 400_000
+    emptied = (re.compile(rb'"rle"\s*+:\s*+\[[\d,\s]*+\]'), b'"rle":[]')
+
+
+router = APIRouter(tags=["annotation tools"], route_class=_Route)
 
 
 class PredictRequest(BaseModel):
     """Tasks to label."""
 
-    tasks: Annotated[list[Task], Field(max_length=MAX_TASKS)]
+    tasks: Annotated[
+        list[Any], Field(max_length=MAX_TASKS, description="Objects with `id` and `data`.")
+    ]
     label_config: Annotated[
         str, Field(max_length=MAX_FIELD_CHARACTERS, description="The labelling interface, XML.")
     ]
 
 
-@dataclass(frozen=True)
-class Control:
-    """A tag of the labelling interface that asks for masks."""
+class WebhookEvent(BaseModel):
+    """What Label Studio tells of: the rest of the body is not looked at."""
 
-    kind: RegionKind
-    name: str  # "from_name"
-    image: str  # "to_name"
-    key: str  # of the picture in a task's data
-    labels: tuple[str, ...]  # that are looked for, as written
+    action: Annotated[str, Field(max_length=100, examples=["ANNOTATION_CREATED"])]
 
 
 @router.get("/health")
@@ -81,114 +100,170 @@ async def setup(wish: dict[str, Any], request: Request) -> dict[str, str]:
     return {"model_version": request.app.state.engine.segmenter.name}
 
 
+@router.get("/versions")
+async def versions(request: Request) -> dict[str, list[str]]:
+    """Label Studio: which versions of the model there are."""
+    return {"versions": [request.app.state.engine.segmenter.name]}
+
+
+@router.post("/webhook")
+async def webhook(event: WebhookEvent, response: Response) -> dict[str, str | None]:
+    """Label Studio: something happened in a project. Nothing of it is kept, or learned from."""
+    if event.action not in _TRAINING_EVENTS:
+        return {"status": "Unknown event"}
+    response.status_code = 201
+    detail = "nothing is learned here: export the annotations, and use masqclip train tune"
+    return {"status": "ok", "result": None, "detail": detail}
+
+
 @router.post("/predict")
 async def predict(wish: PredictRequest, request: Request) -> Response:
     """Label Studio: a prediction for each task."""
     engine: Engine = request.app.state.engine
     control = await run_in_threadpool(read_control, wish.label_config)
-    words = await engine.read_words(SegmentRequest(vocabulary=list(control.labels)))
-    version = engine.segmenter.name
-    finish = partial(_prediction, control=control, version=version)
-    kind = engine.segmenter.model.tasks[-1]  # the fullest that the model's system has: panoptic
-    results, failed = [], []
-    for task in wish.tasks:
-        address = task.data.get(control.key) if isinstance(task.data, dict) else None
-        try:
-            upload = await engine.open(await _picture(address, engine.settings))
-            async with engine.admitted():
-                _, encoded = await engine.keep(upload)
-                results.append(await engine.name(encoded, words, kind, None, finish))
-        except (MasqclipError, Problem) as error:
-            failed.append(error)
-            reason = error.detail if isinstance(error, Problem) else str(error)
-            results.append(json.dumps({"error": reason}))
+    work = _Work(engine, control, request.app.state.task_pictures)
+    results, failed = await work.answer(wish.tasks)
     if failed and len(failed) == len(results):
-        raise failed[0]
-    body = '{"results":[' + ",".join(results) + '],"model_version":' + json.dumps(version) + "}"
+        raise next(iter(failed.values()))
+    if failed:
+        place, first = next(iter(failed.items()))
+        logger.warning(
+            "%d of %d tasks are not answered; the first, at place %d: %s",
+            len(failed), len(results), place + 1, first.detail,
+        )  # fmt: skip
+    version = json.dumps(engine.segmenter.name)
+    body = '{"results":[' + ",".join(results) + '],"model_version":' + version + "}"
     return Response(body, media_type="application/json")
 
 
-def read_control(label_config: str) -> Control:
-    """The first tag of a labelling interface that asks for masks of a picture.
+class _Work:
+    """The tasks of one request.
 
-    Raises:
-        MasqclipError: the interface is no XML, or a label is no name.
-        Problem: 422, there is no such tag, or it has no labels.
+    Args:
+        engine: the model.
+        control: what the interface asks for.
+        pictures: where they come from.
     """
-    tree = parse_xml(label_config, source="label_config")
-    pictures = {image.get("name", ""): image.get("value", "") for image in tree.iter("Image")}
-    for tag in tree.iter():
-        image = tag.get("toName", "")
-        if tag.tag in _KINDS and image in pictures:
-            written = [label.get("value", "") for label in tag.iter("Label")]
-            labels = asked_labels(written, what="label_config: a label")
-            if not labels:
-                raise Problem(422, f"label_config: {tag.tag} has no label to look for")
-            key = pictures[image].removeprefix("$")
-            return Control(_KINDS[tag.tag], tag.get("name", ""), image, key, labels)
-    raise Problem(422, "label_config: needs BrushLabels or PolygonLabels on an Image")
 
+    def __init__(self, engine: Engine, control: Control, pictures: TaskPictures) -> None:
+        self._engine, self._control, self._pictures = engine, control, pictures
+        self._words: dict[tuple[Label, ...], Vocabulary] = {}
+        tasks = engine.segmenter.model.tasks
+        # A box is one of a thing that is counted; masks are the fullest that the system has.
+        boxes = control.kind == "rectangle" and "instance" in tasks
+        self._kind: Task = "instance" if boxes else tasks[-1]
 
-async def _picture(address: Any, settings: ServeSettings) -> bytes:
-    """The file behind a task's picture."""
-    if not isinstance(address, str) or not address:
-        raise Problem(422, "tasks: a task has no picture under the name that the interface gives")
-    if address.startswith("data:"):
-        return await run_in_threadpool(from_data_uri, address)
-    home = settings.label_studio_url
-    if not home:
-        raise Problem(
-            422,
-            "tasks: pictures are not fetched: start the service with --label-studio-url, or give "
-            "data: addresses",
+    async def answer(self, tasks: list[Any]) -> tuple[list[str], dict[int, Problem]]:
+        """The predictions in the tasks' order, as JSON, and the reasons of those that are none.
+
+        Raises:
+            Problem: 429, there is no room for the first task.
+        """
+        seconds = SHARE_OF_TIME * self._engine.settings.label_studio_timeout
+        late = Problem(
+            504, f"not done within {seconds:g} s: ask again, tasks that are done are left out then"
         )
-    try:
-        target = urljoin(home.rstrip("/") + "/", address)
-        inside = urlsplit(target)[:2] == urlsplit(home)[:2]
-    except ValueError:  # brackets that are no IPv6 address, and the like
-        inside = False
-    if not inside:
-        raise Problem(422, "tasks: a picture lies outside the Label Studio of --label-studio-url")
-    return await _fetch(target, settings)
+        found: dict[int, str] = {}
+        failed: dict[int, Problem] = {}
+        todo = iter(enumerate(tasks))
+
+        async def work(*, first: bool = False) -> None:
+            for place, task in todo:
+                try:
+                    found[place] = await self._predict(task, patient=not first)
+                except Problem as problem:
+                    if first and problem.status_code == 429:
+                        raise
+                    failed[place] = problem
+                if first:
+                    return
+
+        try:
+            async with asyncio.timeout(seconds):
+                # Whether there is room at all is seen by the first; the others wait for theirs.
+                await work(first=True)
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(self._engine.settings.batch_size + _FETCHED_AHEAD):
+                        group.create_task(work())
+        except TimeoutError:
+            pass
+        failed |= {place: late for place in range(len(tasks)) if place not in found | failed}
+        errors = {place: json.dumps({"error": p.detail}) for place, p in sorted(failed.items())}
+        ordered = {**found, **errors}
+        return [ordered[place] for place in range(len(tasks))], dict(sorted(failed.items()))
+
+    async def _predict(self, task: Any, *, patient: bool) -> str:
+        """One task's prediction as JSON, or whatever keeps it from being made as a problem."""
+        try:
+            data = task.get("data") if isinstance(task, dict) else None
+            number = task.get("id") if isinstance(task, dict) else None
+            labels = await run_in_threadpool(self._control.asked, data)
+            addresses = await run_in_threadpool(self._control.addresses, data)
+            if len(addresses) > MAX_PAGES:
+                raise Problem(422, f"tasks: a task has more than {MAX_PAGES} pages")
+            words = await self._read_words(labels)
+            pages = []
+            for page, address in enumerate(addresses):
+                content = await self._pictures.get(address, number)
+                finish = partial(
+                    _regions, control=self._control, labels=labels,
+                    page=page if self._control.listed else None,
+                )  # fmt: skip
+                pages.append(await self._segment(content, words, finish, patient=patient))
+        except Problem:
+            raise
+        except MasqclipError as error:
+            raise Problem(422, str(error)) from error
+        except Exception as error:
+            logger.exception("a defect, please report it")
+            raise Problem(500, "the service failed on this task; its log says more") from error
+        regions = ",".join(text for text, _ in pages if text)
+        score = round(max(score for _, score in pages), 4)
+        version = json.dumps(self._engine.segmenter.name)
+        return f'{{"result":[{regions}],"score":{score},"model_version":{version}}}'
+
+    async def _segment(
+        self, content: bytes, words: Vocabulary, finish: Finish, *, patient: bool
+    ) -> tuple[str, float]:
+        """A picture's regions as JSON, and its score; whoever is patient waits for room."""
+        while True:
+            try:
+                upload = await self._engine.open(content)
+                async with self._engine.admitted():
+                    _, encoded = await self._engine.keep(upload)
+                    return await self._engine.name(encoded, words, self._kind, None, finish)
+            except Problem as problem:
+                if problem.status_code != 429 or not patient:
+                    raise
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _read_words(self, labels: tuple[Label, ...]) -> Vocabulary:
+        if labels not in self._words:
+            wish = SegmentRequest(vocabulary=[label.shown for label in labels])
+            self._words[labels] = await self._engine.read_words(wish)
+        return self._words[labels]
 
 
-async def _fetch(address: str, settings: ServeSettings) -> bytes:
-    token = settings.label_studio_token
-    headers = {"Authorization": f"Token {token}"} if token else {}
-    chunks, size = [], 0
-    try:
-        async with (
-            asyncio.timeout(settings.deadline),
-            httpx.AsyncClient(headers=headers, timeout=settings.deadline) as client,
-            client.stream("GET", address) as answer,
-        ):
-            if answer.status_code != 200:
-                raise Problem(422, f"tasks: Label Studio answers {answer.status_code} for a file")
-            async for chunk in answer.aiter_bytes():
-                chunks.append(chunk)
-                size += len(chunk)
-                if size > settings.max_upload_bytes:
-                    raise Problem(413, "tasks: a picture is larger than this service takes")
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, TimeoutError) as error:
-        reason = str(error) or type(error).__name__
-        raise Problem(422, f"tasks: Label Studio cannot be reached ({reason})") from error
-    return b"".join(chunks)
-
-
-def _prediction(result: Segmentation, *, control: Control, version: str) -> str:
-    """One task's prediction as JSON; its score is that of its best segment."""
+def _regions(
+    result: Segmentation, *, control: Control, labels: tuple[Label, ...], page: int | None
+) -> tuple[str, float]:
+    """A picture's regions, as the entries of a JSON list, and the score of its best segment."""
+    of_page = "" if page is None else f"{page}-"
     regions = [
         region
         for segment in result.segments
         for region in mask_regions(
             segment.mask,
-            region_id=f"masqclip-{segment.id}",
-            name=control.labels[segment.class_id],
+            region_id=f"masqclip-{of_page}{segment.id}",
+            name=labels[segment.class_id].stored,
             score=round(segment.score, 4),
             kind=control.kind,
             from_name=control.name,
             to_name=control.image,
+            shape_name=control.shape_name,
         )
     ]
+    if page is not None:
+        regions = [{**region, "item_index": page} for region in regions]
     score = max((segment.score for segment in result.segments), default=0.0)
-    return json.dumps({"result": regions, "score": round(score, 4), "model_version": version})
+    return json.dumps(regions)[1:-1], score

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from masqclip.errors import MasqclipError
@@ -32,7 +33,11 @@ class ServeSettings:
         allowed_hosts: names that the service is known by, beside addresses in figures and
             localhost; ``*`` = any.
         label_studio_url: the Label Studio whose pictures are fetched; empty = none are.
-        label_studio_token: what is sent to it.
+        label_studio_token: what is sent to it, and to nobody else.
+        label_studio_storage: hosts, with a port where it is an unusual one, that its pictures may
+            lie on, beside the stores of the three clouds.
+        label_studio_timeout: seconds that Label Studio waits for an answer; tasks that are not done
+            by nine tenths of it are left for its next request.
     """
 
     max_requests: int = 64
@@ -53,6 +58,8 @@ class ServeSettings:
     allowed_hosts: tuple[str, ...] = ()
     label_studio_url: str = ""
     label_studio_token: str = ""
+    label_studio_storage: tuple[str, ...] = ()
+    label_studio_timeout: float = 100.0
 
     def __post_init__(self) -> None:
         counts = (
@@ -63,7 +70,7 @@ class ServeSettings:
             if getattr(self, name) < 1:
                 flag = name.replace("_", "-")
                 raise MasqclipError(f"--{flag} {getattr(self, name)}: give 1 or more")
-        for name in ("deadline", "max_wait"):
+        for name in ("deadline", "max_wait", "label_studio_timeout"):
             if getattr(self, name) <= 0:
                 flag = name.replace("_", "-")
                 raise MasqclipError(f"--{flag} {getattr(self, name):g}: give seconds, more than 0")
@@ -77,3 +84,9 @@ class ServeSettings:
         url = self.label_studio_url
         if url and not url.startswith(("http://", "https://")):
             raise MasqclipError(f"--label-studio-url {url!r}: give an address such as http://host")
+        for host in self.label_studio_storage:
+            if not re.fullmatch(r"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?", host):
+                raise MasqclipError(
+                    f"--label-studio-storage {host!r}: give a host such as minio.example.org or "
+                    "minio:9000"
+                )

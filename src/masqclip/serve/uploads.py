@@ -13,7 +13,7 @@ import binascii
 import json
 import re
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import unquote_to_bytes
 
 from fastapi import Request
@@ -81,24 +81,40 @@ class _MemoryParser(MultiPartParser):
 
 
 class BoundedRoute(APIRoute):
-    """A route whose JSON is parsed beside the event loop, if it has no more entries than that."""
+    """A route whose JSON is parsed beside the event loop, if it has no more entries than that.
+
+    Attributes:
+        max_entries: of a body.
+        emptied: what is cut out of a body before its entries are counted, and what is left of it.
+    """
+
+    max_entries: ClassVar[int] = MAX_ENTRIES
+    emptied: ClassVar[tuple[re.Pattern[bytes], bytes] | None] = None
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """As FastAPI asks for it."""
         handler = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
-            return await handler(_BoundedRequest(request.scope, request.receive))
+            bounded = _BoundedRequest(request.scope, request.receive)
+            bounded.max_entries, bounded.emptied = self.max_entries, self.emptied
+            return await handler(bounded)
 
         return handle
 
 
 class _BoundedRequest(Request):
+    max_entries: int
+    emptied: tuple[re.Pattern[bytes], bytes] | None
+
     async def json(self) -> Any:
-        body = await self.body()
+        body, most = await self.body(), self.max_entries
+        if self.emptied is not None:
+            pattern, left = self.emptied
+            body = await run_in_threadpool(pattern.sub, left, body)
         # Strings may be long, a picture in base64 for one. It is entries that cost.
-        if sum(map(body.count, (b",", b":", b"[", b"{"))) > MAX_ENTRIES:
-            raise Problem(422, f"the body has more than {MAX_ENTRIES:,} entries: send fewer names")
+        if sum(map(body.count, (b",", b":", b"[", b"{"))) > most:
+            raise Problem(422, f"the body has more than {most:,} entries: send less at once")
         try:
             return await run_in_threadpool(json.loads, body)
         except RecursionError:

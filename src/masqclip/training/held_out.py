@@ -19,6 +19,7 @@ from masqclip.data.open_coco import CocoFiles
 from masqclip.data.truth import GroundTruth, InstanceTruth, PanopticTruth, Picture
 from masqclip.errors import MasqclipError
 from masqclip.evaluation.evaluate import evaluate
+from masqclip.evaluation.instance import AveragePrecision
 from masqclip.evaluation.protocol import Protocol
 from masqclip.segmenter import Segmenter
 from masqclip.training.annotated import dataset_vocabulary
@@ -57,6 +58,16 @@ def held_out_truth(dataset: CocoFiles) -> GroundTruth:
     return GroundTruth("held-out pictures", classes, pictures, panoptic=panoptic)
 
 
+def check_metrics(dataset: CocoFiles) -> None:
+    """See, before any work, that what the figures of a dataset are computed by is installed.
+
+    Raises:
+        MasqclipError: it is not (extra ``eval``).
+    """
+    if isinstance(dataset, CocoInstances):
+        AveragePrecision(sorted(dataset.categories.kept))
+
+
 def measure_held_out(
     segmenter: Segmenter, dataset: CocoFiles, report: Callable[[int, int], None] | None = None
 ) -> dict[str, float]:
@@ -90,22 +101,27 @@ def measure_held_out(
 
 def write_report(
     folder: Path, before: Mapping[str, float], after: Mapping[str, float], pictures: int
-) -> str:
+) -> list[tuple[str, str, str]]:
     """Write ``held-out.json`` and ``held-out.md`` into a folder.
 
     Returns:
-        The table, Markdown.
+        The rows of the table, in percent: what is measured, before, after; a heading first.
     """
-    rows = [f"| {pictures} held-out pictures | before | after |", "| --- | ---: | ---: |"]
+    rows = [(f"{pictures} held-out pictures", "before", "after")]
     rows += [
-        f"| {name}: {FIGURES[name]} | {100 * before.get(name, math.nan):.1f} | {100 * value:.1f} |"
+        (
+            f"{name}: {FIGURES[name]}",
+            f"{100 * before.get(name, math.nan):.1f}",
+            f"{100 * value:.1f}",
+        )
         for name, value in after.items()
     ]
     content = null_for_nan({"pictures": pictures, "before": dict(before), "after": dict(after)})
     write_atomically(folder / "held-out.json", json.dumps(content, indent=1).encode())
-    table = "\n".join(rows)
-    write_atomically(folder / "held-out.md", f"{table}\n".encode())
-    return table
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    table = "\n".join([lines[0], "| --- | ---: | ---: |", *lines[1:], ""])
+    write_atomically(folder / "held-out.md", table.encode())
+    return rows
 
 
 def _readable(dataset: CocoFiles, row: int) -> bool:

@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from masqclip.data.files import sync_folder, writing
+from masqclip.data.files import shared, sync_folder, writing
 from masqclip.training.stage import Stage
 
 
@@ -21,7 +21,8 @@ def save_result(stage: Stage, folder: Path) -> None:
     try:
         with writing(folder):
             scratch.mkdir(parents=True)
-            stage.save(scratch)
+            with shared(scratch):
+                stage.save(scratch)
             _take_in(scratch, folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -30,10 +31,7 @@ def save_result(stage: Stage, folder: Path) -> None:
 def _take_in(scratch: Path, folder: Path) -> None:
     """Move the files of a folder, once all their bytes are on the disk."""
     files = sorted(scratch.iterdir(), key=lambda path: path.name == "model.safetensors")
-    umask = os.umask(0)
-    os.umask(umask)
     for path in files:
-        path.chmod(0o666 & ~umask)  # some writers make private files; a result is for readers
         with path.open("rb") as file:
             os.fsync(file.fileno())
     for path in files:

@@ -190,4 +190,5 @@ def _write_png(path: Path, pixels: np.ndarray) -> None:
 
 
 def _write_json(root: Path, name: str, content: dict[str, Any]) -> None:
-    write_atomically(root / "annotations" / f"{name}.json", json.dumps(content).encode())
+    about = {"info": {"description": "scenes of the miniature world, drawn by masqclip"}}
+    write_atomically(root / "annotations" / f"{name}.json", json.dumps(about | content).encode())

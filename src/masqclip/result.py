@@ -118,6 +118,12 @@ class Segmentation:
         words = [name if count == 1 else f"{name} x{count}" for name, count in counts.items()]
         return ", ".join(words) or "nothing found"
 
+    @property
+    def not_found(self) -> tuple[str, ...]:
+        """The names of which nothing was found, in the vocabulary's order."""
+        found = {segment.name for segment in self.segments}
+        return tuple(name for name in self.names if name not in found)
+
     @cached_property
     def label_map(self) -> np.ndarray:
         """[H,W] int32: segment ids, 0 = unlabelled (panoptic); class ids, -1 = none (semantic).
@@ -140,7 +146,9 @@ class Segmentation:
         """The picture with its masks and names drawn over it. Small pictures are enlarged."""
         from masqclip.render.overlay import draw_overlay
 
-        return draw_overlay(self.image, self.segments, opacity=opacity, labels=labels)
+        return draw_overlay(
+            self.image, self.segments, names=self.names, opacity=opacity, labels=labels
+        )
 
     def save(self, path: str | Path, *, opacity: float = 0.55, labels: bool = True) -> Path:
         """Write the overlay (`plot`) as a PNG, whole or not at all; returns its path.

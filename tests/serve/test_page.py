@@ -28,7 +28,8 @@ def test_from_an_example_to_files(page: Page, server: Server, tmp_path: Path) ->
     wait_for(page, "rocket", "tulip", "car", "snake", "sand")  # an example shows its masks at once
     page.get_by_role("button", name="Clear").click()
     type_names(page, "rocket", "tulip")
-    page.wait_for_function("document.querySelectorAll('#legend .entry').length === 2")
+    page.locator('#legend [data-name="sand"]').wait_for(state="detached")
+    wait_for(page, "rocket", "tulip")
     assert sorted(found(page)) == ["rocket", "tulip"]
     assert_accessible(page)
 

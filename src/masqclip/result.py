@@ -216,6 +216,12 @@ class Segmentation(Exports):
         """[N]: the place of each segment's name in the vocabulary."""
         return np.array([segment.class_id for segment in self.segments], np.int64)
 
+    @property
+    def not_found(self) -> tuple[str, ...]:
+        """The names of which nothing was found, in the vocabulary's order."""
+        found = set(self.labels)
+        return tuple(name for name in self.names if name not in found)
+
     def polygons(self, *, tolerance: float = TOLERANCE) -> list[list[NDArray[np.float64]]]:
         """The outlines of each segment: see `Segment.polygons`."""
         return [segment.polygons(tolerance=tolerance) for segment in self.segments]
@@ -243,7 +249,9 @@ class Segmentation(Exports):
         """The picture with its masks and names drawn over it. Small pictures are enlarged."""
         from masqclip.render.overlay import draw_overlay
 
-        return draw_overlay(self.image, self.segments, opacity=opacity, labels=labels)
+        return draw_overlay(
+            self.image, self.segments, names=self.names, opacity=opacity, labels=labels
+        )
 
     def show(self, *, opacity: float = 0.55, labels: bool = True) -> None:
         """Show the overlay (`plot`): in a notebook below its cell, else in a window.

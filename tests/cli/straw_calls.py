@@ -30,6 +30,11 @@ class Segmentation:
     task: str
     segments: tuple[Segment, ...]
     notes: tuple[str, ...]
+    not_found: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(segment.name for segment in self.segments)
 
     def to_json(self) -> dict[str, Any]:
         return {"task": self.task, "segments": [{"name": s.name} for s in self.segments]}

@@ -16,6 +16,7 @@ from masqclip.cli.console import (
     one_line,
     out_console,
     print_error,
+    print_found,
 )
 
 
@@ -48,6 +49,23 @@ def test_the_best_come_first_and_the_rest_are_counted(
     assert "25.0 %" in shown
     assert "n9 " not in shown
     assert f"and {30 - MAX_ROWS} more" in shown
+
+
+def test_names_that_found_nothing_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    segment = SimpleNamespace(name="cat", score=0.5, area=4, box=(0, 0, 2, 2))
+    for missing, expected in (
+        ((), ""),
+        (("dog", "tree\n"), "not found: dog, tree \n"),
+        (tuple(f"n{i}" for i in range(MAX_ROWS + 3)), f"n{MAX_ROWS - 1} and 3 more\n"),
+    ):
+        image = np.zeros((4, 4, 3), np.uint8)
+        result: Any = SimpleNamespace(image=image, segments=[segment], not_found=missing)
+        print_found("cat.png", result, ["said"])
+        shown = capsys.readouterr().out
+        assert shown.endswith(f"{expected}note: said\n")
+        assert ("not found" in shown) == bool(missing)
+    print_found("cat.png", SimpleNamespace(segments=[], not_found=("cat",)), [])  # type: ignore[arg-type]
+    assert capsys.readouterr().out == "cat.png: nothing found\n"
 
 
 @pytest.mark.parametrize("hidden", [False, True])

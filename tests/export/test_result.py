@@ -36,6 +36,11 @@ def test_boxes_and_areas() -> None:
     assert Segment(1, "x", 0, 1.0, True, np.zeros((3, 3), bool)).box == (0, 0, 0, 0)
 
 
+def test_what_was_not_found_is_known() -> None:
+    assert segmentation(names=("dog", "cat", "sky", "tree")).not_found == ("dog", "tree")
+    assert segmentation().not_found == ()
+
+
 @pytest.mark.parametrize("kind", [np.uint8, np.int64, np.float32])
 def test_masks_of_0_and_1_are_masks(kind: type) -> None:
     _, cat = segmentation().segments

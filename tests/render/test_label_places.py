@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from test_overlay import Drawn
 
-from masqclip.render.labels import Label, LabelLayout, _cut
+from masqclip.render.labels import Label, LabelLayout
+from masqclip.render.lettering import shorten
 from masqclip.render.overlay import _box_of
 
 NAME = "a traffic light"
@@ -30,11 +31,11 @@ def test_a_label_shows_as_much_of_its_name_as_fits(score: str) -> None:
         room = max(0.45 * width, 6.0 * layout.height) - 2 * layout._pad[0]
         room = min(room, width - 2 * layout._pad[0])
         texts = [
-            _cut(NAME, length) + tail
+            shorten(NAME, length) + tail
             for tail in ([f" {score}", ""] if score else [""])
             for length in range(len(NAME), 0, -1)
         ]
-        expected = next((text for text in texts if layout.font.getlength(text) <= room), None)
+        expected = next((text for text in texts if layout.lettering.width(text) <= room), None)
         label = placed(layout, NAME, width, 60, score)
         assert (label and label.text) == expected
         seen.add(expected)

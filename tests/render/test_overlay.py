@@ -9,9 +9,10 @@ import pytest
 
 from masqclip.errors import MasqclipError
 from masqclip.render import overlay
-from masqclip.render.labels import ELLIPSIS, LabelLayout, interior_points
+from masqclip.render.labels import LabelLayout, interior_points
+from masqclip.render.lettering import ELLIPSIS
 from masqclip.render.overlay import draw_overlay
-from masqclip.render.palette import ink_on, instance_colour, name_colour
+from masqclip.render.palette import name_colour, vocabulary_colours
 
 
 @dataclass(frozen=True)
@@ -41,26 +42,6 @@ def rectangle(shape: tuple[int, int], x0: int, y0: int, x1: int, y1: int) -> np.
 
 def grey(height: int, width: int) -> np.ndarray:
     return np.full((height, width, 3), 128, np.uint8)
-
-
-def test_the_colour_of_a_name_is_pinned_and_ignores_case_and_space() -> None:
-    assert name_colour("cat") == name_colour("  CAT ")
-    assert name_colour("cat") == (242, 109, 14)
-    assert instance_colour("cat", 0) == name_colour("cat")
-
-
-def test_colours_are_distinct_and_not_muddy() -> None:
-    colours = [name_colour(f"name {i}") for i in range(300)]
-    assert len(set(colours)) >= 295
-    assert min(max(colour) for colour in colours) >= 130
-    assert min(max(colour) - min(colour) for colour in colours) >= 60
-    for name in ("cat", "sky", "person"):
-        assert len({instance_colour(name, i) for i in range(5)}) == 5
-
-
-def test_ink_is_legible() -> None:
-    assert ink_on((255, 240, 60)) == (20, 20, 24)
-    assert ink_on((60, 40, 200)) == (255, 255, 255)
 
 
 def test_a_thing_is_tinted_inside_and_leaves_the_rest_alone() -> None:
@@ -137,14 +118,22 @@ def test_scores_are_written_only_when_asked_for() -> None:
     assert wide > narrow > 0
 
 
-def test_a_label_has_the_colour_of_its_segment_paler_for_stuff() -> None:
-    shape = (400, 400)
-    full, pale = name_colour("sky"), overlay._stuff(name_colour("sky"))
-    for thing, shown, absent in ((True, full, pale), (False, pale, full)):
-        sky = Drawn(rectangle(shape, 50, 50, 350, 350), "sky", thing=thing)
-        drawn = np.asarray(draw_overlay(grey(*shape), [sky]))
-        assert (drawn == shown).all(-1).sum() > 100
-        assert (drawn == absent).all(-1).sum() == 0
+def test_a_label_has_the_colour_of_its_segment() -> None:
+    for thing in (True, False):
+        sky = Drawn(rectangle((400, 400), 50, 50, 350, 350), "sky", thing=thing)
+        drawn = np.asarray(draw_overlay(grey(400, 400), [sky]))
+        assert (drawn == name_colour("sky")).all(-1).sum() > 100
+
+
+def test_colours_are_those_of_the_vocabulary() -> None:
+    """Of two names that want one colour, the earlier of the vocabulary has it, drawn or not."""
+    names = [f"name {i}" for i in range(30)]
+    colours = vocabulary_colours(names)
+    moved = next(name for name in names if colours[name] != name_colour(name))
+    segment = Drawn(rectangle((400, 400), 50, 50, 350, 350), moved)
+    for vocabulary, colour in (((), name_colour(moved)), (names, colours[moved])):
+        drawn = np.asarray(draw_overlay(grey(400, 400), [segment], names=vocabulary))
+        assert (drawn == colour).all(-1).sum() > 100
 
 
 def test_labels_stay_in_the_frame_and_apart() -> None:
@@ -249,4 +238,4 @@ def test_a_name_of_any_length_is_cut_where_it_was() -> None:
         limit = label.box[2] - label.box[0]
         if label.text.endswith(f"{ELLIPSIS} 0.50"):
             longer = name[: len(label.text) - len(f"{ELLIPSIS} 0.50") + 1] + f"{ELLIPSIS} 0.50"
-            assert layout.font.getlength(longer) > limit - 2 * layout._pad[0]
+            assert layout.lettering.width(longer) > limit - 2 * layout._pad[0]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -12,6 +15,9 @@ from running import EXAMPLES, Server, Serving, start_server
 from masqclip import Segmenter
 from masqclip.serve.app import create_app
 from masqclip.serve.settings import ServeSettings
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 
 @pytest.fixture(scope="session")
@@ -49,3 +55,48 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     yield started
     started.process.terminate()
     assert started.process.wait(60) == 0
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright  # here: most tests need no browser
+
+    system = shutil.which("chromium") or shutil.which("chromium-browser")
+    # Chromium has no sandbox for root, as whom containers run tests.
+    options = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=system, args=options)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def complaints() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def page(browser: Browser, server: Server, complaints: list[str]) -> Iterator[Page]:
+    """A page that fails the test when it complains, or asks another host for anything."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(60_000)
+    opened = context.new_page()
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.on(
+        "console",
+        lambda message: (
+            complaints.append(message.text) if message.type in ("error", "warning") else None
+        ),
+    )
+    opened.on(
+        "request",
+        lambda request: (
+            complaints.append(request.url)
+            if not request.url.startswith((server.url, "blob:", "data:"))
+            else None
+        ),
+    )
+    opened.goto(server.url)
+    yield opened
+    context.close()
+    assert complaints == []

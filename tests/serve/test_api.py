@@ -370,6 +370,8 @@ def test_state_and_models(serving: Serving) -> None:
                 entry["name"]: entry for entry in (await client.get("/v1/vocabularies")).json()
             }
             assert len(lists["stickers"]["stuff"]) == 12
+            for entry in lists.values():
+                assert set(entry["synonyms"]) == {*entry["things"], *entry["stuff"]}
             page = await client.get("/")
             assert "default-src 'none'" in page.headers["content-security-policy"]
             metrics = (await client.get("/metrics")).text

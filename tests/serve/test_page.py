@@ -6,103 +6,29 @@ chromium). `./check` sees to it.
 
 from __future__ import annotations
 
-import io
 import json
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from browsing import assert_accessible, download, found, pixels, type_names, wait_for
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 from running import EXAMPLES, Server
 
 from masqclip.data.label_maps import rgb_to_ids
 from masqclip.data.rle import decode_rle
-
-SERIOUS = ("serious", "critical")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    system = shutil.which("chromium") or shutil.which("chromium-browser")
-    # Chromium has no sandbox for root, as whom containers run tests.
-    options = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=system, args=options)
-        yield launched
-        launched.close()
-
-
-@pytest.fixture
-def complaints() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def page(browser: Browser, server: Server, complaints: list[str]) -> Iterator[Page]:
-    """A page that fails the test when it complains, or asks another host for anything."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    context.set_default_timeout(60_000)
-    opened = context.new_page()
-    opened.on("pageerror", lambda error: complaints.append(str(error)))
-    opened.on(
-        "console",
-        lambda message: (
-            complaints.append(message.text) if message.type in ("error", "warning") else None
-        ),
-    )
-    opened.on(
-        "request",
-        lambda request: (
-            complaints.append(request.url)
-            if not request.url.startswith((server.url, "blob:", "data:"))
-            else None
-        ),
-    )
-    opened.goto(server.url)
-    yield opened
-    context.close()
-    assert complaints == []
-
-
-def type_names(page: Page, *names: str) -> None:
-    for name in names:
-        page.get_by_label("Add names").fill(name)
-        page.get_by_label("Add names").press("Enter")
-
-
-def found(page: Page) -> list[str]:
-    return page.locator("#legend .label").all_inner_texts()
-
-
-def wait_for(page: Page, *names: str) -> None:
-    for name in names:
-        page.locator(f'#legend [data-name="{name}"]').wait_for()
-
-
-def pixels(page: Page) -> np.ndarray:
-    data = page.locator("#canvas").screenshot()
-    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
-
-
-def assert_accessible(page: Page) -> None:
-    findings = Axe().run(page).response["violations"]
-    serious = [
-        f"{entry['id']}: {entry['help']}" for entry in findings if entry["impact"] in SERIOUS
-    ]
-    assert serious == []
 
 
 def test_from_an_example_to_files(page: Page, server: Server, tmp_path: Path) -> None:
     assert_accessible(page)
     assert "no photographs" in page.locator("#model").inner_text()
     page.get_by_role("button", name="Beach").click()
+    wait_for(page, "rocket", "tulip", "car", "snake", "sand")  # an example shows its masks at once
+    page.get_by_role("button", name="Clear").click()
     type_names(page, "rocket", "tulip")
+    page.locator('#legend [data-name="sand"]').wait_for(state="detached")
     wait_for(page, "rocket", "tulip")
     assert sorted(found(page)) == ["rocket", "tulip"]
     assert_accessible(page)
@@ -170,16 +96,9 @@ def test_from_an_example_to_files(page: Page, server: Server, tmp_path: Path) ->
     assert (np.asarray(overlay) != original).any()
 
 
-def download(page: Page, button: str, folder: Path) -> Path:
-    with page.expect_download() as started:
-        page.get_by_role("button", name=button).click()
-    path = folder / started.value.suggested_filename
-    started.value.save_as(path)
-    return path
-
-
 def test_names_are_typed_in_many_ways_and_kept_in_the_address(page: Page) -> None:
     page.get_by_role("button", name="Beach").click()
+    page.get_by_role("button", name="Clear").click()
     type_names(
         page, "rocket,,tulip,", "car . snake .", "St. Bernard", 'a\uff0c"traffic light, red", b'
     )
@@ -228,8 +147,10 @@ def test_a_phone_by_keyboard_alone(browser: Browser, server: Server, scheme: str
     page.keyboard.press("Enter")
     page.locator("#work").wait_for()
     page.wait_for_function("document.activeElement.id === 'name'")
-    page.keyboard.type("rocket,stuff: sand,")
     wait_for(page, "rocket", "sand")
+    page.keyboard.type("tulip,temple,")  # one that is there, and one that is not
+    assert page.locator("#chips .word").all_inner_texts()[-2:] == ["sand", "temple"]
+    page.keyboard.press("Backspace")
     page.keyboard.press("Backspace")
     page.locator('#legend [data-name="sand"]').wait_for(state="detached")
     page.locator("#legend .show").first.focus()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -73,6 +73,24 @@ def found_table(title: str, result: Segmentation) -> Table:
     if len(segments) > MAX_ROWS:
         table.caption = f"and {len(segments) - MAX_ROWS} more, in the JSON file"
     return table
+
+
+def print_found(title: str, result: Segmentation, notes: Sequence[str]) -> None:
+    """What was found in one picture, what of the vocabulary was not, and notes, on stdout."""
+    if result.segments:
+        out_console().print(found_table(title, result))
+        if result.not_found:
+            print_line(f"not found: {_some(result.not_found)}")
+    else:
+        print_line(f"{title}: nothing found")
+    for note in notes:
+        print_line(f"note: {note}", style="yellow")
+
+
+def _some(names: Sequence[str]) -> str:
+    """Names between commas; of very many, the first and how many more there are."""
+    shown = ", ".join(names[:MAX_ROWS])
+    return shown if len(names) <= MAX_ROWS else f"{shown} and {len(names) - MAX_ROWS} more"
 
 
 class Steps:

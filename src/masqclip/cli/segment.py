@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_module
 import sys
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,9 +17,8 @@ from cyclopts import App, Parameter
 from masqclip.cli.console import (
     Phases,
     Steps,
-    found_table,
-    out_console,
     print_error,
+    print_found,
     print_left_out,
     print_line,
 )
@@ -242,7 +241,7 @@ def segment(
                     _print_json(document)
                 elif not quiet:
                     notes = [note for note in written.notes if note not in told]
-                    _print_found(written.path, written.result, notes)
+                    print_found(str(written.path), written.result, notes)
                     told.update(general)
             steps.advance()
 
@@ -269,7 +268,8 @@ def segment(
                     if isinstance(result, Exception):
                         failures.add(str(path), result)
                         continue
-                    notes = tuple(dict.fromkeys((*batch[path].notes, *result.notes)))
+                    drawn = _overlay_notes(result) if overlay else ()
+                    notes = tuple(dict.fromkeys((*batch[path].notes, *result.notes, *drawn)))
                     write = partial(_write, files[path], path, result, notes)
                     future = writer.submit(write, model=model, overlay=overlay)
                     waiting.append(_Written(path, result, notes, future))
@@ -330,6 +330,12 @@ def _write(
     return document
 
 
+def _overlay_notes(result: Segmentation) -> tuple[str, ...]:
+    from masqclip.render.overlay import overlay_notes
+
+    return overlay_notes(result.segments, result.names)
+
+
 def _draw(path: Path, result: Segmentation) -> None:
     write_picture(path, result.plot())
 
@@ -337,15 +343,6 @@ def _draw(path: Path, result: Segmentation) -> None:
 def _print_json(document: dict[str, Any]) -> None:
     sys.stdout.write(json_module.dumps(document) + "\n")
     sys.stdout.flush()
-
-
-def _print_found(path: PictureSource, result: Segmentation, notes: Sequence[str]) -> None:
-    if result.segments:
-        out_console().print(found_table(str(path), result))
-    else:
-        print_line(f"{path}: nothing found")
-    for note in notes:
-        print_line(f"note: {note}", style="yellow")
 
 
 def _print_written(files: list[OutputFiles], out: Path, overlay: bool) -> None:

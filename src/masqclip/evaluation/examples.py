@@ -44,6 +44,7 @@ def example_sheet(
     if not chosen:
         return None
     by_id = {picture.id: picture for picture in truth.pictures}
+    names = [entry.name for entry in truth.classes]
     pictures, captions = [], []
     for number in chosen:
         picture = by_id[number]
@@ -52,7 +53,7 @@ def example_sheet(
             ("truth", _true(task, truth, picture, pixels.shape[:2])),
             (f"{100 * rated[number]:.0f} %", _predicted(task, truth, predictions, picture)),
         ):
-            pictures.append(draw_overlay(pixels, segments, scores=kind != "truth"))
+            pictures.append(draw_overlay(pixels, segments, names=names, scores=kind != "truth"))
             captions.append(f"{picture.path.name}: {kind}")
     return contact_sheet(pictures, captions, columns=4)
 

@@ -28,7 +28,7 @@ from masqclip.data.label_maps import png_bytes
 from masqclip.errors import MasqclipError
 from masqclip.export.label_studio import RegionKind, labeling_config, picture_address
 from masqclip.export.yolo import HEAD_BYTES, data_yaml, trainer_suffix
-from masqclip.render.palette import name_colour
+from masqclip.render.palette import vocabulary_colours
 
 if TYPE_CHECKING:
     from masqclip.result import Segmentation
@@ -316,7 +316,7 @@ class LabelStudioWriter:
         return path
 
     def _config(self) -> str:
-        colours = {name: name_colour(name) for name in self.words.names}
+        colours = vocabulary_colours(self.words.names)
         return labeling_config(colours, self.settings.regions)
 
 

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from scipy import ndimage
 
+from masqclip.render.lettering import Lettering
 from masqclip.render.palette import Colour, ink_on, mix
 
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Rectangle = tuple[int, int, int, int]
 
-ELLIPSIS = "\u2026"
 # The most of the frame's width that one label takes.
 _WIDEST = 0.45
 # Masks are looked at no larger than this when a place inside them is sought.
@@ -24,10 +23,12 @@ _SEARCH_EDGE = 160
 _HIDES_TOO_MUCH = 0.3
 # How much longer than wide a canvas is, and how long, that letters still grow with.
 _SLENDER, _LARGEST = 8, 8000
-# Steps, of half a label each way, to try around the best place, the nearest first.
-_LATTICE = sorted(
-    ((across, down) for across in range(-4, 5) for down in range(-10, 11)),
-    key=lambda at: (at[0] * at[0] + at[1] * at[1], at),
+# Steps, of half a label each way, to try around the best place, the nearest first: [N, 2].
+_LATTICE = np.array(
+    sorted(
+        ((across, down) for across in range(-8, 9) for down in range(-24, 25)),
+        key=lambda at: (at[0] * at[0] + at[1] * at[1], at),
+    )
 )
 
 
@@ -59,12 +60,9 @@ class LabelLayout:
     def __init__(self, size: tuple[int, int]) -> None:
         self.size = size
         edge = scale_edge(size)
-        self.font: Font = ImageFont.load_default(round(8 + 0.011 * edge))
-        # Height by letters that reach highest and lowest, so that all boxes are equally high.
-        _, top, _, bottom = self.font.getbbox("Alpgjy")
-        self._top = round(top)
+        self.lettering = Lettering(round(8 + 0.011 * edge))
         self._pad = (max(3, round(0.006 * edge)), max(2, round(0.004 * edge)))
-        self.height = round(bottom - top) + 2 * self._pad[1]
+        self.height = self.lettering.height + 2 * self._pad[1]
         self.gap = max(2, round(0.004 * edge))
         self._taken: list[Rectangle] = []
 
@@ -88,20 +86,20 @@ class LabelLayout:
         Returns:
             The label; None where the frame has no room for one.
         """
-        text = self._fitted(" ".join(name.split()), score)
-        width = round(self.font.getlength(text)) + 2 * self._pad[0]
+        text = self._fitted(name, score)
+        width = round(self.lettering.width(text)) + 2 * self._pad[0]
         frame_width, frame_height = self.size
         if not text or width > frame_width or self.height > frame_height:
             return None
         best: Rectangle | None = None
         least = 0
-        for x, y in self._centres(mask, box, width):
-            x0 = min(max(round(x - width / 2), 0), frame_width - width)
-            y0 = min(max(round(y - self.height / 2), 0), frame_height - self.height)
-            place = (x0, y0, x0 + width, y0 + self.height)
-            overlap = sum(_shared(place, other, self.gap) for other in self._taken)
-            if best is None or overlap < least:
-                best, least = place, overlap
+        for centres in self._centres(mask, box, width):
+            places = self._framed(centres, width)
+            overlaps = _shared(places, np.array(self._taken).reshape(-1, 4), self.gap)
+            number = int(overlaps.argmin())
+            if best is None or overlaps[number] < least:
+                x0, y0, x1, y1 = places[number].tolist()
+                best, least = (x0, y0, x1, y1), int(overlaps[number])
             if least == 0:
                 break
         if best is None:
@@ -117,32 +115,27 @@ class LabelLayout:
         # A rim keeps the box apart from a mask of its own colour.
         edge = mix(label.colour, (0, 0, 0), 0.45)
         pen.rounded_rectangle((x0, y0, x1 - 1, y1 - 1), radius, fill=label.colour, outline=edge)
-        at = (x0 + self._pad[0], y0 + self._pad[1] - self._top)
-        pen.text(at, label.text, font=self.font, fill=ink_on(label.colour))
+        at = (x0 + self._pad[0], y0 + self._pad[1])
+        self.lettering.draw(pen, at, label.text, ink_on(label.colour))
 
     def _fitted(self, name: str, score: str) -> str:
         """The name, shortened until it fits with its score; without the score if that is needed."""
         limit = max(_WIDEST * self.size[0], 6.0 * self.height) - 2 * self._pad[0]
         limit = min(limit, self.size[0] - 2 * self._pad[0])
-        for tail in (f" {score}" if score else "", ""):
-            if self.font.getlength(name + tail) <= limit:
-                return name + tail
-            # What is longer is wider, so that the longest that fits is found by halving.
-            least, most = 0, len(name) - 1
-            while least < most:
-                length = (least + most + 1) // 2
-                if self.font.getlength(_cut(name, length) + tail) <= limit:
-                    least = length
-                else:
-                    most = length - 1
-            if least:
-                return _cut(name, least) + tail
-        return ""
+        shown = self.lettering.fitted(name, limit, f" {score}") if score else ""
+        return shown or self.lettering.fitted(name, limit)
+
+    def _framed(self, centres: NDArray[np.float64], width: int) -> NDArray[np.int64]:
+        """Boxes [N, 4] of a label around points [N, 2], pushed into the frame."""
+        size = np.array([width, self.height])
+        corners = np.rint(centres - size / 2).astype(np.int64)
+        corners = corners.clip(0, np.array(self.size) - size)
+        return np.concatenate([corners, corners + size], axis=1)
 
     def _centres(
         self, mask: NDArray[np.bool_], box: Rectangle, width: int
-    ) -> Iterator[tuple[float, float]]:
-        """Points to try as the label's centre, the best first."""
+    ) -> Iterator[NDArray[np.float64]]:
+        """Points [N, 2] to try as the label's centre, the best first; the last ones are many."""
         x0, y0, x1, y1 = box
         step = self.height + self.gap
         middle = (x0 + x1) / 2
@@ -162,17 +155,12 @@ class LabelLayout:
             and (y < y0 or y > y1 or width / 2 <= x <= self.size[0] - width / 2)
         ]
         inside = interior_points(mask, box, 6)
-        if covered > _HIDES_TOO_MUCH * shown:
-            yield from beside
-            yield from inside
-        else:
-            yield from inside
-            yield from beside
-        if not inside:
-            return
-        x, y = inside[0]
-        for across, down in _LATTICE:
-            yield x + across * (width / 2 + self.gap), y + down * step / 2
+        hides = covered > _HIDES_TOO_MUCH * shown
+        near = beside + inside if hides else inside + beside
+        if near:
+            yield np.array(near)
+        if inside:
+            yield np.array(inside[0]) + _LATTICE * np.array([width / 2 + self.gap, step / 2])
 
 
 def interior_points(
@@ -220,13 +208,9 @@ def _shrunk(mask: NDArray[np.bool_], stride: int) -> NDArray[np.bool_]:
     return np.logical_or.reduceat(by_row, columns, axis=1)
 
 
-def _cut(name: str, length: int) -> str:
-    """The beginning of a name, with an ellipsis unless it is all of it."""
-    return name if length == len(name) else name[:length].rstrip() + ELLIPSIS
-
-
-def _shared(a: Rectangle, b: Rectangle, gap: int) -> int:
-    """The area in pixels that two boxes share, the first one grown by the gap."""
-    width = min(a[2] + gap, b[2]) - max(a[0] - gap, b[0])
-    height = min(a[3] + gap, b[3]) - max(a[1] - gap, b[1])
-    return max(width, 0) * max(height, 0)
+def _shared(places: NDArray[np.int64], taken: NDArray[np.int64], gap: int) -> NDArray[np.int64]:
+    """The area in pixels that boxes [N, 4], grown by a gap, share with others [M, 4]: sums [N]."""
+    ours, theirs = places[:, None], taken[None]
+    lower = np.maximum(ours[..., :2] - gap, theirs[..., :2])
+    upper = np.minimum(ours[..., 2:] + gap, theirs[..., 2:])
+    return (upper - lower).clip(0).prod(-1).sum(-1)

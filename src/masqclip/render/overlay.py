@@ -20,7 +20,8 @@ from PIL import Image, ImageChops, ImageFilter
 
 from masqclip.errors import MasqclipError
 from masqclip.render.labels import LabelLayout, Rectangle, scale_edge
-from masqclip.render.palette import Colour, instance_colour, mix
+from masqclip.render.lettering import can_write
+from masqclip.render.palette import Colour, instance_colour, mix, vocabulary_colours
 
 # Pictures smaller than this along their long edge are enlarged by a whole number first.
 SMALL_EDGE = 384
@@ -65,6 +66,7 @@ def draw_overlay(
     image: NDArray[np.uint8],
     segments: Sequence[DrawnSegment],
     *,
+    names: Sequence[str] = (),
     opacity: float = 0.55,
     labels: bool = True,
     scores: bool = True,
@@ -72,13 +74,17 @@ def draw_overlay(
     """Draw segments over their picture.
 
     Stuff lies below things and is tinted more lightly; things have a contour. Small segments lie
-    over large ones. The same input always gives the same pixels.
+    over large ones. The same input always gives the same pixels, but for letters that only a font
+    of the system has: the package's own have Latin, Greek, Cyrillic, Hebrew, Arabic and Devanagari.
 
     Args:
         image: [H, W, 3] uint8 RGB.
         segments: what to draw; empty ones are left out.
+        names: the vocabulary, by which colours are chosen (`vocabulary_colours`) and names are
+            numbered; the segments' own names unless given.
         opacity: how much of the colour of a thing covers the picture, 0 to 1.
-        labels: whether to write the names. The font is Pillow's own; it has Latin letters only.
+        labels: whether to write the names. One whose letters no font has is written as its number,
+            "#1" for the vocabulary's first: `overlay_notes` says so.
         scores: whether the labels hold the scores.
 
     Returns:
@@ -96,14 +102,35 @@ def draw_overlay(
         canvas = canvas.resize((width * factor, height * factor), Image.Resampling.LANCZOS)
     # Stuff first, then things; among either the largest first. Sorting is stable.
     shown = [segment for segment in segments if segment.area > 0]
-    coloured = list(zip(shown, segment_colours(shown), strict=True))
+    coloured = list(zip(shown, segment_colours(shown, names), strict=True))
     coloured.sort(key=lambda pair: (pair[0].thing, -pair[0].area))
     with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
         for segment, colour in coloured:
             _draw_mask(pool, canvas, segment, colour, factor=factor, opacity=opacity)
     if labels:
-        _draw_labels(canvas, coloured, factor=factor, scores=scores)
+        _draw_labels(canvas, coloured, _all_names(shown, names), factor=factor, scores=scores)
     return canvas
+
+
+def overlay_notes(segments: Sequence[DrawnSegment], names: Sequence[str] = ()) -> tuple[str, ...]:
+    """What is to be said beside an overlay: which names stand in it as numbers, if any do.
+
+    Args:
+        segments: of one picture.
+        names: their vocabulary; the segments' own names unless given.
+    """
+    drawn = {segment.name for segment in segments if segment.area > 0}
+    numbers = [
+        f"#{number} {name}"
+        for number, name in enumerate(_all_names(segments, names), start=1)
+        if name in drawn and not can_write(name)
+    ]
+    if not numbers:
+        return ()
+    return (
+        "no font here has the letters of some names, which are numbers in the overlay: "
+        f"{', '.join(numbers)}; install a font that has them, such as Noto Sans",
+    )
 
 
 def _check(image: NDArray[np.uint8], opacity: object) -> None:
@@ -127,14 +154,25 @@ def _mask_of(segment: DrawnSegment, size: tuple[int, int]) -> NDArray[np.bool_]:
     return mask
 
 
-def segment_colours(segments: Sequence[DrawnSegment]) -> list[Colour]:
-    """One colour per segment: that of its name, varied from one segment of a name to the next."""
+def segment_colours(segments: Sequence[DrawnSegment], names: Sequence[str] = ()) -> list[Colour]:
+    """One colour per segment: that of its name, varied from one segment of a name to the next.
+
+    Args:
+        segments: of one picture.
+        names: their vocabulary; the segments' own names unless given.
+    """
+    colours = vocabulary_colours(_all_names(segments, names))
     seen: Counter[str] = Counter()
-    colours = []
+    found = []
     for segment in segments:
-        colours.append(instance_colour(segment.name, seen[segment.name]))
+        found.append(instance_colour(colours[segment.name], seen[segment.name]))
         seen[segment.name] += 1
-    return colours
+    return found
+
+
+def _all_names(segments: Sequence[DrawnSegment], names: Sequence[str]) -> list[str]:
+    """The names of a vocabulary, and those of segments that it does not have, each once."""
+    return list(dict.fromkeys((*names, *(segment.name for segment in segments))))
 
 
 def _box_of(segment: DrawnSegment, size: tuple[int, int], margin: int = 0) -> Rectangle:
@@ -163,7 +201,6 @@ def _draw_mask(
     margin = int(np.ceil(3 * line / factor)) + 1
     box = _box_of(segment, size, margin)
     share = opacity if segment.thing else opacity * _STUFF_SHARE
-    tint = colour if segment.thing else _stuff(colour)
 
     def draw(tile: Rectangle) -> None:
         # Around a tile as much as the blur reaches, so that no tile shows in the picture.
@@ -173,7 +210,7 @@ def _draw_mask(
             return
         left, top, right, bottom = (side * factor for side in tile)
         if crop.all():
-            _tint_whole(canvas, (left, top, right, bottom), tint, share)
+            _tint_whole(canvas, (left, top, right, bottom), colour, share)
             return
         area = Image.fromarray(crop.astype(np.uint8) * np.uint8(255))
         if factor > 1:
@@ -182,7 +219,7 @@ def _draw_mask(
             area = area.resize(larger, Image.Resampling.BICUBIC).point(_ramp(96, 160))
         x, y = left - outer[0] * factor, top - outer[1] * factor
         inner, at = (x, y, x + right - left, y + bottom - top), (left, top)
-        canvas.paste(tint, at, _scaled(_part(area, inner), share))
+        canvas.paste(colour, at, _scaled(_part(area, inner), share))
         if segment.thing:
             _draw_border(canvas, area, inner, at, line, colour)
 
@@ -204,10 +241,6 @@ def _tinted(colour: Colour, cover: int) -> list[int]:
         value * (255 - cover) + channel * cover + 128 for channel in colour for value in range(256)
     )
     return [((total >> 8) + total) >> 8 for total in sums]  # by 255, rounded
-
-
-def _stuff(colour: Colour) -> Colour:
-    return mix(colour, _WHITE, 0.12)
 
 
 def _draw_border(
@@ -266,6 +299,7 @@ def _scaled(mask: Image.Image, share: float) -> Image.Image:
 def _draw_labels(
     canvas: Image.Image,
     coloured: Sequence[tuple[DrawnSegment, Colour]],
+    names: Sequence[str],
     *,
     factor: int,
     scores: bool,
@@ -279,9 +313,9 @@ def _draw_labels(
         if x1 <= x0 or y1 <= y0:
             continue
         label = layout.place(
-            segment.name,
+            segment.name if can_write(segment.name) else f"#{names.index(segment.name) + 1}",
             f"{segment.score:.2f}" if scores else "",
-            colour if segment.thing else _stuff(colour),
+            colour,
             segment.mask[y0:y1, x0:x1],
             (x0 * factor, y0 * factor, x1 * factor, y1 * factor),
         )

@@ -1,43 +1,93 @@
-"""A colour for every name.
+"""A colour for every name, and colours that are apart for the names of one vocabulary.
 
-A name has the same colour in every picture, on every machine and in every vocabulary, because the
-colour is computed from the name alone. Colours are chosen in OKLCH (Ottosson, "A perceptual color
-space for image processing", 2020), where equal steps of hue look about equally different; yellows
-and greens are lifted, because dark ones look muddy.
+A name has one colour, computed from the name alone, in every picture, on every machine and in
+every vocabulary - unless another name of the vocabulary has the same one: then the earlier name
+keeps it, and the later one takes another. The first 32 names of a vocabulary are at least 20 apart
+in CIEDE2000 (of two colours 2 apart one just sees that they differ); up to 64 names are 12 apart,
+up to 1024 are 3.9. The colours are those of ``colours.txt``, which ``benchmarks/palette.py`` finds:
+none is near black, white or grey.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
-from functools import lru_cache
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
 
 Colour = tuple[int, int, int]
 
-_GOLDEN_RATIO = (1 + math.sqrt(5)) / 2
-_LIGHTNESS = (0.59, 0.72)
-_CHROMA = 0.21
-# The hue, in degrees of OKLCH, about which dark colours look olive or brown.
-_MUDDY_HUE = 95.0
-_MUDDY_WIDTH = 75.0
-_MUDDY_LIFT = 0.15
-# Lightness added to the first, second, ... segment of one name in one picture.
-_STEPS = (0.0, 0.06, -0.06, 0.03, -0.03)
+# So many of the colours are far apart from one another; the others lie between them.
+FAR_APART = 32
+_BLACK: Colour = (0, 0, 0)
+_WHITE: Colour = (255, 255, 255)
+# How much lighter (darker where negative) the first, second, ... segment of a name in a picture is.
+_STEPS = (0.0, 0.14, -0.14, 0.07, -0.07)
+# The contrast that small text needs on its ground (WCAG 2, level AA).
+_LEGIBLE = 4.5
 
 
 def name_colour(name: str) -> Colour:
     """The colour of a name as sRGB, 0 to 255; letter case and surrounding space do not count."""
-    return _oklch_to_srgb(*_name_oklch(name))
+    return _colours()[_wanted(_key(name), FAR_APART)[0]]
 
 
-def instance_colour(name: str, index: int) -> Colour:
+def vocabulary_colours(names: Sequence[str]) -> dict[str, Colour]:
+    """The colours of the names of one vocabulary, which are apart.
+
+    Args:
+        names: in the vocabulary's order; names that differ by letter case and space are one.
+
+    Returns:
+        By name. Up to 32 names are at least 20 apart in CIEDE2000, and so are the first 32 of
+        more. No two names have one colour until there are more than 1024.
+    """
+    keys = list(dict.fromkeys(_key(name) for name in names))
+    places: dict[str, int] = {}
+    taken: set[int] = set()
+
+    def take(key: str, place: int) -> bool:
+        if place in taken:
+            return False
+        taken.add(place)
+        places[key] = place
+        return True
+
+    first, rest = keys[:FAR_APART], keys[FAR_APART:]
+    # Every name gets what it wants before any gets what is left.
+    later = [key for key in first if not take(key, _wanted(key, FAR_APART)[0])]
+    for key in later:
+        place, stride = _wanted(key, FAR_APART)
+        while not take(key, place):
+            place = (place + stride) % FAR_APART
+    total = len(_colours())
+    size = FAR_APART
+    while size < min(len(keys), total):
+        size *= 2
+    for key in rest:
+        place, stride = _wanted(key, size)
+        if len(taken) == total:  # from here on colours are shared
+            places[key] = place
+            continue
+        while not take(key, place):
+            place = (place + stride) % size
+    return {name: _colours()[places[_key(name)]] for name in names}
+
+
+def instance_colour(colour: Colour, index: int) -> Colour:
     """The colour of the index-th segment of a name in one picture.
 
-    Index 0 has `name_colour`; the next ones are a little lighter or darker, so that neighbours can
+    Index 0 has the name's own; the next ones are a little lighter or darker, so that neighbours can
     be told apart; the steps repeat after five.
     """
-    lightness, chroma, hue = _name_oklch(name)
-    return _oklch_to_srgb(lightness + _STEPS[index % len(_STEPS)], chroma, hue)
+    step = _STEPS[index % len(_STEPS)]
+    light = sum(colour) / (3 * 255)
+    # White changes a dark colour more than a light one, and black a light one more.
+    return (
+        mix(colour, _WHITE, step * (0.5 + light))
+        if step > 0
+        else mix(colour, _BLACK, -step * (1.5 - light))
+    )
 
 
 def mix(colour: Colour, other: Colour, share: float) -> Colour:
@@ -47,49 +97,35 @@ def mix(colour: Colour, other: Colour, share: float) -> Colour:
 
 
 def ink_on(colour: Colour) -> Colour:
-    """Near-black or white, whichever is legible on a colour, by its relative luminance (WCAG 2)."""
+    """White where it is legible on a colour (a contrast of 4.5, WCAG 2), black elsewhere.
+
+    Of the two one always is: black has 4.6 where white has no more.
+    """
     linear = [_linear(value / 255) for value in colour]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    # By contrast alone dark text wins above about 0.18; white reads better on saturated
-    # mid-tones than the formula says, so that the switch is a little higher.
-    return (20, 20, 24) if luminance > 0.26 else (255, 255, 255)
+    return _WHITE if 1.05 / (luminance + 0.05) >= _LEGIBLE else _BLACK
 
 
-def _name_oklch(name: str) -> tuple[float, float, float]:
-    digest = hashlib.sha256(
-        " ".join(name.casefold().split()).encode("utf-8", "surrogatepass")
-    ).digest()
+@cache
+def _colours() -> tuple[Colour, ...]:
+    lines = resources.files("masqclip.render").joinpath("colours.txt").read_text("ascii").split()
+    return tuple((int(c[1:3], 16), int(c[3:5], 16), int(c[5:7], 16)) for c in lines)
+
+
+def _key(name: str) -> str:
+    return " ".join(name.casefold().split())
+
+
+def _wanted(key: str, size: int) -> tuple[int, int]:
+    """The place that a name wants among the first `size` colours, and the step to the next one.
+
+    The step is odd and `size` a power of two, so that steps come by all places.
+    """
+    digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
     place = int.from_bytes(digest[:4], "big")
-    hue = 360.0 * math.fmod(place * _GOLDEN_RATIO, 1.0)
-    distance = abs((hue - _MUDDY_HUE + 180.0) % 360.0 - 180.0)
-    lift = _MUDDY_LIFT * max(0.0, 1.0 - distance / _MUDDY_WIDTH)
-    low, high = _LIGHTNESS
-    return low + (high - low) * digest[4] / 255 + lift, _CHROMA, hue
-
-
-@lru_cache(maxsize=4096)
-def _oklch_to_srgb(lightness: float, chroma: float, hue: float) -> Colour:
-    """The nearest colour of sRGB with this lightness and hue: chroma is lowered until it fits."""
-    angle = math.radians(hue)
-    while True:
-        a, b = chroma * math.cos(angle), chroma * math.sin(angle)
-        # OKLab to linear sRGB; the constants are those of Ottosson's definition.
-        long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
-        medium = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
-        short = (lightness - 0.0894841775 * a - 1.2914855480 * b) ** 3
-        red = 4.0767416621 * long - 3.3077115913 * medium + 0.2309699292 * short
-        green = -1.2684380046 * long + 2.6097574011 * medium - 0.3413193965 * short
-        blue = -0.0041960863 * long - 0.7034186147 * medium + 1.7076147010 * short
-        if chroma <= 0 or all(-1e-4 <= value <= 1 + 1e-4 for value in (red, green, blue)):
-            return _encoded(red), _encoded(green), _encoded(blue)
-        chroma -= 0.005
+    stride = int.from_bytes(digest[4:8], "big")
+    return place % size, (2 * stride + 1) % size
 
 
 def _linear(value: float) -> float:
     return value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
-
-
-def _encoded(value: float) -> int:
-    value = min(max(value, 0.0), 1.0)
-    curved = 12.92 * value if value <= 0.0031308 else 1.055 * value ** (1 / 2.4) - 0.055
-    return round(255 * curved)

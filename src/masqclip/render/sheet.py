@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from masqclip.errors import MasqclipError
-from masqclip.render.labels import ELLIPSIS
+from masqclip.render.lettering import Lettering
 
 _PAPER = (250, 250, 248)
 _INK = (30, 30, 36)
@@ -44,8 +44,8 @@ def contact_sheet(
         )
     columns = columns or math.ceil(math.sqrt(len(pictures)))
     rows = math.ceil(len(pictures) / columns)
-    font = ImageFont.load_default(max(11, cell // 18))
-    line = round(1.6 * font.size) if captions else 0  # type: ignore[union-attr]
+    lettering = Lettering(max(11, cell // 18))
+    line = round(1.6 * lettering.size) if captions else 0
     across, down = cell + _GAP, cell + line + _GAP
     sheet = Image.new("RGB", (_GAP + columns * across, _GAP + rows * down), _PAPER)
     draw = ImageDraw.Draw(sheet)
@@ -56,20 +56,6 @@ def contact_sheet(
         shown = picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
         sheet.paste(shown, (x + (cell - size[0]) // 2, y + (cell - size[1]) // 2))
         if captions:
-            draw.text((x, y + cell + 2), _fitted(captions[place], draw, font, cell), _INK, font)
+            caption = lettering.fitted(captions[place], cell)
+            lettering.draw(draw, (x, y + cell + 4), caption, _INK)
     return sheet
-
-
-def _fitted(
-    text: str,
-    draw: ImageDraw.ImageDraw,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    width: int,
-) -> str:
-    """The text on one line, cut with an ellipsis where it is wider than `width` pixels."""
-    text = " ".join(text.split())
-    if draw.textlength(text, font=font) <= width:
-        return text
-    while text and draw.textlength(text + ELLIPSIS, font=font) > width:
-        text = text[:-1]
-    return text + ELLIPSIS

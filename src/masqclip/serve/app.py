@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import FileResponse
@@ -18,10 +19,26 @@ from masqclip.serve.bodies import BodyLimit
 from masqclip.serve.engine import Engine
 from masqclip.serve.label_studio_files import TaskPictures
 from masqclip.serve.metrics import Metrics
-from masqclip.serve.security import Observer, OriginCheck, TokenCheck
+from masqclip.serve.security import OPEN_PATHS, Observer, OriginCheck, TokenCheck
 from masqclip.serve.settings import ServeSettings
 
 _STATIC = Path(__file__).parent / "static"
+
+# As `TokenCheck` reads it; where the service has none, none is looked at.
+_TOKENS: dict[str, dict[str, str]] = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "The token that the service was started with (`--token`).",
+    },
+    "basic": {"type": "http", "scheme": "basic", "description": "The token as password, any name."},
+    "header": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "Token",
+        "description": "The token alone, as X-AnyLabeling sends it.",
+    },
+}
 
 _ABOUT = """\
 A picture and a list of names in; instance, semantic or panoptic masks out.
@@ -49,7 +66,7 @@ def create_app(segmenter: Segmenter, settings: ServeSettings | None = None) -> F
         app.state.ready = False
         await engine.close()
 
-    # The interactive pages of FastAPI fetch their scripts from elsewhere; this service's do not.
+    # The interactive pages of FastAPI fetch their scripts from elsewhere: /docs is this one's own.
     app = FastAPI(
         title="masqclip",
         version=__version__,
@@ -67,11 +84,17 @@ def create_app(segmenter: Segmenter, settings: ServeSettings | None = None) -> F
     app.include_router(x_anylabeling.router, responses=routes.WORK_PROBLEMS)
     app.include_router(label_studio.router, responses=routes.WORK_PROBLEMS)
     app.mount("/static", StaticFiles(directory=_STATIC))
+    _describe_tokens(app, needed=bool(settings.token))
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
         """The page."""
         return FileResponse(_STATIC / "index.html")
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> FileResponse:
+        """The API, to read."""
+        return FileResponse(_STATIC / "docs.html")
 
     # The last one added is the first that a request meets.
     app.add_middleware(BodyLimit, settings=settings)
@@ -87,3 +110,20 @@ def create_app(segmenter: Segmenter, settings: ServeSettings | None = None) -> F
     app.add_middleware(OriginCheck, hosts=settings.allowed_hosts, origins=settings.cors_origins)
     app.add_middleware(Observer, metrics=metrics)
     return app
+
+
+def _describe_tokens(app: FastAPI, *, needed: bool) -> None:
+    """Say in the OpenAPI document how a token is sent, and whether this service needs one."""
+    make = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = make()
+        document["components"]["securitySchemes"] = _TOKENS
+        if needed:
+            document["security"] = [{scheme: []} for scheme in _TOKENS]
+            for path in set(OPEN_PATHS) & set(document["paths"]):
+                for operation in document["paths"][path].values():
+                    operation["security"] = []
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]

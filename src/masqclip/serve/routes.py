@@ -156,6 +156,7 @@ async def list_vocabularies() -> list[VocabularyInfo]:
                 description=description,
                 things=[category.name for category in categories if category.thing],
                 stuff=[category.name for category in categories if not category.thing],
+                synonyms={category.name: list(category.prompts) for category in categories},
             )
         )
     return found

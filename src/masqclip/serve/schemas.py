@@ -189,6 +189,10 @@ class VocabularyInfo(BaseModel):
     description: str
     things: list[str]
     stuff: list[str]
+    synonyms: Annotated[
+        dict[str, list[str]],
+        Field(description="Every name, in the vocabulary's order, and all that is read for it."),
+    ]
 
 
 class ProblemDocument(BaseModel):

@@ -36,8 +36,8 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-# Whoever asks whether the service lives, or opens the page to enter a token, has none to send.
-_OPEN_PATHS = ("/", "/healthz", "/readyz", "/health")
+#: Whoever asks whether the service lives, or opens a page to enter a token, has none to send.
+OPEN_PATHS = ("/", "/docs", "/healthz", "/readyz", "/health")
 #: In the scope of a request whose client hung up before its body was there.
 GONE = "masqclip.gone"
 #: What cannot be read is refused at this pace, by its bytes: a refusal costs its sender as long as
@@ -131,7 +131,7 @@ class TokenCheck:
     def _is_open(self, scope: Scope) -> bool:
         path = scope["path"]
         # A browser asks before it sends a header to another origin; the CORS rules answer that.
-        return path in _OPEN_PATHS or path.startswith("/static/") or scope["method"] == "OPTIONS"
+        return path in OPEN_PATHS or path.startswith("/static/") or scope["method"] == "OPTIONS"
 
     def _knows(self, headers: Headers) -> bool:
         scheme, _, value = headers.get("authorization", "").partition(" ")

@@ -37,6 +37,7 @@ async function call(path, options = {}, tries = 3) {
 
 export const models = async () => Object.entries((await call("v1/models")).data);
 export const vocabularies = () => call("v1/vocabularies");
+export const description = () => call("openapi.json");
 
 export function upload(blob, signal) {
   const headers = { "Content-Type": "application/octet-stream" };

@@ -1,4 +1,4 @@
-// Files of what is shown: the overlay, COCO's panoptic PNG, COCO's JSON.
+// Files of what is shown: the overlay, the cut-out, COCO's panoptic PNG, COCO's JSON.
 
 import { draw } from "./view.js";
 import { forEachRun } from "./rle.js";
@@ -18,8 +18,28 @@ function canvasOf(width, height) {
 /** The picture with the masks that are shown, at its own size. */
 export function saveOverlay(picture, size, look, name) {
   const [canvas, context] = canvasOf(size.width, size.height);
-  draw(context, picture, size, { ...look, lit: null, unit: Math.max(size.width, size.height) / 900 });
+  const frame = { x: 0, y: 0, ...size };
+  const unit = Math.max(size.width, size.height) / 900;
+  draw(context, picture, size, { ...look, lit: null, frame, unit });
   canvas.toBlob((blob) => save(blob, `${name}.overlay.png`), "image/png");
+}
+
+/** The picture where segments are, transparent elsewhere (RGBA). */
+export function saveCutout(picture, segments, size, name) {
+  const [canvas, context] = canvasOf(size.width, size.height);
+  context.drawImage(picture, 0, 0, size.width, size.height);
+  const image = context.getImageData(0, 0, size.width, size.height);
+  const kept = new Uint8Array(size.width * size.height);
+  for (const { segmentation } of segments) {
+    forEachRun(segmentation, (from, to) => kept.fill(1, from, to));
+  }
+  for (let position = 0; position < kept.length; position++) {
+    if (kept[position]) continue;
+    const x = Math.floor(position / size.height), y = position % size.height;
+    image.data.fill(0, 4 * (y * size.width + x), 4 * (y * size.width + x) + 4);
+  }
+  context.putImageData(image, 0, 0);
+  canvas.toBlob((blob) => save(blob, `${name}.cutout.png`), "image/png");
 }
 
 /** Ids as colours: id = R + 256 G + 65536 B; 0 is unlabelled. */

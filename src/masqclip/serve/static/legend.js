@@ -2,6 +2,8 @@
 
 import { $, make } from "./dom.js";
 
+const MISSING = 30; // names of a long list that are told; the rest is counted
+
 /**
  * Fill the legend.
  *
@@ -13,6 +15,16 @@ export function renderLegend(segments, shown, soloed, on) {
   const ordered = [...groups].sort(([, a], [, b]) => best(b) - best(a));
   $("legend").replaceChildren(
     ...ordered.map(([name, members]) => entry(name, members, shown, soloed, on)));
+}
+
+/** Fill the line with the names that were asked for and of which nothing is listed. */
+export function renderMissing(vocabulary, segments) {
+  const there = new Set(segments.map(({ name }) => name));
+  const missing = vocabulary.filter((name) => !there.has(name));
+  const more = missing.length - MISSING;
+  $("missing").textContent = `Not found: ${missing.slice(0, MISSING).join(", ")}` +
+    (more > 0 ? ` and ${more} more` : "");
+  $("missing").hidden = missing.length === 0;
 }
 
 /** Mark the entry of the segment under the pointer. */
@@ -28,14 +40,15 @@ function entry(name, members, shown, soloed, on) {
   const visible = members.some(shown);
   const swatch = make("span", { className: "swatch" });
   swatch.style.background = members[0].colour;
-  const count = members.length > 1 ? `${members.length} \u00d7 ` : "";
+  const score = best(members).toFixed(2);
+  const count = members.length > 1 ? `${members.length}, best ${score}` : score;
   const show = make("button", {
     type: "button", className: "show", "aria-pressed": String(visible),
     title: visible ? "Hide" : "Show",
     onclick: () => on.hide(members, visible),
     onfocus: () => on.light(members[0]), onblur: () => on.light(null),
-  }, swatch, make("span", { className: "label" }, name),
-  make("span", { className: "count" }, `${count}${best(members).toFixed(2)}`));
+  }, swatch, make("span", { className: "label", title: name }, name),
+  make("span", { className: "count" }, count));
   const alone = members.every((segment) => soloed(segment));
   const only = make("button", {
     type: "button", className: "only", "aria-pressed": String(alone),

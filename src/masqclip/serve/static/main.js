@@ -3,16 +3,13 @@
 import * as address from "./address.js";
 import * as api from "./api.js";
 import { $, make } from "./dom.js";
-import { saveCoco, saveOverlay, savePanoptic } from "./files.js";
-import { lightEntry, renderLegend } from "./legend.js";
+import { saveCoco, saveCutout, saveOverlay, savePanoptic } from "./files.js";
+import { lightEntry, renderLegend, renderMissing } from "./legend.js";
 import { Names } from "./names.js";
+import { EXAMPLES, takePictures } from "./pictures.js";
 import { draw, prepare, segmentAt } from "./view.js";
+import { Zoom } from "./zoom.js";
 
-const EXAMPLES = {
-  beach: ["Beach", ["rocket", "tulip", "car", "snake", "stuff: sand"]],
-  "night-shore": ["Night shore", ["unicorn", "shark", "crocodile", "dragon", "snowflake", "stuff: sand", "stuff: night sky"]],
-  avenue: ["Avenue", ["bank", "chick", "panda", "water buffalo", "stuff: water", "stuff: road", "stuff: autumn leaves"]],
-};
 const LOWEST_SCORE = 0.1; // what is asked for; the slider shows less of it without asking again
 const TYPING_PAUSE = 60; // milliseconds in which changes of names are gathered
 
@@ -21,7 +18,7 @@ const state = {
   picture: null, // {bitmap, blob, name, fileName, id}
   size: null, answer: null, segments: [], hidden: new Set(), solo: null, lit: null, original: false,
 };
-let lists = [], asking = null, loading = null, pause = 0;
+let lists = [], asking = null, loading = null, pause = 0, exampleNames = "";
 
 const names = new Names(() => {
   settings.list = names.list;
@@ -29,6 +26,7 @@ const names = new Names(() => {
   changed();
   ask();
 });
+const zoom = new Zoom($("canvas"), () => state.picture && state.size, paint);
 
 // Asking
 
@@ -46,7 +44,7 @@ async function askNow() {
     return;
   }
   const mine = (asking = new AbortController());
-  const wish = { vocabulary: names.words, task: settings.task, min_score: LOWEST_SCORE };
+  const wish = { vocabulary: names.vocabulary, task: settings.task, min_score: LOWEST_SCORE };
   busy(true);
   try {
     const started = performance.now();
@@ -77,12 +75,14 @@ async function segmentOrUpload(wish, signal) {
   }
 }
 
+/** Tell of what went wrong; the masks that are there stay. */
 function refused(error) {
-  $("token-form").hidden = error.status !== 401;
-  show(null);
-  tell("");
-  fail(error.status === 401 ? "" : error.message);
-  if (error.status === 401) $("token").focus();
+  const locked = error.status === 401;
+  $("token-form").hidden = !locked;
+  tell(state.answer ? "These are the masks of the last answer." : "");
+  // What the service does not take it will not take the second time either.
+  fail(locked ? "" : error.message, !(error.status >= 400 && error.status < 500) || error.status === 429);
+  if (locked) $("token").focus();
 }
 
 // Showing
@@ -113,6 +113,7 @@ function render() {
   const found = listed();
   const on = { hide, solo, light };
   renderLegend(found, isShown, ({ id }) => Boolean(state.solo?.has(id)), on);
+  renderMissing(state.answer?.vocabulary ?? [], found);
   if (state.answer) {
     const below = state.segments.length - found.length;
     const many = found.length === 1 ? "1 segment" : `${found.length} segments`;
@@ -130,7 +131,7 @@ function render() {
 function look(unit) {
   return {
     segments: state.original ? [] : visible(), opacity: Number(settings.opacity), lit: state.lit,
-    names: settings.labels === "1", unit,
+    names: settings.labels === "1", frame: zoom.frame, unit,
   };
 }
 
@@ -146,8 +147,10 @@ function paint() {
   canvas.width = Math.round(width * scale * dots);
   canvas.height = Math.round(height * scale * dots);
   const context = canvas.getContext("2d");
-  context.setTransform(canvas.width / width, 0, 0, canvas.height / height, 0, 0);
-  draw(context, state.picture.bitmap, state.size, look(1 / scale));
+  const across = (canvas.width / width) * zoom.scale, down = (canvas.height / height) * zoom.scale;
+  context.setTransform(across, 0, 0, down, -across * zoom.left, -down * zoom.top);
+  $("zoom-fit").disabled = $("zoom-out").disabled = zoom.scale === 1;
+  draw(context, state.picture.bitmap, state.size, look(1 / (scale * zoom.scale)));
 }
 
 function hide(segments, hidden) {
@@ -180,17 +183,21 @@ function light(segment) {
 
 function tell(text) { $("status").textContent = text; }
 function busy(is) { $("busy").hidden = !is; }
-function fail(text) {
-  $("error").textContent = text;
+function fail(text, again = false) {
+  $("error-text").textContent = text;
+  $("retry").hidden = !again;
   $("error").hidden = !text;
 }
+$("dismiss").addEventListener("click", () => fail(""));
+$("retry").addEventListener("click", () => {
+  fail("");
+  start();
+});
 
 // The pointer over the picture
 
 function under(event) {
-  const box = $("canvas").getBoundingClientRect();
-  const x = ((event.clientX - box.left) / box.width) * state.size.width;
-  const y = ((event.clientY - box.top) / box.height) * state.size.height;
+  const { x, y } = zoom.at(event);
   return segmentAt(visible(), state.size, x, y);
 }
 
@@ -214,6 +221,7 @@ $("canvas").addEventListener("pointerleave", () => {
   $("tip").hidden = true;
 });
 $("canvas").addEventListener("click", (event) => {
+  if (zoom.dragged) return;
   const segment = under(event);
   if (event.shiftKey && segment) hide([segment], true);
   else if (segment) solo([segment]);
@@ -240,11 +248,16 @@ async function usePicture(blob, fileName, words = []) {
   $("welcome").hidden = true;
   $("work").hidden = false;
   names.suggest(words);
+  zoom.reset();
   show(null);
   tell(names.items.length ? "Looking …" : "Now type the names of what to look for.");
   // Encoding takes longest: it begins before the first name is typed.
-  state.picture.id = api.upload(blob).then(({ id }) => id);
-  state.picture.id.catch(refused);
+  const picture = state.picture;
+  picture.id = api.upload(blob).then(({ id }) => id);
+  picture.id.catch((error) => {
+    picture.id = null; // what asks next sends it again
+    refused(error);
+  });
   ask();
 }
 
@@ -253,8 +266,14 @@ async function useExample(key) {
   settings.example = key;
   changed();
   const blob = await (await fetch(`static/examples/${key}.png`)).blob();
-  await usePicture(blob, `${key}.png`, EXAMPLES[key][1]);
-  if (!names.items.length) $("name").focus({ preventScroll: true });
+  const words = EXAMPLES[key][1];
+  await usePicture(blob, `${key}.png`, words);
+  // Masks at once; names that were typed, or are of a list, stay.
+  if (!names.items.length || names.text === exampleNames) {
+    names.replace(words.join(","));
+    exampleNames = names.text;
+  }
+  $("name").focus({ preventScroll: true });
 }
 
 function useFile(file) {
@@ -264,35 +283,11 @@ function useFile(file) {
   usePicture(file, file.name || "pasted.png");
 }
 
-for (const [key, [title]] of Object.entries(EXAMPLES)) {
-  const image = make("img", { src: `static/examples/${key}.png`, alt: "", width: 160, height: 160 });
-  const button = make("button", { type: "button", onclick: () => useExample(key) }, image, title);
-  $("examples").append(make("li", {}, button));
-}
-$("choose").addEventListener("click", () => $("file").click());
-$("file").addEventListener("change", (event) => {
-  useFile(event.target.files[0]);
-  event.target.value = "";
-});
+takePictures(useFile, useExample);
 $("another").addEventListener("click", () => {
   $("work").hidden = true;
   $("welcome").hidden = false;
   $("choose").focus();
-});
-document.addEventListener("paste", (event) => {
-  useFile([...event.clipboardData.files].find((file) => file.type.startsWith("image/")));
-});
-document.addEventListener("dragover", (event) => {
-  event.preventDefault();
-  document.body.classList.add("dropping");
-});
-document.addEventListener("dragleave", (event) => {
-  if (!event.relatedTarget) document.body.classList.remove("dropping");
-});
-document.addEventListener("drop", (event) => {
-  event.preventDefault();
-  document.body.classList.remove("dropping");
-  useFile(event.dataTransfer.files[0]);
 });
 
 // Settings
@@ -351,12 +346,16 @@ $("vocabulary").addEventListener("change", (event) => {
   if (list) useList(list);
 });
 function useList(list) {
-  const items = list.things.map((name) => ({ name, stuff: false }));
-  names.set([...items, ...list.stuff.map((name) => ({ name, stuff: true }))], list.name);
+  const stuff = new Set(list.stuff);
+  const items = Object.entries(list.synonyms).map(([name, synonyms]) =>
+    ({ name, stuff: stuff.has(name), synonyms }));
+  names.set(items, list.name);
 }
 
 $("save-overlay").addEventListener("click", () =>
   saveOverlay(state.picture.bitmap, state.size, look(1), state.picture.name));
+$("save-cutout").addEventListener("click", () =>
+  saveCutout(state.picture.bitmap, visible(), state.size, state.picture.name));
 $("save-panoptic").addEventListener("click", () =>
   savePanoptic(visible(), state.size, state.picture.name));
 $("save-coco").addEventListener("click", () => {

@@ -32,8 +32,8 @@ function kindOf(text) {
 }
 
 /**
- * Names with their kind: `items` is a list of {name, stuff}, where `stuff` is undefined until it is
- * said; `list` the built-in one they are.
+ * Names with their kind: `items` is a list of {name, stuff, synonyms}, where `stuff` is undefined
+ * until it is said, and `synonyms` are those that a built-in list gives; `list` the one they are.
  */
 export class Names {
   constructor(onChange) {
@@ -59,10 +59,25 @@ export class Names {
     $("clear").addEventListener("click", () => this.set([]));
   }
 
-  /** For the service: "stuff: pond" says that pond is a region, "thing: tree" that trees count. */
+  /** The vocabulary for the service: a built-in list by its name, so that it is the very same. */
+  get vocabulary() {
+    if (this.list) return this.list;
+    const words = this.words;
+    if (!this.items.some(({ synonyms }) => synonyms)) return words;
+    return Object.fromEntries(
+      this.items.map(({ name, synonyms }, index) => [words[index], synonyms ?? [name]]));
+  }
+
+  /** Name by name: "stuff: pond" says that pond is a region, "thing: tree" that trees count. */
   get words() {
     return this.items.map(({ name, stuff }) =>
       (stuff === undefined ? name : `${stuff ? "stuff" : "thing"}: ${name}`));
+  }
+
+  /** Put the names of a text in place of all there are. */
+  replace(text) {
+    this.items = [];
+    this.add(text);
   }
 
   /** Whether a name is a region, said or, as far as an answer told, taken so. */

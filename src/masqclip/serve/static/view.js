@@ -3,7 +3,10 @@
 import { decode } from "./rle.js";
 import { anchor, grid, outline } from "./contour.js";
 
-const STUFF_SHARE = 0.62; // stuff is tinted more lightly than things, as in the service's overlays
+const STUFF_SHARE = 0.6; // stuff is tinted more lightly than things, as in the service's overlays
+// Steps, of half a label each way, to try around a name's best place, the nearest first.
+const STEPS = Array.from({ length: 7 * 17 }, (_, i) => [(i % 7) - 3, Math.floor(i / 7) - 8])
+  .sort(([a, b], [c, d]) => a * a + b * b - c * c - d * d);
 
 /** Segments of an answer, with what drawing needs; large and stuff first, so that things lie on top. */
 export function prepare(answer) {
@@ -19,8 +22,8 @@ export function prepare(answer) {
 /**
  * Draw a picture and its segments into a context whose unit is a pixel of the picture.
  *
- * `look`: segments to show, opacity, the segment that is lit, whether names are written, and
- * `unit`, the picture's pixels per pixel of the screen.
+ * `look`: segments to show, opacity, the segment that is lit, whether names are written, the
+ * `frame` of the picture that is seen, and `unit`, the picture's pixels per pixel of the screen.
  */
 export function draw(context, picture, size, look) {
   context.fillStyle = "#fff"; // transparency lies on white, as the model sees it
@@ -46,28 +49,70 @@ export function draw(context, picture, size, look) {
   }
   context.globalAlpha = 1;
   if (look.names && look.opacity > 0) {
-    for (const segment of look.segments) drawName(context, segment, size, look.unit);
+    drawNames(context, look);
   }
 }
 
-function drawName(context, segment, size, unit) {
+/** Names within the frame, shortened where they are long, and beside one another where they can be. */
+function drawNames(context, { segments, frame, unit }) {
   context.font = `600 ${13 * unit}px system-ui, sans-serif`;
   context.textBaseline = "middle";
-  const width = context.measureText(segment.name).width + 14 * unit, height = 21 * unit;
-  const x = clamp(segment.anchor.x - width / 2, 2 * unit, size.width - width - 2 * unit);
-  const y = clamp(segment.anchor.y - height / 2, 2 * unit, size.height - height - 2 * unit);
+  const height = 21 * unit, room = Math.max(0.45 * frame.width, 90 * unit) - 14 * unit;
+  const placed = [];
+  // Small things have few places, large regions many: what lies on top chooses first.
+  for (const segment of segments.toReversed()) {
+    const { x, y } = segment.anchor;
+    if (x < frame.x || y < frame.y || x > frame.x + frame.width || y > frame.y + frame.height) continue;
+    const text = fitted(context, segment.name, room);
+    const width = context.measureText(text).width + 14 * unit;
+    const inside = (at, low, length, own) => clamp(at - own / 2, low + 2 * unit, low + length - own - 2 * unit);
+    let best = null;
+    for (const [across, down] of STEPS) {
+      const box = {
+        x: inside(x + (across * width) / 2, frame.x, frame.width, width),
+        y: inside(y + (down * height) / 2, frame.y, frame.height, height),
+        width, height,
+      };
+      const hidden = placed.reduce((sum, other) => sum + shared(box, other.box, 2 * unit), 0);
+      if (!best || hidden < best.hidden) best = { box, hidden };
+      if (!hidden) break;
+    }
+    placed.push({ box: best.box, text, colour: segment.colour });
+  }
+  for (const label of placed.reverse()) drawName(context, label, unit);
+}
+
+function drawName(context, { box, text, colour }, unit) {
   context.beginPath();
-  context.roundRect(x, y, width, height, height / 2);
+  context.roundRect(box.x, box.y, box.width, box.height, box.height / 2);
   context.fillStyle = "rgb(15 18 20 / 78%)";
   context.fill();
-  context.fillStyle = segment.colour;
-  context.beginPath();
-  context.roundRect(x, y, width, height, height / 2);
   context.lineWidth = 1.5 * unit;
-  context.strokeStyle = segment.colour;
+  context.strokeStyle = colour;
   context.stroke();
   context.fillStyle = "#fff";
-  context.fillText(segment.name, x + 7 * unit, y + height / 2 + 0.5 * unit);
+  context.fillText(text, box.x + 7 * unit, box.y + box.height / 2 + 0.5 * unit);
+}
+
+/** A name, cut after a letter until it and an ellipsis fit. */
+function fitted(context, name, room) {
+  if (context.measureText(name).width <= room) return name;
+  const letters = [...new Intl.Segmenter().segment(name.slice(0, 400))].map(({ segment }) => segment);
+  let least = 1, most = letters.length;
+  while (least < most) {
+    const length = Math.ceil((least + most) / 2);
+    const short = letters.slice(0, length).join("") + "\u2026";
+    if (context.measureText(short).width <= room) least = length;
+    else most = length - 1;
+  }
+  return letters.slice(0, least).join("").trimEnd() + "\u2026";
+}
+
+/** The area that a box, grown by a gap, shares with another. */
+function shared(box, other, gap) {
+  const width = Math.min(box.x + box.width + gap, other.x + other.width) - Math.max(box.x - gap, other.x);
+  const height = Math.min(box.y + box.height + gap, other.y + other.height) - Math.max(box.y - gap, other.y);
+  return Math.max(0, width) * Math.max(0, height);
 }
 
 /** The topmost of some segments at a point in pixels of the picture, or null. */

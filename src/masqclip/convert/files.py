@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -43,7 +42,7 @@ from masqclip.convert.masqclip import (
     setting_of,
     vision_tower,
 )
-from masqclip.data.files import writing
+from masqclip.data.files import move_folder, writing
 from masqclip.errors import MasqclipError, is_out_of_memory
 from masqclip.hub import find_weights
 from masqclip.model import MasQClipModel
@@ -229,7 +228,7 @@ def write_folder(conversion: Conversion, folder: Path) -> None:
                 write_normalisation(scratch, conversion.normalisation, image_size)
             for path in (scratch, *scratch.iterdir()):  # some are private; a result is for readers
                 path.chmod(0o755 if path.is_dir() else 0o644)
-            os.replace(scratch, folder)
+            move_folder(scratch, folder)
         except BaseException:
             shutil.rmtree(scratch, ignore_errors=True)
             raise

@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from masqclip.data.files import sync_folder, writing
+from masqclip.data.files import sync_file, sync_folder, writing
 from masqclip.training.stage import Stage
 
 
@@ -34,8 +34,7 @@ def _take_in(scratch: Path, folder: Path) -> None:
     os.umask(umask)
     for path in files:
         path.chmod(0o666 & ~umask)  # some writers make private files; a result is for readers
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+        sync_file(path)
     for path in files:
         os.replace(path, folder / path.name)
     sync_folder(folder)

@@ -50,7 +50,9 @@ def test_a_stage_loses_as_recorded(name: str, folders: Folders) -> None:
 def test_what_differs_is_noticed(name: str, folders: Folders) -> None:
     """Three steps of another seed are far from the record: no tolerance is wide enough for them."""
     other = golden_runs.run(golden_runs.stage(name, *folders, seed=1), steps=3)
-    assert golden_runs.distance(other, golden_runs.read_record(name)) > 10 * TOLERANCE.get(name, 1e-4)
+    assert golden_runs.distance(other, golden_runs.read_record(name)) > 10 * TOLERANCE.get(
+        name, 1e-4
+    )
 
 
 def test_every_stage_has_a_record() -> None:

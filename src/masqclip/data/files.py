@@ -116,10 +116,10 @@ def sync_files(folder: Path) -> None:
     """Bring everything in and below a folder to the disk, at once where the system knows how."""
     if sys.platform != "win32":
         os.sync()
-        return
-    for path in folder.rglob("*"):
-        if path.is_file():
-            sync_file(path)
+    else:
+        for path in folder.rglob("*"):
+            if path.is_file():
+                sync_file(path)
 
 
 def remove_scratch(folder: Path) -> None:

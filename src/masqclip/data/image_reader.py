@@ -65,24 +65,25 @@ def _limit_memory(memory: int) -> None:
 
     macOS and Windows do not hold a process to it.
     """
-    if sys.platform == "win32":
-        return
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with contextlib.suppress(OSError, ValueError):
-        with open("/proc/self/statm") as file:
-            has = int(file.read().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (has + memory, has + memory))
+    if sys.platform != "win32":
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        with contextlib.suppress(OSError, ValueError):
+            with open("/proc/self/statm") as file:
+                has = int(file.read().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (has + memory, has + memory))
 
 
 def _limit_time(seconds: int) -> None:
-    """Let this process take so much processor time from now on; then it is ended (SIGXCPU)."""
-    if sys.platform == "win32":  # the program ends this process, by the clock
-        return
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(
-        resource.RLIMIT_CPU, (math.ceil(used.ru_utime + used.ru_stime) + seconds, hard)
-    )
+    """Let this process take so much processor time from now on; then it is ended (SIGXCPU).
+
+    On Windows the program ends it, by the clock.
+    """
+    if sys.platform != "win32":
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+        resource.setrlimit(
+            resource.RLIMIT_CPU, (math.ceil(used.ru_utime + used.ru_stime) + seconds, hard)
+        )
 
 
 if __name__ == "__main__":

@@ -16,10 +16,12 @@ from masqclip.training.systems import BASELINES
 
 #: How far losses may lie apart, relatively. Sums are added in the processor's own order: without
 #: vector instructions (PyTorch's and oneDNN's lowest settings) instead of AVX2, twenty steps of
-#: `pretrain` and `distill` differ by 6e-7. Jitter makes pictures of whole numbers larger or
-#: smaller, and there one value in 10,000 is rounded to its neighbour: that moves losses of `tune`
-#: by 6e-5 and of `teacher`, whose sampled points then change places, by 1e-3. Threads: 4e-7.
-TOLERANCE = {"teacher": 1e-2, "tune": 1e-3}
+#: `pretrain` and `distill` differ by 7e-7, and those of baselines by 1e-6 (OpenSeg) to 2e-5 (XPM's
+#: teacher). Jitter makes pictures of whole numbers larger or smaller, and there one value in 10,000
+#: is rounded to its neighbour: that moves losses of `tune` by 6e-5 and of `teacher`, whose sampled
+#: points then change places, by 1e-3. Threads: 6e-7.
+TOLERANCE = dict.fromkeys(golden_runs.SETTINGS, 1e-3) | {"teacher": 1e-2}
+TOLERANCE |= dict.fromkeys(("pretrain", "distill", "openseg", "xpm-captions"), 1e-4)
 #: Learning rates follow from the settings alone.
 RATES = 1e-6
 
@@ -41,7 +43,7 @@ def test_a_stage_loses_as_recorded(name: str, folders: Folders) -> None:
     assert len(found) == len(recorded) == golden_runs.STEPS
     for step, (row, expected) in enumerate(zip(found, recorded, strict=True)):
         for figure, value in expected.items():
-            near = RATES if figure.startswith("rate") else TOLERANCE.get(name, 1e-4)
+            near = RATES if figure.startswith("rate") else TOLERANCE[name]
             assert row.pop(figure) == pytest.approx(value, rel=near, abs=1e-9), (step, figure)
         assert not row, f"figures that are not recorded: {row}"
 
@@ -50,9 +52,9 @@ def test_a_stage_loses_as_recorded(name: str, folders: Folders) -> None:
 def test_what_differs_is_noticed(name: str, folders: Folders) -> None:
     """Three steps of another seed are far from the record: no tolerance is wide enough for them."""
     other = golden_runs.run(golden_runs.stage(name, *folders, seed=1), steps=3)
-    assert golden_runs.distance(other, golden_runs.read_record(name)) > 10 * TOLERANCE.get(
-        name, 1e-4
-    )
+    losses = zip(other, golden_runs.read_record(name), strict=False)
+    apart = max(abs(row["loss"] / recorded["loss"] - 1) for row, recorded in losses)
+    assert apart > 2 * TOLERANCE[name]
 
 
 def test_every_stage_has_a_record() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,25 @@ def pytest_collection_finish() -> None:
     """Put aside what imports made, for good, and collect what tests make."""
     gc.freeze()
     gc.enable()
+
+
+#: What Windows lacks. There a test file that speaks of it is passed over, whole, and so are rooms
+#: whose helpers start programs by forking.
+_POSIX = re.compile(
+    r"\b(forked|fcntl|resource|mkfifo|symlink_to|symlink|chmod|umask|geteuid|getuid|O_NONBLOCK"
+    r"|SIGKILL|SIGTERM|SIGSTOP|setrlimit)\b|/dev/(zero|full|null|stdin)|/proc/"
+)
+_POSIX_ROOMS = ("serve", "fuzz")
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """On Windows, leave out what needs another system; elsewhere nothing."""
+    if sys.platform != "win32":
+        return None
+    if collection_path.is_dir():
+        return collection_path.name in _POSIX_ROOMS or None
+    said = collection_path.read_text("utf-8") if collection_path.suffix == ".py" else ""
+    return (collection_path.name.startswith("test_") and bool(_POSIX.search(said))) or None
 
 
 @pytest.fixture(autouse=True)

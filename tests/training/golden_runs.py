@@ -3,23 +3,29 @@
 The world, the models and the settings are made of whole numbers and of torch's seeded generators,
 not of what the package draws or ships: what moves the losses is training itself.
 
-    python tests/training/golden_runs.py          write the table anew
+    python tests/training/golden_runs.py                     how far this machine is from the record
+    python tests/training/golden_runs.py --write             write down every stage anew
+    python tests/training/golden_runs.py --write lseg tune   these alone
 
-Its lines change only with a reason, which stands in the changelog.
+The record's lines change only with a reason, which stands in the changelog.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
+import baseline_runs
 import numpy as np
 import torch
 from PIL import Image
 from transformers import CLIPModel, ResNetBackbone
 
+from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.coco import CocoPanoptic, is_base
 from masqclip.proposals.mask2former import Mask2FormerProposer, miniature_mask2former_config
 from masqclip.training.distill import DistillStage
@@ -27,6 +33,7 @@ from masqclip.training.loop import Trainer
 from masqclip.training.pretrain import PretrainStage, clip_config
 from masqclip.training.settings import (
     DistillSettings,
+    FrameSettings,
     LoopSettings,
     PretrainSettings,
     TeacherSettings,
@@ -36,7 +43,7 @@ from masqclip.training.stage import Stage
 from masqclip.training.teacher import TeacherStage
 from masqclip.training.tune import TuneStage, join
 
-TABLE = Path(__file__).parent.parent / "data" / "golden_losses.tsv"
+RECORD = Path(__file__).parent / "golden"
 STEPS = 20
 
 COLOURS = {"ball": (220, 40, 50), "crate": (40, 180, 60), "kite": (50, 70, 230)}
@@ -58,6 +65,13 @@ TUNE = TuneSettings(
     image_size=64, min_scale=0.5, max_scale=1.5, batch_size=2, learning_rate=5e-3, masks="both",
     dice_cost_threshold=0.9, assign_size=48, shortest_edge=64, longest_edge=128, weight_decay=0.5,
 )  # fmt: skip
+SETTINGS: Mapping[str, PretrainSettings | FrameSettings] = {
+    "pretrain": PRETRAIN,
+    "teacher": TEACHER,
+    "distill": DISTILL,
+    "tune": TUNE,
+    **baseline_runs.SETTINGS,
+}
 #: Each way of letting the rate change; the first stage's norm is free, the others' is held.
 LOOPS = {
     "pretrain": LoopSettings(STEPS, warmup_steps=5, schedule="cosine", clip_norm=0, workers=0),
@@ -66,6 +80,9 @@ LOOPS = {
         STEPS, warmup_steps=3, schedule="step", milestones=(10, 15), workers=0, accumulate=2
     ),
     "tune": LoopSettings(STEPS, schedule="step", milestones=(18,), clip_norm=0.5, workers=0),
+} | {
+    name: LoopSettings(STEPS, warmup_steps=2, schedule="cosine", clip_norm=1.0, workers=0)
+    for name in baseline_runs.STAGES
 }  # fmt: skip
 
 
@@ -140,58 +157,95 @@ def write_parts(folder: Path, world: Path) -> None:
     ResNetBackbone(config.backbone_config).save_pretrained(folder / "backbone")
 
 
-def stages(world: Path, parts: Path) -> dict[str, Callable[[], Stage]]:
-    """Each stage, at its start."""
+def stage(name: str, world: Path, parts: Path, *, seed: int = 0) -> Stage:
+    """A stage at its start, by its name in `SETTINGS`.
+
+    Args:
+        name: of the stage.
+        world: see `write_world`.
+        parts: see `write_parts`.
+        seed: another than the record's, which is 0.
+    """
     base = CocoPanoptic(world, keep=is_base)
-    config = Mask2FormerProposer.from_pretrained(parts / "proposer").config
-    teacher = TEACHER.__class__(**vars(TEACHER) | {"backbone": str(parts / "backbone")})
+    if name in baseline_runs.STAGES:
+        words = Vocabulary.parse(NAMES)
+        given = baseline_runs.ingredients(world, parts / "clip", parts / "proposer", names=words)
+        with tempfile.TemporaryDirectory() as out:
+            return baseline_runs.stage(name, given, Path(out), seed=seed)
+    if name == "pretrain":
+        return PretrainStage([world], replace(PRETRAIN, seed=seed))
+    if name == "teacher":
+        config = Mask2FormerProposer.from_pretrained(parts / "proposer").config
+        start = replace(TEACHER, backbone=str(parts / "backbone"), seed=seed)
+        return TeacherStage(base, config, start)
+    if name == "distill":
+        return DistillStage(base, parts / "proposer", replace(DISTILL, seed=seed))
+    settings = replace(TUNE, seed=seed)
+    model, tokenizer = join(parts / "clip", parts / "proposer", settings)
+    return TuneStage(model, tokenizer, base, settings)
 
-    def tune() -> Stage:
-        model, tokenizer = join(parts / "clip", parts / "proposer", TUNE)
-        return TuneStage(model, tokenizer, base, TUNE)
 
-    return {
-        "pretrain": lambda: PretrainStage([world], PRETRAIN),
-        "teacher": lambda: TeacherStage(base, config, teacher),
-        "distill": lambda: DistillStage(base, parts / "proposer", DISTILL),
-        "tune": tune,
-    }
-
-
-def run(stage: Stage) -> list[dict[str, float]]:
-    """Each step's losses, and the learning rate of each group of parameters."""
+def run(stage: Stage, steps: int = STEPS) -> list[dict[str, float]]:
+    """The losses of each of the first steps, and the learning rate of each group of parameters."""
     trainer = Trainer(stage, LOOPS[stage.name], device="cpu")
     rows = []
-    for step, parts in zip(range(STEPS), trainer.batches(0), strict=False):
+    for step, parts in zip(range(steps), trainer.batches(0), strict=False):
         losses = trainer.step(step, parts)
         rates = [group["lr"] for group in trainer.optimizer.param_groups]
         rows.append(losses | {f"rate {i}": rate for i, rate in enumerate(rates)})
     return rows
 
 
-def read_table() -> dict[str, list[dict[str, float]]]:
-    """The recorded steps of each stage."""
-    found: dict[str, list[dict[str, float]]] = {}
-    for line in TABLE.read_text().splitlines():
-        stage, _, *figures = line.split("\t")
-        pairs = (figure.split("=") for figure in figures)
-        found.setdefault(stage, []).append({name: float(value) for name, value in pairs})
-    return found
+def read_record(name: str) -> list[dict[str, float]]:
+    """The recorded steps of a stage."""
+    names, *lines = (RECORD / f"{name}.tsv").read_text(encoding="utf-8").splitlines()
+    figures = names.split("\t")[1:]
+    return [dict(zip(figures, map(float, line.split("\t")[1:]), strict=True)) for line in lines]
 
 
-def write_table(path: Path = TABLE) -> None:
-    """Run every stage and write down what it gave."""
-    lines = []
+def write_record(name: str, rows: list[dict[str, float]]) -> None:
+    """Write down what a stage gave, a step a line."""
+    lines = ["\t".join(["step", *rows[0]])]
+    lines += [
+        "\t".join([str(step), *(f"{value:.7g}" for value in row.values())])
+        for step, row in enumerate(rows)
+    ]
+    RECORD.mkdir(exist_ok=True)
+    (RECORD / f"{name}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
+
+
+def distance(found: list[dict[str, float]], recorded: list[dict[str, float]]) -> float:
+    """How far losses lie apart at most, relatively; without end where others are missing."""
+    if any(row.keys() != expected.keys() for row, expected in zip(found, recorded, strict=False)):
+        return float("inf")
+    apart = (
+        abs(row[key] - value) / max(abs(value), 1e-9)
+        for row, expected in zip(found, recorded, strict=False)
+        for key, value in expected.items()
+        if not key.startswith("rate") and row[key] != value
+    )
+    return max(apart, default=0.0)
+
+
+def main() -> None:
+    """Compare with the record, or write it."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("stages", nargs="*", default=list(SETTINGS), help="all unless given")
+    parser.add_argument("--write", action="store_true", help="write down what they give")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as scratch:
         world, parts = Path(scratch) / "world", Path(scratch) / "parts"
         write_world(world)
         write_parts(parts, world)
-        for name, make in stages(world, parts).items():
-            for step, row in enumerate(run(make())):
-                figures = (f"{key}={value:.7g}" for key, value in row.items())
-                lines.append("\t".join([name, str(step), *figures]))
-    path.write_text("\n".join(lines) + "\n")
+        for name in options.stages:
+            rows = run(stage(name, world, parts, seed=options.seed))
+            if options.write:
+                write_record(name, rows)
+            print(f"{name}\t{distance(rows, read_record(name)):.1e}", flush=True)
 
 
 if __name__ == "__main__":
-    write_table()
+    main()

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
 
 from masqclip.batch.addresses import is_url, local_path, open_file, open_filesystem
-from masqclip.data.files import sync_folder
+from masqclip.data.files import sync_file, sync_folder
 from masqclip.errors import MasqclipError
 
 __all__ = ["WORK", "StorageError", "Store", "open_filesystem"]
@@ -144,8 +144,8 @@ class Store:
         for name in names:
             path = self.path(name)
             folders.add(os.path.dirname(path))
-            with _writing_told(self.address(name)), open(path, "rb") as file:
-                os.fsync(file.fileno())
+            with _writing_told(self.address(name)):
+                sync_file(path)
         for folder in folders:
             sync_folder(folder)
 

@@ -241,7 +241,8 @@ def _note(now: Progress) -> str:
     losses = "  ".join(f"{name} {value:.3f}" for name, value in now.losses.items())
     left = timedelta(seconds=round(now.seconds_left))
     speed = f"{now.images_per_second:.1f} images/s ({now.waiting:.0%} waiting)"
-    return f"{losses}  {speed}  {now.memory / 1e9:.1f} GB  {left} left"
+    memory = f"{now.memory / 1e9:.1f} GB  " if now.memory else ""
+    return f"{losses}  {speed}  {memory}{left} left"
 
 
 def _print_forecast(found: Forecast) -> None:

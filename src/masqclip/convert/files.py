@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -43,7 +42,7 @@ from masqclip.convert.masqclip import (
     setting_of,
     vision_tower,
 )
-from masqclip.data.files import shared, writing
+from masqclip.data.files import move_folder, shared, writing
 from masqclip.errors import MasqclipError, is_out_of_memory
 from masqclip.hub import find_weights
 from masqclip.model import MasQClipModel
@@ -224,7 +223,7 @@ def write_folder(conversion: Conversion, folder: Path) -> None:
         try:
             with shared(scratch):
                 _write_files(conversion, scratch)
-            os.replace(scratch, folder)
+            move_folder(scratch, folder)
         except BaseException:
             shutil.rmtree(scratch, ignore_errors=True)
             raise

@@ -10,7 +10,6 @@ goes on where it was, and one that is done is never done again.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from masqclip.data.files import sync_folder, write_atomically
+from masqclip.data.files import move_folder, sync_folder, write_atomically
 from masqclip.data.label_maps import png_bytes
 from masqclip.data.locks import lock_folder
 from masqclip.data.truth import GroundTruth
@@ -196,5 +195,5 @@ def convert_labels(
             write_atomically(made, png_bytes(convert(path)))
         report(number + 1, len(files))
     sync_folder(unfinished)
-    os.replace(unfinished, target)
+    move_folder(unfinished, target)
     sync_folder(target.parent)

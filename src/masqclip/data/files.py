@@ -14,12 +14,17 @@ import re
 import secrets
 import shutil
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 
 from masqclip.errors import MasqclipError
+
+#: How files of strangers are opened. Without O_NONBLOCK, opening a FIFO waits until somebody writes
+#: to it; Windows has neither that flag nor FIFOs in folders.
+READ_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:
@@ -35,7 +40,7 @@ def write_atomically(path: str | Path, content: bytes) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         # Not mkstemp, which is private: a result is for its readers, as far as the umask lets them.
         # Asking for the umask would change it for every thread.
-        handle = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        handle = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
@@ -126,6 +131,30 @@ def sync_folder(folder: str | Path) -> None:
             os.close(handle)
 
 
+def move_folder(folder: Path, target: Path) -> None:
+    """Give a folder another name, which an empty folder may have."""
+    if sys.platform == "win32" and target.is_dir():  # it replaces none, not even an empty one
+        target.rmdir()
+    os.replace(folder, target)
+
+
+def sync_file(path: str | Path) -> None:
+    """Bring a file's bytes to the disk, whoever wrote them."""
+    # Windows does so for handles only that may write.
+    with open(path, "r+b" if sys.platform == "win32" else "rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_files(folder: Path) -> None:
+    """Bring everything in and below a folder to the disk, at once where the system knows how."""
+    if sys.platform != "win32":
+        os.sync()
+    else:
+        for path in folder.rglob("*"):
+            if path.is_file():
+                sync_file(path)
+
+
 def remove_scratch(folder: Path) -> None:
     """Remove the temporary files, in a folder and below it, of `write_atomically` calls killed.
 
@@ -173,11 +202,12 @@ def open_regular(path: str | Path, *, name: str) -> BufferedReader:
             device.
     """
     try:
-        # Without O_NONBLOCK, opening a FIFO waits until somebody writes to it.
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        handle = os.open(path, READ_FLAGS)
     except FileNotFoundError as error:
         raise MasqclipError(f"{name}: no such file; check the path") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
+        if os.path.isdir(path) and os.access(path, os.R_OK):  # Windows opens no folder
+            raise MasqclipError(f"{name}: a folder; give a file that is in it") from error
         reason = getattr(error, "strerror", None) or error
         raise MasqclipError(f"{name}: cannot be opened ({reason})") from error
     mode = os.fstat(handle).st_mode

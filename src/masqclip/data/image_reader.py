@@ -10,7 +10,6 @@ import contextlib
 import json
 import math
 import os
-import resource
 import signal
 import sys
 import warnings
@@ -19,17 +18,20 @@ from masqclip.data.image_decoding import broken, decode_image
 from masqclip.data.image_readers import LENGTH_BYTES
 from masqclip.errors import MasqclipError
 
+if sys.platform != "win32":
+    import resource
+
 
 def main() -> None:
     """Answer requests until there are none."""
     seconds, memory, niceness = (int(word) for word in sys.argv[1:])
-    os.nice(niceness)
+    if sys.platform != "win32":
+        os.nice(niceness)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the program
     warnings.simplefilter("ignore")  # what matters stands in a picture's notes
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a library that prints must not answer for us
     _limit_memory(memory)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     while line := requests.readline():
         wish = json.loads(line)
         data = requests.read(wish["bytes"])
@@ -59,20 +61,29 @@ def main() -> None:
 
 
 def _limit_memory(memory: int) -> None:
-    """Let this process take so many bytes beyond those that it has now."""
-    with contextlib.suppress(OSError, ValueError):
-        with open("/proc/self/statm") as file:
-            has = int(file.read().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (has + memory, has + memory))
+    """Let this process take so many bytes beyond those that it has now, and leave no core file.
+
+    macOS and Windows do not hold a process to it.
+    """
+    if sys.platform != "win32":
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        with contextlib.suppress(OSError, ValueError):
+            with open("/proc/self/statm") as file:
+                has = int(file.read().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (has + memory, has + memory))
 
 
 def _limit_time(seconds: int) -> None:
-    """Let this process take so much processor time from now on; then it is ended (SIGXCPU)."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(
-        resource.RLIMIT_CPU, (math.ceil(used.ru_utime + used.ru_stime) + seconds, hard)
-    )
+    """Let this process take so much processor time from now on; then it is ended (SIGXCPU).
+
+    On Windows the program ends it, by the clock.
+    """
+    if sys.platform != "win32":
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+        resource.setrlimit(
+            resource.RLIMIT_CPU, (math.ceil(used.ru_utime + used.ru_stime) + seconds, hard)
+        )
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 A decoder is old C code that does what a stranger's file says. In a process apart it may take as
 long as it likes, or all memory, or crash: the process ends, the file is refused, and the next file
 gets a new process. Limits are on processor time, not on time by the clock, so that a busy machine
-refuses nothing that an idle one reads.
+refuses nothing that an idle one reads. Windows has the limit by the clock only, and of memory none;
+macOS has none of memory.
 
 The processes are started when they are first needed, know nothing but pixels (no model, no torch),
 and end with the program.
@@ -15,7 +16,6 @@ import atexit
 import contextlib
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from masqclip.data.image_decoding import LoadedImage
+from masqclip.data.timed_pipes import timed_pipes
 from masqclip.errors import MasqclipError
 
 LENGTH_BYTES = 4
@@ -39,7 +40,6 @@ READ_BYTES: int = 1_000_000_000
 
 _CLOCK_FACTOR = 4  # a process may wait for a processor, but not for ever
 _START_SECONDS = 60.0
-_PIPE_BYTES = 1 << 20  # fewer turns than with the 64 kB that a pipe has otherwise
 # glibc gives what is freed back to the system at once, and the next picture has to fetch it again,
 # page by page: with a little held back a small picture takes a third of the time.
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_TOP_PAD_": str(1 << 24)}
@@ -162,12 +162,7 @@ class _Reader:
             stderr=subprocess.DEVNULL,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | _ENVIRONMENT,
         )
-        assert self._popen.stdin is not None
-        assert self._popen.stdout is not None
-        self._to, self._from = self._popen.stdin.fileno(), self._popen.stdout.fileno()
-        for handle in (self._to, self._from):
-            os.set_blocking(handle, False)
-            _widen(handle)
+        self._pipes = timed_pipes(self._popen)
         self._started = False
 
     @property
@@ -201,15 +196,12 @@ class _Reader:
         return LoadedImage(pixels, tuple(answer["notes"]), name)
 
     def _send(self, content: bytes, deadline: float) -> None:
-        rest = memoryview(content)
-        while rest:
-            self._wait(self._to, select.POLLOUT, deadline)
-            try:
-                rest = rest[os.write(self._to, rest) :]
-            except BlockingIOError:
-                continue
-            except OSError:  # a process decodes when it has all of a file: it died before
-                raise _Gone("its decoder cannot be started; try again") from None
+        try:
+            self._pipes.send(content, deadline)
+        except TimeoutError:
+            raise _Ended(self._too_long()) from None
+        except OSError:  # a process decodes when it has all of a file: it died before
+            raise _Gone("its decoder cannot be started; try again") from None
 
     def _answer(self, deadline: float) -> dict[str, Any]:
         """What comes before the pixels."""
@@ -221,28 +213,19 @@ class _Reader:
         return document
 
     def _receive(self, target: memoryview, deadline: float) -> None:
-        while target:
-            try:
-                count = os.readv(self._from, [target])
-            except BlockingIOError:
-                self._wait(self._from, select.POLLIN, deadline)
-                continue
-            if count == 0:
-                raise self._death()
-            target = target[count:]
-
-    def _wait(self, handle: int, event: int, deadline: float) -> None:
-        poll = select.poll()
-        poll.register(handle, event)
-        if not poll.poll(max(0.0, 1000 * (deadline - time.monotonic()))):
-            raise _Ended(self._too_long())
+        try:
+            self._pipes.receive(target, deadline)
+        except TimeoutError:
+            raise _Ended(self._too_long()) from None
+        except EOFError:
+            raise self._death() from None
 
     def _death(self) -> _Ended:
         try:
             code = self._popen.wait(5)
         except subprocess.TimeoutExpired:
             code = 0
-        if code == -signal.SIGXCPU:
+        if sys.platform != "win32" and code == -signal.SIGXCPU:
             return _Ended(self._too_long())
         return _Ended("broken: its decoder failed on it; save or download it again")
 
@@ -251,13 +234,6 @@ class _Reader:
             f"takes more than {self._seconds} s to decode; make it smaller, or save it as a plain "
             "JPEG or PNG"
         )
-
-
-def _widen(handle: int) -> None:
-    with contextlib.suppress(ImportError, AttributeError, OSError):  # Linux has it, others not
-        import fcntl
-
-        fcntl.fcntl(handle, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 _shared: ImageReaders | None = None

@@ -1,15 +1,16 @@
 """One process at a time in a folder of results.
 
-The lock is the kernel's (`flock`), on a small file that says who holds it: it ends with its process
-however that ends, so a file that a kill left behind locks nobody out. A holder that ends in order
-takes the file away, and two runs of a job leave the same files.
+The lock is the kernel's (`flock`; on Windows a locked byte), on a small file that says who holds
+it: it ends with its process however that ends, so a file that a kill left behind locks nobody out.
+A holder that ends in order takes the file away, and two runs of a job leave the same files.
 """
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,14 @@ from pathlib import Path
 from masqclip.data.files import writing
 from masqclip.errors import MasqclipError
 
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
 LOCK_NAME = ".masqclip.lock"
+#: On Windows nobody else reads a locked byte: this one lies far beyond the words of the file.
+_LOCKED_BYTE = 1 << 30
 
 # A forked child shares its parent's lock, and would hold it when the parent is killed.
 _held: set[int] = set()
@@ -29,7 +37,8 @@ def _let_go() -> None:
     _held.clear()
 
 
-os.register_at_fork(after_in_child=_let_go)
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_let_go)
 
 
 @contextmanager
@@ -59,23 +68,50 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
         yield
     finally:
         if handle in _held:  # not in a child
-            path.unlink(missing_ok=True)  # while it is held: nobody can be in between
             _held.remove(handle)
-            os.close(handle)
+            _release(path, handle)
 
 
-def _acquire(path: Path) -> int:
-    """A descriptor that holds the lock on the file that `path` names now."""
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+if sys.platform == "win32":
+
+    def _acquire(path: Path) -> int:
+        """A descriptor that holds the lock; while it is open, nobody can take the file away."""
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Its last holder may have taken the file away since it was opened.
-            if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
-                return handle
+            os.lseek(handle, _LOCKED_BYTE, os.SEEK_SET)
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+            os.lseek(handle, 0, os.SEEK_SET)
+        except PermissionError as error:  # it is locked
+            os.close(handle)
+            raise BlockingIOError(error.errno, error.strerror) from error
         except BaseException:
             os.close(handle)
             raise
+        return handle
+
+    def _release(path: Path, handle: int) -> None:
+        os.close(handle)
+        with contextlib.suppress(OSError):  # somebody else has opened it since, and takes it away
+            path.unlink()
+
+else:
+
+    def _acquire(path: Path) -> int:
+        """A descriptor that holds the lock on the file that `path` names now."""
+        while True:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Its last holder may have taken the file away since it was opened.
+                if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
+                    return handle
+            except BaseException:
+                os.close(handle)
+                raise
+            os.close(handle)
+
+    def _release(path: Path, handle: int) -> None:
+        path.unlink(missing_ok=True)  # while it is held: nobody can be in between
         os.close(handle)
 
 

@@ -48,7 +48,12 @@ class _Target:
         link.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):  # another process was quicker
             link.unlink(missing_ok=True)
-            link.symlink_to(os.path.relpath(self.path(file), link.parent))
+            try:
+                link.symlink_to(os.path.relpath(self.path(file), link.parent))
+            except FileExistsError:
+                raise
+            except OSError:  # Windows lets few people make links of this kind, and all of that
+                os.link(self.path(file), link)
 
     def finish(self) -> None:
         """All is there: say which revision, or where it came from."""

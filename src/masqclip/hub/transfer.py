@@ -6,6 +6,7 @@ stopped is ours to remember, since of a process that was killed it keeps nothing
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -51,7 +52,8 @@ def fetch(repository: Repository, file: RemoteFile, target: Path, *, what: str) 
                 )
             os.replace(partial, target)
         finally:
-            lock.unlink(missing_ok=True)
+            with contextlib.suppress(PermissionError):  # Windows removes no file that is open
+                lock.unlink(missing_ok=True)
 
 
 def missing_bytes(file: RemoteFile, target: Path) -> int:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -260,7 +261,7 @@ class YoloWriter:
         elif self._link:
             picture.parent.mkdir(parents=True, exist_ok=True)
             picture.unlink(missing_ok=True)
-            picture.symlink_to(source.resolve())
+            _symlink(source, picture)
         elif not _is_copy(picture, digest):
             _copy(source, picture, digest)
         write_atomically(text_file, text.encode())
@@ -340,6 +341,18 @@ def _convert(source: Path, copy: Path, digest: str) -> None:
     """
     content = _unchanged(source, digest)
     write_atomically(copy, png_bytes(read_image(content, name=str(source)).pixels))
+
+
+def _symlink(source: Path, link: Path) -> None:
+    try:
+        link.symlink_to(source.resolve())
+    except OSError as error:
+        if sys.platform != "win32":
+            raise
+        raise MasqclipError(
+            f"{link}: no link can be made here ({error.strerror}): switch on Windows' developer "
+            "mode, or copy the pictures (--images copy)"
+        ) from error
 
 
 def _copy(source: Path, copy: Path, digest: str) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -54,7 +55,10 @@ class PictureFile:
             status = path.stat()
             if status.st_size != self.bytes:
                 return False
-            same = (status.st_ino, status.st_ctime_ns) == (self.inode, self.ctime_ns)
+            # What Windows calls ctime is when a file was made: it says nothing of changes.
+            same = sys.platform != "win32" and (
+                (status.st_ino, status.st_ctime_ns) == (self.inode, self.ctime_ns)
+            )
             return same or digest_file(path) == self.digest
         except (OSError, MasqclipError):  # gone since it was listed, which reading it will say
             return False

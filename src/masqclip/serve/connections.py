@@ -10,7 +10,8 @@ whoever opens a thousand and says nothing drives out his own.
 from __future__ import annotations
 
 import asyncio
-import resource
+import contextlib
+import sys
 from typing import Any
 
 import h11
@@ -18,6 +19,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from masqclip.serve.problems import Problem
 from masqclip.serve.security import SECURITY_HEADERS
+
+if sys.platform != "win32":
+    import resource
 
 #: Seconds in which the head of a request must be there, and in which an answer must be taken.
 HEAD_SECONDS = 10.0
@@ -37,15 +41,27 @@ def affordable_connections(wanted: int) -> tuple[int, int]:
     The process first gets the descriptors that it may get: for its connections, as many as may
     wait beyond those for a moment, and as many that are accepted before any is closed.
     """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    enough = wanted + 2 * BACKLOG + _RESERVED
-    if soft != resource.RLIM_INFINITY and soft < enough:
-        soft = enough if hard == resource.RLIM_INFINITY else min(enough, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    if soft == resource.RLIM_INFINITY:
+    limit = _descriptors(wanted + 2 * BACKLOG + _RESERVED)
+    if limit is None:
         return wanted, BACKLOG
-    backlog = min(BACKLOG, max(16, soft // 8))
-    return max(8, min(wanted, soft - 2 * backlog - _RESERVED)), backlog
+    backlog = min(BACKLOG, max(16, limit // 8))
+    return max(8, min(wanted, limit - 2 * backlog - _RESERVED)), backlog
+
+
+def _descriptors(enough: int) -> int | None:
+    """How many descriptors this process may have, after it asked for enough; None: any number."""
+    limit: int | None = None
+    if sys.platform != "win32":  # there sockets are none
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft != resource.RLIM_INFINITY and soft < enough:
+            more = enough if hard == resource.RLIM_INFINITY else min(enough, hard)
+            with contextlib.suppress(
+                ValueError, OSError
+            ):  # macOS has a limit that it does not tell
+                resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))
+                soft = more
+        limit = None if soft == resource.RLIM_INFINITY else soft
+    return limit
 
 
 class BoundedProtocol(H11Protocol):

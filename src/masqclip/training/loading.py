@@ -16,6 +16,11 @@ from masqclip.training.settings import LoopSettings
 from masqclip.training.signals import leave_signals_to_parent
 from masqclip.training.stage import Share, Stage
 
+#: How workers are started. On Linux they are forked, whatever a Python's own choice: what has been
+#: read of annotations they share with this process. Elsewhere forking is unsafe or unknown, and
+#: everything travels to them.
+_START = "fork" if sys.platform == "linux" else None
+
 
 def batches(
     stage: Stage,
@@ -46,6 +51,7 @@ def batches(
         prefetch_factor=4 if settings.workers else None,
         pin_memory=pinned,
         worker_init_fn=_begin,
+        multiprocessing_context=_START if settings.workers else None,
     )
     parts = iter(loader)
     try:

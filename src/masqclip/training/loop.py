@@ -17,8 +17,6 @@ from __future__ import annotations
 import atexit
 import json
 import math
-import resource
-import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
@@ -38,6 +36,7 @@ from masqclip.training.curves import write_curves
 from masqclip.training.distributed import synchronise_batch_norm
 from masqclip.training.inputs import claim_inputs
 from masqclip.training.loading import batches, ended_workers_told
+from masqclip.training.memory import peak_memory
 from masqclip.training.optimizers import make_optimizer
 from masqclip.training.saving import save_result
 from masqclip.training.settings import LoopSettings
@@ -60,7 +59,8 @@ class Progress:
         waiting: share of the time since then that was spent waiting for a batch.
         seconds: of all calls together.
         seconds_left: at this speed.
-        memory: the most that was in use, in bytes, of the GPU, else of the main process.
+        memory: the most that was in use, in bytes, of the GPU, else of the main process; 0 where
+            the system does not say.
     """
 
     step: int
@@ -328,9 +328,8 @@ def _progress(
     speed = (step - begin.step) / elapsed
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         memory = torch.cuda.max_memory_allocated()
-    else:  # kilobytes on Linux, bytes on macOS
-        unit = 1 if sys.platform == "darwin" else 1024
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    else:
+        memory = peak_memory()
     return Progress(
         step=step,
         steps=settings.steps,

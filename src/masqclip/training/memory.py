@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import ctypes
+import sys
+
+if sys.platform != "win32":
+    import resource
 
 #: Numbers of glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 _NEVER = 2**31 - 1
+
+
+def peak_memory() -> int:
+    """The most bytes that this process has held so far; 0 where the system does not say."""
+    most = 0
+    if sys.platform != "win32":
+        unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, kilobytes elsewhere
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return most
 
 
 def keep_freed_memory() -> bool:

@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from masqclip.data.files import shared, sync_folder, writing
+from masqclip.data.files import shared, sync_file, sync_folder, writing
 from masqclip.training.stage import Stage
 
 
@@ -32,8 +32,7 @@ def _take_in(scratch: Path, folder: Path) -> None:
     """Move the files of a folder, once all their bytes are on the disk."""
     files = sorted(scratch.iterdir(), key=lambda path: path.name == "model.safetensors")
     for path in files:
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+        sync_file(path)
     for path in files:
         os.replace(path, folder / path.name)
     sync_folder(folder)

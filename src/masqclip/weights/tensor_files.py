@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from masqclip.data.files import READ_FLAGS
 from masqclip.errors import MasqclipError
 from masqclip.weights.torch_files import TorchFile
 
@@ -76,8 +77,7 @@ def _regular_file(path: str | Path, *, what: str, form: str) -> Iterator[BinaryI
     """A file to read tensors from; what is wrong with it, also in the block, is one line."""
     name = f"{what} {str(path)!r}"
     try:
-        # Without O_NONBLOCK, opening a FIFO waits until somebody writes to it.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
+        with os.fdopen(os.open(path, READ_FLAGS), "rb") as opened:
             about = os.fstat(opened.fileno())
             if not stat.S_ISREG(about.st_mode):
                 raise UnpicklingError("it is not a regular file")

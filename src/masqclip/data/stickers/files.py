@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 
 from masqclip.data.class_lists import read_class_list
-from masqclip.data.files import write_atomically, writing
+from masqclip.data.files import sync_files, write_atomically, writing
 from masqclip.data.json_files import read_json
 from masqclip.data.locks import lock_folder
 from masqclip.data.rle import encode_rle
@@ -138,7 +138,7 @@ def _write_scenes(
         if report is not None:
             report(numbers[-1] + 1)
     # All pictures at once: to wait for each would take longer than to draw it.
-    os.sync()
+    sync_files(root)
     things = [category for category in categories if category["isthing"]]
     _write_json(root, "captions", {"images": entries, "annotations": captions})
     if not captions_only:

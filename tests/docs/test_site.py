@@ -42,7 +42,9 @@ def test_the_reference_has_types_and_docstrings(site: Path) -> None:
     plain = re.sub(r"<[^>]*>", "", text)
     for word in ("from_pretrained", "classify_masks", "min_score", "str | Path", "EncodedImage"):
         assert word in plain, word
-    assert "_text" not in re.findall(r'id="masqclip\.segmenter\.Segmenter\.(\w+)"', text)
+    members = re.findall(r'id="masqclip\.segmenter\.Segmenter\.(\w+)"', text)
+    assert "__call__" in members
+    assert not {"_text", "__init__"} & set(members)
 
 
 def test_figures_are_part_of_the_page_and_of_its_theme(site: Path) -> None:

@@ -107,8 +107,7 @@ def test_what_scripts_name_is_there() -> None:
                 named |= set(extras[1].split(","))
             elif word not in made and "$" not in word and re.search(r"/|\.(toml|txt|py|sh)$", word):
                 assert (ROOT / word).exists(), word
-    # The site's own extra comes with the site.
-    assert named - {"docs"} <= set(PROJECT["optional-dependencies"])
+    assert named <= set(PROJECT["optional-dependencies"])
 
 
 def test_pythons_are_those_that_the_package_names() -> None:

@@ -15,8 +15,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+import pytest
+from huggingface_hub import constants
 
 LARGE = 1_000  # bytes: what is larger lies in the store, under its SHA-256
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -220,3 +224,19 @@ def serving(hub: Hub) -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+@contextmanager
+def own_hub(home: Path, patch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub that is served and asked in place of the Hub; cache and settings are below `home`."""
+    served = Hub()
+    with serving(served) as address:
+        patch.setenv("HF_ENDPOINT", address)
+        for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "HF_TOKEN"):
+            patch.delenv(variable, raising=False)
+        patch.delenv("HF_HUB_OFFLINE", raising=False)
+        patch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+        patch.setenv("XDG_CACHE_HOME", str(home / "state"))
+        patch.setattr(constants, "HF_HUB_CACHE", str(home / "cache"))
+        patch.setattr(constants, "HF_HUB_OFFLINE", False)
+        yield served

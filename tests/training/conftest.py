@@ -10,16 +10,13 @@ import baseline_runs
 import pytest
 import torch
 from streams import SENTENCES
-from tiny import SPRITES, tiny_proposer_config
-from transformers import CLIPModel, ResNetBackbone
+from tiny import SPRITES, tiny_proposer_config, write_tiny_clip, write_tiny_proposer
+from transformers import ResNetBackbone
 
 from masqclip.data.stickers.files import write_stickers
 from masqclip.data.stickers.scenes import SceneSettings, StickerWorld
 from masqclip.data.stickers.sprites import load_sprites
-from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.training import captioned
-from masqclip.training.settings import PretrainSettings
-from masqclip.training.small_clip import clip_config, learn_tokenizer
 from masqclip.training.systems import Ingredients
 
 
@@ -44,8 +41,7 @@ def tiny_scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_proposer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a proposer."""
     folder = tmp_path_factory.mktemp("tiny-proposer")
-    torch.manual_seed(5)
-    Mask2FormerProposer(tiny_proposer_config()).save_pretrained(folder)
+    write_tiny_proposer(folder)
     return folder
 
 
@@ -62,14 +58,7 @@ def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a CLIP and its tokenizer."""
     folder = tmp_path_factory.mktemp("tiny-clip")
-    torch.manual_seed(1)
-    settings = PretrainSettings(
-        image_size=64, vision_width=32, vision_layers=2, vision_heads=2, text_width=32,
-        text_layers=1, text_heads=2, embedding_size=32,
-    )  # fmt: skip
-    tokenizer = learn_tokenizer(["a cat and a dog on grass"] * 3, merges=20)
-    CLIPModel(clip_config(settings, tokenizer)).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    write_tiny_clip(folder)
     return folder
 
 

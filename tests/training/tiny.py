@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from transformers import Mask2FormerConfig
+import torch
+from transformers import CLIPModel, Mask2FormerConfig
 
-from masqclip.proposals.mask2former import miniature_mask2former_config
+from masqclip.proposals.mask2former import Mask2FormerProposer, miniature_mask2former_config
+from masqclip.training.settings import PretrainSettings
+from masqclip.training.small_clip import clip_config, learn_tokenizer
 
 SPRITES = Path(__file__).parent.parent / "data" / "sprites"
 
@@ -16,3 +19,21 @@ def tiny_proposer_config() -> Mask2FormerConfig:
         num_queries=10, width=32, backbone_widths=(8, 8, 16, 16), backbone_depths=(1, 1, 1, 1),
         encoder_layers=1, decoder_layers=2,
     )  # fmt: skip
+
+
+def write_tiny_proposer(folder: Path) -> None:
+    """The folder of a proposer of random weights."""
+    torch.manual_seed(5)
+    Mask2FormerProposer(tiny_proposer_config()).save_pretrained(folder)
+
+
+def write_tiny_clip(folder: Path) -> None:
+    """The folder of a CLIP of random weights, and its tokenizer."""
+    torch.manual_seed(1)
+    settings = PretrainSettings(
+        image_size=64, vision_width=32, vision_layers=2, vision_heads=2, text_width=32,
+        text_layers=1, text_heads=2, embedding_size=32,
+    )  # fmt: skip
+    tokenizer = learn_tokenizer(["a cat and a dog on grass"] * 3, merges=20)
+    CLIPModel(clip_config(settings, tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

@@ -117,7 +117,10 @@ def test_the_folder_given_is_the_dataset_s_or_the_one_above(tmp_path: Path) -> N
     (tmp_path / "small_folder").unlink()
     (tmp_path / "small_folder").mkdir()
     assert DATASET.root(tmp_path) == tmp_path / "small_folder"
-    with pytest.raises(MasqclipError, match=r"^--root .*gone: there is no such folder$"):
+    with pytest.raises(
+        MasqclipError,
+        match=r"^--root .*gone: there is no such folder; 'masqclip data check small' says",
+    ):
         DATASET.root(tmp_path / "gone")
 
 
@@ -305,6 +308,7 @@ def test_base_and_novel_keep_their_entries_as_they_are(tmp_path: Path) -> None:
     ]  # fmt: skip
     whole = {"images": images, "annotations": annotations, "categories": categories, "info": {}}
     assert split(tmp_path, whole) == {
+        "info": {"description": "COCO cut to 48 base and 17 novel classes by masqclip"},
         "images": images[1:],
         "annotations": [annotations[0], annotations[3]],
         "categories": [

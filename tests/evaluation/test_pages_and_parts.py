@@ -244,7 +244,10 @@ def test_a_page_shows_the_best_and_the_worst(
     folder, drawn = PredictionFolder(tmp_path), list[tuple[list[Segment], bool]]()
     right(truth, folder)
 
-    def draw(pixels: np.ndarray, segments: list[Segment], *, scores: bool) -> np.ndarray:
+    def draw(
+        pixels: np.ndarray, segments: list[Segment], *, names: list[str], scores: bool
+    ) -> np.ndarray:
+        assert names == [entry.name for entry in truth.classes]  # by which colours are apart
         drawn.append((segments, scores))
         return pixels
 

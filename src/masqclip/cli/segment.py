@@ -74,7 +74,7 @@ masqclip segment field.jpg -v names.txt -t semantic --json | jq .segments
 
 # a picture on the web, and one that another program writes
 masqclip segment https://example.org/street.jpg -v "car, road"
-ffmpeg -i clip.mp4 -frames:v 1 -f image2pipe -c:v png - | masqclip segment - -v "car, road"
+curl -s https://example.org/field.jpg | masqclip segment - -v "sheep, grass"
 ```
 
 **What is written**

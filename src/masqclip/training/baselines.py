@@ -106,6 +106,7 @@ class BaselineStage(AnnotatedStage):
         """mIoU on held-out pictures, of the categories that are trained on, and a sheet."""
         if self.held_out is None:
             return {}
+        learning = self.module.training
         segmenter = Segmenter(self.model, self.tokenizer, cache=False)
         path = folder / f"overlays-{step:08d}.png"
         task: Task = "semantic"
@@ -118,6 +119,7 @@ class BaselineStage(AnnotatedStage):
             truth = class_map(torch.from_numpy(sample.masks), rows.long(), (height, width))
             found = segmenter(sample.image, self.vocabulary, task, min_score=0.0).label_map
             matrix.update(np.asarray(found), truth.numpy(), ignore=VOID)
+        self.module.train(learning)
         return {"mIoU": matrix.results()["mIoU"]}
 
 

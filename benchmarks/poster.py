@@ -79,19 +79,18 @@ def jobs(runs: SeedRuns) -> Iterator[Job]:
 
     def novel(kind: str, name: str = "novel-masqclip", **options: Any) -> Any:
         """MasQCLIP, trained for base and novel names."""
-        return measured(name, lambda: runs.load(runs.tuned("novel")), kind, **options)
+        return measured(name, runs.tuned("novel"), kind, **options)
 
     def system(name: str) -> Job:
         """A row of the poster's table."""
 
-        def model() -> Segmenter:
-            return runs.load(runs.system(name))
-
         def figures() -> dict[str, float]:
+            folder = runs.system(name)
             if name == "xpm":
-                found = measured(name, model, "instances")
+                found = measured(name, folder, "instances")
             else:
-                found = measured(name, model, "strangers") | measured(name, model, "vocabularies")
+                found = measured(name, folder, "strangers")
+                found |= measured(name, folder, "vocabularies")
             if name == "masqclip":
                 found |= novel("instances")
             return found | runs.facts(name)
@@ -100,11 +99,7 @@ def jobs(runs: SeedRuns) -> Iterator[Job]:
 
     extra = "openseg-captions"  # the paper's table has no such row: last
     yield from (system(name) for name in SYSTEMS if name != extra)
-    yield Job(
-        "constrained",
-        "XPM",
-        lambda: measured("xpm", lambda: runs.load(runs.system("xpm")), "constrained"),
-    )
+    yield Job("constrained", "XPM", lambda: measured("xpm", runs.system("xpm"), "constrained"))
     yield Job("constrained", "MasQCLIP", lambda: novel("constrained"))
     yield Job(
         "object score",
@@ -115,10 +110,9 @@ def jobs(runs: SeedRuns) -> Iterator[Job]:
     for name, title in _ROWS.items():
 
         def proposals(name: str = name) -> dict[str, float]:
-            folder, proposer = runs.tuned("novel"), runs.proposer(name)
             if name == PROPOSER:
                 return novel("instances")
-            return measured(f"by-{name}", lambda: runs.load(folder, proposer), "instances")
+            return measured(f"by-{name}", runs.tuned("novel"), "instances", runs.proposer(name))
 
         yield Job("distillation", title, proposals)
     for learns in LEARNS:
@@ -126,11 +120,7 @@ def jobs(runs: SeedRuns) -> Iterator[Job]:
         def tuned(learns: str = learns) -> dict[str, float]:
             folder = runs.tuned("across", learns)
             name = "masqclip" if learns == "q" else f"tuned-{learns}"
-
-            def model() -> Segmenter:
-                return runs.load(folder)
-
-            return measured(name, model, "strangers") | measured(name, model, "trained")
+            return measured(name, folder, "strangers") | measured(name, folder, "trained")
 
         yield Job("tuned", LEARNED_NAMES[learns], tuned)
     yield system(extra)
@@ -142,7 +132,7 @@ def curves(runs: SeedRuns) -> dict[str, list[dict[str, float]]]:
     found: dict[str, list[dict[str, float]]] = {"teacher": [], "distilled": []}
 
     def add(kind: str, step: int, name: str, proposer: Path) -> None:
-        figures = runs.measure(name, lambda: runs.load(folder, proposer), "recall")
+        figures = runs.measure(name, folder, "recall", proposer)
         found[kind].append({"seed": runs.seed, "step": step, **figures})
 
     taught = runs.recipe("teacher")[1].steps

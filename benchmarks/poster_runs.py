@@ -18,6 +18,7 @@ from gflops import count
 from masqclip.baselines.loading import load_system
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.coco import CocoCaptions, CocoPanoptic
+from masqclip.data.digests import digest_model
 from masqclip.data.files import write_atomically
 from masqclip.data.json_files import null_for_nan
 from masqclip.data.truth import GroundTruth
@@ -47,7 +48,7 @@ SYSTEMS = {
     "maskclip": "MaskCLIP",
     "masqclip": "MasQCLIP",
 }
-#: Which proposals the systems of the table have: all of them the same, in both settings.
+#: Which proposals the systems of the table have: in either setting all of them the same.
 PROPOSER = "round-2"
 #: The proposers of the paper's Table 4.
 PROPOSERS = ("teacher", "round-1", "round-2", "round-3", "longer")
@@ -100,8 +101,9 @@ class SeedRuns:
             loop = replace(loop, max_minutes=self.setup.minutes)
         return replace(settings, **own), loop
 
-    def proposer(self, name: str) -> Path:
-        """One of `PROPOSERS`."""
+    def proposer(self, name: str, setting: str = "novel") -> Path:
+        """One of `PROPOSERS`, trained on what is annotated in one of the settings."""
+        folder = name if setting == "novel" else f"{setting}-{name}"
         if name == "teacher":
             settings, loop = self.recipe("teacher")
 
@@ -109,14 +111,14 @@ class SeedRuns:
                 """Its decoder begins at random, its pixels as the start's: as the published ones
                 begin with a backbone that knows pictures, and no mask."""
                 start = load_trainable(self.setup.start)
-                stage = TeacherStage(self.dataset("novel"), start.config, settings)
+                stage = TeacherStage(self.dataset(setting), start.config, settings)
                 pixels = start.segmenter.model.pixel_level_module.state_dict()
                 stage.module.segmenter.model.pixel_level_module.load_state_dict(pixels)
                 return stage
 
-            return self._train(name, teach, settings, loop)
+            return self._train(folder, teach, settings, loop)
         before = "teacher" if name in ("longer", "round-1") else f"round-{int(name[-1]) - 1}"
-        source = self.proposer(before)
+        source = self.proposer(before, setting)
         settings, loop = self.recipe("distill")
         if name == "longer":  # as long as two rounds; no score is above one, so no mask is added
             settings = replace(settings, score_threshold=1.0)
@@ -125,14 +127,14 @@ class SeedRuns:
             settings = replace(settings, seed=self.seed + 100 * int(name[-1]))
 
         def distil() -> Stage:
-            return DistillStage(self.dataset("novel"), source, settings)
+            return DistillStage(self.dataset(setting), source, settings)
 
-        return self._train(name, distil, settings, loop)
+        return self._train(folder, distil, settings, loop)
 
     def tuned(self, setting: str, learns: str = "q") -> Path:
-        """MasQCLIP on the table's proposals, tuned in one of the settings."""
+        """MasQCLIP on the proposals of one of the settings, tuned in it."""
         settings, loop = self.recipe("tune", learns="q" if learns == "nothing" else learns)
-        proposer = self.proposer(PROPOSER)
+        proposer = self.proposer(PROPOSER, setting)
         if learns == "nothing":
             out = self.folder / "tuned-nothing"
             if not out.exists():
@@ -165,7 +167,8 @@ class SeedRuns:
         more = CocoCaptions(world.captioned()) if name == "openseg-captions" else None
         given = Ingredients(
             self.setup.clip,
-            self.proposer(PROPOSER),
+            # LSeg+ and OpenSeg take no proposals: of it they have how their encoders begin.
+            self.proposer(PROPOSER, "across" if name == "maskclip" else "novel"),
             self.dataset("novel" if name == "xpm" else "across"),
             captions=read_captions(world.scenes()),
             names=Vocabulary.parse("stickers2"),
@@ -235,29 +238,34 @@ class SeedRuns:
         shutil.rmtree(out / "checkpoints", ignore_errors=True)  # the result is all we need
         return out
 
-    def measure(self, name: str, model: Callable[[], Segmenter], kind: str, **options: Any) -> Any:
-        """Figures of a model, from their JSON if they were measured before.
+    def measure(
+        self, name: str, folder: Path, kind: str, proposer: Path | None = None, **options: Any
+    ) -> Any:
+        """Figures of a model, from their JSON if these weights were measured before.
 
         Args:
             name: what they are kept as.
-            model: makes it.
+            folder: of the model.
             kind: what is measured, a function of `MEASURES`.
+            proposer: in place of the model's own.
             options: of that function.
         """
         path = self.folder / "measures" / f"{name}.{kind}.json"
         world = {**self.setup.world.settings, "seed_offset": self.setup.world.seed_offset}
+        weights = digest_model(*[folder, proposer] if proposer else [folder])
         if path.exists():
             kept = json.loads(path.read_text())
             if kept["world"] != world:
                 raise MasqclipError(
                     f"{path} was measured in another world: choose another --out, or delete it"
                 )
-            return kept["figures"]
+            if kept["weights"] == weights:
+                return kept["figures"]
         started = time.perf_counter()
-        figures = MEASURES[kind](model(), self.setup.world, **options)
+        figures = MEASURES[kind](self.load(folder, proposer), self.setup.world, **options)
         print(f"seed {self.seed}: {name}: {kind} {_shown(figures)}", flush=True)
-        seconds = time.perf_counter() - started
-        kept = null_for_nan({"figures": figures, "world": world, "seconds": seconds})
+        about = {"weights": weights, "world": world, "seconds": time.perf_counter() - started}
+        kept = null_for_nan({"figures": figures, **about})
         write_atomically(path, json.dumps(kept).encode())
         return kept["figures"]
 

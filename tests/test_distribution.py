@@ -135,7 +135,9 @@ def test_a_newcomers_first_commands(archives: Archives, tmp_path: Path) -> None:
     # installation of this package is seen through it.
     borrowed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
     (site / "borrowed.pth").write_text("\n".join(borrowed) + "\n", encoding="utf-8")
-    install = ("install", "--quiet", "--no-deps", "--no-index", "--no-compile", archives.wheel)
+    # The package may be there to be borrowed, too: it is installed all the same, and found first.
+    options = ("--quiet", "--no-deps", "--no-index", "--no-compile", "--ignore-installed")
+    install = ("install", *options, archives.wheel)
     run(sys.executable, "-m", "pip", "--python", python, *install, cwd=tmp_path)
     where = run(python, "-c", "import masqclip; print(masqclip.__file__)", cwd=tmp_path)
     assert Path(where.strip()).is_relative_to(site)

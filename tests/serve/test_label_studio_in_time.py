@@ -120,8 +120,10 @@ def test_a_defect_at_one_task_leaves_the_others(
     body["tasks"].append(body["tasks"][1])
     monkeypatch.setattr(Engine, "open", open_)
     results = asyncio.run(predicted(serving, body))
-    assert ["error" in result for result in results] == [True, False, True, True, True, True]
-    assert results[-1] == {"error": "the service failed on this task; its log says more"}
+    # The two with a picture are worked on side by side: either may be the second to open it.
+    (flawed,) = (place for place in (1, 5) if "error" in results[place])
+    assert results[flawed] == {"error": "the service failed on this task; its log says more"}
+    assert all("error" in results[place] for place in (0, 2, 3, 4))
     assert "5 of 6 tasks are not answered; the first, at place 1: tasks: a task" in caplog.text
 
 

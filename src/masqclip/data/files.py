@@ -68,7 +68,7 @@ def shared(folder: str | Path) -> Iterator[None]:
         return
     # Asking for the umask would change it for every thread: a new file tells it.
     probe = where / f".umask.{secrets.token_hex(4)}"
-    handle = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    handle = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         mode = stat.S_IMODE(os.fstat(handle).st_mode)
     finally:

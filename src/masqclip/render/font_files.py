@@ -82,15 +82,17 @@ def font_folders() -> list[Path]:
     """The folders where this system keeps its fonts."""
     home = Path.home()
     if sys.platform == "darwin":
-        return [Path("/System/Library/Fonts"), Path("/Library/Fonts"), home / "Library/Fonts"]
-    if sys.platform == "win32":
+        folders = [Path("/System/Library/Fonts"), Path("/Library/Fonts"), home / "Library/Fonts"]
+    elif sys.platform == "win32":
         folders = [Path(os.environ.get("WINDIR", r"C:\Windows")) / "Fonts"]
         if local := os.environ.get("LOCALAPPDATA"):
             folders.append(Path(local) / "Microsoft" / "Windows" / "Fonts")
-        return folders
-    data = os.environ.get("XDG_DATA_DIRS") or "/usr/local/share:/usr/share"
-    own = os.environ.get("XDG_DATA_HOME") or str(home / ".local/share")
-    return [Path(folder) / "fonts" for folder in (own, *data.split(":"))] + [home / ".fonts"]
+    else:
+        data = os.environ.get("XDG_DATA_DIRS") or "/usr/local/share:/usr/share"
+        own = os.environ.get("XDG_DATA_HOME") or str(home / ".local/share")
+        folders = [Path(folder) / "fonts" for folder in (own, *data.split(":"))]
+        folders.append(home / ".fonts")
+    return folders
 
 
 @cache

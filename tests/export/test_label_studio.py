@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from brush_code import brush_words
 from masqclip.errors import MasqclipError
 from masqclip.export.label_studio import (
     brush_rle,
@@ -20,30 +21,8 @@ from masqclip.export.label_studio import (
 )
 
 
-def decode_brush(rle: list[int]) -> np.ndarray:
-    """The words of a brush code, read bit by bit as the format's description has it."""
-    bits = "".join(f"{byte:08b}" for byte in rle)
-    at = 0
-
-    def read(width: int) -> int:
-        nonlocal at
-        at += width
-        return int(bits[at - width : at], 2)
-
-    number, word_bits = read(32), read(5) + 1
-    count_bits = [read(4) + 1 for _ in range(4)]
-    words: list[int] = []
-    while len(words) < number:
-        is_run = read(1)
-        count = read(count_bits[read(2)]) + 1
-        words += [read(word_bits)] * count if is_run else [read(word_bits) for _ in range(count)]
-    assert len(words) == number
-    assert len(bits) - at < 8
-    return np.array(words, np.uint8)
-
-
 def assert_brush_holds(mask: np.ndarray) -> None:
-    pixels = decode_brush(brush_rle(mask)).reshape(*mask.shape, 4)
+    pixels = brush_words(brush_rle(mask)).reshape(*mask.shape, 4)
     assert np.array_equal(pixels, np.repeat(mask[..., None] * np.uint8(255), 4, axis=2))
 
 
@@ -81,7 +60,7 @@ def test_a_brush_region() -> None:
         "original_width": 40, "original_height": 20, "image_rotation": 0, "score": 0.5,
     }  # fmt: skip
     assert (value["format"], value["brushlabels"]) == ("rle", ["cat"])
-    alpha = decode_brush(value["rle"]).reshape(20, 40, 4)[..., 3]
+    alpha = brush_words(value["rle"]).reshape(20, 40, 4)[..., 3]
     assert np.array_equal(alpha == 255, two_parts())
 
 

@@ -8,6 +8,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy.ndimage import binary_fill_holes
 
+from brush_code import brush_words
+
 NAMES = ["rocket", "tulip", "car", "snake"]
 
 
@@ -29,18 +31,4 @@ def without_holes(mask: np.ndarray) -> np.ndarray:
 
 def decode_brush(rle: list[int]) -> np.ndarray:
     """The alpha byte of every pixel of a stroke, as Label Studio's own reader takes it."""
-    bits = "".join(f"{byte:08b}" for byte in rle)
-    at = 0
-
-    def read(width: int) -> int:
-        nonlocal at
-        at += width
-        return int(bits[at - width : at], 2)
-
-    number, word = read(32), read(5) + 1
-    counts = [read(4) + 1 for _ in range(4)]
-    words: list[int] = []
-    while len(words) < number:
-        is_run, count = read(1), read(counts[read(2)]) + 1
-        words += [read(word)] * count if is_run else [read(word) for _ in range(count)]
-    return np.array(words[3::4], np.uint8) > 0
+    return brush_words(rle)[3::4] > 0

@@ -36,6 +36,8 @@ MISTAKES = {
     f"held_out_families {WITH} --images 0": "--images 0: give 1 or more",
     f"held_out_families {WITH} --families Nots": "--families 'Nots': there are 'Fluent Emoji',",
     "held_out_families --sprites nowhere --out out": "no sprite cache at nowhere",
+    "busy nowhere": "nowhere: no such file or folder",
+    "busy nowhere --rounds 0": "--rounds 0: give 1 or more",
     "fill_tables nowhere": "nowhere/first/untuned is no report of masqclip evaluate",
     "own_world nowhere a-list a-list": "a-list",
     "own_world nowhere nowhere a-list": "nowhere: no such file or folder",

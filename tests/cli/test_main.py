@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 import warnings
@@ -144,3 +145,26 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     assert process.stderr.read() == b""
     process.wait()
     process.stderr.close()
+
+
+@pytest.mark.parametrize(
+    ("asked", "spins"),
+    [({}, "2000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
+)
+def test_the_command_alone_says_how_long_openmp_looks_for_work(
+    asked: dict[str, str], spins: str
+) -> None:
+    code = """
+import os, sys, masqclip
+print(os.environ.get("GOMP_SPINCOUNT"))
+from masqclip.cli.main import main
+main(["--version"])
+assert "torch" not in sys.modules  # which reads it
+print(os.environ.get("GOMP_SPINCOUNT"))
+"""
+    mine = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    environment = {key: value for key, value in os.environ.items() if key not in mine} | asked
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert done.stdout.split() == [asked.get("GOMP_SPINCOUNT", "None"), masqclip.__version__, spins]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+import os
 import statistics
 import sys
 import time
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Parameter
 from rich.table import Table
 
-from masqclip.cli.console import out_console, print_line
+from masqclip.cli.console import out_console, print_error, print_line
 from masqclip.cli.models import check_size_option, fetch_models, load_segmenter
 from masqclip.errors import MasqclipError
 
@@ -41,6 +42,7 @@ The picture is noise: what a model finds in it is of no account, what it costs i
 )
 
 
+_BUSY = 0.5  # work for each core: less of it comes from an idle machine's own errands
 #: That are timed, the one that counts for pictures a second first.
 _TASKS: tuple[Literal["panoptic", "semantic"], ...] = ("panoptic", "semantic")
 
@@ -74,6 +76,7 @@ def bench(
         compile: Compile the model first, as "masqclip segment --compile" does.
         json: Print one JSON document.
     """
+    load = machine_load()
     batches = batch_size or [1, 4]
     if min(batches) < 1 or rounds < 1:
         raise MasqclipError("--batch-size and --rounds: give 1 or more")
@@ -93,8 +96,14 @@ def bench(
     facts = {
         "model": model, "device": str(where), "dtype": str(precision).removeprefix("torch."),
         "height": height, "width": width, "compiled": compile,
-        "threads": torch.get_num_threads(), "results": rows,
+        "threads": torch.get_num_threads(), "load": load, "results": rows,
     }  # fmt: skip
+    if load is not None and load > _BUSY:
+        print_error(
+            f"this machine was busy in the minute before ({load:.1f} running or waiting for each "
+            "core): figures of an idle one are better",
+            kind="note: ",
+        )
     if json:
         sys.stdout.write(json_module.dumps(facts) + "\n")
         return 0
@@ -110,6 +119,13 @@ def bench(
         table.add_row(str(row["batch_size"]), *times, f"{row['pictures_per_second']:.1f}")
     out_console().print(table)
     return 0
+
+
+def machine_load() -> float | None:
+    """How much there was to do for each core in the last minute; None where no system says it."""
+    if not hasattr(os, "getloadavg"):  # Windows
+        return None
+    return os.getloadavg()[0] / (os.cpu_count() or 1)
 
 
 def measure(

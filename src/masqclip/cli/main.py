@@ -25,6 +25,7 @@ from masqclip.cli.sources import STANDARD_INPUT, STANDARD_INPUT_FILE
 from masqclip.errors import MasqclipError, is_out_of_memory, storage_error
 
 DEBUG_FLAG = "--debug"
+_SPINS = "2000"  # how often a waiting thread looks before it sleeps; OpenMP's default is 300,000
 
 # The verb, the App behind it ("module:attribute"; its name is the verb's), and its one line.
 VERBS = (
@@ -88,6 +89,7 @@ def main(tokens: Sequence[str] | None = None) -> int:
     # Pixels and masks are written once and read a few times: to find huge pages for them takes the
     # kernel longer than they save. NumPy asks for this when it is imported.
     os.environ.setdefault("NUMPY_MADVISE_HUGEPAGE", "0")
+    _share_the_machine()
     # The libraries make a million objects that stay. Looking for garbage among them, while they
     # load and again at the end, is a seventh of a short run.
     gc.set_threshold(200_000, 20, 20)
@@ -120,6 +122,19 @@ def main(tokens: Sequence[str] | None = None) -> int:
         print_error(told)
         return 2
     return code if isinstance(code, int) else 0
+
+
+def _share_the_machine() -> None:
+    """Make PyTorch's threads wait for one another without keeping others off the processor.
+
+    Between two pieces of work the threads of GNU's OpenMP look for the next one in a loop, for
+    milliseconds. On a machine that is busy otherwise that loop takes the turn of the very thread
+    that it waits for. So short a search costs nothing on an idle machine, where the next piece
+    comes sooner, and a busy one is up to twenty times as fast by it (benchmarks/busy.py). What the
+    environment asks for goes first; the library, imported by another program, sets nothing.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
 
 
 def _told(error: CycloptsError) -> str:

@@ -1,7 +1,7 @@
-"""How quickly the page answers, as a person sees it, and its picture for the documentation.
+"""How quickly the page answers, as a person sees it.
 
     masqclip serve &
-    python benchmarks/page.py --screenshot docs/page.png
+    python benchmarks/page.py
 
 Times run from a key press to the drawn legend, in headless Chromium against a running service.
 """
@@ -11,12 +11,18 @@ from __future__ import annotations
 import shutil
 import statistics
 import time
-from pathlib import Path
 
 import cyclopts
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
+_CHROMIUM = shutil.which("chromium")  # the system's; without it Playwright's own
 WORDS = ("car", "snake", "tulip")
+
+
+def launch(playwright: Playwright) -> Browser:
+    """Start headless Chromium."""
+    options = ["--no-sandbox"] if _CHROMIUM else []
+    return playwright.chromium.launch(executable_path=_CHROMIUM, args=options)
 
 
 def add(page: Page, name: str) -> None:
@@ -31,21 +37,15 @@ def shown(page: Page, name: str) -> None:
     page.evaluate("new Promise(requestAnimationFrame)")
 
 
-def main(
-    *, url: str = "http://127.0.0.1:8000", screenshot: Path | None = None, rounds: int = 8
-) -> None:
+def main(*, url: str = "http://127.0.0.1:8000", rounds: int = 8) -> None:
     """Measure the first answer and those after a change of words.
 
     Args:
         url: of the service.
-        screenshot: where to write a picture of the page; not given, none.
         rounds: changes of each word.
     """
-    browser_path = shutil.which("chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=browser_path, args=["--no-sandbox"] if browser_path else []
-        )
+        browser = launch(playwright)
         page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme="light")
         page.goto(url)
         add(page, "rocket")
@@ -68,14 +68,6 @@ def main(
             f"another word, {len(times)} times: median {statistics.median(times):.0f} ms, "
             f"p95 {times[int(0.95 * (len(times) - 1))]:.0f} ms, longest {times[-1]:.0f} ms"
         )
-        if screenshot is not None:
-            for word in (*WORDS, "stuff: sand"):
-                add(page, word)
-            shown(page, "sand")
-            page.mouse.move(0, 0)
-            page.evaluate("document.activeElement.blur()")
-            page.wait_for_timeout(300)
-            page.screenshot(path=str(screenshot))
         browser.close()
 
 

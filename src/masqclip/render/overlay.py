@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import cache
 
@@ -30,6 +30,8 @@ TILE = 1024
 _MAX_THREADS = 4
 # Stuff is tinted with this share of the opacity of things.
 _STUFF_SHARE = 0.6
+# How many names are told of that are numbers; a number is a place in the vocabulary.
+_TOLD = 30
 _BLACK: Colour = (12, 12, 16)
 _WHITE: Colour = (255, 255, 255)
 
@@ -92,16 +94,26 @@ def overlay_notes(segments: Sequence[NamedMask], names: Sequence[str] = ()) -> t
         names: their vocabulary; the segments' own names unless given.
     """
     drawn = {segment.name for segment in segments if segment.area > 0}
+    return _number_notes(_all_names(segments, names), drawn)
+
+
+def numbering_notes(names: Sequence[str]) -> tuple[str, ...]:
+    """The same of many overlays, before it is known what they hold."""
+    return _number_notes(_all_names((), names), names)
+
+
+def _number_notes(names: Sequence[str], drawn: Collection[str]) -> tuple[str, ...]:
     numbers = [
         f"#{number} {name}"
-        for number, name in enumerate(_all_names(segments, names), start=1)
+        for number, name in enumerate(names, start=1)
         if name in drawn and not can_write(name)
     ]
     if not numbers:
         return ()
+    more = f" and {len(numbers) - _TOLD} more" if len(numbers) > _TOLD else ""
     return (
         "no font here has the letters of some names, which are numbers in the overlay: "
-        f"{', '.join(numbers)}; install a font that has them, such as Noto Sans",
+        f"{', '.join(numbers[:_TOLD])}{more}; install a font that has them, such as Noto Sans",
     )
 
 

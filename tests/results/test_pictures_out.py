@@ -96,7 +96,7 @@ def test_crops_are_boxes() -> None:
 @pytest.mark.parametrize("margin", [-1, 1.5, "3", None, True])
 def test_a_margin_that_is_none_is_one_line(margin: Any) -> None:
     for cut in (sample().crop, sample().cut_outs, with_empty_mask().crop):
-        with pytest.raises(MasqclipError, match="margin .*: give a whole number of pixels"):
+        with pytest.raises(MasqclipError, match=r"margin .*: give a whole number of pixels"):
             cut(margin=margin)
 
 

@@ -222,7 +222,9 @@ def test_polygons_of_parts_the_largest_first() -> None:
 @pytest.mark.parametrize("tolerance", [-1, float("nan"), "1", None, True])
 def test_a_tolerance_that_is_none_is_one_line(tolerance: Any) -> None:
     for holder in (sample(), sample()[0]):
-        with pytest.raises(MasqclipError, match="tolerance .*: give a number of pixels, 0 or more"):
+        with pytest.raises(
+            MasqclipError, match=r"tolerance .*: give a number of pixels, 0 or more"
+        ):
             holder.polygons(tolerance=tolerance)
 
 

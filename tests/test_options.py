@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,14 @@ def test_a_stream_when_it_is_asked_for(
 def test_a_stream_of_no_pictures(tiny: Segmenter, tmp_path: Path) -> None:
     told("images are 5: give pictures", tiny.stream, images=5, vocabulary=NAMES)
     told("nowhere", tiny.stream, images=tmp_path / "nowhere", vocabulary=NAMES)
+
+
+def test_an_open_file_is_one_picture_and_not_its_lines(tiny: Segmenter) -> None:
+    def stream(**arguments: Any) -> list[Segmentation]:
+        return list(tiny.stream(**arguments))
+
+    file = io.BytesIO(b"one line\nand another")
+    told("cannot read a picture from 'BytesIO'.*bytes", stream, images=file, vocabulary=NAMES)
 
 
 @pytest.mark.parametrize(("options", "message"), WORDS)

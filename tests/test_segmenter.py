@@ -13,7 +13,6 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from transformers import CLIPModel
 
 from masqclip.configuration import MasQClipConfig
 from masqclip.data.stickers.scenes import Scenes, SceneSettings, StickerWorld
@@ -24,10 +23,8 @@ from masqclip.model import MasQClipModel
 from masqclip.proposals.mask2former import Mask2FormerProposer, miniature_mask2former_config
 from masqclip.result import Task
 from masqclip.segmenter import Segmenter
-from masqclip.training.settings import PretrainSettings
-from masqclip.training.small_clip import clip_config, learn_tokenizer
+from tiny import SPRITES, tiny_clip
 
-SPRITES = Path(__file__).parent / "data" / "sprites"
 NAMES = ["cat", "dog", "car", "grass", "sky"]
 
 
@@ -39,13 +36,7 @@ def mini() -> Segmenter:
 @pytest.fixture(scope="module")
 def tiny() -> Segmenter:
     """Random weights, 64-pixel pictures: quick, and as good as any for what must always hold."""
-    torch.manual_seed(1)
-    settings = PretrainSettings(
-        image_size=64, vision_width=32, vision_layers=2, vision_heads=2, text_width=32,
-        text_layers=1, text_heads=2, embedding_size=32,
-    )  # fmt: skip
-    tokenizer = learn_tokenizer(["a cat and a dog on grass"] * 3, merges=20)
-    clip = CLIPModel(clip_config(settings, tokenizer)).eval()
+    clip, tokenizer = tiny_clip()
     proposer = Mask2FormerProposer(miniature_mask2former_config(num_queries=10)).eval()
     model = MasQClipModel.from_parts(clip, proposer, shortest_edge=64, longest_edge=128)
     return Segmenter(model, tokenizer)

@@ -33,9 +33,12 @@ from masqclip.data.clip_text import reading
 from masqclip.data.files import write_atomically
 from masqclip.data.json_files import read_json
 from masqclip.errors import MasqclipError
+from masqclip.result import Task
 
 CARD = "model_card.json"
 _KEY = "world"
+# How, on the command line, in a request and in a vocabulary alike.
+_COUNT_THEM = "'thing: NAME', or --things, counts them"
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,25 @@ class OwnWorld:
                 "weights": list(self.pictures.weights),
             }
         write_atomically(card, json.dumps(document | {_KEY: world}, indent=1).encode())
+
+
+def vocabulary_notes(
+    words: Vocabulary, task: Task | None, world: OwnWorld | None
+) -> tuple[str, ...]:
+    """What is to be said of names, whatever the picture.
+
+    Args:
+        words: the names.
+        task: that they are asked for in; None of masks that are only named.
+        world: what the model knows, if that is little.
+    """
+    notes = []
+    if words.assumed and task == "panoptic":
+        notes.append(f"taken as regions: {few_names(words.assumed)} ({_COUNT_THEM})")
+    if task == "instance" and (regions := words.counted.stuff_ids):
+        names = few_names([words.names[i] for i in sorted(regions)])
+        notes.append(f"regions, which have no instances: {names} ({_COUNT_THEM})")
+    return (*notes, *(world.word_note(words) if world is not None else ()))
 
 
 def load_world(folder: Path) -> OwnWorld | None:

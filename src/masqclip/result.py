@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, TypedDict, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from masqclip.clip.name_limits import one_line
 from masqclip.data.bit_masks import BitMask, binary_mask, mask_box
 from masqclip.data.pixels import Channels, check_channels
 from masqclip.data.rle import decode_rle
@@ -25,7 +26,7 @@ from masqclip.errors import MasqclipError
 from masqclip.export.exports import Exports
 from masqclip.export.own_json import SegmentationJson
 from masqclip.export.polygons import TOLERANCE, mask_polygons
-from masqclip.selection import Selection, picked_place, picked_places
+from masqclip.selection import Selection, picked_place, picked_places, single_place
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -115,6 +116,9 @@ class Segment:
         Returns:
             [N,2] of x, y each, clockwise, not closed; (0, 0) is the picture's upper left corner,
             and a lone pixel is a square of side 1.
+
+        Raises:
+            MasqclipError: the tolerance is no number of pixels.
         """
         return mask_polygons(self.mask, tolerance=tolerance)
 
@@ -173,16 +177,16 @@ class Segmentation(Exports):
         """A segment by its place, or a result with some of them.
 
         Args:
-            key: a place; or a slice, a name, or a list or array of places, names or true and false
-                for each segment. The segments keep their ids.
+            key: a place; or a slice, a name, or a list, array, tensor or column of places, of
+                names, or of true and false for each segment. The segments keep their ids.
 
         Raises:
             IndexError: there is no such place.
             MasqclipError: the name is none of the vocabulary, there are not as many truths as
                 segments, or it is nothing of these.
         """
-        if isinstance(key, int | np.integer) and not isinstance(key, bool):
-            return self.segments[picked_place(int(key), len(self))]
+        if (place := single_place(key)) is not None:
+            return self.segments[picked_place(place, len(self))]
         places = picked_places(key, self.labels, self.names)
         return replace(self, segments=tuple(self.segments[place] for place in places))
 
@@ -218,7 +222,7 @@ class Segmentation(Exports):
 
     @property
     def not_found(self) -> tuple[str, ...]:
-        """The names of which nothing was found, in the vocabulary's order."""
+        """The names of which there is no segment, in the vocabulary's order."""
         found = set(self.labels)
         return tuple(name for name in self.names if name not in found)
 
@@ -238,7 +242,7 @@ class Segmentation(Exports):
         """One line: the task, the size, how many segments, and what they are."""
         words = self._counted()
         more = ", ..." if len(words) > _SHOWN_NAMES else ""
-        found = ", ".join(words[:_SHOWN_NAMES]) + more or "nothing found"
+        found = ", ".join(map(one_line, words[:_SHOWN_NAMES])) + more or "nothing found"
         height, width = self.size
         count = f"{len(self)} segment{'' if len(self) == 1 else 's'}"
         return f"<Segmentation: {self.task}, {width} x {height} pixels, {count}: {found}>"
@@ -325,6 +329,9 @@ class Segmentation(Exports):
 
         Args:
             margin: pixels around the box, as far as the picture goes.
+
+        Raises:
+            MasqclipError: the margin is no whole number of pixels.
         """
         from masqclip.render.crops import crop
 
@@ -352,23 +359,19 @@ class Segmentation(Exports):
             channels: the order of its colours: ``rgb``, or ``bgr`` as OpenCV has them.
 
         Raises:
-            MasqclipError: it is no such document.
+            MasqclipError: it is no such document, or of a picture of another size.
         """
         reverse = check_channels(channels) == "bgr"
         try:
+            shape = (document["height"], document["width"], 3)
             if image is None:
-                shape = (document["height"], document["width"], 3)
                 image = np.broadcast_to(np.uint8(0), shape)
+            elif image.shape != shape:
+                raise MasqclipError(f"the picture has the shape {image.shape}, this result {shape}")
             segments = tuple(
-                Segment(
-                    id=segment["id"],
-                    name=segment["name"],
-                    class_id=segment["class_id"],
-                    score=segment["score"],
-                    thing=segment["thing"],
-                    mask=decode_rle(segment["segmentation"]),
-                )
-                for segment in document["segments"]
+                Segment(s["id"], s["name"], s["class_id"], s["score"], s["thing"], mask)
+                for s in document["segments"]
+                for mask in [decode_rle(s["segmentation"])]
             )
             return cls(
                 image=image[..., ::-1] if reverse else image,

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from masqclip.clip.mask_coverage import Masks
-from masqclip.clip.name_limits import few_names
 from masqclip.clip.vocabulary import Names, Vocabulary
 from masqclip.data.images import Channels
 from masqclip.data.pixels import check_channels
@@ -31,6 +30,7 @@ from masqclip.encoding import (
 )
 from masqclip.given_masks import MaskClassification, embed_given_masks, name_embeddings
 from masqclip.options import check_count, check_share
+from masqclip.own_world import vocabulary_notes
 from masqclip.pretrained import Pretrained, Size
 from masqclip.result import Segmentation, Task
 from masqclip.segments import (
@@ -52,9 +52,6 @@ from masqclip.streams import (
 )
 
 __all__ = ["MIN_SCORE", "EncodedImage", "Names", "Segmenter", "Size", "least_object_score"]
-
-# How, on the command line, in a request and in a vocabulary alike.
-_COUNT_THEM = "'thing: NAME', or --things, counts them"
 
 
 class Segmenter(Pretrained):
@@ -272,13 +269,7 @@ class Segmenter(Pretrained):
     def notes_on(self, words: Vocabulary, task: Task) -> tuple[str, ...]:
         """What is to be said of names, whatever the picture: those that are taken for regions
         although nobody said so, and those that the model has never read."""
-        notes = []
-        if words.assumed and task == "panoptic":
-            notes.append(f"taken as regions: {few_names(words.assumed)} ({_COUNT_THEM})")
-        if task == "instance" and (regions := words.counted.stuff_ids):
-            names = few_names([words.names[i] for i in sorted(regions)])
-            notes.append(f"regions, which have no instances: {names} ({_COUNT_THEM})")
-        return (*notes, *(self.world.word_note(words) if self.world is not None else ()))
+        return vocabulary_notes(words, task, self.world)
 
     def embed_masks(
         self, image: PictureInput, masks: Masks, *, channels: Channels = "rgb"

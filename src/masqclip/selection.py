@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from masqclip.clip.name_limits import few_names, shown
 from masqclip.errors import MasqclipError
+
+
+class Column(Protocol):
+    """What NumPy makes an array of: a tensor, a column of a table."""
+
+    def __array__(self) -> NDArray[np.generic]:
+        """Its values."""
+
 
 Selection = (
     slice
@@ -18,10 +27,21 @@ Selection = (
     | Sequence[str]
     | NDArray[np.bool_]
     | NDArray[np.integer]
+    | Column
 )
-"""A slice, a name, or a list or array of places, names or truths."""
+"""A slice, a name, or a list, array, tensor or column of places, names or truths."""
 
 _PICKS = "give a place, a slice, a name, or a list of places, names or truths"
+
+
+def single_place(key: object) -> int | None:
+    """The place that a key is, if it is a number: Python's, NumPy's, or an array of no axes."""
+    if isinstance(key, int | np.integer) and not isinstance(key, bool):
+        return int(key)
+    if getattr(key, "ndim", None) != 0:
+        return None
+    values = _values(key)
+    return int(values) if values is not None and values.dtype.kind in "iu" else None
 
 
 def picked_place(place: int, count: int) -> int:
@@ -53,26 +73,35 @@ def picked_places(key: object, labels: Sequence[str], names: Sequence[str]) -> l
         return list(range(len(labels)))[key]
     if isinstance(key, str):
         key = [key]
-    if not isinstance(key, Sequence | np.ndarray) or isinstance(key, bytes):
-        raise MasqclipError(f"{shown(key)} picks no segments: {_PICKS}")
-    if len(key) and all(isinstance(value, str) for value in key):
-        asked = {str(value) for value in key}
+    many = isinstance(key, Sequence) and not isinstance(key, bytes)
+    values = _values(key) if many or hasattr(key, "__array__") else None
+    if values is None or values.ndim != 1:
+        what = f"an array {values.shape}" if values is not None else shown(key)
+        raise MasqclipError(f"{what} picks no segments: {_PICKS}")
+    entries = key if isinstance(key, Sequence) else values.tolist()
+    if entries and all(isinstance(value, str) for value in entries):
+        asked = {str(value) for value in entries}
         if unknown := sorted(asked.difference(names)):
             raise MasqclipError(
                 f"{shown(unknown[0])} is not in the vocabulary of this result: {few_names(names)}"
             )
         return [place for place, label in enumerate(labels) if label in asked]
-    try:
-        places = np.asarray(key)
-    except ValueError:  # lists of several lengths
-        places = np.zeros((0, 0))
-    if places.ndim != 1 or (places.size and places.dtype.kind not in "biu"):
-        what = f"an array {key.shape}" if isinstance(key, np.ndarray) else shown(key)
-        raise MasqclipError(f"{what} picks no segments: {_PICKS}")
-    if places.dtype == bool:
-        if len(places) != len(labels):
+    if values.size and values.dtype.kind not in "biu":
+        raise MasqclipError(f"{shown(key)} picks no segments: {_PICKS}")
+    if values.dtype == bool:
+        if len(values) != len(labels):
             raise MasqclipError(
-                f"{len(places)} truths do not fit {len(labels)} segments: give one for each"
+                f"{len(values)} truths do not fit {len(labels)} segments: give one for each"
             )
-        return [int(place) for place in np.flatnonzero(places)]
-    return [picked_place(int(place), len(labels)) for place in places]
+        return [int(place) for place in np.flatnonzero(values)]
+    return [picked_place(int(place), len(labels)) for place in values]
+
+
+def _values(key: object) -> NDArray[np.generic] | None:
+    """A key's entries as an array; None where they are none."""
+    try:
+        values = np.asarray(key)
+        # A column that may have gaps holds objects.
+        return np.asarray(values.tolist()) if values.dtype == object else values
+    except (TypeError, ValueError, RuntimeError):  # several lengths; a tensor of a GPU
+        return None

@@ -66,6 +66,8 @@ def picture_source(images: PicturesInput) -> Iterable[PictureInput]:
     # Of four axes and more, the first counts pictures.
     if one or (isinstance(images, np.ndarray | torch.Tensor) and images.ndim < 4):
         return [cast(PictureInput, images)]
+    if hasattr(images, "read"):  # an open file would be iterated line by line
+        return [cast(PictureInput, images)]
     if isinstance(images, Iterable):
         return cast(Iterable[PictureInput], images)
     raise MasqclipError(f"images are {shown(images)}: give pictures, or a folder of them")

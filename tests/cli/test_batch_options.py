@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -76,6 +77,33 @@ def test_batch_without_options(job: Heard, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out.splitlines() == [
         "done    1 of 1 shards: 2 of 2 pictures", "failed  0", "left    0", "in      out",
     ]  # fmt: skip
+
+
+def test_batch_says_what_is_to_be_known_of_its_names(
+    job: Heard, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "\U000f0000"
+    world = {"model": "mine", "about": "look elsewhere", "names": ["cat"]}
+    Path("mine").mkdir()
+    Path("mine/model_card.json").write_text(json.dumps({"world": world}))
+    words = ["batch", "photos", "-v", f"cat, dog, sky, {name}", "-m", "mine"]
+    known = [
+        "taken as regions: sky ('thing: NAME', or --things, counts them)",
+        "mine has never read: dog, sky, \\U000f0000; look elsewhere",
+    ]
+    drawn = "no font here has the letters of some names, which are numbers in the overlay: #4"
+
+    def told(out: str, *more: str) -> list[str]:
+        assert main([*words, "-o", out, *more]) == 0
+        lines = capsys.readouterr().err.splitlines()
+        return [line.partition("note: ")[2] for line in lines if "note: " in line]
+
+    assert told("one") == known
+    assert told("two", "-q") == []
+    assert told("three", "--overlay", "--ray-address", "auto") == known
+    *others, last = told("four", "--overlay")
+    assert others == known
+    assert last.startswith(drawn)
 
 
 def test_batch_goes_on_as_it_was_asked_to(job: Heard, capsys: pytest.CaptureFixture[str]) -> None:

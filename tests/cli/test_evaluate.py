@@ -63,12 +63,20 @@ def test_what_is_written(measured: Path) -> None:
     assert len(list((measured / "predictions" / "panoptic").glob("*.png"))) == 4
 
 
-def test_predictions_are_scored_again(measured: Path, scenes: Path, tmp_path: Path) -> None:
+def test_predictions_are_scored_again(
+    measured: Path,
+    scenes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("masqclip.render.overlay.can_write", lambda name: name != "ant")
     out = tmp_path / "again"
     given = ["--predictions", str(measured / "predictions"), "--root", str(scenes)]
     assert main(["evaluate", *given, "--out", str(out)]) == 0
     for name in ("report.json", "report.md", "classes.csv", "examples.png"):
         assert (out / name).read_bytes() == (measured / name).read_bytes()
+    assert "note: no font here has the letters of some names" in capsys.readouterr().err
 
 
 def test_figures_side_by_side(

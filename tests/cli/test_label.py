@@ -46,6 +46,18 @@ def test_what_is_written(
         assert written["images/train/p0.png"] == Path("photos/p0.png").read_bytes()
 
 
+def test_names_that_no_font_has_are_told_of(
+    straw: Straw, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "\U000f0000"
+    assert run("-o", "out", vocabulary=f"cat, {name}") == 0
+    told = "note: no font here has the letters of some names, which are numbers in the overlay: #2"
+    assert told in capsys.readouterr().err
+    assert run("-o", "quiet", "-q", vocabulary=f"cat, {name}") == 0
+    assert run("-o", "letters") == 0
+    assert "no font" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("kind", "batch"),
     [("coco", "3"), ("yolo", "3"), ("label-studio", "1"), ("panoptic", "1")],

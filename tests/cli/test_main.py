@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -33,6 +34,24 @@ def test_every_verb_explains_itself_with_examples(
     assert main([verb, "--help"]) == 0
     shown = capsys.readouterr().out
     assert shown.count(f"masqclip {verb}") >= 3
+
+
+@pytest.mark.parametrize("verb", [*(verb for verb, _, _ in VERBS), "data check"])
+def test_help_is_what_was_written(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*verb.split(), "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "\u2022" not in shown, "a dash became a bullet"
+    assert not re.search(r" ([A-Z]+) --\1 ", shown, re.IGNORECASE), "a place is no option"
+    assert '[default: ""]' not in shown
+
+
+def test_the_dash_of_a_picture_that_is_piped_in_is_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["segment", "--help"]) == 0
+    assert "a dash (-) is a picture that is piped in" in " ".join(
+        capsys.readouterr().out.replace("\u2502", " ").split()
+    )
 
 
 def test_a_name_that_the_terminal_cannot_show_is_shown_as_well_as_it_can(

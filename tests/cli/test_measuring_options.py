@@ -18,6 +18,7 @@ from masqclip.cli.main import main
 from masqclip.convert.files import ClipOptions
 from masqclip.evaluation.protocol import published_protocol
 from masqclip.model import MasQClipModel
+from masqclip.own_world import OwnWorld
 from masqclip.segmenter import Segmenter
 
 CPU = torch.device("cpu")
@@ -54,6 +55,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Heard]:
             tasks=MasQClipModel.tasks,
             takes_masks=MasQClipModel.takes_masks,
         ),
+        world=OwnWorld("straw", frozenset({"cat"}), "look elsewhere"),
     )
     heard = {
         "masqclip.data.published.load_truth": Heard(truth),
@@ -91,7 +93,9 @@ def test_evaluate_without_options(
     (report, _, folder, out, columns), _ = asked["_write"].only
     assert (report, out, columns) == ("report", Path("masqclip-evaluation"), [])
     assert folder.path == named["folder"]
-    assert "masqclip: note: a note" in capsys.readouterr().err
+    errors = capsys.readouterr().err
+    assert "masqclip: note: a note" in errors
+    assert "masqclip: note: straw has never read: dog; look elsewhere" in errors
     assert main(["evaluate"]) == 2
     assert "no dataset is given" in capsys.readouterr().err
 
@@ -131,7 +135,9 @@ def test_evaluate_takes_its_options(
     (_, _, folder, out, columns), _ = asked["_write"].only
     assert (folder.path, out, columns) == (Path("kept"), Path("out"), ["column"] * 2)
     errors = capsys.readouterr().err
-    assert errors == "masqclip: note: a note\n"
+    assert [line.partition(" note: ")[2] for line in errors.splitlines()] == [
+        "a note", "straw has never read: dog, cow; look elsewhere",
+    ]  # fmt: skip
 
 
 def test_predictions_that_are_there_are_scored(
@@ -190,8 +196,9 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> tuple[Heard, Any]:
 
 
 def test_bench_takes_its_options(
-    timed: tuple[Heard, Any], capsys: pytest.CaptureFixture[str]
+    timed: tuple[Heard, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr("masqclip.cli.bench.machine_load", lambda: 0.25)
     measure, loaded = timed
     segmenter = loaded.answer
     assert main(["bench", "--device", "cpu"]) == 0
@@ -215,7 +222,8 @@ def test_bench_takes_its_options(
     assert main([*words, "--json", "--device", "cpu", "--dtype", "bfloat16"]) == 0
     assert json.loads(capsys.readouterr().out) == {
         "model": "mine", "device": "cpu", "dtype": "bfloat16", "height": 3, "width": 1,
-        "compiled": True, "threads": threads, "results": [{"batch_size": 1, **ROW}],
+        "compiled": True, "threads": threads, "load": 0.25,
+        "results": [{"batch_size": 1, **ROW}],
     }  # fmt: skip
     assert loaded.calls[1] == (("mine",), {"device": CPU, "dtype": torch.bfloat16, "size": "64"})
     assert len(segmenter.compile.calls) == 1

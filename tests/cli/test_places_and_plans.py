@@ -77,6 +77,17 @@ def test_a_file_is_refused_for_what_it_is(tmp_path: Path) -> None:
         check_file(tmp_path / ("n" * 256), "--x")
 
 
+def test_results_of_pictures_with_long_names_have_names_that_fit(tmp_path: Path) -> None:
+    paths = [Path(f"{'x' * 250}{end}.png") for end in "aab"] + [Path("\u6728" * 84 + ".png")]
+    found = plan_files(paths, tmp_path, "panoptic")
+    names = [path.name for files in found for path in (files.overlay, files.document)]
+    assert len(set(names)) == 8
+    assert max(len(name.encode()) for name in names) <= 255
+    assert all(name.endswith((".panoptic.png", ".panoptic.json")) for name in names)
+    for files in found:
+        files.document.touch()
+
+
 def test_names_of_results_are_taken_once(tmp_path: Path) -> None:
     names = ["cat.jpg", "CAT.png", "cat-2.gif", "cat-2.panoptic.png", "dog.panoptic.json", "dog"]
     paths = [tmp_path / name for name in names]

@@ -77,7 +77,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Heard:
 
     def measure(*given: Any, report: Any) -> dict[str, float]:
         heard(*given)
-        report(3, 6)
+        report(3, 9)
         return {"accuracy": 0.25, "AP50": math.nan}
 
     monkeypatch.setattr("masqclip.training.held_out.measure_held_out", measure)
@@ -101,7 +101,7 @@ def test_the_figures_from_before_are_measured_once(
     assert moved.only[0] == (CPU,)
     assert made.only == (("model there", "tokenizer"), {"cache": False})
     assert measured.only[0] == ("segmenter", held_out)
-    assert "before: 50 %, 3 of 6" in capsys.readouterr().err
+    assert "before: 33 %, 1 of 3" in capsys.readouterr().err
     assert json.loads((tmp_path / "before.json").read_text()) == {"accuracy": 0.25, "AP50": None}
 
 
@@ -140,4 +140,4 @@ def test_a_tuned_model_is_reported_beside_what_it_was(
         ["3", "pictures", "before", "after"], ["how", "well", "10.0", "25.0"]
     ]  # fmt: skip
     assert "|" not in shown
-    assert "after: 50 %, 3 of 6" in errors
+    assert "after: 33 %, 1 of 3" in errors

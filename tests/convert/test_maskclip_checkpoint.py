@@ -346,7 +346,7 @@ def test_the_published_size_by_name() -> None:
     with torch.device("meta"):
         weights = {name: torch.empty(shape) for name, shape in shapes.items()}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("masqclip.convert.maskclip.check_same_tower", lambda *_, **__: None)
+        patch.setattr("masqclip.convert.masqclip.check_same_tower", lambda *_, **__: None)
         ours, converted = maskclip_to_model(weights, config, {})
     wanted = check_fits(MaskClipModel, ours, converted, source="x")
     text = {name for name in wanted if "text_" in name or "logit_scale" in name}

@@ -18,7 +18,6 @@ from families import FAMILIES  # noqa: E402
 from hub_layouts import layout  # noqa: E402
 from hub_server import Hub  # noqa: E402
 from layouts import ade20k_150, coco  # noqa: E402
-from tiny import SPRITES, write_tiny_clip, write_tiny_proposer  # noqa: E402
 
 from drawings import drawings, write_cache  # noqa: E402
 from masqclip.convert.files import ClipOptions, convert_file  # noqa: E402
@@ -26,6 +25,7 @@ from masqclip.data.stickers.files import write_stickers  # noqa: E402
 from masqclip.data.stickers.scenes import SceneSettings, StickerWorld  # noqa: E402
 from masqclip.data.stickers.sprites import SpriteSet, load_sprites  # noqa: E402
 from masqclip.hub.registry import named_models  # noqa: E402
+from tiny import SPRITES, write_tiny_clip, write_tiny_proposer  # noqa: E402
 
 MINI = ROOT / "src/masqclip/models/masqclip-mini"
 #: Names that the pages use for a picture of the reader's.

@@ -25,7 +25,8 @@ from unittest import mock
 
 from masqclip.cli.main import main
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "cli"))
+_TESTS = Path(__file__).parents[1]
+sys.path[:0] = [str(_TESTS / "cli"), str(_TESTS)]
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def small_disk(folder: Path, megabytes: float) -> Iterator[bool]:
 
 def started(code: str) -> subprocess.Popen[bytes]:
     """Another Python with our paths, that runs some code."""
-    paths = [str(Path(__file__).parents[1] / "cli"), str(Path(__file__).parent), *sys.path]
+    paths = [str(Path(__file__).parent), *sys.path]
     environment: dict[str, Any] = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     return subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE)
 

@@ -11,14 +11,13 @@ from unittest import mock
 
 from damage import Cases, copy, cut, flip, refuse, run, succeed
 from train_damage import LOOP, as_if_nothing, change, inputs, whole_and_stopped
-from transformers import CLIPModel
 
 from masqclip.cli import plan
 from masqclip.cli.main import main
 from masqclip.data.locks import lock_folder
-from masqclip.training.settings import PretrainSettings, TuneSettings
-from masqclip.training.small_clip import clip_config, learn_tokenizer
+from masqclip.training.settings import TuneSettings
 from masqclip.training.tune import join
+from tiny import write_tiny_clip
 
 CASES = Cases()
 TUNE = (
@@ -32,14 +31,10 @@ def model() -> Path:
     """A model, and a whole tuning of it and one stopped after a step."""
     folder = Path(inputs().name)
     with contextlib.chdir(folder):
-        settings = PretrainSettings(
-            image_size=64, vision_width=32, vision_layers=1, vision_heads=2, text_width=32,
-            text_layers=1, text_heads=2, embedding_size=32,
-        )  # fmt: skip
-        tokenizer = learn_tokenizer(["a cat and a dog on grass"] * 3, merges=20)
-        CLIPModel(clip_config(settings, tokenizer)).save_pretrained("clip")
-        tokenizer.save_pretrained("clip")
-        joined, _ = join("clip", "teacher", TuneSettings(shortest_edge=64, longest_edge=128))
+        write_tiny_clip(Path("clip"), vision_layers=1)
+        joined, tokenizer = join(
+            "clip", "teacher", TuneSettings(shortest_edge=64, longest_edge=128)
+        )
         joined.save_pretrained("model")
         tokenizer.save_pretrained("model")
         whole_and_stopped(TUNE)

@@ -90,10 +90,10 @@ def test_a_label_stands_on_the_side_that_has_room(left: int, right: int) -> None
         (0, (8, 11), (3, 5, 8, 11)),
     ],
 )
-def test_a_box_takes_whole_pixels_and_its_margin_within_the_frame(
+def test_a_box_takes_its_margin_within_the_frame(
     margin: int, size: tuple[int, int], expected: tuple[int, int, int, int]
 ) -> None:
     class Boxed(Drawn):
-        box = (3.9, 5.1, 8.1, 11.9)  # type: ignore[assignment]
+        box = (3, 5, 9, 12)  # type: ignore[assignment]
 
     assert _box_of(Boxed(np.ones((1, 1), bool)), size, margin) == expected

@@ -16,7 +16,7 @@ from test_overlay import Drawn, grey, rectangle
 from masqclip.render import font_files, lettering
 from masqclip.render.font_files import FontFile, shipped_fonts, system_font
 from masqclip.render.lettering import Lettering, can_write, shorten
-from masqclip.render.overlay import draw_overlay, overlay_notes
+from masqclip.render.overlay import draw_overlay, numbering_notes, overlay_notes
 
 GREEK, RUSSIAN = "\u03b3\u03ac\u03c4\u03b1", "\u043a\u043e\u0448\u043a\u0430"
 ARABIC, HEBREW = "\u0642\u0637\u0629", "\u05d7\u05ea\u05d5\u05dc"
@@ -171,6 +171,10 @@ def test_names_that_cannot_be_written_are_numbers_and_told(fonts: Path) -> None:
     expected = np.asarray(draw_overlay(grey(*shape), [two], labels=False))
     numbered = np.asarray(draw_overlay(grey(*shape), [two])) != expected
     assert (labelled.any(-1) == numbered.any(-1)).mean() > 0.99
+    assert numbering_notes(names)[0].split(": ")[1].startswith(f"#2 {CHINESE}, #4 {JAPANESE}; ")
+    many = numbering_notes([f"{CHINESE} {number}" for number in range(99)])[0]
+    assert f"#30 {CHINESE} 29 and 69 more; install" in many
+    assert numbering_notes(["cat", "dog"]) == ()
     assert overlay_notes([Drawn(one.mask, "cat")], names) == ()
     assert overlay_notes([Drawn(np.zeros(shape, bool), CHINESE)], names) == ()
 

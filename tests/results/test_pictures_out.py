@@ -57,6 +57,21 @@ def test_open_files(tmp_path: Path) -> None:
         result.save(3)  # type: ignore[call-overload]
 
 
+def test_a_file_that_takes_nothing_is_one_line(tmp_path: Path) -> None:
+    target = tmp_path / "a.png"
+    with target.open("wb") as file:
+        pass
+    with pytest.raises(MasqclipError, match=r"a\.png: it is not open to write.*'wb'"):
+        sample().save(file)
+    with (
+        target.open("rb") as file,
+        pytest.raises(MasqclipError, match=r"a\.png: it is not open to write.*'wb'"),
+    ):
+        sample().save(file)
+    with pytest.raises(MasqclipError, match="the open file: no format that pictures are saved in"):
+        sample().save(io.BytesIO(), format=3)  # type: ignore[call-overload]
+
+
 def test_a_format_in_place_of_the_suffix(tmp_path: Path) -> None:
     target = sample().save(str(tmp_path / "picture"), format="png")
     assert Image.open(target).format == "PNG"
@@ -76,6 +91,13 @@ def test_crops_are_boxes() -> None:
         assert picture.mode == "RGB"
         assert np.array_equal(np.asarray(picture), result.image[y0:y1, x0:x1])
     assert [picture.size for picture in result.crop(margin=3)] == [(12, 14), (16, 13), (30, 4)]
+
+
+@pytest.mark.parametrize("margin", [-1, 1.5, "3", None, True])
+def test_a_margin_that_is_none_is_one_line(margin: Any) -> None:
+    for cut in (sample().crop, sample().cut_outs, with_empty_mask().crop):
+        with pytest.raises(MasqclipError, match=r"margin .*: give a whole number of pixels"):
+            cut(margin=margin)
 
 
 def test_cut_outs_are_transparent_beside_the_mask() -> None:

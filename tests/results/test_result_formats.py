@@ -203,6 +203,32 @@ def test_masks_as_files(tmp_path: Path) -> None:
         assert path.parent == tmp_path / "hostile"
 
 
+@pytest.mark.parametrize("stem", ["x" * 251, "\U0001f697" * 60, "\u6728" * 80])
+def test_masks_of_a_picture_with_a_long_name_have_names_that_fit(stem: str, tmp_path: Path) -> None:
+    for end in "ab":  # the beginnings are the same
+        result = sample(path=Path(f"{stem}{end}.png"))
+        paths = [*result.to_mask_pngs(tmp_path), *named("\u6728" * 99).to_mask_pngs(tmp_path)]
+        assert all(path.exists() for path in paths)
+        assert paths[0].name.endswith("-0001-a_b_c.png")
+        assert paths[0].name.startswith(stem[:30])
+    assert len(list(tmp_path.glob("*-0001-a_b_c.png"))) == 2
+
+
+def test_a_folder_in_place_of_a_file_is_one_line(tmp_path: Path) -> None:
+    result = sample()
+    for write, example in (
+        (result.to_labelme, "a.json"),
+        (result.to_voc, "a.xml"),
+        (result.to_cvat, "a.xml"),
+    ):
+        with pytest.raises(MasqclipError, match=rf"a folder; give the path of a file.*{example}"):
+            write(tmp_path)
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(MasqclipError, match="file: a file; give the path of a folder"):
+        result.to_mask_pngs(file)
+
+
 def test_a_table() -> None:
     pandas = pytest.importorskip("pandas")
     frame = sample().to_dataframe()

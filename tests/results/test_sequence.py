@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from result_samples import NAMES, empty, sample
 
 from masqclip.data.bit_masks import BitMask
@@ -50,6 +52,42 @@ def test_what_a_key_picks(key: Any, ids: list[int]) -> None:
     assert [segment.id for segment in part] == ids
     assert part.image is result.image
     assert (part.task, part.names) == (result.task, result.names)
+
+
+@pytest.mark.parametrize("kind", ["tensor", "column", "column with gaps"])
+def test_columns_of_other_libraries_pick_as_arrays_do(kind: str) -> None:
+    pandas = None if kind == "tensor" else pytest.importorskip("pandas")
+    for values, ids in (([True, False, True], [1, 3]), ([2, 0], [3, 1])):
+        if pandas is None:
+            key = torch.tensor(values)
+        else:
+            gaps = {True: "boolean", 2: "Int64"}[values[0]]
+            key = pandas.Series(values, dtype=gaps if kind == "column with gaps" else None)
+        assert [segment.id for segment in sample()[key]] == ids
+    if pandas is not None:
+        named = sample()[pandas.Series([NAMES[2], NAMES[0]])]
+        assert [segment.id for segment in named] == [1, 3]
+        with pytest.raises(MasqclipError, match="picks no segments"):
+            sample()[pandas.Series([True, None, False], dtype="boolean")]
+        with pytest.raises(MasqclipError, match=r"an array \(1, 1\) picks no segments"):
+            sample()[pandas.DataFrame([[1]])]
+
+
+def test_a_table_filters_its_own_result() -> None:
+    pytest.importorskip("pandas")
+    result = sample()
+    table = result.to_dataframe()
+    assert result[table.score > 0.5].labels == (NAMES[0], NAMES[2])
+    assert [segment.id for segment in result[table.index[table.thing]]] == [1, 2]
+
+
+@pytest.mark.parametrize("place", [np.array(1), np.array(-2)])
+def test_arrays_without_axes_are_places(place: Any) -> None:
+    assert sample()[place].id == 2
+    assert sample()[torch.from_numpy(place)].id == 2
+    for key in (np.array(True), np.bool_(True), np.array(1.0), np.array("sky"), torch.tensor(True)):
+        with pytest.raises(MasqclipError, match="picks no segments"):
+            sample()[key]
 
 
 def test_filters_by_score() -> None:
@@ -143,6 +181,15 @@ def test_a_part_has_a_map_of_its_own() -> None:
     assert set(np.unique(result[[2]].label_map)) == {0, 3}
 
 
+def test_one_line_is_one_however_long_the_names_are() -> None:
+    for name in ("x" * 3000, "two\nlines\x1b[31m\u2028"):
+        result = replace(sample(), segments=(replace(sample()[0], name=name),) * 2)
+        line = repr(result)
+        assert len(line) < 200
+        assert line.isprintable()
+        assert line.endswith(" x2>")
+
+
 def test_one_line_says_what_it_is() -> None:
     line = repr(sample())
     assert line.startswith("<Segmentation: instance, 30 x 20 pixels, 3 segments: a<b>")
@@ -170,6 +217,21 @@ def test_polygons_of_parts_the_largest_first() -> None:
     assert row[0].min(axis=0).tolist() == [0, 0]
     assert row[0].max(axis=0).tolist() == [30, 1]
     assert len(sample()[1].polygons(tolerance=0)[0]) == 4
+
+
+@pytest.mark.parametrize("tolerance", [-1, float("nan"), "1", None, True])
+def test_a_tolerance_that_is_none_is_one_line(tolerance: Any) -> None:
+    for holder in (sample(), sample()[0]):
+        with pytest.raises(
+            MasqclipError, match=r"tolerance .*: give a number of pixels, 0 or more"
+        ):
+            holder.polygons(tolerance=tolerance)
+
+
+def test_a_document_of_another_picture_is_one_line() -> None:
+    small = np.zeros((3, 4, 3), np.uint8)
+    with pytest.raises(MasqclipError, match=r"shape \(3, 4, 3\), this result \(20, 30, 3\)"):
+        Segmentation.from_json(sample().to_json(), small)
 
 
 def test_a_document_that_is_none_is_one_line() -> None:

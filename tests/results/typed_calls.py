@@ -67,6 +67,7 @@ def of_a_result(result: Segmentation, file: BinaryIO) -> None:
     reveal_type(result[[True, False]])  # Segmentation
     reveal_type(result[result.scores > 0.5])  # Segmentation
     reveal_type(result[result.class_ids])  # Segmentation
+    reveal_type(result[torch.tensor([0])])  # Segmentation
     reveal_type(list(result))  # list[Segment]
     reveal_type(len(result))  # int
     reveal_type("car" in result)  # bool

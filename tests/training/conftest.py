@@ -10,7 +10,6 @@ import baseline_runs
 import pytest
 import torch
 from streams import SENTENCES
-from tiny import SPRITES, tiny_proposer_config, write_tiny_clip, write_tiny_proposer
 from transformers import ResNetBackbone
 
 from masqclip.data.stickers.files import write_stickers
@@ -18,6 +17,7 @@ from masqclip.data.stickers.scenes import SceneSettings, StickerWorld
 from masqclip.data.stickers.sprites import load_sprites
 from masqclip.training import captioned
 from masqclip.training.systems import Ingredients
+from tiny import SPRITES, tiny_proposer_config, write_tiny_clip, write_tiny_proposer
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ import baseline_runs
 import streams
 import torch
 from accelerate import PartialState
-from tiny import tiny_proposer_config
 
 from masqclip.data.coco import CocoPanoptic, is_base
 from masqclip.training.loop import Trainer, train
@@ -29,6 +28,7 @@ from masqclip.training.stage import Stage
 from masqclip.training.systems import BASELINES
 from masqclip.training.teacher import TeacherStage
 from masqclip.training.tune import TuneStage, join
+from tiny import tiny_proposer_config
 
 LOOP = LoopSettings(steps=3, clip_norm=1.0, workers=0, log_every=1)
 PRETRAIN = PretrainSettings(

@@ -8,8 +8,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tiny import tiny_proposer_config
-
 from masqclip.data.coco import is_base
 from masqclip.data.stickers.drawn import DrawnScenes
 from masqclip.data.stickers.source import StickerSource
@@ -19,6 +17,7 @@ from masqclip.training.pretrain import PretrainStage
 from masqclip.training.settings import LoopSettings, PretrainSettings, TeacherSettings
 from masqclip.training.stage import Stage
 from masqclip.training.teacher import TeacherStage
+from tiny import tiny_proposer_config
 
 PRETRAIN = PretrainSettings(
     image_size=32, vision_width=16, vision_layers=1, vision_heads=2, text_width=16, text_layers=1,

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from baseline_runs import LOOP, SETTINGS, STAGES, run, stage, steps
-from tiny import tiny_proposer_config
 from torch import Tensor, nn
 from transformers import SwinConfig
 
@@ -27,6 +26,7 @@ from masqclip.training.settings import LoopSettings, TuneSettings
 from masqclip.training.stage import batch_losses
 from masqclip.training.systems import BASELINES, Ingredients
 from masqclip.training.tune import TuneStage
+from tiny import tiny_proposer_config
 
 Make = Callable[..., Any]
 

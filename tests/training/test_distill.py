@@ -10,7 +10,6 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
-from tiny import SPRITES
 from torch import Tensor
 
 from masqclip.data.coco import CocoInstances, CocoPanoptic, is_base
@@ -33,6 +32,7 @@ from masqclip.training.pseudo_labels import pseudo_labels
 from masqclip.training.settings import DistillSettings, LoopSettings
 from masqclip.training.stage import batch_losses
 from masqclip.training.teacher import TeacherStage
+from tiny import SPRITES
 
 GOLDEN = Path(__file__).parent.parent / "data" / "mask_distill.safetensors"
 # A random teacher is sure of nothing and its masks lie across everything: here they may.

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from tiny import tiny_proposer_config
 from torch import Tensor, nn
 
 from masqclip.data.coco import CocoPanoptic, is_base
@@ -21,6 +20,7 @@ from masqclip.training.settings import TeacherSettings, TuneSettings
 from masqclip.training.stage import batch_losses
 from masqclip.training.teacher import TeacherStage
 from masqclip.training.tune import TuneStage, join
+from tiny import tiny_proposer_config
 
 TUNE = TuneSettings(
     augmentation="jitter", image_size=64, masks="ground-truth", shortest_edge=64, longest_edge=96

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import tiny_proposer_config
 
 from masqclip.cli.main import main
 from masqclip.data.coco import CocoInstances, CocoPanoptic, is_base
@@ -28,6 +27,7 @@ from masqclip.training.settings import (
 from masqclip.training.stage import Stage
 from masqclip.training.teacher import TeacherStage
 from masqclip.training.tune import TuneStage, join
+from tiny import tiny_proposer_config
 
 LOOP = LoopSettings(steps=1, workers=0, log_every=1)
 SMALL = {"image_size": 64, "batch_size": 2}

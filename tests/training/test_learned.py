@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import tiny_proposer_config
 from torch import Tensor
 from transformers import CLIPConfig
 
@@ -25,6 +24,7 @@ from masqclip.training.loop import Trainer, train
 from masqclip.training.settings import LoopSettings, TuneSettings
 from masqclip.training.tune import QUERIES_FILE, TuneStage, join
 from masqclip.weights.configs import describe
+from tiny import tiny_proposer_config
 
 WAYS = ("q", "k", "v", "qk", "qkv", "clip")
 SMALL = TuneSettings(

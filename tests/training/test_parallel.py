@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,7 +12,6 @@ from pathlib import Path
 import pytest
 from baseline_runs import ingredients, run
 from parallel_runs import LOOP, PRETRAIN, run_all, teacher, tune
-from tiny import SPRITES
 
 from drawings import drawings, write_cache
 from masqclip.data.stickers.files import write_stickers
@@ -20,6 +20,7 @@ from masqclip.data.stickers.sprites import load_sprites
 from masqclip.errors import MasqclipError
 from masqclip.training.loop import train
 from masqclip.training.pretrain import PretrainStage
+from tiny import SPRITES
 
 Data = tuple[Path, Path, Path, Path, Path]
 
@@ -70,6 +71,7 @@ def test_two_processes_give_the_losses_of_one(data: Data, alone: Path, tmp_path:
         [sys.executable, *launch, str(script), *map(str, data), str(tmp_path)],
         capture_output=True,
         text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert done.returncode == 0, done.stderr[-3000:]
     stages = ["pretrain", "teacher", "streamed-pretrain", "streamed-teacher", "tune"]

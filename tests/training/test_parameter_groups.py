@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import tiny_proposer_config
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from transformers import Mask2FormerConfig, SwinConfig
@@ -20,6 +19,7 @@ from masqclip.training.loop import train
 from masqclip.training.settings import DistillSettings, LoopSettings, TeacherSettings
 from masqclip.training.stage import batch_losses
 from masqclip.training.teacher import TeacherStage
+from tiny import tiny_proposer_config
 
 LOOP = LoopSettings(steps=2, workers=0, log_every=1, save_every=1)
 SMALL = {

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import tiny_proposer_config
 from torch import Tensor
 
 from masqclip.data.open_coco import CocoMasks, open_coco
@@ -14,6 +13,7 @@ from masqclip.data.transforms import normalise
 from masqclip.training.framing import augment, tensors
 from masqclip.training.settings import FrameSettings, TeacherSettings
 from masqclip.training.teacher import TeacherStage
+from tiny import tiny_proposer_config
 
 PHOTOGRAPHS = Path(__file__).parents[1] / "data" / "photographs"
 PANOPTIC = PHOTOGRAPHS / "panoptic_train2017.json"

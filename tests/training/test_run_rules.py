@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import torch
 from test_loop import SETTINGS, Line
-from tiny import tiny_proposer_config
 from torch import distributed, nn
 
 from masqclip.data.coco import CocoInstances, CocoPanoptic, is_base
@@ -35,6 +34,7 @@ from masqclip.training.settings import TeacherSettings, TuneSettings
 from masqclip.training.signals import leave_signals_to_parent, stop_signals
 from masqclip.training.teacher import TeacherStage
 from masqclip.training.tune import TuneStage, join
+from tiny import tiny_proposer_config
 
 SQUARE = TuneSettings(augmentation="square", image_size=64, shortest_edge=64)
 

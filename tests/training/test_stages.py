@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import tiny_proposer_config
 from torch import Tensor
 
 from masqclip.data.coco import CocoPanoptic, is_base
@@ -29,6 +28,7 @@ from masqclip.training.settings import (
 from masqclip.training.stage import Stage, batch_losses
 from masqclip.training.teacher import TeacherStage
 from masqclip.training.tune import TuneStage, join
+from tiny import tiny_proposer_config
 
 SPRITES = Path(__file__).parent.parent / "data" / "sprites"
 SMALL_CLIP = PretrainSettings(

@@ -11,10 +11,10 @@ import golden_runs
 import pytest
 import streams
 import torch
-from tiny import SPRITES
 
 from masqclip.training import loading
 from masqclip.training.stage import Stage
+from tiny import SPRITES
 
 LOOP = replace(golden_runs.LOOPS["teacher"], steps=1, workers=0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,10 @@ def test_a_model_is_tuned_on_pictures_of_ones_own(
     assert main([*words, *QUICK]) == 2
     assert "--images DIR" in capsys.readouterr().err
     assert main([*words, "--images", str(tiny_scenes / "images"), *QUICK]) == 0
-    shown = capsys.readouterr().out
+    shown, progress = capsys.readouterr()
+    for label in ("before", "after"):
+        ends = re.findall(rf"^{label}: (\d+) %, (\d+) of (\d+),", progress, re.MULTILINE)
+        assert ends == [("100", "1", "1")], progress
     assert "1 held-out pictures" in shown
     assert "|" not in shown
     report = json.loads((out / "held-out.json").read_text())

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from masqclip.cli.console import Steps, one_line, print_error, print_left_out, print_line
+from masqclip.cli.console import (
+    Steps,
+    one_line,
+    print_error,
+    print_left_out,
+    print_line,
+    print_notes,
+)
 from masqclip.cli.models import check_size_option, check_system, fetch_models, print_slow_dtype
 from masqclip.cli.output_files import check_folder
 from masqclip.errors import MasqclipError, require
@@ -112,7 +119,7 @@ def batch(
         task: instance: a mask for each thing. semantic: a name for each pixel. panoptic: both.
         model: A model of this package, a folder, or a name on the Hugging Face Hub; masqclip-mini
             unless given, and for embeddings the model that made them.
-        min_score: Leave out what scores less, 0 to 1; the default is the task's own.
+        min_score: Leave out what scores less, 0 to 1; 0.3 unless given.
         not_: Names that compete for masks and are never reported, between commas.
         stuff: Names of the vocabulary that are regions, not countable things; sky, grass and what
             else everybody takes for a region need not be said.
@@ -191,6 +198,7 @@ def batch(
             folder.retry()
         if ray_address is None:  # a cluster's machines may have other devices
             print_slow_dtype(device, folder.read()[0].dtype, quiet=quiet)
+        _print_notes(folder.read()[0], here=ray_address is None, quiet=quiet)
         with Steps("shards", total=folder.read()[1], hidden=quiet) as steps:
             end = run_job(folder, machines, steps.show)
     if end.failed:
@@ -203,6 +211,22 @@ def batch(
     if not quiet:
         _print_status(end, out)
     return 0
+
+
+def _print_notes(settings: JobSettings, *, here: bool, quiet: bool) -> None:
+    """What is to be said of a job's names, whatever the pictures."""
+    from masqclip.hub import model_folders
+    from masqclip.own_world import load_world, vocabulary_notes
+    from masqclip.render.overlay import numbering_notes
+
+    words = settings.vocabulary
+    if words is None:
+        return
+    folder, *more = model_folders(settings.model)
+    world = None if more else load_world(folder)  # parts are of no small world
+    print_notes(vocabulary_notes(words, settings.task, world), quiet=quiet)
+    if settings.overlay and here:  # a cluster's machines may have other fonts
+        print_notes(numbering_notes(words.names), quiet=quiet)
 
 
 def _check_numbers(

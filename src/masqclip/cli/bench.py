@@ -52,7 +52,7 @@ def bench(
     *,
     model: Annotated[str, Parameter(alias="-m", metavar="NAME")] = "masqclip-mini",
     vocabulary: Annotated[str, Parameter(alias="-v", metavar="NAMES")] = "stickers",
-    picture: Annotated[str, Parameter(metavar="HxW")] = "",
+    picture: Annotated[str, Parameter(metavar="HxW", show_default=False)] = "",
     size: Annotated[str | None, Parameter(metavar="PIXELS")] = None,
     batch_size: Annotated[list[int] | None, Parameter(metavar="N", show_default=False)] = None,
     device: Annotated[str | None, Parameter(metavar="NAME")] = None,

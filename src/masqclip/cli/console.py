@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -85,6 +85,12 @@ def print_found(title: str, result: Segmentation, notes: Sequence[str]) -> None:
         print_line(f"{title}: nothing found")
     for note in notes:
         print_line(f"note: {note}", style="yellow")
+
+
+def print_notes(notes: Iterable[str], *, quiet: bool = False) -> None:
+    """What is to be known before figures or files are believed, on stderr."""
+    for note in () if quiet else notes:
+        print_error(note, kind="note: ")
 
 
 def _some(names: Sequence[str]) -> str:

@@ -48,6 +48,7 @@ is ever run. A tensor that is missing or unknown is an error that names it.""",
 def convert(
     checkpoint: Annotated[Path, Parameter(name="CHECKPOINT")],
     out: Annotated[Path, Parameter(name="OUT")],
+    /,
     *,
     clip: Annotated[str | None, Parameter(metavar="NAME")] = None,
     vision_heads: Annotated[int | None, Parameter(metavar="N")] = None,

@@ -153,7 +153,8 @@ def stickers(
 
 @app.command
 def check(
-    name: Annotated[str, Parameter(metavar="NAME")],
+    name: Annotated[str, Parameter(name="NAME")],
+    /,
     *,
     root: Annotated[Path, Parameter(metavar="DIR")] = Path(),
     convert: Annotated[bool, Parameter(show_default=False)] = False,

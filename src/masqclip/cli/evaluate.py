@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from masqclip.cli.console import Phases, one_line, out_console, print_error, print_line
+from masqclip.cli.console import (
+    Phases,
+    one_line,
+    out_console,
+    print_error,
+    print_line,
+    print_notes,
+)
 from masqclip.cli.models import fetch_models, load_segmenter
 from masqclip.cli.output_files import check_folder
 from masqclip.errors import MasqclipError
@@ -108,7 +115,7 @@ def evaluate(
         oracle: Measure one half alone. masks: how often true masks get their names. classes: how
             many true masks the proposals hold, and how closely they follow them.
         model: A model of this package, a folder, or a name on the Hugging Face Hub.
-        out: The folder for the report.
+        out: The folder that the report and the predictions are written to, here unless given.
         split: The constrained setting: only the classes of this split ("novel", "base"), or of a
             built-in list ("stickers2-150"), compete.
         vocabulary: Your own words: a text file with a line for each class of the dataset, synonyms
@@ -154,8 +161,7 @@ def evaluate(
         raise MasqclipError("no dataset is given: masqclip evaluate --dataset NAME --root DIR")
     truth = _truth(dataset, root, tuple(task or ()), images, split, limit)
     if processes.first:
-        for note in truth.notes:
-            print_error(note, kind="note: ")
+        print_notes(truth.notes)
     tasks = (*(task or ()), *(oracle or ()))
     if not tasks and predictions is None:
         tasks = truth.tasks
@@ -181,6 +187,8 @@ def evaluate(
                 untuned=untuned,
                 quiet=hidden,
             )
+            if processes.first and segmenter.world is not None:
+                print_notes(segmenter.world.word_note(words))
             if not task and not oracle:
                 tasks = _possible(segmenter, tasks, told=processes.first)
             report = measure(
@@ -285,6 +293,7 @@ def _write(
     from masqclip.data.label_maps import png_bytes
     from masqclip.evaluation.examples import example_sheet
     from masqclip.evaluation.report import column, paper_column, to_markdown
+    from masqclip.render.overlay import numbering_notes
 
     columns = [column(report.model["name"], report), *beside]
     published = paper_column(report.dataset, report.split, _published_hashes(truth, report))
@@ -295,6 +304,7 @@ def _write(
     sheet = example_sheet(report, truth, folder)
     if sheet is not None:
         write_atomically(out / "examples.png", png_bytes(sheet))
+        print_notes(numbering_notes([entry.name for entry in truth.classes]))
     _print_table(report, columns)
     print_line(f"written: {out}")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from masqclip.cli.console import Steps, print_error, print_left_out, print_line
+from masqclip.cli.console import Steps, print_error, print_left_out, print_line, print_notes
 from masqclip.cli.models import check_size_option, check_system, fetch_models, load_segmenter
 from masqclip.cli.output_files import check_folder
 from masqclip.errors import MasqclipError
@@ -98,7 +98,7 @@ def label(
         task: instance: a mask for each thing. semantic: one for each name. panoptic: things
             counted, regions filled. The default is panoptic for panoptic, else instance.
         model: A model of this package, a folder, or a name on the Hugging Face Hub.
-        min_score: Leave out what scores less, 0 to 1; the default is the task's own.
+        min_score: Leave out what scores less, 0 to 1; 0.3 unless given.
         not_: Names that compete for masks and are never reported, between commas.
         stuff: Names of the vocabulary that are regions, not countable things; sky, grass and what
             else everybody takes for a region need not be said.
@@ -133,6 +133,7 @@ def label(
     from masqclip.hub import model_folders
     from masqclip.labelling.folder import default_task, find_pictures, label_folder
     from masqclip.labelling.formats import FormatSettings
+    from masqclip.render.overlay import numbering_notes
 
     words = Vocabulary.parse(
         vocabulary, stuff=stuff, things=things, distractors=not_, templates=template
@@ -143,8 +144,7 @@ def label(
         with steps.paused():  # for a note
             fetch_models(model)
             segmenter = load_segmenter(model, device=device, dtype=dtype, size=size, quiet=quiet)
-            for note in () if quiet else segmenter.notes_on(words, task or default_task(format)):
-                print_error(note, kind="note: ")
+            print_notes(segmenter.notes_on(words, task or default_task(format)), quiet=quiet)
         return segmenter
 
     def weights() -> str:
@@ -173,6 +173,8 @@ def label(
         )
     for error in done.failed.values():
         print_error(error, kind="warning: ")
+    if done.sheet:
+        print_notes(numbering_notes(words.names), quiet=quiet)
     if not quiet:
         _print_done(done)
     return 0

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from masqclip.data.files import LONGEST_NAME, short_stem
 from masqclip.errors import MasqclipError
 
 if TYPE_CHECKING:
@@ -21,11 +22,9 @@ if TYPE_CHECKING:
 
 # What no later file will fare better with.
 _FOR_ALL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
-
-
+_ROOM = len("-1000000.panoptic.json")  # bytes of a name behind the picture's own
 _SHOWN = 200  # characters of a path
 _MOST_STEPS = 200  # of a path
-_LONGEST_NAME = 255  # bytes; no file system that is in use takes more
 
 
 class UnwritableError(MasqclipError):
@@ -51,15 +50,16 @@ def plan_files(paths: Sequence[PictureSource], folder: Path, task: str) -> list[
     planned = []
     numbers: dict[str, int] = {}
     for path in paths:
-        number = numbers.get(path.stem.casefold(), 1)
+        beginning = short_stem(path.stem, _ROOM)
+        number = numbers.get(beginning.casefold(), 1)
         while True:
-            stem = path.stem if number == 1 else f"{path.stem}-{number}"
+            stem = beginning if number == 1 else f"{beginning}-{number}"
             files = OutputFiles(folder / f"{stem}.{task}.png", folder / f"{stem}.{task}.json")
             keys = {_key(files.overlay), _key(files.document)}
             if not keys & taken:
                 break
             number += 1
-        numbers[path.stem.casefold()] = number
+        numbers[beginning.casefold()] = number
         taken |= keys
         planned.append(files)
     return planned
@@ -115,7 +115,7 @@ def _check_name(path: Path, option: str) -> None:
     else:
         return
     # Below a folder that is not there yet, nobody says so.
-    if any(len(os.fsencode(part)) > _LONGEST_NAME for part in path.parts):
+    if any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts):
         number = errno.ENAMETOOLONG
     if number == errno.ENAMETOOLONG:
         shown = f"{str(path)[:_SHOWN]}..."

@@ -157,8 +157,8 @@ def segment(
     """Find what the names describe in pictures, and mask it.
 
     Args:
-        images: Pictures, folders of pictures, and globs; http and https addresses of pictures; and
-            - for a picture that is piped in.
+        images: Pictures, folders of pictures, and globs; http and https addresses of pictures; a
+            dash (-) is a picture that is piped in.
         vocabulary: What to look for: names between commas (in double quotes where a name holds
             one), a built-in vocabulary ("masqclip info"), or a file: text (one name a line,
             synonyms after commas, "stuff:" before a region), or .csv, .json, .yaml, .toml or .xml
@@ -174,7 +174,7 @@ def segment(
         size: The size at which pictures are seen, in place of the model's own: SHORTEST, the
             shorter side in pixels, or SHORTEST:LONGEST.
         out: The folder for the results; it is made when the first result is there.
-        min_score: Leave out what scores less, 0 to 1; the default is the task's own.
+        min_score: Leave out what scores less, 0 to 1; 0.3 unless given.
         not_: Names that compete for masks and are never reported, between commas.
         stuff: Names of the vocabulary that are regions, not countable things; sky, grass and what
             else everybody takes for a region need not be said.

@@ -102,6 +102,9 @@ def report_tuning(
 def _measure(label: str, segmenter: Segmenter, held_out: CocoFiles) -> dict[str, float]:
     from masqclip.training.held_out import measure_held_out
 
-    # Every picture twice: predicted, then scored.
-    with Steps(label, total=2 * len(held_out)) as bar:
-        return measure_held_out(segmenter, held_out, report=lambda done, _: bar.show(done))
+    pictures = len(held_out)
+    with Steps(label, total=pictures) as bar:
+        # Each picture is worked on several times: so much of all that work is done.
+        return measure_held_out(
+            segmenter, held_out, report=lambda done, total: bar.show(pictures * done // total)
+        )

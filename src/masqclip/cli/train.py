@@ -51,8 +51,7 @@ masqclip train tune --data my_coco.json --images photos \\
 
 ```text
 masqclip train baseline maskclip --data scenes --clip runs/clip \\
-    --proposer runs/student \\
-    --out runs/maskclip
+    --proposer runs/student --out runs/maskclip
 masqclip evaluate --dataset stickers --root heldout --model runs/maskclip
 ```
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from masqclip.cli.console import Steps, err_console, out_console, print_error, print_line
+from masqclip.cli.console import Steps, err_console, out_console, print_line, print_notes
 from masqclip.cli.output_files import check_folder
 from masqclip.errors import MasqclipError, require
 
@@ -127,8 +127,7 @@ class Run:
         main = self.is_main
         self.claim(stage, out)  # before the notes: a folder of another run is refused in one line
         if main:
-            for note in stage.notes:
-                print_error(note, kind="note: ")
+            print_notes(stage.notes)
         if self.dry_run:
             from masqclip.training.dry_run import forecast
 

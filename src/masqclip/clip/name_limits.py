@@ -141,9 +141,14 @@ def shown(value: object, longest: int = 80) -> str:
     return " ".join(text.split())[:longest]
 
 
+def one_line(name: str) -> str:
+    """A name within a line of others: of bounded length, its line ends escaped."""
+    return shown(name)[1:-1]
+
+
 def few_names(names: Sequence[str]) -> str:
     """Some names in a line, and how many more there are."""
-    few = ", ".join(shown(name)[1:-1] for name in names[:_FEW])
+    few = ", ".join(map(one_line, names[:_FEW]))
     return f"{few} and {len(names) - _FEW} more" if len(names) > _FEW else few
 
 

@@ -20,8 +20,7 @@ from transformers import CLIPConfig
 from masqclip.baselines.maskclip import MaskClipModel, places
 from masqclip.clip.openai_clip import VisionTower, vision_tower_to_transformers
 from masqclip.configuration import MasQClipConfig
-from masqclip.convert.mask2former import mask2former_to_transformers
-from masqclip.convert.masqclip import check_same_tower
+from masqclip.convert.masqclip import joined_parts
 from masqclip.errors import MasqclipError
 from masqclip.weights.rules import StateDict, in_float32, linear, rename
 
@@ -68,12 +67,13 @@ def maskclip_to_model(
         MasqclipError: a tensor is missing or unknown, or the CLIP is another one.
     """
     tower = frozen_tower(state_dict, heads=heads)
-    check_same_tower(tower, clip_weights, what="MaskCLIP")
     proposer = {name: t for name, t in state_dict.items() if not name.startswith(_PREFIX)}
-    proposer_config, proposer_weights = mask2former_to_transformers(_with_class_head(proposer))
+    proposer_config, weights = joined_parts(
+        tower, _with_class_head(proposer), clip_weights, what="MaskCLIP"
+    )
     config = MasQClipConfig(
         clip_config=clip_config.to_dict(),
-        proposer_config=proposer_config.to_dict(),
+        proposer_config=proposer_config,
         system=MaskClipModel.system,
         # As on ADE20K, where the published model is tested.
         shortest_edge=640,
@@ -81,8 +81,6 @@ def maskclip_to_model(
         object_threshold=0.3,
         overlap_threshold=0.5,
     )
-    weights = {f"clip.{name}": t for name, t in (dict(clip_weights) | tower.state_dict).items()}
-    weights |= {f"proposer.segmenter.{name}": t for name, t in proposer_weights.items()}
     weights |= _learned(state_dict, tower) | _own_queries(tower)
     return config, in_float32(weights)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -108,9 +109,8 @@ def masqclip_to_model(
     """
     tower = vision_tower(state_dict, heads=heads)
     assert tower.mask_embedding is not None
-    check_same_tower(tower, clip_weights)
     proposer = {name: t for name, t in state_dict.items() if not name.startswith(_PREFIX)}
-    proposer_config, proposer_weights = mask2former_to_transformers(proposer)
+    proposer_config, weights = joined_parts(tower, proposer, clip_weights, what="MasQCLIP")
     strange = [
         name
         for name in state_dict
@@ -122,12 +122,10 @@ def masqclip_to_model(
     setting = setting_of(state_dict)
     config = MasQClipConfig(
         clip_config=clip_config.to_dict(),
-        proposer_config=proposer_config.to_dict(),
+        proposer_config=proposer_config,
         shortest_edge=setting.shortest_edge,
         longest_edge=setting.longest_edge,
     )
-    weights = {f"clip.{name}": t for name, t in (dict(clip_weights) | tower.state_dict).items()}
-    weights |= {f"proposer.segmenter.{name}": t for name, t in proposer_weights.items()}
     for i, (weight, bias) in enumerate(tower.query_projections):
         weights |= {
             f"queries.projections.{i}.weight": weight,
@@ -137,9 +135,35 @@ def masqclip_to_model(
     return config, in_float32(weights)
 
 
-def check_same_tower(
-    tower: VisionTower, clip_weights: Mapping[str, Tensor], *, what: str = "MasQCLIP"
-) -> None:
+def joined_parts(
+    tower: VisionTower,
+    proposer: Mapping[str, Tensor],
+    clip_weights: Mapping[str, Tensor],
+    *,
+    what: str,
+) -> tuple[dict[str, Any], StateDict]:
+    """What a checkpoint of the authors shares with every model of ours: a CLIP and a proposer.
+
+    Args:
+        tower: the checkpoint's vision tower.
+        proposer: its other tensors.
+        clip_weights: `CLIPModel`'s, of the CLIP that it was trained on.
+        what: what the checkpoint is, for errors.
+
+    Returns:
+        The proposer's configuration, and the weights of both by our names.
+
+    Raises:
+        MasqclipError: a tensor of the proposer is missing or unknown, or the CLIP is another one.
+    """
+    check_same_tower(tower, clip_weights, what=what)
+    config, found = mask2former_to_transformers(proposer)
+    weights = {f"clip.{name}": t for name, t in (dict(clip_weights) | tower.state_dict).items()}
+    weights |= {f"proposer.segmenter.{name}": t for name, t in found.items()}
+    return config.to_dict(), weights
+
+
+def check_same_tower(tower: VisionTower, clip_weights: Mapping[str, Tensor], *, what: str) -> None:
     """Compare a model's frozen tower with a CLIP's, bit by bit.
 
     Args:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import secrets
@@ -25,6 +26,9 @@ from masqclip.errors import MasqclipError
 #: How files of strangers are opened. Without O_NONBLOCK, opening a FIFO waits until somebody writes
 #: to it; Windows has neither that flag nor FIFOs in folders.
 READ_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+#: Bytes of a file's name; no file system that is in use takes more.
+LONGEST_NAME = 255
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:
@@ -51,6 +55,20 @@ def write_atomically(path: str | Path, content: bytes) -> None:
         except BaseException:
             scratch.unlink(missing_ok=True)
             raise
+
+
+def short_stem(stem: str, room: int = 0) -> str:
+    """The beginning of a file's name, so short that what follows has room in it.
+
+    Args:
+        stem: if it is too long, its end becomes a digest of it, so that two stay two.
+        room: bytes that follow.
+    """
+    content, longest = os.fsencode(stem), LONGEST_NAME - room
+    if len(content) <= longest:
+        return stem
+    digest = hashlib.sha256(content).hexdigest()[:16]
+    return f"{content[: max(longest - 17, 0)].decode('utf-8', 'ignore')}-{digest}"
 
 
 @contextmanager

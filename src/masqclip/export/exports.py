@@ -155,9 +155,9 @@ class Exports:
                 from; a picture that came from none is put into the file.
 
         Raises:
-            MasqclipError: there is no such kind.
+            MasqclipError: there is no such kind, or the path is a folder.
         """
-        target = None if path is None else Path(path)
+        target = None if path is None else _file_path(path, "a.json")
         named = image_name
         if named is None:
             named = "image.png" if self.path is None else picture_path(self.path, target)
@@ -180,12 +180,13 @@ class Exports:
             image_name: of the picture's file; by default of the one that it came from.
 
         Raises:
-            MasqclipError: a name holds a character that XML cannot.
+            MasqclipError: a name holds a character that XML cannot, or the path is a folder.
         """
+        target = None if path is None else _file_path(path, "a.xml")
         name, folder = picture_place(self.path, image_name)
         text = voc_xml(self.segments, size=self.size, name=name, folder=folder)
-        if path is not None:
-            write_atomically(path, text.encode())
+        if target is not None:
+            write_atomically(target, text.encode())
         return text
 
     def to_cvat(
@@ -206,12 +207,14 @@ class Exports:
             image_name: of the picture in CVAT's task; by default of the file that it came from.
 
         Raises:
-            MasqclipError: there is no such kind, or a name holds a character that XML cannot.
+            MasqclipError: there is no such kind, a name holds a character that XML cannot, or the
+                path is a folder.
         """
+        target = None if path is None else _file_path(path, "a.xml")
         name, _ = picture_place(self.path, image_name)
         text = cvat_xml([(name, self.size, self.segments)], self.names, kind=kind)
-        if path is not None:
-            write_atomically(path, text.encode())
+        if target is not None:
+            write_atomically(target, text.encode())
         return text
 
     # Maps
@@ -241,7 +244,9 @@ class Exports:
             MasqclipError: the task is not ``panoptic``.
         """
         if self.task != "panoptic":
-            raise MasqclipError(f"a {self.task} result is no panoptic map; ask for task='panoptic'")
+            raise MasqclipError(
+                f"a result of the task {self.task} is no panoptic map; ask for task='panoptic'"
+            )
         return png_bytes(ids_to_rgb(self.label_map))
 
     def to_panoptic_png(self, path: str | Path) -> list[PanopticSegment]:
@@ -283,9 +288,15 @@ class Exports:
 
         Args:
             folder: where they go; it is made if need be.
+
+        Raises:
+            MasqclipError: it is a file.
         """
         stem = "image" if self.path is None else self.path.stem
-        return write_mask_files(self.segments, Path(folder), stem=stem)
+        target = Path(folder)
+        if target.exists() and not target.is_dir():
+            raise MasqclipError(f"{target}: a file; give the path of a folder")
+        return write_mask_files(self.segments, target, stem=stem)
 
     # Other libraries
 
@@ -318,6 +329,14 @@ class Exports:
         if self.task == "semantic":
             return fiftyone_segmentation(self.label_map, len(self.names))
         return fiftyone_detections(self.segments, self.size)
+
+
+def _file_path(path: str | Path, example: str) -> Path:
+    """Where a document goes: told before it is made that it cannot."""
+    target = Path(path)
+    if target.is_dir():
+        raise MasqclipError(f"{target}: a folder; give the path of a file, such as {example}")
+    return target
 
 
 def _png_path(path: str | Path) -> Path:

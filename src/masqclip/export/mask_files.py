@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from masqclip.data.files import write_atomically
+from masqclip.data.files import short_stem, write_atomically
 from masqclip.data.label_maps import png_bytes
 from masqclip.export.segment import ExportedSegment
 
 # Not a letter or digit of any script, a blank or a dash: file systems and shells take these.
 _ODD = re.compile(r"[^\w \-]+")
-_LONGEST_NAME = 60  # characters, four bytes each at most
+_LONGEST_NAME = 100  # bytes
+_ROOM = len("-1000000")  # bytes of a number that sets two apart
 
 
 def mask_file_name(segment: ExportedSegment, stem: str) -> str:
@@ -24,8 +26,10 @@ def mask_file_name(segment: ExportedSegment, stem: str) -> str:
         segment: its number and its name, of which what is no letter or digit becomes ``_``.
         stem: what comes first.
     """
-    name = _ODD.sub("_", segment.name)[:_LONGEST_NAME].strip(" _") or "mask"
-    return f"{stem}-{segment.id:04d}-{name}.png"
+    name = _ODD.sub("_", segment.name).encode()[:_LONGEST_NAME].decode("utf-8", "ignore")
+    name = name.strip(" _") or "mask"
+    end = f"-{segment.id:04d}-{name}.png"
+    return f"{short_stem(stem, len(os.fsencode(end)) + _ROOM)}{end}"
 
 
 def write_mask_files(segments: Iterable[ExportedSegment], folder: Path, *, stem: str) -> list[Path]:

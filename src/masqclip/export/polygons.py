@@ -18,6 +18,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from masqclip.errors import MasqclipError
+
 #: Pixels that simplification may move a contour by: a diagonal loses its stairs (0.71 of a pixel).
 TOLERANCE = 0.75
 
@@ -52,7 +54,13 @@ def mask_polygons(
     Returns:
         One [N,2] array of x, y per part, clockwise on the screen, not closed. N is 3 or more for
         ``edges``; of ``pixels``, a part of one or two has as many points.
+
+    Raises:
+        MasqclipError: the tolerance is no number of pixels.
     """
+    number = isinstance(tolerance, int | float | np.number) and not isinstance(tolerance, bool)
+    if not number or not tolerance >= 0:  # of NaN no comparison holds
+        raise MasqclipError(f"tolerance {tolerance!r:.80}: give a number of pixels, 0 or more")
     found = []
     for points, headings in _contours(mask):
         ring = points[headings != np.roll(headings, 1)]

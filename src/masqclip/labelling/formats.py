@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.digests import digest_bytes, digest_file
-from masqclip.data.files import open_regular, read_bounded, write_atomically
+from masqclip.data.files import open_regular, read_bounded, short_stem, write_atomically
 from masqclip.data.images import MAX_FILE_BYTES, read_image
 from masqclip.data.label_maps import png_bytes
 from masqclip.errors import MasqclipError
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 Format = Literal["coco", "yolo", "label-studio", "panoptic"]
 Images = Literal["copy", "link"]
 
-_LONGEST_STEM = 230  # bytes
+_SUFFIX = 25  # bytes of a file's name that are left for what follows its stem
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def flat_stems(names: Sequence[str]) -> dict[str, str]:
     stems: dict[str, str] = {}
     taken: set[str] = set()
     for name in names:
-        stem = unique = _shortened("-".join(Path(name).with_suffix("").parts))
+        stem = unique = short_stem("-".join(Path(name).with_suffix("").parts), _SUFFIX)
         number = 1
         while unique.casefold() in taken:
             number += 1
@@ -127,15 +127,6 @@ def flat_stems(names: Sequence[str]) -> dict[str, str]:
         taken.add(unique.casefold())
         stems[name] = unique
     return stems
-
-
-def _shortened(stem: str) -> str:
-    """A stem that leaves room for a suffix in the 255 bytes that the name of a file may have."""
-    content = os.fsencode(stem)
-    if len(content) <= _LONGEST_STEM:
-        return stem
-    digest = hashlib.sha256(content).hexdigest()[:16]
-    return f"{content[: _LONGEST_STEM - 17].decode('utf-8', 'ignore')}-{digest}"
 
 
 class _CocoImages:

@@ -6,14 +6,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from masqclip.render.overlay import DrawnSegment
+from masqclip.data.named_masks import NamedMask
+from masqclip.errors import MasqclipError
 
 
-def crop_box(
-    segment: DrawnSegment, size: tuple[int, int], margin: int
-) -> tuple[int, int, int, int]:
-    """The box of a segment in pixels, ends exclusive, with a margin, cut to (height, width)."""
-    x0, y0, x1, y1 = (int(edge) for edge in segment.box)
+def crop_box(segment: NamedMask, size: tuple[int, int], margin: int) -> tuple[int, int, int, int]:
+    """The box of a segment in pixels, ends exclusive, with a margin, cut to (height, width).
+
+    Raises:
+        MasqclipError: the margin is no whole number of pixels.
+    """
+    if isinstance(margin, bool) or not isinstance(margin, int | np.integer) or margin < 0:
+        raise MasqclipError(f"margin {margin!r:.80}: give a whole number of pixels, 0 or more")
+    x0, y0, x1, y1 = segment.box
     if not segment.area:
         return (0, 0, 0, 0)
     height, width = size
@@ -25,13 +30,13 @@ def crop_box(
     )
 
 
-def crop(image: NDArray[np.uint8], segment: DrawnSegment, margin: int) -> Image.Image:
+def crop(image: NDArray[np.uint8], segment: NamedMask, margin: int) -> Image.Image:
     """The part of a picture [H,W,3] in a segment's box, with a margin in pixels: RGB."""
     x0, y0, x1, y1 = crop_box(segment, image.shape[:2], margin)
     return _picture(image[y0:y1, x0:x1])
 
 
-def cut_out(image: NDArray[np.uint8], segment: DrawnSegment, margin: int) -> Image.Image:
+def cut_out(image: NDArray[np.uint8], segment: NamedMask, margin: int) -> Image.Image:
     """The same as RGBA: what lies outside of the mask is transparent."""
     x0, y0, x1, y1 = crop_box(segment, image.shape[:2], margin)
     alpha = segment.mask[y0:y1, x0:x1].astype(np.uint8) * np.uint8(255)

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import cache
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageFilter
 
+from masqclip.data.named_masks import NamedMask
 from masqclip.errors import MasqclipError
 from masqclip.render.labels import LabelLayout, Rectangle, scale_edge
 from masqclip.render.lettering import can_write
@@ -30,41 +30,15 @@ TILE = 1024
 _MAX_THREADS = 4
 # Stuff is tinted with this share of the opacity of things.
 _STUFF_SHARE = 0.6
+# How many names are told of that are numbers; a number is a place in the vocabulary.
+_TOLD = 30
 _BLACK: Colour = (12, 12, 16)
 _WHITE: Colour = (255, 255, 255)
 
 
-class DrawnSegment(Protocol):
-    """What a segment must have to be drawn."""
-
-    @property
-    def mask(self) -> NDArray[np.bool_]:
-        """[H, W] bool."""
-
-    @property
-    def name(self) -> str:
-        """The category's name."""
-
-    @property
-    def score(self) -> float:
-        """How sure the model is, 0 to 1."""
-
-    @property
-    def thing(self) -> bool:
-        """Whether the segment is a countable object."""
-
-    @property
-    def box(self) -> tuple[float, float, float, float]:
-        """(x0, y0, x1, y1) in pixels, x1 and y1 exclusive."""
-
-    @property
-    def area(self) -> int:
-        """The pixels of the mask."""
-
-
 def draw_overlay(
     image: NDArray[np.uint8],
-    segments: Sequence[DrawnSegment],
+    segments: Sequence[NamedMask],
     *,
     names: Sequence[str] = (),
     opacity: float = 0.55,
@@ -112,7 +86,7 @@ def draw_overlay(
     return canvas
 
 
-def overlay_notes(segments: Sequence[DrawnSegment], names: Sequence[str] = ()) -> tuple[str, ...]:
+def overlay_notes(segments: Sequence[NamedMask], names: Sequence[str] = ()) -> tuple[str, ...]:
     """What is to be said beside an overlay: which names stand in it as numbers, if any do.
 
     Args:
@@ -120,16 +94,26 @@ def overlay_notes(segments: Sequence[DrawnSegment], names: Sequence[str] = ()) -
         names: their vocabulary; the segments' own names unless given.
     """
     drawn = {segment.name for segment in segments if segment.area > 0}
+    return _number_notes(_all_names(segments, names), drawn)
+
+
+def numbering_notes(names: Sequence[str]) -> tuple[str, ...]:
+    """The same of many overlays, before it is known what they hold."""
+    return _number_notes(_all_names((), names), names)
+
+
+def _number_notes(names: Sequence[str], drawn: Collection[str]) -> tuple[str, ...]:
     numbers = [
         f"#{number} {name}"
-        for number, name in enumerate(_all_names(segments, names), start=1)
+        for number, name in enumerate(names, start=1)
         if name in drawn and not can_write(name)
     ]
     if not numbers:
         return ()
+    more = f" and {len(numbers) - _TOLD} more" if len(numbers) > _TOLD else ""
     return (
         "no font here has the letters of some names, which are numbers in the overlay: "
-        f"{', '.join(numbers)}; install a font that has them, such as Noto Sans",
+        f"{', '.join(numbers[:_TOLD])}{more}; install a font that has them, such as Noto Sans",
     )
 
 
@@ -143,7 +127,7 @@ def _check(image: NDArray[np.uint8], opacity: object) -> None:
         raise MasqclipError(f"opacity is {opacity!r}: give a number from 0 to 1")
 
 
-def _mask_of(segment: DrawnSegment, size: tuple[int, int]) -> NDArray[np.bool_]:
+def _mask_of(segment: NamedMask, size: tuple[int, int]) -> NDArray[np.bool_]:
     """The mask of a segment, which may be made at every look, for a picture of (width, height)."""
     mask = segment.mask
     if mask.shape != size[::-1]:
@@ -154,7 +138,7 @@ def _mask_of(segment: DrawnSegment, size: tuple[int, int]) -> NDArray[np.bool_]:
     return mask
 
 
-def segment_colours(segments: Sequence[DrawnSegment], names: Sequence[str] = ()) -> list[Colour]:
+def segment_colours(segments: Sequence[NamedMask], names: Sequence[str] = ()) -> list[Colour]:
     """One colour per segment: that of its name, varied from one segment of a name to the next.
 
     Args:
@@ -170,26 +154,26 @@ def segment_colours(segments: Sequence[DrawnSegment], names: Sequence[str] = ())
     return found
 
 
-def _all_names(segments: Sequence[DrawnSegment], names: Sequence[str]) -> list[str]:
+def _all_names(segments: Sequence[NamedMask], names: Sequence[str]) -> list[str]:
     """The names of a vocabulary, and those of segments that it does not have, each once."""
     return list(dict.fromkeys((*names, *(segment.name for segment in segments))))
 
 
-def _box_of(segment: DrawnSegment, size: tuple[int, int], margin: int = 0) -> Rectangle:
-    """The box in whole pixels, grown by a margin and cut to a frame of (width, height)."""
+def _box_of(segment: NamedMask, size: tuple[int, int], margin: int = 0) -> Rectangle:
+    """The box, grown by a margin and cut to a frame of (width, height)."""
     x0, y0, x1, y1 = segment.box
     return (
-        max(int(np.floor(x0)) - margin, 0),
-        max(int(np.floor(y0)) - margin, 0),
-        min(int(np.ceil(x1)) + margin, size[0]),
-        min(int(np.ceil(y1)) + margin, size[1]),
+        max(x0 - margin, 0),
+        max(y0 - margin, 0),
+        min(x1 + margin, size[0]),
+        min(y1 + margin, size[1]),
     )
 
 
 def _draw_mask(
     pool: Executor,
     canvas: Image.Image,
-    segment: DrawnSegment,
+    segment: NamedMask,
     colour: Colour,
     *,
     factor: int,
@@ -298,7 +282,7 @@ def _scaled(mask: Image.Image, share: float) -> Image.Image:
 
 def _draw_labels(
     canvas: Image.Image,
-    coloured: Sequence[tuple[DrawnSegment, Colour]],
+    coloured: Sequence[tuple[NamedMask, Colour]],
     names: Sequence[str],
     *,
     factor: int,

@@ -38,6 +38,7 @@ def picture_format(name: str, *, told_as: str) -> str:
     Raises:
         MasqclipError: it is none, or this machine's Pillow does not write it.
     """
+    name = str(name)  # what is no text names no format
     suffix = (Path(name).suffix or f".{name.lstrip('.')}").lower()
     if suffix not in _FORMATS:
         raise MasqclipError(f"{told_as}: no format that pictures are saved in: {_KNOWN}")
@@ -100,7 +101,7 @@ def save_bytes(target: str | Path | BinaryIO, content: bytes, *, name: str) -> N
     """Write to a path, whole or not at all, or to an open file.
 
     Raises:
-        MasqclipError: the file is open for text.
+        MasqclipError: the file is open for text or to be read, or is closed.
     """
     if isinstance(target, str | Path):
         write_atomically(target, content)
@@ -109,3 +110,5 @@ def save_bytes(target: str | Path | BinaryIO, content: bytes, *, name: str) -> N
         target.write(content)
     except TypeError as error:
         raise MasqclipError(f"{name}: it is open for text: open it with mode 'wb'") from error
+    except ValueError as error:  # io.UnsupportedOperation is one
+        raise MasqclipError(f"{name}: it is not open to write: open it with mode 'wb'") from error

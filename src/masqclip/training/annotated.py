@@ -30,6 +30,7 @@ from masqclip.errors import MasqclipError
 from masqclip.hub import find_weights, quiet_transformers
 from masqclip.model import MasQClipModel
 from masqclip.proposals.adapters import load_proposer
+from masqclip.render.overlay import numbering_notes
 from masqclip.training.framing import Frame, augment, draw_mirror, stack, tensors
 from masqclip.training.inputs import annotated_pictures, dataset_inputs, dataset_notes, dataset_size
 from masqclip.training.sampling import SkippedPictures, batch_rows, picture_seed, read_samples
@@ -77,9 +78,10 @@ class AnnotatedStage(Stage):
         self.settings: NamedSettings = settings
         self.dataset, left_out = annotated_pictures(dataset, settings)
         self.held_out = held_out
-        self.notes = (*dataset_notes(dataset, held_out), *left_out)
         self.skipped = SkippedPictures(len(self.dataset))
         self.vocabulary = dataset_vocabulary(dataset)
+        numbers = () if held_out is None else numbering_notes(self.vocabulary.names)
+        self.notes = (*dataset_notes(dataset, held_out), *left_out, *numbers)
         encoder = TextEncoder(model.clip, tokenizer, cache=False)
         self.text_embeddings = encoder.embed_vocabulary(self.vocabulary)
         self._row = {category: i for i, category in enumerate(sorted(dataset.categories.kept))}

@@ -76,7 +76,8 @@ def measure_held_out(
     Args:
         segmenter: the model.
         dataset: annotated pictures.
-        report: called with the number of pictures done, and of all, after each.
+        report: called with how much is done, and of how much: a picture counts once for each time
+            that it is worked on.
 
     Returns:
         Shares in 0..1, NaN where there is nothing to measure.

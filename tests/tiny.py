@@ -1,17 +1,17 @@
-"""The parts of the tiny model: see `conftest.py`."""
+"""The parts of a tiny model, of random weights: quick, and as good as any for what must hold."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import torch
-from transformers import CLIPModel, Mask2FormerConfig
+from transformers import CLIPModel, CLIPTokenizerFast, Mask2FormerConfig
 
 from masqclip.proposals.mask2former import Mask2FormerProposer, miniature_mask2former_config
 from masqclip.training.settings import PretrainSettings
 from masqclip.training.small_clip import clip_config, learn_tokenizer
 
-SPRITES = Path(__file__).parent.parent / "data" / "sprites"
+SPRITES = Path(__file__).parent / "data" / "sprites"
 
 
 def tiny_proposer_config() -> Mask2FormerConfig:
@@ -27,13 +27,19 @@ def write_tiny_proposer(folder: Path) -> None:
     Mask2FormerProposer(tiny_proposer_config()).save_pretrained(folder)
 
 
-def write_tiny_clip(folder: Path) -> None:
-    """The folder of a CLIP of random weights, and its tokenizer."""
+def tiny_clip(vision_layers: int = 2) -> tuple[CLIPModel, CLIPTokenizerFast]:
+    """A CLIP of random weights that looks at 64 pixels, and its tokenizer."""
     torch.manual_seed(1)
     settings = PretrainSettings(
-        image_size=64, vision_width=32, vision_layers=2, vision_heads=2, text_width=32,
+        image_size=64, vision_width=32, vision_layers=vision_layers, vision_heads=2, text_width=32,
         text_layers=1, text_heads=2, embedding_size=32,
     )  # fmt: skip
     tokenizer = learn_tokenizer(["a cat and a dog on grass"] * 3, merges=20)
-    CLIPModel(clip_config(settings, tokenizer)).save_pretrained(folder)
+    return CLIPModel(clip_config(settings, tokenizer)).eval(), tokenizer
+
+
+def write_tiny_clip(folder: Path, vision_layers: int = 2) -> None:
+    """Its folder."""
+    clip, tokenizer = tiny_clip(vision_layers)
+    clip.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

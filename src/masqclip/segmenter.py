@@ -11,11 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import cast, overload
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from masqclip.clip.category import Category
+from masqclip.clip.examples import ExampleSpace
 from masqclip.clip.mask_coverage import Masks
 from masqclip.clip.name_limits import few_names
 from masqclip.clip.vocabulary import Names, Vocabulary
@@ -29,7 +34,9 @@ from masqclip.encoding import (
     read_picture,
     seen_sizes,
 )
+from masqclip.errors import MasqclipError
 from masqclip.given_masks import MaskClassification, embed_given_masks, name_embeddings
+from masqclip.make_examples import Box, Point, example_space, fitting_mask, make_examples
 from masqclip.options import check_count, check_share
 from masqclip.pretrained import Pretrained, Size
 from masqclip.result import Segmentation, Task
@@ -84,7 +91,7 @@ class Segmenter(Pretrained):
         min_score: float | None = None,
         stuff: str | Iterable[str] = (),
         things: str | Iterable[str] = (),
-        distractors: str | Iterable[str] = (),
+        distractors: str | Iterable[str] | Vocabulary = (),
         channels: Channels = "rgb",
     ) -> Segmentation: ...
 
@@ -98,7 +105,7 @@ class Segmenter(Pretrained):
         min_score: float | None = None,
         stuff: str | Iterable[str] = (),
         things: str | Iterable[str] = (),
-        distractors: str | Iterable[str] = (),
+        distractors: str | Iterable[str] | Vocabulary = (),
         channels: Channels = "rgb",
     ) -> list[Segmentation]: ...
 
@@ -111,7 +118,7 @@ class Segmenter(Pretrained):
         min_score: float | None = None,
         stuff: str | Iterable[str] = (),
         things: str | Iterable[str] = (),
-        distractors: str | Iterable[str] = (),
+        distractors: str | Iterable[str] | Vocabulary = (),
         channels: Channels = "rgb",
     ) -> Segmentation | list[Segmentation]:
         """Segment a picture, or a list of them.
@@ -160,7 +167,7 @@ class Segmenter(Pretrained):
         min_score: float | None = None,
         stuff: str | Iterable[str] = (),
         things: str | Iterable[str] = (),
-        distractors: str | Iterable[str] = (),
+        distractors: str | Iterable[str] | Vocabulary = (),
         channels: Channels = "rgb",
         errors: Errors = "raise",
         progress: bool = False,
@@ -309,7 +316,7 @@ class Segmenter(Pretrained):
         masks: Masks,
         vocabulary: Names,
         *,
-        distractors: str | Iterable[str] = (),
+        distractors: str | Iterable[str] | Vocabulary = (),
         channels: Channels = "rgb",
     ) -> MaskClassification:
         """Name masks that come from elsewhere. Arguments as in `embed_masks`.
@@ -323,12 +330,60 @@ class Segmenter(Pretrained):
         embeddings = self.embed_masks(image, masks, channels=channels)
         return name_embeddings(self.model, embeddings, words, rows)
 
+    def example(
+        self,
+        name: str,
+        image: PictureInput,
+        mask: NDArray[np.generic] | Tensor | None = None,
+        *,
+        box: Box | None = None,
+        point: Point | None = None,
+        prompts: Sequence[str] | None = None,
+        stuff: bool = False,
+        channels: Channels = "rgb",
+    ) -> Vocabulary:
+        """A vocabulary of one category that a picture shows: "here is one of them".
+
+        `Vocabulary.joined` puts several together, examples of one name into one category, and adds
+        them to names; `Vocabulary.save` keeps them. How much examples count beside the name is
+        found from how well the name fits them (`masqclip.clip.example_rows`).
+
+        Args:
+            name: what results call it.
+            image: a picture or an `EncodedImage`.
+            mask: [H,W] bool, or 0 and 1, at the picture's own size: where it is. In its place:
+            box: (x0, y0, x1, y1) in pixels; the proposal that fits is taken.
+            point: (x, y) in pixels; likewise.
+            prompts: what CLIP reads beside the example; the name by default, none if it is empty.
+            stuff: it is a region, not a countable thing.
+            channels: as in a call.
+
+        Raises:
+            MasqclipError: the mask is empty or not of the picture's size; no proposal fits; or none
+                or more than one of mask, box and point are given.
+        """
+        if sum(given is not None for given in (mask, box, point)) != 1:
+            raise MasqclipError("give one of a mask, a box and a point that shows the example")
+        words = (name,) if prompts is None else tuple(prompts)
+        Category(name, words)  # names are refused before any work
+        encoded = self.encode(image, channels=channels)
+        shown = fitting_mask(encoded, box=box, point=point) if mask is None else mask
+        examples = make_examples(self.model, self.example_space, encoded, [shown])
+        category = Category(name, words, not stuff, examples, worded=bool(words))
+        return Vocabulary((category,))
+
+    @cached_property
+    def example_space(self) -> ExampleSpace:
+        """Where words and masks lie for this model."""
+        known = None if self.world is None else self.world.names
+        return example_space(self.text, known, self.model.config.logit_scale, model=self.name)
+
     def _words(
         self,
         vocabulary: Names,
         stuff: str | Iterable[str],
         things: str | Iterable[str],
-        distractors: str | Iterable[str],
+        distractors: str | Iterable[str] | Vocabulary,
     ) -> Vocabulary:
         return Vocabulary.parse(vocabulary, stuff=stuff, things=things, distractors=distractors)
 

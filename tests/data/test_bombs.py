@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import chunk, encode, noise, png, refusal
 from PIL import Image
 
 from masqclip.data import images
 from masqclip.data.image_readers import ImageReaders
 from masqclip.data.images import MAX_SIDE, LoadedImage, read_image
 from masqclip.errors import MasqclipError
+from pictures import chunk, encode, noise, png, refusal
 
 # The most memory that this process had since it began; getrusage tells its parent's as well.
 PRINT_PEAK = (

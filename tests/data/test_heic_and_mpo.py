@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import encode, noise, refusal
 from PIL import Image
 
 from masqclip.data.image_decoding import decode_image
 from masqclip.data.images import read_image
 from masqclip.errors import MasqclipError
+from pictures import encode, noise, refusal
 
 BLOCKS = np.repeat(np.repeat(noise(6, 8), 16, axis=0), 16, axis=1)  # 96 x 128
 

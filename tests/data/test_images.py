@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pictures import chunk, encode, noise, png, refusal
 from PIL import Image
 
 from masqclip.data.images import MAX_PIXELS, LoadedImage, image_size, read_image
 from masqclip.errors import MasqclipError
+from pictures import chunk, encode, noise, png, refusal
 
 # What a picture may be
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from pictures import noise, refusal
 from PIL import Image
 
 from masqclip.data.images import read_image
+from pictures import noise, refusal
 
 
 @pytest.mark.parametrize("channels", [None, 1])

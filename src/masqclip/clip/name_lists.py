@@ -29,6 +29,7 @@ from masqclip.clip.name_limits import (
     take,
 )
 from masqclip.clip.name_text import has_lines, read_text, split_list
+from masqclip.clip.saved_vocabulary import SavedVocabulary
 from masqclip.errors import MasqclipError
 
 # Files that hold no names, but are none themselves.
@@ -86,8 +87,9 @@ def read_items(
     builtins: Sequence[str],
     limits: NameLimits = DEFAULT_LIMITS,
     files: bool,
-) -> list[object]:
-    """Items of a vocabulary: `NamedItem` for what was a string, all else as it came.
+) -> list[object] | SavedVocabulary:
+    """Items of a vocabulary: `NamedItem` for what was a string, all else as it came; or what a
+    vocabulary that masqclip saved is made of.
 
     Args:
         value: see `Vocabulary.parse`.
@@ -117,7 +119,7 @@ def read_items(
 
 def _read_string(
     whole: str, builtins: Sequence[str], limits: NameLimits, *, files: bool
-) -> list[object]:
+) -> list[object] | SavedVocabulary:
     text = whole.strip()
     document = written_document(text, source="the vocabulary", limits=limits)
     if document is not None:

@@ -3,6 +3,8 @@
 - A category has a name (what results call it), prompts (what CLIP reads; their embeddings are
   averaged, as in the paper) and a thing/stuff flag. COCO's ``tree-merged`` is read as "branch",
   "tree", "bush" and "leaves", and never as "tree-merged".
+- A category may have examples, masks on pictures, beside its words or in their place
+  (`masqclip.clip.examples`).
 - Distractors are names that compete for masks and are never reported.
 - Templates such as ``"a photo of a {}."`` wrap every prompt; the published figures use none.
 - A vocabulary knows names, never positions: it can be cut and reordered freely.
@@ -19,6 +21,8 @@ from pathlib import Path
 from typing import Union
 
 from masqclip.clip import name_lists
+from masqclip.clip.category import Category
+from masqclip.clip.examples import check_one_clip
 from masqclip.clip.name_items import BACKGROUND, NamedItem, tidy
 from masqclip.clip.name_limits import (
     DEFAULT_LIMITS,
@@ -29,6 +33,7 @@ from masqclip.clip.name_limits import (
     too_many,
 )
 from masqclip.clip.region_names import is_region
+from masqclip.clip.saved_vocabulary import SavedVocabulary, write_vocabulary
 from masqclip.clip.templates import PLAIN_TEMPLATES, check_template
 from masqclip.data.class_lists import ClassEntry, class_list_descriptions, read_class_list
 from masqclip.data.clip_text import reading
@@ -43,57 +48,6 @@ Names = Union[
     Mapping[int, str],
 ]
 """What names are read from: see `Vocabulary.parse`."""
-
-
-@dataclass(frozen=True)
-class Category:
-    """A name to look for. Blanks at the ends are stripped, inner runs of blanks become one.
-
-    Attributes:
-        name: what results call it.
-        prompts: the strings that are embedded and averaged; left empty, the name itself. The
-            name is among them only where it is listed. Of those that CLIP reads alike, such as
-            "fig" and "Fig", the first is kept.
-        thing: a countable thing (true) or a region of stuff such as sky.
-    """
-
-    name: str
-    prompts: tuple[str, ...] = ()
-    thing: bool = True
-
-    def __post_init__(self) -> None:
-        name = tidy(self.name, what="a name of the vocabulary")
-        given: object = self.prompts
-        if isinstance(given, str):
-            raise MasqclipError(
-                f"the prompts of {shown(name)} are one string: give a tuple of strings"
-            )
-        if not isinstance(given, Iterable):
-            raise MasqclipError(
-                f"the prompts of {shown(name)} are {shown(given)}: give a tuple of them"
-            )
-        what = f"a synonym of {shown(name)}"
-        # The first is the name itself as a rule.
-        prompts = [p if p is name else tidy(p, what=what) for p in self.prompts]
-        object.__setattr__(self, "name", name)
-        if len(prompts) > 1:
-            # A synonym given twice would weigh double in the average.
-            first: dict[str, str] = {}
-            for prompt in prompts:
-                first.setdefault(reading(prompt), prompt)
-            prompts = list(first.values())
-            self.__dict__["prompt_readings"] = frozenset(first)
-        object.__setattr__(self, "prompts", tuple(prompts) or (name,))
-
-    @cached_property
-    def reading(self) -> str:
-        """What CLIP reads of the name: what tells it from others."""
-        return reading(self.name)
-
-    @cached_property
-    def prompt_readings(self) -> frozenset[str]:
-        """What CLIP reads of the prompts: what the embedding depends on."""
-        return frozenset(self.reading if p is self.name else reading(p) for p in self.prompts)
 
 
 @dataclass(frozen=True)
@@ -114,16 +68,20 @@ class Vocabulary:
     """
 
     categories: tuple[Category, ...]
-    distractors: tuple[str, ...] = ()
+    distractors: tuple[str | Category, ...] = ()
     templates: tuple[str, ...] = PLAIN_TEMPLATES
     assumed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.categories:
             raise MasqclipError("the vocabulary is empty: give at least one name")
-        distractors = tuple(tidy(n, what="a distractor") for n in self.distractors)
+        distractors = tuple(
+            n.competing if isinstance(n, Category) else tidy(n, what="a distractor")
+            for n in self.distractors
+        )
         object.__setattr__(self, "distractors", distractors)
-        _check_names((*self.categories, *map(Category, distractors)))
+        _check_names(self.rows)
+        check_one_clip([c.examples for c in self.rows if c.examples is not None])
         if not self.templates:
             raise MasqclipError('no prompt template is given: use ("{}",) for bare names')
         for template in self.templates:
@@ -154,6 +112,12 @@ class Vocabulary:
         )
         return replace(self, categories=tuple(categories), assumed=())
 
+    @cached_property
+    def rows(self) -> tuple[Category, ...]:
+        """All that competes, "background" aside: the categories, then the distractors as such."""
+        others = (n if isinstance(n, Category) else Category(n) for n in self.distractors)
+        return (*self.categories, *others)
+
     @classmethod
     def parse(
         cls,
@@ -161,7 +125,7 @@ class Vocabulary:
         *,
         stuff: str | Iterable[str] = (),
         things: str | Iterable[str] = (),
-        distractors: str | Iterable[str] = (),
+        distractors: str | Iterable[str] | Vocabulary = (),
         templates: str | Iterable[str] | None = None,
         limits: NameLimits = DEFAULT_LIMITS,
         files: bool = True,
@@ -182,7 +146,8 @@ class Vocabulary:
                 nobody says what they are, and that everybody takes for regions, are regions too
                 (`masqclip.clip.region_names`).
             things: names (of `value`) that are counted, whatever else is said of them.
-            distractors: names that compete and are never reported; added to those of `value`.
+            distractors: names that compete and are never reported; added to those of `value`. A
+                vocabulary, or the path of one that was saved, competes with its examples.
             templates: strings with ``{}``, in place of those of `value`.
             limits: how much there may be (`masqclip.clip.name_limits`); by default 100,000 names,
                 1,000 characters in each, and 8 MB of text.
@@ -193,7 +158,7 @@ class Vocabulary:
         """
         vocabulary = value if isinstance(value, Vocabulary) else _read(value, limits, files)
         counted = name_lists.split_names(things, what="the things", limits=limits)
-        others = name_lists.split_names(distractors, what="the distractors", limits=limits)
+        others = _distractors(distractors, limits, files)
         regions = name_lists.split_names(stuff, what="the stuff names", limits=limits)
         if isinstance(templates, str):
             templates = (templates,)
@@ -228,6 +193,51 @@ class Vocabulary:
         names = {category.name for category in kept}
         assumed = tuple(name for name in self.assumed if name in names)
         return replace(self, categories=kept, assumed=assumed)
+
+    def joined(self, other: Vocabulary) -> Vocabulary:
+        """This one with what another has: a category that both have gets the examples and prompts
+        of both, and is a thing if it is one here; templates are those here.
+
+        Raises:
+            MasqclipError: their examples are of different CLIPs.
+        """
+        place = {category.reading: i for i, category in enumerate(self.categories)}
+        categories = list(self.categories)
+        for category in other.categories:
+            at = place.get(category.reading)
+            if at is None:
+                categories.append(category)
+            else:
+                categories[at] = categories[at].joined(category)
+        named = {category.name for category in categories}
+        here = {category.reading for category in self.rows[len(self) :]}
+        rivals = zip(other.distractors, other.rows[len(other) :], strict=True)
+        more = (given for given, category in rivals if category.reading not in here)
+        return replace(
+            self,
+            categories=tuple(categories),
+            distractors=(*self.distractors, *more),
+            assumed=tuple(
+                name for name in dict.fromkeys((*self.assumed, *other.assumed)) if name in named
+            ),
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write it as a JSON file that is read wherever a vocabulary is, examples included.
+
+        Raises:
+            MasqclipError: the file's name does not end in ``.json``.
+        """
+        write_vocabulary(self.document(), path)
+
+    def document(self) -> SavedVocabulary:
+        """All that it is made of, to be written."""
+        return SavedVocabulary(self.categories, self.distractors, self.templates, self.assumed)
+
+    @classmethod
+    def from_document(cls, saved: SavedVocabulary) -> Vocabulary:
+        """What `document` gave."""
+        return cls(saved.categories, saved.distractors, saved.templates, saved.assumed)
 
     def _find(self, names: Iterable[str], *, what: str) -> list[int]:
         where = {category.reading: i for i, category in enumerate(self.categories)}
@@ -287,6 +297,8 @@ def _read(value: object, limits: NameLimits, files: bool) -> Vocabulary:
         return load_builtin(value.strip())
     known = tuple(builtin_vocabularies())
     items = name_lists.read_items(value, builtins=known, limits=limits, files=files)
+    if isinstance(items, SavedVocabulary):
+        return Vocabulary.from_document(items)
     categories = tuple(_category(item) for item in items)
     assumed = (
         category.name
@@ -294,6 +306,17 @@ def _read(value: object, limits: NameLimits, files: bool) -> Vocabulary:
         if isinstance(item, NamedItem) and item.thing is None and not category.thing
     )
     return Vocabulary(categories, assumed=tuple(assumed))
+
+
+def _distractors(
+    given: str | Iterable[str] | Vocabulary, limits: NameLimits, files: bool
+) -> tuple[str | Category, ...]:
+    """Names that compete; or the categories of a vocabulary, or of a saved one's file."""
+    if isinstance(given, str) and files and given.strip().lower().endswith(".json"):
+        given = _read(given, limits, files)
+    if isinstance(given, Vocabulary):
+        return tuple(category.competing for category in given.categories)
+    return name_lists.split_names(given, what="the distractors", limits=limits)
 
 
 def _category(item: object) -> Category:
@@ -315,11 +338,12 @@ def _check_size(vocabulary: Vocabulary, limits: NameLimits) -> None:
         raise too_many("the vocabulary", limits.names)
     if len(prompts) > limits.prompts:
         raise too_many("the synonyms of the vocabulary", limits.prompts)
-    number = len(prompts) + len(vocabulary.distractors)
+    others = [c.name for c in vocabulary.rows[len(vocabulary) :]]
+    number = len(prompts) + len(others)
     strings = number * len(vocabulary.templates)
     places = sum(template.count("{}") for template in vocabulary.templates)
     characters = sum(map(len, vocabulary.templates)) * number
-    characters += places * sum(map(len, (*prompts, *vocabulary.distractors)))
+    characters += places * sum(map(len, (*prompts, *others)))
     if strings > limits.strings or characters > 100 * limits.strings:
         raise MasqclipError(
             f"{number:,} prompts in {len(vocabulary.templates)} templates are {strings:,} strings "

@@ -27,7 +27,7 @@ masqclip vocabulary from-coco mugs/instances.json --images mugs/images \\
 
 # used wherever names are
 masqclip segment kitchen.jpg --vocabulary mugs.json
-masqclip label photos --vocabulary mugs.json --out dataset
+masqclip label photos --vocabulary mugs.json --format coco --out dataset
 
 # names and examples together; what is in it
 masqclip vocabulary join "plate, fork" mugs.json --out table.json
@@ -82,15 +82,13 @@ def from_coco(
     from masqclip.shots import take_shots
 
     names = set(split_names(only, what="--only"))
-    dataset = open_coco(
-        annotations,
-        images=images,
-        keep=(lambda category: str(category["name"]).strip() in names) if names else None,
-    )
+    dataset = open_coco(annotations, images=images)
     if isinstance(dataset, DrawnScenes):
         raise MasqclipError(f"{annotations}: scenes that are drawn are no file: write them first")
     if missing := names - set(dataset.categories.names.values()):
         raise MasqclipError(f"--only: {annotations} has no category {min(missing)!r}")
+    if names:
+        dataset = dataset.keeping(lambda category: category["name"] in names)
     fetch_models(model)
     segmenter = load_segmenter(model, device=device, dtype=dtype, size=size, quiet=quiet)
     with Phases(hidden=quiet) as phases:

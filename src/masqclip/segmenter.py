@@ -21,6 +21,7 @@ from torch import Tensor
 
 from masqclip.clip.category import Category
 from masqclip.clip.examples import ExampleSpace
+from masqclip.clip.hierarchy import groups_at
 from masqclip.clip.mask_coverage import Masks
 from masqclip.clip.name_limits import few_names
 from masqclip.clip.vocabulary import Names, Vocabulary
@@ -89,6 +90,7 @@ class Segmenter(Pretrained):
         task: Task = "panoptic",
         *,
         min_score: float | None = None,
+        level: int | None = None,
         stuff: str | Iterable[str] = (),
         things: str | Iterable[str] = (),
         distractors: str | Iterable[str] | Vocabulary = (),
@@ -103,6 +105,7 @@ class Segmenter(Pretrained):
         task: Task = "panoptic",
         *,
         min_score: float | None = None,
+        level: int | None = None,
         stuff: str | Iterable[str] = (),
         things: str | Iterable[str] = (),
         distractors: str | Iterable[str] | Vocabulary = (),
@@ -116,6 +119,7 @@ class Segmenter(Pretrained):
         task: Task = "panoptic",
         *,
         min_score: float | None = None,
+        level: int | None = None,
         stuff: str | Iterable[str] = (),
         things: str | Iterable[str] = (),
         distractors: str | Iterable[str] | Vocabulary = (),
@@ -129,7 +133,9 @@ class Segmenter(Pretrained):
             vocabulary: names as a list, a string, a file, a built-in vocabulary, or a `Vocabulary`.
             task: ``instance`` finds every thing (masks may overlap), ``semantic`` names every
                 pixel, ``panoptic`` does both without overlap.
-            min_score: what scores less is left out or stays unlabelled; 0.3 by default.
+            min_score: what scores less is left out or stays unlabelled; 0.3 by default, or a name's
+                own, where the vocabulary says one.
+            level: of the vocabulary's hierarchy that is reported: 0 = the widest names.
             stuff: names that are regions, not countable things; a list, or a string with commas.
                 Sky, grass and what else everybody takes for one need not be said.
             things: names that are counted, whatever else is said of them; likewise.
@@ -150,6 +156,7 @@ class Segmenter(Pretrained):
             vocabulary,
             task,
             min_score=min_score,
+            level=level,
             stuff=stuff,
             things=things,
             distractors=distractors,
@@ -165,6 +172,7 @@ class Segmenter(Pretrained):
         *,
         batch_size: int = 8,
         min_score: float | None = None,
+        level: int | None = None,
         stuff: str | Iterable[str] = (),
         things: str | Iterable[str] = (),
         distractors: str | Iterable[str] | Vocabulary = (),
@@ -183,7 +191,7 @@ class Segmenter(Pretrained):
 
         Args:
             images: see above.
-            vocabulary, task, min_score, stuff, things, distractors, channels: as in a call.
+            vocabulary, task, min_score, level, stuff, things, distractors, channels: as in a call.
             batch_size: pictures at a time.
             errors: ``raise`` ends at the first picture that cannot be read or segmented; ``skip``
                 leaves it out, and a warning says which and why.
@@ -199,11 +207,16 @@ class Segmenter(Pretrained):
         words = self._words(vocabulary, stuff, things, distractors)
         source = picture_source(images)
         rows = self._text(words)
-        heard, notes = least_object_score(task, least), self.notes_on(words, task)
+        heard = least_object_score(task, least, words)
+        notes = self.notes_on(words, task)
+        if level is not None:
+            groups_at(words.paths, level)  # refused before any work
 
         def segment(pictures: Sequence[Picture]) -> Iterator[Segmentation]:
             for encoded in self._encoded(pictures, heard):
-                result = segment_encoded(self.model, encoded, words, rows, task, min_score=least)
+                result = segment_encoded(
+                    self.model, encoded, words, rows, task, min_score=least, level=level
+                )
                 yield replace(result, notes=(*result.notes, *notes))
 
         def results() -> Iterator[Segmentation]:
@@ -344,23 +357,21 @@ class Segmenter(Pretrained):
     ) -> Vocabulary:
         """A vocabulary of one category that a picture shows: "here is one of them".
 
-        `Vocabulary.joined` puts several together, examples of one name into one category, and adds
-        them to names; `Vocabulary.save` keeps them. How much examples count beside the name is
-        found from how well the name fits them (`masqclip.clip.example_rows`).
+        `Vocabulary.joined` puts several together and adds them to names; `Vocabulary.save` keeps
+        them. How much they count beside the name follows from how well the name fits them.
 
         Args:
             name: what results call it.
             image: a picture or an `EncodedImage`.
             mask: [H,W] bool, or 0 and 1, at the picture's own size: where it is. In its place:
-            box: (x0, y0, x1, y1) in pixels; the proposal that fits is taken.
-            point: (x, y) in pixels; likewise.
+            box, point: (x0, y0, x1, y1) or (x, y) in pixels; the proposal that fits is taken.
             prompts: what CLIP reads beside the example; the name by default, none if it is empty.
             stuff: it is a region, not a countable thing.
             channels: as in a call.
 
         Raises:
-            MasqclipError: the mask is empty or not of the picture's size; no proposal fits; or none
-                or more than one of mask, box and point are given.
+            MasqclipError: the mask is empty or not of the picture's size; no proposal fits; or not
+                one of mask, box and point is given.
         """
         if sum(given is not None for given in (mask, box, point)) != 1:
             raise MasqclipError("give one of a mask, a box and a point that shows the example")

@@ -36,6 +36,7 @@ VERBS = (
     ("data", "masqclip.cli.data:app", "Make the miniature world; check published datasets."),
     ("train", "masqclip.cli.train:app", "Train a model, stage by stage."),
     ("evaluate", "masqclip.cli.evaluate:app", "Measure a model on a dataset: AP, mIoU, PQ."),
+    ("calibrate", "masqclip.cli.calibrate:app", "Make scores mean something, on your pictures."),
     ("convert", "masqclip.cli.convert:app", "Make a model of a published checkpoint."),
     ("download", "masqclip.cli.download:app", "Fetch a model's weights, to use without a network."),
     ("serve", "masqclip.cli.serve:app", "Serve a model over HTTP, with a page for people."),

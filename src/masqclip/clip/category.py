@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from masqclip.clip.examples import Examples
-from masqclip.clip.name_items import tidy
+from masqclip.clip.name_items import BACKGROUND, tidy
 from masqclip.clip.name_limits import shown
 from masqclip.data.clip_text import reading
 from masqclip.errors import MasqclipError
@@ -26,6 +26,7 @@ class Category:
         examples: masks that show what it is; how much they count beside the words follows from how
             well the words fit them (`masqclip.clip.example_rows`).
         worded: whether CLIP reads the prompts; false leaves it to the examples alone.
+        min_score: what scores less is left out, 0..1, in the place of a call's own.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Category:
     thing: bool = True
     examples: Examples | None = None
     worded: bool = True
+    min_score: float | None = None
 
     def __post_init__(self) -> None:
         name = tidy(self.name, what="a name of the vocabulary")
@@ -57,6 +59,8 @@ class Category:
             prompts = list(first.values())
             self.__dict__["prompt_readings"] = frozenset(first)
         object.__setattr__(self, "prompts", tuple(prompts) or (name,))
+        if self.min_score is not None and not 0 <= self.min_score <= 1:  # NaN is refused, too
+            raise MasqclipError(f"min_score of {shown(name)} is {self.min_score:g}: give 0 to 1")
         if not self.worded and self.examples is None:
             raise MasqclipError(
                 f"{shown(name)} has neither words nor examples: give it one of them"
@@ -84,3 +88,45 @@ class Category:
         if self.examples is not None and other.examples is not None:
             examples = self.examples.joined(other.examples)
         return replace(self, prompts=tuple(prompts), examples=examples, worded=bool(prompts))
+
+
+def check_names(categories: Sequence[Category]) -> None:
+    """Refuse names of which one would take all that belongs to another, or to nothing."""
+    named: dict[str, str] = {}
+    for category in categories:
+        name, key = category.name, category.reading
+        if not key:
+            raise MasqclipError(f"CLIP reads nothing of the name {shown(name)}: give words")
+        if key == BACKGROUND:
+            raise MasqclipError(
+                f"{shown(name)} is always part of a vocabulary: leave it out, and what it wins "
+                "stays unlabelled"
+            )
+        if key in named:
+            raise MasqclipError(
+                f"the name {shown(name)} is given twice: keep one of them"
+                if name == named[key]
+                else f"{shown(named[key])} and {shown(name)} are one name to CLIP: keep one of them"
+            )
+        named[key] = name
+    if any(category.prompts != (category.name,) for category in categories):
+        _check_prompts(categories)
+
+
+def _check_prompts(categories: Sequence[Category]) -> None:
+    prompted: dict[frozenset[str], str] = {}
+    for category in categories:
+        name, read = category.name, category.prompt_readings
+        if "" in read:
+            raise MasqclipError(f"CLIP reads nothing of a synonym of {shown(name)}: give words")
+        if read == {BACKGROUND}:
+            raise MasqclipError(
+                f"{shown(name)} is read as {BACKGROUND!r}, which is always part of a vocabulary: "
+                "leave it out, and what it wins stays unlabelled"
+            )
+        if read in prompted:
+            raise MasqclipError(
+                f"{shown(prompted[read])} and {shown(name)} have the same prompts and are one name "
+                "to CLIP: keep one of them"
+            )
+        prompted[read] = name

@@ -28,7 +28,7 @@ from masqclip.clip.name_limits import (
     shown,
     take,
 )
-from masqclip.clip.name_text import has_lines, read_text, split_list
+from masqclip.clip.name_text import has_groups, has_lines, read_text, split_list
 from masqclip.clip.saved_vocabulary import SavedVocabulary
 from masqclip.errors import MasqclipError
 
@@ -125,7 +125,7 @@ def _read_string(
     if document is not None:
         return read_document(document, source="the vocabulary", limits=limits)
     # Of a text that is but a comment nothing is left; "# a" alone is a name.
-    if has_lines(whole if text.startswith("#") else text):
+    if has_lines(whole if text.startswith("#") else text) or has_groups(text):
         return [*read_text(whole, source="the vocabulary", limits=limits)]
     check_writable(text, what="the vocabulary")
     if files and _is_path(text):

@@ -4,7 +4,10 @@
      "categories": [{"name": "mug", "prompts": ["mug"], "thing": true,
                      "examples": {"embeddings": "...", "context": "...", "thumbnails": ["..."]}}],
      "distractors": [], "templates": ["{}"], "assumed": [],
+     "parents": {"mug": "vessel"}, "temperature": 1.0,
      "space": {...}, "digest": "..."}
+
+A category may have a ``min_score``.
 
 Numbers are base64 of little-endian half precision (of ``space``, single). A category without
 prompts is its examples alone. The digest is of all numbers: a file that was cut or changed is told.
@@ -25,6 +28,7 @@ from numpy.typing import NDArray
 
 from masqclip.clip.category import Category
 from masqclip.clip.examples import Examples, ExampleSpace
+from masqclip.clip.name_items import tidy
 from masqclip.clip.name_limits import NameLimits, shown, too_many
 from masqclip.clip.templates import PLAIN_TEMPLATES
 from masqclip.data.files import write_atomically
@@ -44,6 +48,8 @@ class SavedVocabulary:
     distractors: tuple[str | Category, ...] = ()
     templates: tuple[str, ...] = PLAIN_TEMPLATES
     assumed: tuple[str, ...] = ()
+    parents: tuple[tuple[str, str], ...] = ()
+    temperature: float = 1.0
 
 
 def is_saved(document: object) -> bool:
@@ -75,6 +81,8 @@ def to_json(saved: SavedVocabulary) -> dict[str, Any]:
         ],
         "templates": list(saved.templates),
         "assumed": list(saved.assumed),
+        "parents": dict(saved.parents),
+        "temperature": saved.temperature,
     }
     if examples := _examples(saved):
         space = examples[0].space
@@ -123,7 +131,13 @@ def from_json(document: Mapping[str, Any], *, source: str, limits: NameLimits) -
             for key in ("templates", "assumed")
             if key in document
         }
-        saved = SavedVocabulary(categories, distractors, **lists)
+        saved = SavedVocabulary(
+            categories,
+            distractors,
+            **lists,
+            parents=_read_parents(document.get("parents", {})),
+            temperature=_number(document.get("temperature", 1.0), "temperature"),
+        )
     except MasqclipError as error:
         raise MasqclipError(f"{source}: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -151,6 +165,8 @@ def _category_json(category: Category) -> dict[str, Any]:
         "prompts": list(category.prompts) if category.worded else [],
         "thing": category.thing,
     }
+    if category.min_score is not None:
+        entry["min_score"] = category.min_score
     if (examples := category.examples) is not None:
         entry["examples"] = {
             "embeddings": _text(examples.embeddings, "<f2"),
@@ -177,7 +193,27 @@ def _read_category(entry: Mapping[str, Any], space: ExampleSpace | None) -> Cate
             _numbers(given["context"], "<f2").astype(np.float16),
             tuple(base64.b64decode(one, validate=True) for one in _strings(given["thumbnails"])),
         )
-    return Category(entry["name"], prompts, thing, examples, worded=bool(prompts))
+    least = entry.get("min_score")
+    if least is not None:
+        least = _number(least, f"min_score of {shown(entry['name'])}")
+    return Category(entry["name"], prompts, thing, examples, bool(prompts), least)
+
+
+def _read_parents(given: object) -> tuple[tuple[str, str], ...]:
+    if not isinstance(given, Mapping) or not all(
+        isinstance(name, str) and isinstance(parent, str) for name, parent in given.items()
+    ):
+        raise MasqclipError(f"its 'parents' are {shown(given)}: give names and what each is")
+    return tuple(
+        (tidy(name, what="a name of a hierarchy"), tidy(parent, what="a name of a hierarchy"))
+        for name, parent in given.items()
+    )
+
+
+def _number(value: object, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise MasqclipError(f"{what} is {shown(value)}: give a number")
+    return float(value)
 
 
 def _read_space(given: Mapping[str, Any]) -> ExampleSpace:

@@ -15,15 +15,17 @@ How people write one down (lists, strings, files) is read in `masqclip.clip.name
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Union
 
 from masqclip.clip import name_lists
-from masqclip.clip.category import Category
+from masqclip.clip.category import Category, check_names
 from masqclip.clip.examples import check_one_clip
-from masqclip.clip.name_items import BACKGROUND, NamedItem, tidy
+from masqclip.clip.hierarchy import check_parents, path_of
+from masqclip.clip.name_items import NamedItem, tidy
 from masqclip.clip.name_limits import (
     DEFAULT_LIMITS,
     MAX_TEMPLATES,
@@ -57,6 +59,12 @@ class Vocabulary:
     `assumed` are the names of regions that nobody called so (`masqclip.clip.region_names`): where
     things are counted one by one, they are things (`counted`).
 
+    `parents` are pairs of a name and what it is a kind of (`masqclip.clip.hierarchy`): nothing more
+    than a tree, whose inner names need not be categories.
+
+    `temperature` makes scores mean something: the log-odds of every score are divided by it. It is
+    fitted on annotated pictures (`masqclip.evaluation.calibration`), and orders nothing anew.
+
     A sentence that comes of several prompts or templates of a category, as CLIP reads it, is
     counted once.
 
@@ -64,13 +72,16 @@ class Vocabulary:
         MasqclipError: no category; a name given twice, or two that CLIP reads alike (letter case,
             width, HTML entities and blanks beside signs do not count:
             `masqclip.data.clip_text.reading`); two with the same prompts; one that is
-            "background", or of which nothing is read; or a template without ``{}``.
+            "background", or of which nothing is read; a template without ``{}``; parents that are
+            no tree; or a temperature that is none.
     """
 
     categories: tuple[Category, ...]
     distractors: tuple[str | Category, ...] = ()
     templates: tuple[str, ...] = PLAIN_TEMPLATES
     assumed: tuple[str, ...] = ()
+    parents: tuple[tuple[str, str], ...] = ()
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.categories:
@@ -80,8 +91,11 @@ class Vocabulary:
             for n in self.distractors
         )
         object.__setattr__(self, "distractors", distractors)
-        _check_names(self.rows)
+        check_names(self.rows)
         check_one_clip([c.examples for c in self.rows if c.examples is not None])
+        check_parents(self.parents)
+        if not 0.01 <= self.temperature <= 100:  # false of NaN, too
+            raise MasqclipError(f"the temperature {self.temperature:g}: give 0.01 to 100")
         if not self.templates:
             raise MasqclipError('no prompt template is given: use ("{}",) for bare names')
         for template in self.templates:
@@ -99,6 +113,12 @@ class Vocabulary:
     def stuff_ids(self) -> frozenset[int]:
         """Positions of the categories that are stuff."""
         return frozenset(i for i, category in enumerate(self.categories) if not category.thing)
+
+    @cached_property
+    def paths(self) -> tuple[tuple[str, ...], ...]:
+        """For each category what it is a kind of, the widest first, and itself."""
+        above = dict(self.parents)
+        return tuple(path_of(name, above) for name in self.names)
 
     @cached_property
     def counted(self) -> Vocabulary:
@@ -220,6 +240,7 @@ class Vocabulary:
             assumed=tuple(
                 name for name in dict.fromkeys((*self.assumed, *other.assumed)) if name in named
             ),
+            parents=tuple((dict(other.parents) | dict(self.parents)).items()),
         )
 
     def save(self, path: str | Path) -> None:
@@ -232,12 +253,12 @@ class Vocabulary:
 
     def document(self) -> SavedVocabulary:
         """All that it is made of, to be written."""
-        return SavedVocabulary(self.categories, self.distractors, self.templates, self.assumed)
+        return SavedVocabulary(**{f.name: getattr(self, f.name) for f in fields(SavedVocabulary)})
 
     @classmethod
     def from_document(cls, saved: SavedVocabulary) -> Vocabulary:
         """What `document` gave."""
-        return cls(saved.categories, saved.distractors, saved.templates, saved.assumed)
+        return cls(**{f.name: getattr(saved, f.name) for f in fields(SavedVocabulary)})
 
     def _find(self, names: Iterable[str], *, what: str) -> list[int]:
         where = {category.reading: i for i, category in enumerate(self.categories)}
@@ -305,7 +326,13 @@ def _read(value: object, limits: NameLimits, files: bool) -> Vocabulary:
         for item, category in zip(items, categories, strict=True)
         if isinstance(item, NamedItem) and item.thing is None and not category.thing
     )
-    return Vocabulary(categories, assumed=tuple(assumed))
+    steps = [
+        (name, parent)
+        for item in items
+        if isinstance(item, NamedItem) and item.above
+        for parent, name in pairwise((*item.above, item.name))
+    ]
+    return Vocabulary(categories, assumed=tuple(assumed), parents=tuple(dict.fromkeys(steps)))
 
 
 def _distractors(
@@ -370,45 +397,3 @@ def _marked(vocabulary: Vocabulary, kinds: Mapping[str, bool]) -> tuple[Category
         replace(category, thing=kinds.get(category.name, category.thing))
         for category in vocabulary.categories
     )
-
-
-def _check_names(categories: Sequence[Category]) -> None:
-    """Refuse names of which one would take all that belongs to another, or to nothing."""
-    named: dict[str, str] = {}
-    for category in categories:
-        name, key = category.name, category.reading
-        if not key:
-            raise MasqclipError(f"CLIP reads nothing of the name {shown(name)}: give words")
-        if key == BACKGROUND:
-            raise MasqclipError(
-                f"{shown(name)} is always part of a vocabulary: leave it out, and what it wins "
-                "stays unlabelled"
-            )
-        if key in named:
-            raise MasqclipError(
-                f"the name {shown(name)} is given twice: keep one of them"
-                if name == named[key]
-                else f"{shown(named[key])} and {shown(name)} are one name to CLIP: keep one of them"
-            )
-        named[key] = name
-    if any(category.prompts != (category.name,) for category in categories):
-        _check_prompts(categories)
-
-
-def _check_prompts(categories: Sequence[Category]) -> None:
-    prompted: dict[frozenset[str], str] = {}
-    for category in categories:
-        name, read = category.name, category.prompt_readings
-        if "" in read:
-            raise MasqclipError(f"CLIP reads nothing of a synonym of {shown(name)}: give words")
-        if read == {BACKGROUND}:
-            raise MasqclipError(
-                f"{shown(name)} is read as {BACKGROUND!r}, which is always part of a vocabulary: "
-                "leave it out, and what it wins stays unlabelled"
-            )
-        if read in prompted:
-            raise MasqclipError(
-                f"{shown(prompted[read])} and {shown(name)} have the same prompts and are one name "
-                "to CLIP: keep one of them"
-            )
-        prompted[read] = name

@@ -53,24 +53,34 @@ def test_a_name_may_have_a_least_score_of_its_own() -> None:
     assert found("semantic", with_least(cat=0.4), least=0.7) == [("dog", 0.9), ("cat", 0.45)]
 
 
-def test_a_temperature_divides_log_odds() -> None:
-    assert calibrated(0.9, 2.0) == pytest.approx(1 / (1 + math.exp(-math.log(9) / 2)))
-    assert calibrated(0.9, 2.0) == pytest.approx(0.75)
+HALF = (0.5, 0.5, 0.0)  # a temperature of two
+
+
+def test_a_calibration_by_hand() -> None:
+    assert calibrated(0.9, HALF) == pytest.approx(0.75)
+    odds = 2 * math.log(0.8) - 0.5 * math.log(0.2) + 0.3
+    assert calibrated(0.8, (2.0, 0.5, 0.3)) == pytest.approx(1 / (1 + math.exp(-odds)))
     for score in (0.0, 0.01, 0.5, 0.99, 1.0):
-        assert of_model(calibrated(score, 0.4), 0.4) == pytest.approx(score)
-        assert calibrated(score, 1.0) == score
-    words = replace(WORDS, temperature=2.0)
-    expected = [("dog", 0.75), ("cat", round(calibrated(0.45, 2.0), 4))]
-    # The least score is one of the calibrated ones: 0.4 is 0.308 of the model's.
+        assert calibrated(of_model(score, (2.0, 0.5, 0.3)), (2.0, 0.5, 0.3)) == pytest.approx(score)
+        assert calibrated(score, None) == of_model(score, None) == score
+    assert calibrated(1e-300, (100.0, 0.0, -100.0)) == 0.0  # and no overflow
+
+
+def test_scores_and_least_scores_are_the_calibrated_ones() -> None:
+    words = replace(WORDS, calibration=HALF)
+    expected = [("dog", 0.75), ("cat", round(calibrated(0.45, HALF), 4))]
+    # 0.4 is 0.308 of the model's.
     assert found("instance", words, least=0.4) == expected
     assert found("panoptic", words, least=0.4)[:2] == expected
     assert found("semantic", words, least=0.4)[:2] == expected
 
 
-@pytest.mark.parametrize("temperature", [0.0, -1.0, 1e9, float("nan"), float("inf")])
-def test_a_temperature_that_is_none_is_refused(temperature: float) -> None:
-    with pytest.raises(MasqclipError, match="temperature"):
-        replace(WORDS, temperature=temperature)
+@pytest.mark.parametrize(
+    "calibration", [(0.0, 0.0, 0.0), (-1.0, 1.0, 0.0), (1.0, float("nan"), 0.0), (1.0, 1.0, 1e9)]
+)
+def test_a_calibration_that_is_none_is_refused(calibration: tuple[float, float, float]) -> None:
+    with pytest.raises(MasqclipError, match="the calibration"):
+        replace(WORDS, calibration=calibration)
 
 
 @pytest.mark.parametrize("least", [-0.1, 1.5, float("nan")])
@@ -84,8 +94,8 @@ def test_proposals_are_heard_that_any_name_may_want() -> None:
     assert least_scores(words, 0.3) == (0.5, 0.1, 0.3)
     assert lowest_score(words, 0.3) == least_object_score("panoptic", 0.3, words) == 0.1
     assert least_object_score("semantic", 0.3, words) == 0.0
-    warm = replace(words, temperature=2.0)
-    assert least_object_score("instance", None, warm) == pytest.approx(of_model(0.1, 2.0))
+    warm = replace(words, calibration=HALF)
+    assert least_object_score("instance", None, warm) == pytest.approx(of_model(0.1, HALF))
 
 
 TREE = Vocabulary.parse("animal > dog, cat\nsky", stuff="sky")

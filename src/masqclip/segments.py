@@ -258,7 +258,7 @@ def _segment(
     mask: np.ndarray | BitMask,
 ) -> Segment:
     make = Segment.packed if isinstance(mask, BitMask) else Segment
-    meant = calibrated(score, words.temperature)
+    meant = calibrated(score, words.calibration)
     return make(id, words.names[class_id], class_id, meant, thing, mask)  # type: ignore[arg-type]
 
 

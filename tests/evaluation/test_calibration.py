@@ -8,6 +8,7 @@ import pytest
 from masqclip.errors import MasqclipError
 from masqclip.evaluation import calibration
 from masqclip.evaluation.calibration import Detections
+from masqclip.score_scale import calibrated
 
 
 def made(
@@ -20,13 +21,12 @@ def made(
     return Detections(names, places, np.array(scores, float), truth, annotated)
 
 
-def drawn(count: int, temperature: float, seed: int = 0) -> Detections:
-    """Detections whose scores are too sure (a temperature above 1) or not sure enough."""
+def drawn(count: int, numbers: tuple[float, float, float], seed: int = 0) -> Detections:
+    """Detections that are right in the share that a calibration makes of their scores."""
     chance = np.random.default_rng(seed)
-    true = chance.uniform(0.02, 0.98, count)
-    right = chance.random(count) < true
-    odds = np.log(true / (1 - true)) * temperature
-    return made((1 / (1 + np.exp(-odds))).tolist(), right.tolist())
+    scores = chance.uniform(0.02, 0.98, count)
+    shares = np.array([calibrated(score, numbers) for score in scores.tolist()])
+    return made(scores.tolist(), (chance.random(count) < shares).tolist())
 
 
 def test_the_expected_calibration_error_by_hand() -> None:
@@ -36,22 +36,29 @@ def test_the_expected_calibration_error_by_hand() -> None:
     assert calibration.expected_calibration_error(found) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
-def test_a_temperature_is_found_again(temperature: float) -> None:
-    found = drawn(4000, temperature)
-    fitted = calibration.fit_temperature(found)
-    assert fitted == pytest.approx(temperature, rel=0.1)
-    other = drawn(4000, temperature, seed=1)
+@pytest.mark.parametrize("numbers", [(2.0, 2.0, 0.0), (0.4, 0.4, 0.0), (1.2, 2.2, -0.3)])
+def test_a_calibration_is_found_again(numbers: tuple[float, float, float]) -> None:
+    fitted = calibration.fit_calibration(drawn(20_000, numbers, seed=1))
+    for score in (0.05, 0.3, 0.5, 0.7, 0.95):
+        assert calibrated(score, fitted) == pytest.approx(calibrated(score, numbers), abs=0.02)
+    other = drawn(20_000, numbers, seed=2)
     after = calibration.expected_calibration_error(other.at(fitted))
-    assert after < 0.03
-    if temperature != 1:
-        assert after < calibration.expected_calibration_error(other) / 3
+    assert after < calibration.expected_calibration_error(other) / 3
+    assert after < 2 * calibration.error_by_chance(other.at(fitted))
+
+
+def test_chance_alone_makes_an_error() -> None:
+    few, many = (drawn(count, (1.0, 1.0, 0.0), seed=3) for count in (200, 20_000))
+    assert calibration.error_by_chance(few) > 5 * calibration.error_by_chance(many)
+    assert calibration.error_by_chance(many) == pytest.approx(
+        calibration.expected_calibration_error(many), abs=0.005
+    )
 
 
 @pytest.mark.parametrize("right", [True, False])
 def test_nothing_can_be_fitted_to_what_is_all_right_or_all_wrong(right: bool) -> None:
     with pytest.raises(MasqclipError, match="of 3 detections"):
-        calibration.fit_temperature(made([0.2, 0.5, 0.9], [right] * 3))
+        calibration.fit_calibration(made([0.2, 0.5, 0.9], [right] * 3))
 
 
 def test_a_least_score_is_where_f1_is_best() -> None:

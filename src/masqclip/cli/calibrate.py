@@ -1,4 +1,4 @@
-"""`masqclip calibrate`: a temperature and a least score for each name, from annotated pictures."""
+"""`masqclip calibrate`: what scores mean, and a least one of each name, by annotated pictures."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from masqclip.errors import MasqclipError
 
 if TYPE_CHECKING:
     from masqclip.evaluation.calibration import Detections
+    from masqclip.score_scale import Calibration
 
 app = App(
     name="calibrate",
@@ -110,13 +111,13 @@ def calibrate(
             calibration.detect(segmenter, truth, words, part, partial(phases.show, name))
             for name, part in (("fitted on", pictures[kept:]), ("held out", pictures[:kept]))
         )
-    temperature = calibration.fit_temperature(fitted)
-    least = calibration.fit_thresholds(fitted.at(temperature), precision=precision)
-    calibrated = _with_scores(given, words, temperature, least)
-    report = _report(held, temperature, least)
+    numbers = calibration.fit_calibration(fitted)
+    least = calibration.fit_thresholds(fitted.at(numbers), precision=precision)
+    calibrated = _with_scores(given, words, numbers, least)
+    report = _report(held, numbers, least)
     calibrated.save(out)
     reports.mkdir(parents=True, exist_ok=True)
-    _write_report(reports, report, held, temperature)
+    _write_report(reports, report, held, numbers)
     unseen = [name for name, score in zip(words.names, least, strict=True) if score is None]
     if unseen and not quiet:
         few = ", ".join(unseen[:10]) + (f" and {len(unseen) - 10} more" if len(unseen) > 10 else "")
@@ -129,7 +130,7 @@ def calibrate(
     return 0
 
 
-def _with_scores(given: Any, words: Any, temperature: float, least: list[float | None]) -> Any:
+def _with_scores(given: Any, words: Any, numbers: Calibration, least: list[float | None]) -> Any:
     """The vocabulary that was given, with what was found."""
     from dataclasses import replace
 
@@ -142,25 +143,26 @@ def _with_scores(given: Any, words: Any, temperature: float, least: list[float |
         replace(one, min_score=round(found[one.reading], 3)) if one.reading in found else one
         for one in given.categories
     )
-    return replace(given, categories=categories, temperature=round(temperature, 4))
+    return replace(given, categories=categories, calibration=numbers)
 
 
-def _report(held: Detections, temperature: float, least: list[float | None]) -> dict[str, Any]:
+def _report(held: Detections, numbers: Calibration, least: list[float | None]) -> dict[str, Any]:
     import numpy as np
 
     from masqclip.evaluation import calibration
     from masqclip.segments import MIN_SCORE
 
-    after = held.at(temperature)
+    after = held.at(numbers)
     usual = [MIN_SCORE] * len(held.names)
     thresholds = [MIN_SCORE if score is None else score for score in least]
     before_f1 = calibration.f1_scores(held, usual)
     after_f1 = calibration.f1_scores(after, thresholds)
     return {
-        "temperature": temperature,
+        "calibration": list(numbers),
         "expected calibration error": {
             "before": calibration.expected_calibration_error(held),
             "after": calibration.expected_calibration_error(after),
+            "by chance alone": calibration.error_by_chance(after),
         },
         "mean F1": {
             "before": float(np.nanmean(before_f1)),
@@ -183,17 +185,17 @@ def _report(held: Detections, temperature: float, least: list[float | None]) -> 
 
 
 def _write_report(
-    folder: Path, report: dict[str, Any], held: Detections, temperature: float
+    folder: Path, report: dict[str, Any], held: Detections, numbers: Calibration
 ) -> None:
     from masqclip.data.files import write_atomically
     from masqclip.evaluation import calibration
     from masqclip.render.reliability import precision_recall_svg, reliability_svg
 
     write_atomically(folder / "report.json", json.dumps(report, indent=1).encode())
-    sides = {"before": held, "after": held.at(temperature)}
+    sides = {"before": held, "after": held.at(numbers)}
     bins = {name: calibration.reliability(side)[1:] for name, side in sides.items()}
     write_atomically(folder / "reliability.svg", reliability_svg(bins).encode())
-    # Dividing log-odds orders nothing anew: one curve stands for both.
+    # A calibration orders nothing anew: one curve stands for both.
     curve = calibration.precision_recall(held)
     write_atomically(folder / "precision-recall.svg", precision_recall_svg(*curve).encode())
 
@@ -206,4 +208,5 @@ def _print_report(report: dict[str, Any]) -> None:
         before, after = report[name]["before"], report[name]["after"]
         table.add_row(name, f"{100 * before:.1f} %", f"{100 * after:.1f} %")
     out_console().print(table)
-    print_line(f"temperature {report['temperature']:.2f}")
+    chance = 100 * report["expected calibration error"]["by chance alone"]
+    print_line(f"so few pictures would show an error of {chance:.1f} % where there is none")

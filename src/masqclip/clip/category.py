@@ -12,6 +12,8 @@ from masqclip.clip.name_limits import shown
 from masqclip.data.clip_text import reading
 from masqclip.errors import MasqclipError
 
+_STEEPEST = 100.0  # of a calibration
+
 
 @dataclass(frozen=True)
 class Category:
@@ -130,3 +132,19 @@ def _check_prompts(categories: Sequence[Category]) -> None:
                 "to CLIP: keep one of them"
             )
         prompted[read] = name
+
+
+def check_calibration(calibration: tuple[float, float, float] | None) -> None:
+    """Refuse numbers by which a higher score of a model would not be a higher one.
+
+    Raises:
+        MasqclipError: they are such.
+    """
+    if calibration is None:
+        return
+    a, b, c = calibration
+    if not (0 <= a <= _STEEPEST and 0 <= b <= _STEEPEST and a + b > 0.01 and abs(c) <= _STEEPEST):
+        raise MasqclipError(
+            f"the calibration {a:g}, {b:g}, {c:g}: give two numbers of 0 to 100, not both 0, and "
+            "one of -100 to 100"
+        )

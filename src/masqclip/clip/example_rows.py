@@ -11,10 +11,11 @@ with m the mean of many words, s their mean distance from it, t the category's o
 the mean of its examples, x the mean of what else there is in their pictures, and c how far out a
 row of examples is put. A row stays one row, so that examples cost nothing at run time.
 
-The weight w is chosen for each category by leaving out one example at a time: what makes those
-left out likeliest among all rows, leaning a little on what suits all categories. A word that means
-nothing to CLIP gets none of it. Measured by ``benchmarks/examples.py``; caches of examples that are
-compared one by one (Tip-Adapter, Zhang et al., ECCV 2022) came out no better here.
+The weight w is chosen for each category by leaving out one example at a time: the smallest of
+those that make the left-out ones as likely as any does, by one standard error, leaning on what
+suits all categories. A word that says nothing to CLIP gets none of the row; one that fits keeps
+nearly all. Measured by ``benchmarks/examples.py``; caches of examples that are compared one by one
+(Tip-Adapter, Zhang et al., ECCV 2022) came out no better here.
 
 Shapes: R rows, S examples of a category, E embedding size.
 """
@@ -37,7 +38,9 @@ REACH = 0.7
 #: The weights that are tried.
 WEIGHTS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.0)
 #: What suits all categories counts as so many examples of each.
-_SHARED = 1.0
+_SHARED = 2.0
+#: Several examples always count so much.
+_LEAST = 0.15
 #: A single example cannot be left out. If its own name has at least this probability for it, it
 #: counts a little, else alone.
 _FITS, _LITTLE = 0.1, 0.3
@@ -81,8 +84,10 @@ def mix_examples(rows: Tensor, exampled: Sequence[Exampled]) -> Tensor:
     far = REACH * space.word_spread
     parts = [_Part(one, mixed[one.row] - mean, context, far) for one in exampled]
     places = [one.row for one in exampled]
-    table = _likelihoods(mixed, mean, parts, places, space.logit_scale)
-    chosen = _choose(table, counts, parts)
+    likely = _likelihoods(mixed, mean, parts, places, space.logit_scale)
+    # A mean of probabilities: one example that no weight suits must not speak for all.
+    shared = _SHARED * np.log(np.exp(np.concatenate(likely)).mean(axis=0).clip(1e-30))
+    chosen = [_weight(found, shared, part) for found, part in zip(likely, parts, strict=True)]
     for part, weight in zip(parts, chosen, strict=True):
         mixed[part.row] = mean + part.offset(weight)
     return torch.from_numpy(mixed).to(rows)
@@ -119,10 +124,10 @@ def _likelihoods(
     parts: Sequence[_Part],
     places: Sequence[int],
     scale: float,
-) -> NDArray[np.float64]:
-    """[N,W]: for each category and weight, the sum over its examples of the log-probability that
-    each has for the category's row made without it."""
-    table = np.zeros((len(parts), len(WEIGHTS)))
+) -> list[NDArray[np.float64]]:
+    """For each category [S,W], of each of its examples and weights the log-probability of its row,
+    made without that example."""
+    table = np.zeros((sum(len(part.masks) for part in parts), len(WEIGHTS)))
     masks = np.concatenate([part.masks for part in parts])
     counts = [len(part.masks) for part in parts]
     owners = np.repeat(np.arange(len(parts)), counts)
@@ -139,22 +144,19 @@ def _likelihoods(
             logits = plain.copy()
             logits[:, places] = scale * some @ mixed[column].T
             logits[place] = scale * (some * own).sum(1)
-            np.add.at(table[:, column], owner, logits[place] - logsumexp(logits, axis=1))
-    return table
+            table[start : start + step, column] = logits[place] - logsumexp(logits, axis=1)
+    return np.split(table, np.cumsum(counts)[:-1])
 
 
-def _choose(
-    table: NDArray[np.float64], counts: NDArray[np.float64], parts: Sequence[_Part]
-) -> list[float]:
-    """The weight of each category's examples."""
-    several = counts > 1
-    shared = table[several].sum(0) / counts[several].sum() if several.any() else table[0] * 0
-    chosen = []
-    for row, count, part in zip(table, counts, parts, strict=True):
-        if not part.worded:
-            chosen.append(1.0)
-        elif count > 1:
-            chosen.append(WEIGHTS[int(np.argmax(row + _SHARED * shared))])
-        else:
-            chosen.append(_LITTLE if np.exp(row[0]) >= _FITS else 1.0)
-    return chosen
+def _weight(found: NDArray[np.float64], shared: NDArray[np.float64], part: _Part) -> float:
+    """The weight of a category's examples, of which `found` [S,W] are the log-probabilities."""
+    if not part.worded:
+        return 1.0
+    if len(found) == 1:
+        return _LITTLE if np.exp(found[0, 0]) >= _FITS else 1.0
+    total = found.sum(axis=0) + shared
+    best = int(total.argmax())
+    gains = found[:, best, None] - found  # of the best over each
+    error = gains.std(axis=0, ddof=1) * len(found) ** 0.5
+    enough = total[best] - total <= error + 1e-9
+    return max(_LEAST, WEIGHTS[int(enough.argmax())])

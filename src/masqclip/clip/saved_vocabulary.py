@@ -4,7 +4,7 @@
      "categories": [{"name": "mug", "prompts": ["mug"], "thing": true,
                      "examples": {"embeddings": "...", "context": "...", "thumbnails": ["..."]}}],
      "distractors": [], "templates": ["{}"], "assumed": [],
-     "parents": {"mug": "vessel"}, "temperature": 1.0,
+     "parents": {"mug": "vessel"}, "calibration": [1.0, 1.0, 0.0],
      "space": {...}, "digest": "..."}
 
 A category may have a ``min_score``.
@@ -49,7 +49,7 @@ class SavedVocabulary:
     templates: tuple[str, ...] = PLAIN_TEMPLATES
     assumed: tuple[str, ...] = ()
     parents: tuple[tuple[str, str], ...] = ()
-    temperature: float = 1.0
+    calibration: tuple[float, float, float] | None = None
 
 
 def is_saved(document: object) -> bool:
@@ -82,8 +82,9 @@ def to_json(saved: SavedVocabulary) -> dict[str, Any]:
         "templates": list(saved.templates),
         "assumed": list(saved.assumed),
         "parents": dict(saved.parents),
-        "temperature": saved.temperature,
     }
+    if saved.calibration is not None:
+        document["calibration"] = list(saved.calibration)
     if examples := _examples(saved):
         space = examples[0].space
         document["space"] = {
@@ -136,7 +137,7 @@ def from_json(document: Mapping[str, Any], *, source: str, limits: NameLimits) -
             distractors,
             **lists,
             parents=_read_parents(document.get("parents", {})),
-            temperature=_number(document.get("temperature", 1.0), "temperature"),
+            calibration=_read_calibration(document.get("calibration")),
         )
     except MasqclipError as error:
         raise MasqclipError(f"{source}: {error}") from error
@@ -208,6 +209,15 @@ def _read_parents(given: object) -> tuple[tuple[str, str], ...]:
         (tidy(name, what="a name of a hierarchy"), tidy(parent, what="a name of a hierarchy"))
         for name, parent in given.items()
     )
+
+
+def _read_calibration(given: object) -> tuple[float, float, float] | None:
+    if given is None:
+        return None
+    if not isinstance(given, list) or len(given) != 3:
+        raise MasqclipError(f"its 'calibration' is {shown(given)}: give three numbers")
+    a, b, c = (_number(value, "a number of the calibration") for value in given)
+    return a, b, c
 
 
 def _number(value: object, what: str) -> float:

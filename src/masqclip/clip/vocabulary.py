@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Union
 
 from masqclip.clip import name_lists
-from masqclip.clip.category import Category, check_names
+from masqclip.clip.category import Category, check_calibration, check_names
 from masqclip.clip.examples import check_one_clip
 from masqclip.clip.hierarchy import check_parents, path_of
 from masqclip.clip.name_items import NamedItem, tidy
@@ -62,8 +62,8 @@ class Vocabulary:
     `parents` are pairs of a name and what it is a kind of (`masqclip.clip.hierarchy`): nothing more
     than a tree, whose inner names need not be categories.
 
-    `temperature` makes scores mean something: the log-odds of every score are divided by it. It is
-    fitted on annotated pictures (`masqclip.evaluation.calibration`), and orders nothing anew.
+    `calibration` makes scores mean something (`masqclip.score_scale`). It is fitted on annotated
+    pictures (`masqclip.evaluation.calibration`), and orders nothing anew.
 
     A sentence that comes of several prompts or templates of a category, as CLIP reads it, is
     counted once.
@@ -73,7 +73,7 @@ class Vocabulary:
             width, HTML entities and blanks beside signs do not count:
             `masqclip.data.clip_text.reading`); two with the same prompts; one that is
             "background", or of which nothing is read; a template without ``{}``; parents that are
-            no tree; or a temperature that is none.
+            no tree; or a calibration that is none.
     """
 
     categories: tuple[Category, ...]
@@ -81,7 +81,7 @@ class Vocabulary:
     templates: tuple[str, ...] = PLAIN_TEMPLATES
     assumed: tuple[str, ...] = ()
     parents: tuple[tuple[str, str], ...] = ()
-    temperature: float = 1.0
+    calibration: tuple[float, float, float] | None = None
 
     def __post_init__(self) -> None:
         if not self.categories:
@@ -94,8 +94,7 @@ class Vocabulary:
         check_names(self.rows)
         check_one_clip([c.examples for c in self.rows if c.examples is not None])
         check_parents(self.parents)
-        if not 0.01 <= self.temperature <= 100:  # false of NaN, too
-            raise MasqclipError(f"the temperature {self.temperature:g}: give 0.01 to 100")
+        check_calibration(self.calibration)
         if not self.templates:
             raise MasqclipError('no prompt template is given: use ("{}",) for bare names')
         for template in self.templates:

@@ -81,11 +81,12 @@ class OwnWorld:
     pictures: PictureTest | None = None
 
     def unread(self, words: Vocabulary) -> tuple[str, ...]:
-        """The names of a vocabulary of which CLIP has read no prompt."""
+        """The names of a vocabulary of which CLIP has read no prompt, and that nothing shows."""
         return tuple(
             category.name
             for category in words.categories
-            if not any(self._knows(prompt) for prompt in category.prompt_readings)
+            if category.examples is None
+            and not any(self._knows(prompt) for prompt in category.prompt_readings)
         )
 
     def _knows(self, word: str) -> bool:

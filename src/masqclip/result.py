@@ -9,7 +9,7 @@ sequence of `Segment`, of which parts are results again; the formats of other to
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -141,6 +141,7 @@ class Segmentation(Exports):
         notes: what was done to the picture to read it ("transparency put on white").
         path: the file that the picture came from; None of an array, bytes and the like.
         timing: seconds by step, see `Timing`.
+        kinds: for each name with parents in the vocabulary what it is a kind of, the widest first.
     """
 
     image: NDArray[np.uint8]
@@ -150,6 +151,7 @@ class Segmentation(Exports):
     notes: tuple[str, ...] = ()
     path: Path | None = None
     timing: Timing = field(default_factory=Timing)
+    kinds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     # A sequence
 
@@ -379,6 +381,7 @@ class Segmentation(Exports):
                 names=tuple(document["vocabulary"]),
                 segments=segments,
                 notes=tuple(document["notes"]),
+                kinds={name: tuple(above) for name, above in document.get("kinds", {}).items()},
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise MasqclipError(

@@ -11,11 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import cast, overload
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from masqclip.clip.category import Category
+from masqclip.clip.examples import ExampleSpace
+from masqclip.clip.hierarchy import groups_at
 from masqclip.clip.mask_coverage import Masks
 from masqclip.clip.vocabulary import Names, Vocabulary
 from masqclip.data.images import Channels
@@ -28,7 +34,9 @@ from masqclip.encoding import (
     read_picture,
     seen_sizes,
 )
+from masqclip.errors import MasqclipError
 from masqclip.given_masks import MaskClassification, embed_given_masks, name_embeddings
+from masqclip.make_examples import Box, Point, example_space, fitting_mask, make_examples
 from masqclip.options import check_count, check_share
 from masqclip.own_world import vocabulary_notes
 from masqclip.pretrained import Pretrained, Size
@@ -79,9 +87,10 @@ class Segmenter(Pretrained):
         task: Task = "panoptic",
         *,
         min_score: float | None = None,
+        level: int | None = None,
         stuff: str | Iterable[str] = (),
         things: str | Iterable[str] = (),
-        distractors: str | Iterable[str] = (),
+        distractors: str | Iterable[str] | Vocabulary = (),
         channels: Channels = "rgb",
     ) -> Segmentation: ...
 
@@ -93,9 +102,10 @@ class Segmenter(Pretrained):
         task: Task = "panoptic",
         *,
         min_score: float | None = None,
+        level: int | None = None,
         stuff: str | Iterable[str] = (),
         things: str | Iterable[str] = (),
-        distractors: str | Iterable[str] = (),
+        distractors: str | Iterable[str] | Vocabulary = (),
         channels: Channels = "rgb",
     ) -> list[Segmentation]: ...
 
@@ -106,9 +116,10 @@ class Segmenter(Pretrained):
         task: Task = "panoptic",
         *,
         min_score: float | None = None,
+        level: int | None = None,
         stuff: str | Iterable[str] = (),
         things: str | Iterable[str] = (),
-        distractors: str | Iterable[str] = (),
+        distractors: str | Iterable[str] | Vocabulary = (),
         channels: Channels = "rgb",
     ) -> Segmentation | list[Segmentation]:
         """Segment a picture, or a list of them.
@@ -119,7 +130,9 @@ class Segmenter(Pretrained):
             vocabulary: names as a list, a string, a file, a built-in vocabulary, or a `Vocabulary`.
             task: ``instance`` finds every thing (masks may overlap), ``semantic`` names every
                 pixel, ``panoptic`` does both without overlap.
-            min_score: what scores less is left out or stays unlabelled; 0.3 by default.
+            min_score: what scores less is left out or stays unlabelled; 0.3 by default, or a name's
+                own, where the vocabulary says one.
+            level: of the vocabulary's hierarchy that is reported: 0 = the widest names.
             stuff: names that are regions, not countable things; a list, or a string with commas.
                 Sky, grass and what else everybody takes for one need not be said.
             things: names that are counted, whatever else is said of them; likewise.
@@ -140,6 +153,7 @@ class Segmenter(Pretrained):
             vocabulary,
             task,
             min_score=min_score,
+            level=level,
             stuff=stuff,
             things=things,
             distractors=distractors,
@@ -155,9 +169,10 @@ class Segmenter(Pretrained):
         *,
         batch_size: int = 8,
         min_score: float | None = None,
+        level: int | None = None,
         stuff: str | Iterable[str] = (),
         things: str | Iterable[str] = (),
-        distractors: str | Iterable[str] = (),
+        distractors: str | Iterable[str] | Vocabulary = (),
         channels: Channels = "rgb",
         errors: Errors = "raise",
         progress: bool = False,
@@ -173,7 +188,7 @@ class Segmenter(Pretrained):
 
         Args:
             images: see above.
-            vocabulary, task, min_score, stuff, things, distractors, channels: as in a call.
+            vocabulary, task, min_score, level, stuff, things, distractors, channels: as in a call.
             batch_size: pictures at a time.
             errors: ``raise`` ends at the first picture that cannot be read or segmented; ``skip``
                 leaves it out, and a warning says which and why.
@@ -189,11 +204,16 @@ class Segmenter(Pretrained):
         words = self._words(vocabulary, stuff, things, distractors)
         source = picture_source(images)
         rows = self._text(words)
-        heard, notes = least_object_score(task, least), self.notes_on(words, task)
+        heard = least_object_score(task, least, words)
+        notes = self.notes_on(words, task)
+        if level is not None:
+            groups_at(words.paths, level)  # refused before any work
 
         def segment(pictures: Sequence[Picture]) -> Iterator[Segmentation]:
             for encoded in self._encoded(pictures, heard):
-                result = segment_encoded(self.model, encoded, words, rows, task, min_score=least)
+                result = segment_encoded(
+                    self.model, encoded, words, rows, task, min_score=least, level=level
+                )
                 yield replace(result, notes=(*result.notes, *notes))
 
         def results() -> Iterator[Segmentation]:
@@ -300,7 +320,7 @@ class Segmenter(Pretrained):
         masks: Masks,
         vocabulary: Names,
         *,
-        distractors: str | Iterable[str] = (),
+        distractors: str | Iterable[str] | Vocabulary = (),
         channels: Channels = "rgb",
     ) -> MaskClassification:
         """Name masks that come from elsewhere. Arguments as in `embed_masks`.
@@ -314,12 +334,58 @@ class Segmenter(Pretrained):
         embeddings = self.embed_masks(image, masks, channels=channels)
         return name_embeddings(self.model, embeddings, words, rows)
 
+    def example(
+        self,
+        name: str,
+        image: PictureInput,
+        mask: NDArray[np.generic] | Tensor | None = None,
+        *,
+        box: Box | None = None,
+        point: Point | None = None,
+        prompts: Sequence[str] | None = None,
+        stuff: bool = False,
+        channels: Channels = "rgb",
+    ) -> Vocabulary:
+        """A vocabulary of one category that a picture shows: "here is one of them".
+
+        `Vocabulary.joined` puts several together and adds them to names; `Vocabulary.save` keeps
+        them. How much they count beside the name follows from how well the name fits them.
+
+        Args:
+            name: what results call it.
+            image: a picture or an `EncodedImage`.
+            mask: [H,W] bool, or 0 and 1, at the picture's own size: where it is. In its place:
+            box, point: (x0, y0, x1, y1) or (x, y) in pixels; the proposal that fits is taken.
+            prompts: what CLIP reads beside the example; the name by default, none if it is empty.
+            stuff: it is a region, not a countable thing.
+            channels: as in a call.
+
+        Raises:
+            MasqclipError: the mask is empty or not of the picture's size; no proposal fits; or not
+                one of mask, box and point is given.
+        """
+        if sum(given is not None for given in (mask, box, point)) != 1:
+            raise MasqclipError("give one of a mask, a box and a point that shows the example")
+        words = (name,) if prompts is None else tuple(prompts)
+        Category(name, words)  # names are refused before any work
+        encoded = self.encode(image, channels=channels)
+        shown = fitting_mask(encoded, box=box, point=point) if mask is None else mask
+        examples = make_examples(self.model, self.example_space, encoded, [shown])
+        category = Category(name, words, not stuff, examples, worded=bool(words))
+        return Vocabulary((category,))
+
+    @cached_property
+    def example_space(self) -> ExampleSpace:
+        """Where words and masks lie for this model."""
+        known = None if self.world is None else self.world.names
+        return example_space(self.text, known, self.model.config.logit_scale, model=self.name)
+
     def _words(
         self,
         vocabulary: Names,
         stuff: str | Iterable[str],
         things: str | Iterable[str],
-        distractors: str | Iterable[str],
+        distractors: str | Iterable[str] | Vocabulary,
     ) -> Vocabulary:
         return Vocabulary.parse(vocabulary, stuff=stuff, things=things, distractors=distractors)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from itertools import compress
 
 import numpy as np
 import torch
@@ -19,9 +20,11 @@ from masqclip.decoding.semantic import decode_semantic
 from masqclip.devices import overflow_advice
 from masqclip.encoding import EncodedImage
 from masqclip.errors import MasqclipError
+from masqclip.levels import at_level, with_children
 from masqclip.model import MasQClipModel
 from masqclip.options import check_share, check_task
 from masqclip.result import Segment, Segmentation, Task, Timing
+from masqclip.score_scale import calibrated, least_scores, lowest_score
 
 #: What scores less stays unlabelled, unless a call says otherwise: the published object threshold.
 MIN_SCORE = 0.3
@@ -53,6 +56,7 @@ def segment_encoded(
     task: Task,
     *,
     min_score: float,
+    level: int | None = None,
 ) -> Segmentation:
     """Name an encoded picture's masks and turn them into a result.
 
@@ -62,7 +66,9 @@ def segment_encoded(
         words: the K names.
         rows: their text embeddings, those of distractors and background (`TextEncoder`).
         task: see `Segmenter`.
-        min_score: what scores less is left out, 0..1.
+        min_score: what scores less is left out, 0..1, where a name has no least score of its own.
+        level: of the vocabulary's hierarchy that is reported, 0 = the widest names; None = all
+            names as they are.
 
     Raises:
         MasqclipError: there is no such task, or the model's system has it not.
@@ -71,6 +77,10 @@ def segment_encoded(
     started = time.perf_counter()
     words = words.counted if task == "instance" else words
     masks, log_probs = encoded.named(model, rows, len(words))
+    if level is not None:
+        words, log_probs = at_level(words, log_probs, level)
+    elif task == "instance":
+        log_probs = with_children(words, log_probs)
     segments = find_segments(
         task,
         masks,
@@ -89,7 +99,16 @@ def segment_encoded(
     if encoded.seconds is not None:
         timing["encoding"] = encoded.seconds
     timing["decoding"] = time.perf_counter() - started
-    return Segmentation(image.pixels, task, words.names, segments, notes, image.path, timing)
+    return Segmentation(
+        image.pixels,
+        task,
+        words.names,
+        segments,
+        notes,
+        image.path,
+        timing,
+        kinds={path[-1]: path[:-1] for path in words.paths if len(path) > 1},
+    )
 
 
 def least_score(min_score: float | None) -> float:
@@ -101,11 +120,19 @@ def least_score(min_score: float | None) -> float:
     return MIN_SCORE if min_score is None else check_share(min_score, what="min_score")
 
 
-def least_object_score(task: Task, min_score: float | None) -> float:
-    """The object score below which a proposal is not heard: in a semantic vote all are."""
+def least_object_score(
+    task: Task, min_score: float | None, words: Vocabulary | None = None
+) -> float:
+    """The object score below which a proposal is not heard: in a semantic vote all are.
+
+    Args:
+        task, min_score: of the call.
+        words: what is looked for, where its names may have least scores of their own.
+    """
     if task == "semantic":
         return 0.0
-    return MIN_SCORE if min_score is None else min_score
+    least = MIN_SCORE if min_score is None else min_score
+    return least if words is None else lowest_score(words, least)
 
 
 def find_segments(
@@ -124,27 +151,33 @@ def find_segments(
         masks: of the picture.
         log_probs: [Q,K] log object score + log class probability.
         words: the K names.
-        min_score: what scores less is left out, 0..1.
+        min_score: what scores less is left out, 0..1, where a name has no least score of its own.
         overlap_threshold: of the panoptic rule.
 
     Raises:
         MasqclipError: there is no such task.
     """
     check_task(task)
+    least = torch.tensor(least_scores(words, min_score), device=log_probs.device)
     if task == "instance":
-        return _instances(masks, log_probs, words, min_score)
+        return _instances(masks, log_probs, words, least)
     if task == "semantic":
-        return _semantic(masks, log_probs, words, min_score)
-    return _panoptic(masks, log_probs, words, min_score, overlap_threshold)
+        return _semantic(masks, log_probs, words, least)
+    return _panoptic(masks, log_probs, words, least, overlap_threshold)
 
 
 def _instances(
-    source: ResizedMasks, log_probs: Tensor, words: Vocabulary, least: float
+    source: ResizedMasks, log_probs: Tensor, words: Vocabulary, least: Tensor
 ) -> tuple[Segment, ...]:
     large = _too_large(source.shape[0], source.output_size)
     found = decode_instance(
-        source, log_probs, min_score=least, stuff_ids=words.stuff_ids, keep_masks=not large
+        source,
+        log_probs,
+        min_score=float(least.min()),
+        stuff_ids=words.stuff_ids,
+        keep_masks=not large,
     )
+    enough = (found.scores >= least[found.class_ids]).tolist()
     masks: list[np.ndarray] | list[BitMask]
     if large:
         masks = [_bits(instance_mask(source, query)) for query in found.unique_queries.tolist()]
@@ -153,15 +186,18 @@ def _instances(
     indices = found.mask_index.tolist()
     pairs = zip(found.class_ids.tolist(), found.scores.tolist(), indices, strict=True)
     return tuple(
-        _segment(n, words.names[label], label, score, True, masks[index])
-        for n, (label, score, index) in enumerate(pairs, start=1)
+        _segment(n, words, label, score, True, masks[index])
+        for n, (label, score, index) in enumerate(compress(pairs, enough), start=1)
     )
 
 
 def _semantic(
-    source: ResizedMasks, log_probs: Tensor, words: Vocabulary, least: float
+    source: ResizedMasks, log_probs: Tensor, words: Vocabulary, least: Tensor
 ) -> tuple[Segment, ...]:
-    found = decode_semantic(source, log_probs, min_score=least)
+    found = decode_semantic(source, log_probs, min_score=float(least.min()))
+    if bool((least > least.min()).any()):
+        for classes, reached in zip(found.class_map, found.scores, strict=True):  # row by row
+            classes[reached < least[classes.clamp(min=0)]] = -1
     scores = found.scores.cpu().numpy()
     places = found.class_map.to(torch.int32).add_(1).cpu().numpy()  # 0 = unlabelled
     del found  # the classes of 50 megapixels in int64 are 400 MB
@@ -172,7 +208,7 @@ def _semantic(
         whole = mask.unpack() if isinstance(mask, BitMask) else mask
         score = float(min(1.0, scores[whole].mean()))
         thing = label not in words.stuff_ids
-        segments.append(_segment(n + 1, words.names[label], label, score, thing, mask))
+        segments.append(_segment(n + 1, words, label, score, thing, mask))
     return tuple(segments)
 
 
@@ -180,20 +216,25 @@ def _panoptic(
     source: ResizedMasks,
     log_probs: Tensor,
     words: Vocabulary,
-    least: float,
+    least: Tensor,
     overlap_threshold: float,
 ) -> tuple[Segment, ...]:
+    if bool((least > least.min()).any()):
+        # What its name has too low a score for takes no part.
+        best, classes = log_probs.max(dim=1)
+        heard = best.exp() > least[classes]
+        log_probs = log_probs.masked_fill(~heard[:, None], -torch.inf)
     found = decode_panoptic(
         source,
         log_probs,
         stuff_ids=words.stuff_ids,
-        object_threshold=least,
+        object_threshold=float(least.min()),
         overlap_threshold=overlap_threshold,
     )
     ids = found.segment_map.cpu().numpy()
     masks = _masks_of(ids, [segment.id for segment in found.segments])
     return tuple(
-        _segment(s.id, words.names[s.class_id], s.class_id, s.score, s.thing, mask)
+        _segment(s.id, words, s.class_id, s.score, s.thing, mask)
         for s, mask in zip(found.segments, masks, strict=True)
     )
 
@@ -209,10 +250,16 @@ def _bits(mask: Tensor) -> BitMask:
 
 
 def _segment(
-    id: int, name: str, class_id: int, score: float, thing: bool, mask: np.ndarray | BitMask
+    id: int,
+    words: Vocabulary,
+    class_id: int,
+    score: float,
+    thing: bool,
+    mask: np.ndarray | BitMask,
 ) -> Segment:
     make = Segment.packed if isinstance(mask, BitMask) else Segment
-    return make(id, name, class_id, score, thing, mask)  # type: ignore[arg-type]
+    meant = calibrated(score, words.calibration)
+    return make(id, words.names[class_id], class_id, meant, thing, mask)  # type: ignore[arg-type]
 
 
 def _values(labels: np.ndarray, highest: int) -> list[int]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from masqclip.baselines.words import ObjectWords, content_words
-from masqclip.clip.vocabulary import Category, Vocabulary
+from masqclip.clip.category import Category
+from masqclip.clip.vocabulary import Vocabulary
 
 NAMES = ObjectWords(
     [

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from masqclip.clip.category import Category
 from masqclip.clip.name_limits import NameLimits
-from masqclip.clip.vocabulary import Category, Vocabulary
+from masqclip.clip.vocabulary import Vocabulary
 from masqclip.errors import MasqclipError
 
 NAMES = ("person", "traffic light", "dog")

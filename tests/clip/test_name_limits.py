@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from masqclip.clip import name_limits
+from masqclip.clip.category import Category
 from masqclip.clip.name_limits import NameLimits, closest, shown
 from masqclip.clip.templates import CLIP_TEMPLATES
 from masqclip.clip.tokenizer import MAX_TEXT_CHARACTERS, load_tokenizer, read_text, token_ids
-from masqclip.clip.vocabulary import Category, Vocabulary
+from masqclip.clip.vocabulary import Vocabulary
 from masqclip.errors import MasqclipError
 
 SYMBOLS = random.Random(1).sample(range(0x4E00, 0x9FFF), 20_000)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from masqclip.clip.vocabulary import Category, Vocabulary
+from masqclip.clip.category import Category
+from masqclip.clip.vocabulary import Vocabulary
 from masqclip.errors import MasqclipError
 
 NAMES = ("car", "traffic light", "sky")

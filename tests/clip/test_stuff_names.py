@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from masqclip.clip.category import Category
 from masqclip.clip.region_names import is_region, singulars
-from masqclip.clip.vocabulary import Category, Vocabulary, builtin_vocabularies, load_builtin
+from masqclip.clip.vocabulary import Vocabulary, builtin_vocabularies, load_builtin
 from masqclip.data.clip_text import reading
 from masqclip.errors import MasqclipError
 

@@ -12,9 +12,10 @@ from torch.nn import functional
 from transformers import CLIPConfig, CLIPModel
 
 from masqclip.clip import text
+from masqclip.clip.category import Category
 from masqclip.clip.text import TextEncoder, load_tokenizer, tokenize
 from masqclip.clip.text_cache import EmbeddingCache
-from masqclip.clip.vocabulary import Category, Vocabulary
+from masqclip.clip.vocabulary import Vocabulary
 from masqclip.errors import MasqclipError
 
 NAMES = ["cat", "a photo of a traffic light", "", "cat", "grass " * 30]

@@ -10,14 +10,10 @@ from typing import Any
 
 import pytest
 
+from masqclip.clip.category import Category
 from masqclip.clip.name_limits import DEFAULT_LIMITS
 from masqclip.clip.templates import CLIP_TEMPLATES
-from masqclip.clip.vocabulary import (
-    Category,
-    Vocabulary,
-    builtin_vocabularies,
-    load_builtin,
-)
+from masqclip.clip.vocabulary import Vocabulary, builtin_vocabularies, load_builtin
 from masqclip.errors import MasqclipError
 
 

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from masqclip import Segmenter, Vocabulary
-from masqclip.clip.vocabulary import Category
+from masqclip.clip.category import Category
 from masqclip.data.class_lists import read_class_list
 from masqclip.data.coco_truth import coco_truth
 from masqclip.data.label_maps import read_segment_ids

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, get_args
 
 from masqclip.batch.reading import MAX_FILE_BYTES, Kind
-from masqclip.clip.vocabulary import Category, Vocabulary
+from masqclip.clip.name_limits import DEFAULT_LIMITS
+from masqclip.clip.saved_vocabulary import from_json, to_json
+from masqclip.clip.vocabulary import Vocabulary
 from masqclip.errors import MasqclipError
 from masqclip.options import check_count, check_countable, check_share, check_size, check_task
 from masqclip.result import Task
@@ -73,7 +75,10 @@ class JobSettings:
 
     def to_json(self) -> dict[str, Any]:
         """As `from_json` reads it."""
-        return json.loads(json.dumps(asdict(self)))  # tuples become lists, as they would on disk
+        document = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.vocabulary is not None:
+            document["vocabulary"] = to_json(self.vocabulary.document())
+        return json.loads(json.dumps(document))  # tuples become lists, as they would on disk
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> JobSettings:
@@ -95,15 +100,8 @@ class JobSettings:
         try:
             words = document["vocabulary"]
             if words is not None:
-                words = Vocabulary(
-                    categories=tuple(
-                        Category(entry["name"], tuple(entry["prompts"]), entry["thing"])
-                        for entry in words["categories"]
-                    ),
-                    distractors=tuple(words["distractors"]),
-                    templates=tuple(words["templates"]),
-                    assumed=tuple(words.get("assumed", ())),
-                )
+                saved = from_json(words, source="the job's vocabulary", limits=DEFAULT_LIMITS)
+                words = Vocabulary.from_document(saved)
             lists = {name: tuple(document.get(name, ())) for name in ("inputs", "schemes")}
             return cls(**(document | lists | {"vocabulary": words}))
         except (KeyError, TypeError, AttributeError) as error:

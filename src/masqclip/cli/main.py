@@ -31,10 +31,12 @@ _SPINS = "2000"  # how often a waiting thread looks before it sleeps; OpenMP's d
 VERBS = (
     ("segment", "masqclip.cli.segment:app", "Find what names describe in pictures, and mask it."),
     ("label", "masqclip.cli.label:app", "Turn a folder of pictures into a dataset."),
+    ("vocabulary", "masqclip.cli.vocabulary:app", "Make vocabularies with examples."),
     ("batch", "masqclip.cli.batch:app", "Segment millions of pictures; resume after any stop."),
     ("data", "masqclip.cli.data:app", "Make the miniature world; check published datasets."),
     ("train", "masqclip.cli.train:app", "Train a model, stage by stage."),
     ("evaluate", "masqclip.cli.evaluate:app", "Measure a model on a dataset: AP, mIoU, PQ."),
+    ("calibrate", "masqclip.cli.calibrate:app", "Make scores mean something, on your pictures."),
     ("convert", "masqclip.cli.convert:app", "Make a model of a published checkpoint."),
     ("download", "masqclip.cli.download:app", "Fetch a model's weights, to use without a network."),
     ("serve", "masqclip.cli.serve:app", "Serve a model over HTTP, with a page for people."),

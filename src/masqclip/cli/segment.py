@@ -141,6 +141,7 @@ def segment(
     size: Annotated[str | None, Parameter(metavar="PIXELS")] = None,
     out: Annotated[Path, Parameter(alias="-o", metavar="DIR")] = Path("masqclip-out"),
     min_score: float | None = None,
+    level: Annotated[int | None, Parameter(metavar="N")] = None,
     not_: Annotated[str, Parameter(name="--not", metavar="NAMES", show_default=False)] = "",
     stuff: Annotated[str, Parameter(metavar="NAMES", show_default=False)] = "",
     things: Annotated[str, Parameter(metavar="NAMES", show_default=False)] = "",
@@ -174,7 +175,10 @@ def segment(
         size: The size at which pictures are seen, in place of the model's own: SHORTEST, the
             shorter side in pixels, or SHORTEST:LONGEST.
         out: The folder for the results; it is made when the first result is there.
-        min_score: Leave out what scores less, 0 to 1; 0.3 unless given.
+        min_score: Leave out what scores less, 0 to 1; 0.3, or what the vocabulary says of a name,
+            unless given.
+        level: Of names that are kinds of others ("animal > dog, cat"), report what is at this level
+            of the tree: 0 = the widest names.
         not_: Names that compete for masks and are never reported, between commas.
         stuff: Names of the vocabulary that are regions, not countable things; sky, grass and what
             else everybody takes for a region need not be said.
@@ -248,7 +252,7 @@ def segment(
         def ask(pictures: Iterable[LoadedImage]) -> Iterable[Segmentation]:
             assert segmenter is not None
             return segmenter.stream(
-                pictures, words, task, batch_size=batch_size, min_score=min_score
+                pictures, words, task, batch_size=batch_size, min_score=min_score, level=level
             )
 
         # Drawing and writing go on beside the model's work on the next pictures.

@@ -18,6 +18,7 @@ from itertools import islice
 
 from masqclip.clip.name_items import read_labels, read_mapping, read_name
 from masqclip.clip.name_limits import NameLimits, shown, take, too_many
+from masqclip.clip.saved_vocabulary import SavedVocabulary, from_json, is_saved
 from masqclip.data.json_files import parse_json
 from masqclip.data.yaml_files import parse_yaml
 from masqclip.errors import MasqclipError
@@ -32,8 +33,11 @@ _FLOW_CHARACTERS = 100_000
 _NUMBER = re.compile(r"\s*-?\d{1,9}\s*")
 
 
-def read_document(value: object, *, source: str, limits: NameLimits) -> list[object]:
-    """Items of a vocabulary in a list or a mapping: `NamedItem`, and what is no name as it came.
+def read_document(
+    value: object, *, source: str, limits: NameLimits
+) -> list[object] | SavedVocabulary:
+    """Items of a vocabulary in a list or a mapping: `NamedItem`, and what is no name as it came; of
+    a vocabulary that masqclip saved, that.
 
     Args:
         value: the document.
@@ -44,6 +48,8 @@ def read_document(value: object, *, source: str, limits: NameLimits) -> list[obj
         MasqclipError: an entry cannot be read, or there is too much.
     """
     if isinstance(value, Mapping):
+        if is_saved(value):
+            return from_json(value, source=source, limits=limits)
         for key in KEYS:
             inside = value.get(key)
             if isinstance(inside, list | Mapping):

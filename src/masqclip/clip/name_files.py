@@ -3,7 +3,8 @@
 - ``.txt``, ``.names``, ``.list``, or no suffix: text (`masqclip.clip.name_text`); a line of
   Darknet's ``.names`` is one name, commas and all.
 - ``.csv``, ``.tsv``: tables (`masqclip.clip.name_tables`).
-- ``.json``, ``.yaml``, ``.toml``: documents (`masqclip.clip.name_documents`). Of COCO annotations,
+- ``.json``, ``.yaml``, ``.toml``: documents (`masqclip.clip.name_documents`), among them what
+  masqclip saved itself (`masqclip.clip.saved_vocabulary`). Of COCO annotations,
   however large, the categories alone are read.
 - ``.xml``: the labels of a Label Studio interface, or of CVAT's annotations.
 - ``.pbtxt``: TensorFlow's label map.
@@ -32,12 +33,14 @@ from masqclip.clip.name_limits import (
 )
 from masqclip.clip.name_tables import read_table
 from masqclip.clip.name_text import read_plain_lines, read_text
+from masqclip.clip.saved_vocabulary import MARK, MAX_SAVED_BYTES, SavedVocabulary
 from masqclip.data.files import open_regular, read_bounded
 from masqclip.data.json_files import parse_json
 from masqclip.data.xml_files import parse_xml
 from masqclip.data.yaml_files import parse_yaml
 from masqclip.errors import MasqclipError
 
+_MARKED_BYTES = 200  # of a file that masqclip saved, the first ones hold its mark
 _TEXT = (".txt", ".names", ".list", ".lst", ".labels", ".classes", ".text", "")
 _DATA = (".json", ".yaml", ".yml", ".toml")
 _TABLES = (".csv", ".tsv")
@@ -56,8 +59,8 @@ _PBTXT_ITEM = re.compile(r"\bitem\s*:?\s*\{([^{}]*+)\}")
 _PBTXT_FIELD = re.compile(r"""\b(name|display_name|id)\s*:\s*(?:"([^"\n]*+)"|'([^'\n]*+)'|(\d+))""")
 
 
-def read_file(path: Path, *, limits: NameLimits) -> list[object]:
-    """Items of a vocabulary in a file.
+def read_file(path: Path, *, limits: NameLimits) -> list[object] | SavedVocabulary:
+    """Items of a vocabulary in a file, or the vocabulary that masqclip saved there.
 
     Args:
         path: the file.
@@ -81,11 +84,13 @@ def read_file(path: Path, *, limits: NameLimits) -> list[object]:
             f"the vocabulary file {name} is of a kind that is not read: give .txt or .names (one "
             "name a line), .csv, .json, .yaml, .toml, .xml or .pbtxt"
         )
-    if kind == ".json" and os.path.getsize(path) > limits.text_bytes:
-        return _read_categories(path, name, limits)
-    text = _decoded(
-        read_bounded(path, max_bytes=limits.text_bytes, what="the vocabulary file"), name
-    )
+    bound = limits.text_bytes
+    if kind == ".json" and os.path.getsize(path) > bound:
+        with open_regular(path, name=f"the vocabulary file {name}") as file:
+            if MARK.encode() not in file.read(_MARKED_BYTES):
+                return _read_categories(path, name, limits)
+        bound = MAX_SAVED_BYTES
+    text = _decoded(read_bounded(path, max_bytes=bound, what="the vocabulary file"), name)
     if kind == ".json" and _brackets(text) > limits.names + 1 and '"categories"' in text:
         return _read_categories(path, name, limits)
     if kind in _DATA:
@@ -129,7 +134,9 @@ def _brackets(text: str) -> int:
     return text.count("[") + text.count("{")
 
 
-def _read_data(text: str, kind: str, *, source: str, limits: NameLimits) -> list[object]:
+def _read_data(
+    text: str, kind: str, *, source: str, limits: NameLimits
+) -> list[object] | SavedVocabulary:
     """Names of a JSON, YAML or TOML document."""
     # A mapping of names to lists has a bracket for each; millions of them are no vocabulary.
     if _brackets(text) > limits.names + 1:
@@ -172,7 +179,7 @@ def _parse_toml(text: str, *, source: str) -> object:
         raise MasqclipError(f"{source} is no valid TOML: {error}") from error
 
 
-def _read_categories(path: Path, name: str, limits: NameLimits) -> list[object]:
+def _read_categories(path: Path, name: str, limits: NameLimits) -> list[object] | SavedVocabulary:
     """The categories of COCO annotations, without reading the annotations."""
     key = b'"categories"'
     with (

@@ -27,11 +27,13 @@ _MARKERS = ("__background__", "_background_", "__ignore__", "???")
 
 @dataclass(frozen=True)
 class NamedItem:
-    """A name as written, with its synonyms (empty: the name itself) and its kind (None: unsaid)."""
+    """A name as written, with its synonyms (empty: the name itself), whether it is a thing (None:
+    unsaid), and what it is a kind of, the widest first."""
 
     name: str
     prompts: tuple[str, ...] = ()
     thing: bool | None = None
+    above: tuple[str, ...] = ()
 
 
 def tidy(name: object, *, what: str, longest: int = MAX_NAME_CHARACTERS) -> str:

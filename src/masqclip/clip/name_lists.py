@@ -28,7 +28,8 @@ from masqclip.clip.name_limits import (
     shown,
     take,
 )
-from masqclip.clip.name_text import has_lines, read_text, split_list
+from masqclip.clip.name_text import has_groups, has_lines, read_text, split_list
+from masqclip.clip.saved_vocabulary import SavedVocabulary
 from masqclip.errors import MasqclipError
 
 # Files that hold no names, but are none themselves.
@@ -86,8 +87,9 @@ def read_items(
     builtins: Sequence[str],
     limits: NameLimits = DEFAULT_LIMITS,
     files: bool,
-) -> list[object]:
-    """Items of a vocabulary: `NamedItem` for what was a string, all else as it came.
+) -> list[object] | SavedVocabulary:
+    """Items of a vocabulary: `NamedItem` for what was a string, all else as it came; or what a
+    vocabulary that masqclip saved is made of.
 
     Args:
         value: see `Vocabulary.parse`.
@@ -117,13 +119,13 @@ def read_items(
 
 def _read_string(
     whole: str, builtins: Sequence[str], limits: NameLimits, *, files: bool
-) -> list[object]:
+) -> list[object] | SavedVocabulary:
     text = whole.strip()
     document = written_document(text, source="the vocabulary", limits=limits)
     if document is not None:
         return read_document(document, source="the vocabulary", limits=limits)
     # Of a text that is but a comment nothing is left; "# a" alone is a name.
-    if has_lines(whole if text.startswith("#") else text):
+    if has_lines(whole if text.startswith("#") else text) or has_groups(text):
         return [*read_text(whole, source="the vocabulary", limits=limits)]
     check_writable(text, what="the vocabulary")
     if files and _is_path(text):

@@ -6,12 +6,15 @@
 - Of several lines each is a class: synonyms after commas or, where the name itself is not to be
   read by CLIP, ``name = prompt; prompt``. A line that ends in a comma is no class but goes on, if
   all but the last do.
+- ``animal > dog, cat`` are names, dog and cat, and what they are kinds of. On one line, such groups
+  stand between semicolons.
 - ``#`` at the start of a line or after a blank begins a comment, blank lines are skipped.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import islice
 
 from masqclip.clip.name_items import NamedItem, is_marker, read_labels, read_name, tidy
@@ -32,6 +35,8 @@ _DOTTED = re.compile(r"(?:\w{3}|\s)\.\s|\.$")
 _DOTS = re.compile(r"\.(?:\s+|$)")
 # What parts names where no comma does: lists are copied from tables.
 _OTHER_COMMAS = re.compile("[;\uff1b\t]")
+# What is left of it is above what is right of it.
+_ARROW = re.compile(r"\s>\s")
 _NUMBERED = re.compile(r"(\d{1,6})(\s*(?:[:,)\t]|\.(?!\d))\s*|\s+)(?=\S)(.*)")
 # A line of the ``labelmap.txt`` that CVAT writes: name, colour, parts, actions.
 _COLOURED = re.compile(r"([^:]+):\d{1,3},\d{1,3},\d{1,3}:[^:]*:[^:]*")
@@ -62,6 +67,25 @@ def split_list(text: str, *, what: str, limits: NameLimits) -> list[str]:
     if len(names) > limits.names:
         raise too_many(what, limits.names)
     return names
+
+
+def has_groups(text: str) -> bool:
+    """Whether a text says what names are kinds of."""
+    return ">" in text and bool(_ARROW.search(_bare(text)))
+
+
+def _bare(text: str) -> str:
+    """A text with nothing to be read in the place of what stands in quotes."""
+    return re.sub(r'"[^"]*+"', lambda quoted: "_" * len(quoted[0]), text) if '"' in text else text
+
+
+def _cut(text: str, mark: re.Pattern[str]) -> list[str]:
+    """The pieces of a text between marks that are not in quotes."""
+    pieces, start = [], 0
+    for found in mark.finditer(_bare(text)):
+        pieces.append(text[start : found.start()])
+        start = found.end()
+    return [*pieces, text[start:]]
 
 
 def has_lines(text: str) -> bool:
@@ -95,6 +119,10 @@ def read_text(text: str, *, source: str, limits: NameLimits) -> list[NamedItem]:
     lines = content_lines(text, source=source, limits=limits)
     if not lines:
         raise MasqclipError(f"{source} holds no name: write one name a line")
+    if any(has_groups(line) for _, line in lines):
+        if len(lines) == 1:
+            lines = [(1, part) for part in _cut(lines[0][1], _OTHER_COMMAS) if part.strip()]
+        return _read_lines(lines, source=source, limits=limits)
     if all(_COLOURED.fullmatch(line) for _, line in lines):
         return read_labels([line.partition(":")[0] for _, line in lines], source, limits)
     wrapped = all(line.endswith(tuple(_COMMAS)) for _, line in lines[:-1])
@@ -164,7 +192,18 @@ def _read_lines(
     own: tuple[str, ...]
     for number, line in lines:
         where = f"a name in line {number} of {source}"
-        if "=" in (re.sub(r'"[^"]*+"', "", line) if '"' in line else line):
+        *path, line = _cut(line, _ARROW)
+        above = tuple(read_name(unquote(n), what=where, limits=limits).name for n in path)
+        if above and "=" not in _bare(line):
+            pieces = [_unquoted(match) for match in islice(_PIECE.finditer(line), left + 1)]
+            if not pieces:
+                raise MasqclipError(f"line {number} of {source} says nothing that is a {above[-1]}")
+            children = [read_name(piece, what=where, limits=limits) for piece in pieces]
+            items += [replace(child, above=above) for child in children]
+            left -= len(pieces)
+            _check_count(items, left, source, limits)
+            continue
+        if "=" in _bare(line):
             name, _, listed = line.partition("=")
             item = read_name(unquote(name), what=where, limits=limits)
             own, prompts = (), [unquote(prompt) for prompt in listed.split(";", left)]
@@ -174,10 +213,15 @@ def _read_lines(
             item = read_name(name, what=where, limits=limits)
             own = (item.name,)
         left -= len(own) + len(prompts)
-        if left < 0:
-            raise too_many(f"names and synonyms of {source}", limits.prompts)
-        if len(items) == limits.names:
-            raise too_many(f"names of {source}", limits.names)
+        _check_count(items, left, source, limits)
         tidied = (tidy(p, what=where, longest=limits.name_characters) for p in prompts)
-        items.append(NamedItem(item.name, (*own, *tidied), item.thing))
+        items.append(NamedItem(item.name, (*own, *tidied), item.thing, above))
+    _check_count(items, left, source, limits)
     return items
+
+
+def _check_count(items: list[NamedItem], left: int, source: str, limits: NameLimits) -> None:
+    if left < 0:
+        raise too_many(f"names and synonyms of {source}", limits.prompts)
+    if len(items) > limits.names:
+        raise too_many(f"names of {source}", limits.names)

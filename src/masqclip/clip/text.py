@@ -16,11 +16,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from masqclip.clip.example_rows import Exampled, mix_examples
 from masqclip.clip.name_items import BACKGROUND
+from masqclip.clip.name_limits import shown
 from masqclip.clip.text_cache import EmbeddingCache
 from masqclip.clip.tokenizer import (
     PADDING_ID,
@@ -33,6 +37,7 @@ from masqclip.clip.tokenizer import (
 )
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.clip_text import reading
+from masqclip.errors import MasqclipError
 
 if TYPE_CHECKING:
     from transformers import CLIPModel, CLIPTokenizer
@@ -44,6 +49,8 @@ __all__ = ["TextEncoder", "load_tokenizer", "tokenize"]
 BATCH_TOKENS = 4096
 CHUNK_STRINGS = 4096
 KEPT_VOCABULARIES = 4
+#: What a CLIP is known by: words that every one reads, and a string that none was taught.
+PROBE = ("a", "cat", "a red car on the road", "zyxw 7 qrs")
 
 
 class TextEncoder:
@@ -94,13 +101,15 @@ class TextEncoder:
         return result
 
     def embed_vocabulary(self, vocabulary: Vocabulary) -> Tensor:
-        """L2-normalised rows [K + distractors + 1, D], float32 on the CLIP's device.
+        """Rows [K + distractors + 1, D], float32 on the CLIP's device.
 
         Categories in order, then distractors, then "background". Templates go around all three,
-        so that they compete on equal terms.
+        so that they compete on equal terms. Rows are L2-normalised but for those of categories with
+        examples (`masqclip.clip.example_rows`).
 
         Raises:
-            MasqclipError: a name, in its template, is longer than the tower reads.
+            MasqclipError: a name, in its template, is longer than the tower reads; or examples are
+                of another CLIP.
         """
         kept = self._vocabularies.get(vocabulary)
         if kept is None:
@@ -114,13 +123,28 @@ class TextEncoder:
         return kept.to(self.clip.device, copy=True)
 
     def check(self, vocabulary: Vocabulary) -> None:
-        """Refuse names that are too long for the tower, without embedding any.
+        """Refuse names that are too long for the tower and examples of another CLIP, without
+        embedding any name.
 
         Raises:
-            MasqclipError: a name, in its template, is longer than the tower reads.
+            MasqclipError: it is so.
         """
         if vocabulary not in self._vocabularies:
             self._check(sentence for sentence, _ in _placed(vocabulary))
+            self._check_examples(vocabulary)
+
+    def probe(self) -> NDArray[np.float32]:
+        """[P,D] unit embeddings of `PROBE`, by which a CLIP is known, in whatever precision."""
+        return functional.normalize(self.embed_strings(PROBE), dim=-1).cpu().numpy()
+
+    def _check_examples(self, vocabulary: Vocabulary) -> None:
+        exampled = _exampled(vocabulary)
+        if exampled and not exampled[0].examples.space.is_of(self.probe()):
+            raise MasqclipError(
+                f"the examples of {shown(vocabulary.rows[exampled[0].row].name)} were made with "
+                f"another CLIP, that of {shown(exampled[0].examples.space.model)}: make them anew "
+                "with this one"
+            )
 
     def _check(self, sentences: Iterable[str]) -> None:
         # A token takes a byte at least, so nearly all are known to be short enough.
@@ -142,6 +166,7 @@ class TextEncoder:
         placed = _placed(vocabulary)
         # Before hours of work, not after.
         self._check(sentence for sentence, _ in placed)
+        self._check_examples(vocabulary)
         # By length, so that those of a batch hold little padding.
         placed.sort(key=lambda entry: len(entry[0]), reverse=True)
         cache = self._opened_cache()
@@ -155,7 +180,7 @@ class TextEncoder:
         with self._turn:
             cache.save()
         # The mean's divisor vanishes in the normalisation.
-        return functional.normalize(sums, dim=-1)
+        return mix_examples(functional.normalize(sums, dim=-1), _exampled(vocabulary))
 
     def _opened_cache(self) -> EmbeddingCache:
         with self._turn:
@@ -220,10 +245,18 @@ class TextEncoder:
         return digest.hexdigest()
 
 
+def _exampled(vocabulary: Vocabulary) -> list[Exampled]:
+    return [
+        Exampled(row, category.examples, category.worded)
+        for row, category in enumerate(vocabulary.rows)
+        if category.examples is not None
+    ]
+
+
 def _placed(vocabulary: Vocabulary) -> list[tuple[str, int]]:
     """All sentences that are embedded, each with the row that it belongs to."""
-    groups = [category.prompts for category in vocabulary.categories]
-    groups += [(name,) for name in (*vocabulary.distractors, BACKGROUND)]
+    groups = [category.prompts if category.worded else () for category in vocabulary.rows]
+    groups.append((BACKGROUND,))
     return [
         (sentence, row)
         for row, prompts in enumerate(groups)

@@ -3,6 +3,8 @@
 - A category has a name (what results call it), prompts (what CLIP reads; their embeddings are
   averaged, as in the paper) and a thing/stuff flag. COCO's ``tree-merged`` is read as "branch",
   "tree", "bush" and "leaves", and never as "tree-merged".
+- A category may have examples, masks on pictures, beside its words or in their place
+  (`masqclip.clip.examples`).
 - Distractors are names that compete for masks and are never reported.
 - Templates such as ``"a photo of a {}."`` wrap every prompt; the published figures use none.
 - A vocabulary knows names, never positions: it can be cut and reordered freely.
@@ -13,13 +15,17 @@ How people write one down (lists, strings, files) is read in `masqclip.clip.name
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Union
 
 from masqclip.clip import name_lists
-from masqclip.clip.name_items import BACKGROUND, NamedItem, tidy
+from masqclip.clip.category import Category, check_calibration, check_names
+from masqclip.clip.examples import check_one_clip
+from masqclip.clip.hierarchy import check_parents, path_of
+from masqclip.clip.name_items import NamedItem, tidy
 from masqclip.clip.name_limits import (
     DEFAULT_LIMITS,
     MAX_TEMPLATES,
@@ -29,6 +35,7 @@ from masqclip.clip.name_limits import (
     too_many,
 )
 from masqclip.clip.region_names import is_region
+from masqclip.clip.saved_vocabulary import SavedVocabulary, write_vocabulary
 from masqclip.clip.templates import PLAIN_TEMPLATES, check_template
 from masqclip.data.class_lists import ClassEntry, class_list_descriptions, read_class_list
 from masqclip.data.clip_text import reading
@@ -46,62 +53,17 @@ Names = Union[
 
 
 @dataclass(frozen=True)
-class Category:
-    """A name to look for. Blanks at the ends are stripped, inner runs of blanks become one.
-
-    Attributes:
-        name: what results call it.
-        prompts: the strings that are embedded and averaged; left empty, the name itself. The
-            name is among them only where it is listed. Of those that CLIP reads alike, such as
-            "fig" and "Fig", the first is kept.
-        thing: a countable thing (true) or a region of stuff such as sky.
-    """
-
-    name: str
-    prompts: tuple[str, ...] = ()
-    thing: bool = True
-
-    def __post_init__(self) -> None:
-        name = tidy(self.name, what="a name of the vocabulary")
-        given: object = self.prompts
-        if isinstance(given, str):
-            raise MasqclipError(
-                f"the prompts of {shown(name)} are one string: give a tuple of strings"
-            )
-        if not isinstance(given, Iterable):
-            raise MasqclipError(
-                f"the prompts of {shown(name)} are {shown(given)}: give a tuple of them"
-            )
-        what = f"a synonym of {shown(name)}"
-        # The first is the name itself as a rule.
-        prompts = [p if p is name else tidy(p, what=what) for p in self.prompts]
-        object.__setattr__(self, "name", name)
-        if len(prompts) > 1:
-            # A synonym given twice would weigh double in the average.
-            first: dict[str, str] = {}
-            for prompt in prompts:
-                first.setdefault(reading(prompt), prompt)
-            prompts = list(first.values())
-            self.__dict__["prompt_readings"] = frozenset(first)
-        object.__setattr__(self, "prompts", tuple(prompts) or (name,))
-
-    @cached_property
-    def reading(self) -> str:
-        """What CLIP reads of the name: what tells it from others."""
-        return reading(self.name)
-
-    @cached_property
-    def prompt_readings(self) -> frozenset[str]:
-        """What CLIP reads of the prompts: what the embedding depends on."""
-        return frozenset(self.reading if p is self.name else reading(p) for p in self.prompts)
-
-
-@dataclass(frozen=True)
 class Vocabulary:
     """Categories in order, distractors, and the templates that all their prompts are put into.
 
     `assumed` are the names of regions that nobody called so (`masqclip.clip.region_names`): where
     things are counted one by one, they are things (`counted`).
+
+    `parents` are pairs of a name and what it is a kind of (`masqclip.clip.hierarchy`): nothing more
+    than a tree, whose inner names need not be categories.
+
+    `calibration` makes scores mean something (`masqclip.score_scale`). It is fitted on annotated
+    pictures (`masqclip.evaluation.calibration`), and orders nothing anew.
 
     A sentence that comes of several prompts or templates of a category, as CLIP reads it, is
     counted once.
@@ -110,20 +72,29 @@ class Vocabulary:
         MasqclipError: no category; a name given twice, or two that CLIP reads alike (letter case,
             width, HTML entities and blanks beside signs do not count:
             `masqclip.data.clip_text.reading`); two with the same prompts; one that is
-            "background", or of which nothing is read; or a template without ``{}``.
+            "background", or of which nothing is read; a template without ``{}``; parents that are
+            no tree; or a calibration that is none.
     """
 
     categories: tuple[Category, ...]
-    distractors: tuple[str, ...] = ()
+    distractors: tuple[str | Category, ...] = ()
     templates: tuple[str, ...] = PLAIN_TEMPLATES
     assumed: tuple[str, ...] = ()
+    parents: tuple[tuple[str, str], ...] = ()
+    calibration: tuple[float, float, float] | None = None
 
     def __post_init__(self) -> None:
         if not self.categories:
             raise MasqclipError("the vocabulary is empty: give at least one name")
-        distractors = tuple(tidy(n, what="a distractor") for n in self.distractors)
+        distractors = tuple(
+            n.competing if isinstance(n, Category) else tidy(n, what="a distractor")
+            for n in self.distractors
+        )
         object.__setattr__(self, "distractors", distractors)
-        _check_names((*self.categories, *map(Category, distractors)))
+        check_names(self.rows)
+        check_one_clip([c.examples for c in self.rows if c.examples is not None])
+        check_parents(self.parents)
+        check_calibration(self.calibration)
         if not self.templates:
             raise MasqclipError('no prompt template is given: use ("{}",) for bare names')
         for template in self.templates:
@@ -143,6 +114,12 @@ class Vocabulary:
         return frozenset(i for i, category in enumerate(self.categories) if not category.thing)
 
     @cached_property
+    def paths(self) -> tuple[tuple[str, ...], ...]:
+        """For each category what it is a kind of, the widest first, and itself."""
+        above = dict(self.parents)
+        return tuple(path_of(name, above) for name in self.names)
+
+    @cached_property
     def counted(self) -> Vocabulary:
         """The same with things for all that is not said to be stuff, as instances are asked for."""
         if not self.assumed:
@@ -154,6 +131,12 @@ class Vocabulary:
         )
         return replace(self, categories=tuple(categories), assumed=())
 
+    @cached_property
+    def rows(self) -> tuple[Category, ...]:
+        """All that competes, "background" aside: the categories, then the distractors as such."""
+        others = (n if isinstance(n, Category) else Category(n) for n in self.distractors)
+        return (*self.categories, *others)
+
     @classmethod
     def parse(
         cls,
@@ -161,7 +144,7 @@ class Vocabulary:
         *,
         stuff: str | Iterable[str] = (),
         things: str | Iterable[str] = (),
-        distractors: str | Iterable[str] = (),
+        distractors: str | Iterable[str] | Vocabulary = (),
         templates: str | Iterable[str] | None = None,
         limits: NameLimits = DEFAULT_LIMITS,
         files: bool = True,
@@ -182,7 +165,8 @@ class Vocabulary:
                 nobody says what they are, and that everybody takes for regions, are regions too
                 (`masqclip.clip.region_names`).
             things: names (of `value`) that are counted, whatever else is said of them.
-            distractors: names that compete and are never reported; added to those of `value`.
+            distractors: names that compete and are never reported; added to those of `value`. A
+                vocabulary, or the path of one that was saved, competes with its examples.
             templates: strings with ``{}``, in place of those of `value`.
             limits: how much there may be (`masqclip.clip.name_limits`); by default 100,000 names,
                 1,000 characters in each, and 8 MB of text.
@@ -193,7 +177,7 @@ class Vocabulary:
         """
         vocabulary = value if isinstance(value, Vocabulary) else _read(value, limits, files)
         counted = name_lists.split_names(things, what="the things", limits=limits)
-        others = name_lists.split_names(distractors, what="the distractors", limits=limits)
+        others = _distractors(distractors, limits, files)
         regions = name_lists.split_names(stuff, what="the stuff names", limits=limits)
         if isinstance(templates, str):
             templates = (templates,)
@@ -228,6 +212,52 @@ class Vocabulary:
         names = {category.name for category in kept}
         assumed = tuple(name for name in self.assumed if name in names)
         return replace(self, categories=kept, assumed=assumed)
+
+    def joined(self, other: Vocabulary) -> Vocabulary:
+        """This one with what another has: a category that both have gets the examples and prompts
+        of both, and is a thing if it is one here; templates are those here.
+
+        Raises:
+            MasqclipError: their examples are of different CLIPs.
+        """
+        place = {category.reading: i for i, category in enumerate(self.categories)}
+        categories = list(self.categories)
+        for category in other.categories:
+            at = place.get(category.reading)
+            if at is None:
+                categories.append(category)
+            else:
+                categories[at] = categories[at].joined(category)
+        named = {category.name for category in categories}
+        here = {category.reading for category in self.rows[len(self) :]}
+        rivals = zip(other.distractors, other.rows[len(other) :], strict=True)
+        more = (given for given, category in rivals if category.reading not in here)
+        return replace(
+            self,
+            categories=tuple(categories),
+            distractors=(*self.distractors, *more),
+            assumed=tuple(
+                name for name in dict.fromkeys((*self.assumed, *other.assumed)) if name in named
+            ),
+            parents=tuple((dict(other.parents) | dict(self.parents)).items()),
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write it as a JSON file that is read wherever a vocabulary is, examples included.
+
+        Raises:
+            MasqclipError: the file's name does not end in ``.json``.
+        """
+        write_vocabulary(self.document(), path)
+
+    def document(self) -> SavedVocabulary:
+        """All that it is made of, to be written."""
+        return SavedVocabulary(**{f.name: getattr(self, f.name) for f in fields(SavedVocabulary)})
+
+    @classmethod
+    def from_document(cls, saved: SavedVocabulary) -> Vocabulary:
+        """What `document` gave."""
+        return cls(**{f.name: getattr(saved, f.name) for f in fields(SavedVocabulary)})
 
     def _find(self, names: Iterable[str], *, what: str) -> list[int]:
         where = {category.reading: i for i, category in enumerate(self.categories)}
@@ -287,13 +317,32 @@ def _read(value: object, limits: NameLimits, files: bool) -> Vocabulary:
         return load_builtin(value.strip())
     known = tuple(builtin_vocabularies())
     items = name_lists.read_items(value, builtins=known, limits=limits, files=files)
+    if isinstance(items, SavedVocabulary):
+        return Vocabulary.from_document(items)
     categories = tuple(_category(item) for item in items)
     assumed = (
         category.name
         for item, category in zip(items, categories, strict=True)
         if isinstance(item, NamedItem) and item.thing is None and not category.thing
     )
-    return Vocabulary(categories, assumed=tuple(assumed))
+    steps = [
+        (name, parent)
+        for item in items
+        if isinstance(item, NamedItem) and item.above
+        for parent, name in pairwise((*item.above, item.name))
+    ]
+    return Vocabulary(categories, assumed=tuple(assumed), parents=tuple(dict.fromkeys(steps)))
+
+
+def _distractors(
+    given: str | Iterable[str] | Vocabulary, limits: NameLimits, files: bool
+) -> tuple[str | Category, ...]:
+    """Names that compete; or the categories of a vocabulary, or of a saved one's file."""
+    if isinstance(given, str) and files and given.strip().lower().endswith(".json"):
+        given = _read(given, limits, files)
+    if isinstance(given, Vocabulary):
+        return tuple(category.competing for category in given.categories)
+    return name_lists.split_names(given, what="the distractors", limits=limits)
 
 
 def _category(item: object) -> Category:
@@ -315,11 +364,12 @@ def _check_size(vocabulary: Vocabulary, limits: NameLimits) -> None:
         raise too_many("the vocabulary", limits.names)
     if len(prompts) > limits.prompts:
         raise too_many("the synonyms of the vocabulary", limits.prompts)
-    number = len(prompts) + len(vocabulary.distractors)
+    others = [c.name for c in vocabulary.rows[len(vocabulary) :]]
+    number = len(prompts) + len(others)
     strings = number * len(vocabulary.templates)
     places = sum(template.count("{}") for template in vocabulary.templates)
     characters = sum(map(len, vocabulary.templates)) * number
-    characters += places * sum(map(len, (*prompts, *vocabulary.distractors)))
+    characters += places * sum(map(len, (*prompts, *others)))
     if strings > limits.strings or characters > 100 * limits.strings:
         raise MasqclipError(
             f"{number:,} prompts in {len(vocabulary.templates)} templates are {strings:,} strings "
@@ -346,45 +396,3 @@ def _marked(vocabulary: Vocabulary, kinds: Mapping[str, bool]) -> tuple[Category
         replace(category, thing=kinds.get(category.name, category.thing))
         for category in vocabulary.categories
     )
-
-
-def _check_names(categories: Sequence[Category]) -> None:
-    """Refuse names of which one would take all that belongs to another, or to nothing."""
-    named: dict[str, str] = {}
-    for category in categories:
-        name, key = category.name, category.reading
-        if not key:
-            raise MasqclipError(f"CLIP reads nothing of the name {shown(name)}: give words")
-        if key == BACKGROUND:
-            raise MasqclipError(
-                f"{shown(name)} is always part of a vocabulary: leave it out, and what it wins "
-                "stays unlabelled"
-            )
-        if key in named:
-            raise MasqclipError(
-                f"the name {shown(name)} is given twice: keep one of them"
-                if name == named[key]
-                else f"{shown(named[key])} and {shown(name)} are one name to CLIP: keep one of them"
-            )
-        named[key] = name
-    if any(category.prompts != (category.name,) for category in categories):
-        _check_prompts(categories)
-
-
-def _check_prompts(categories: Sequence[Category]) -> None:
-    prompted: dict[frozenset[str], str] = {}
-    for category in categories:
-        name, read = category.name, category.prompt_readings
-        if "" in read:
-            raise MasqclipError(f"CLIP reads nothing of a synonym of {shown(name)}: give words")
-        if read == {BACKGROUND}:
-            raise MasqclipError(
-                f"{shown(name)} is read as {BACKGROUND!r}, which is always part of a vocabulary: "
-                "leave it out, and what it wins stays unlabelled"
-            )
-        if read in prompted:
-            raise MasqclipError(
-                f"{shown(prompted[read])} and {shown(name)} have the same prompts and are one name "
-                "to CLIP: keep one of them"
-            )
-        prompted[read] = name

@@ -168,11 +168,11 @@ class _CocoFolder:
             [
                 row
                 for row in range(len(self))
-                if any(e["category_id"] in kept and not e["iscrowd"] for e in self._masks(row))
+                if any(e["category_id"] in kept and not e["iscrowd"] for e in self.masks_of(row))
             ]
         )
 
-    def _masks(self, row: int) -> list[dict[str, Any]]:
+    def masks_of(self, row: int) -> list[dict[str, Any]]:
         """A picture's entries that stand for one mask each."""
         return self.annotations(row)
 
@@ -319,7 +319,7 @@ class CocoPanoptic(_CocoFolder):
         maps = [self.mask_folder / str(a["file_name"]) for a in self.annotations(row)]
         return [*super()._files(row), *maps]
 
-    def _masks(self, row: int) -> list[dict[str, Any]]:
+    def masks_of(self, row: int) -> list[dict[str, Any]]:
         return [segment for a in self.annotations(row) for segment in a["segments_info"]]
 
     def _sample(self, entry: Mapping[str, Any], annotations: Sequence[Any]) -> Sample:

@@ -19,7 +19,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from masqclip.clip.vocabulary import Category, Vocabulary
+from masqclip.clip.name_limits import DEFAULT_LIMITS
+from masqclip.clip.saved_vocabulary import from_json, to_json
+from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.coco_truth import check_picture
 from masqclip.data.digests import digest_tensors
 from masqclip.data.locks import lock_folder
@@ -234,11 +236,7 @@ def make_manifest(
         "split": truth.split,
         "pictures": len(truth.pictures),
         "images": files_version(picture.path for picture in truth.pictures),
-        "vocabulary": {
-            "categories": [[c.name, list(c.prompts), c.thing] for c in words.categories],
-            "distractors": list(words.distractors),
-            "templates": list(words.templates),
-        },
+        "vocabulary": to_json(words.document()),
         "tasks": {
             task: {
                 "hash": fingerprint(task, truth, words, protocol),
@@ -324,11 +322,8 @@ def _words_of(manifest: Mapping[str, Any], truth: GroundTruth) -> Vocabulary:
             f"the predictions are of {len(saved['categories'])} classes, {truth.name} "
             f"{truth.split} has {len(truth.classes)}: give the dataset that they were made for"
         )
-    return Vocabulary(
-        tuple(Category(name, tuple(p), thing=thing) for name, p, thing in saved["categories"]),
-        distractors=tuple(saved["distractors"]),
-        templates=tuple(saved["templates"]),
-    )
+    read = from_json(saved, source="the predictions' vocabulary", limits=DEFAULT_LIMITS)
+    return Vocabulary.from_document(read)
 
 
 def _model_version(segmenter: Segmenter) -> str:

@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from masqclip.clip.name_limits import DEFAULT_LIMITS
+from masqclip.clip.saved_vocabulary import from_json
 from masqclip.data.files import write_atomically
 from masqclip.data.json_files import read_json
 from masqclip.data.label_maps import ids_to_rgb, png_bytes, read_labels, read_segment_ids
@@ -146,7 +148,4 @@ def _check_manifest(found: Any) -> None:
     for made in found["tasks"].values():
         _ = made["hash"], dict(made["protocol"])
     _ = dict(found["model"])["name"], found["dataset"] + found["split"], found["pictures"] + 0
-    saved = found["vocabulary"]
-    _ = list(saved["distractors"]), list(saved["templates"])
-    for name, prompts, _thing in saved["categories"]:
-        _ = name + "", list(prompts)
+    from_json(found["vocabulary"], source="its vocabulary", limits=DEFAULT_LIMITS)

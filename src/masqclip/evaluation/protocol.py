@@ -19,6 +19,7 @@ from masqclip.data.truth import GroundTruth, digest
 from masqclip.errors import MasqclipError
 
 if TYPE_CHECKING:
+    from masqclip.clip.category import Category
     from masqclip.clip.vocabulary import Vocabulary
     from masqclip.configuration import MasQClipConfig
 
@@ -118,11 +119,21 @@ def fingerprint(task: str, truth: GroundTruth, words: Vocabulary, protocol: Prot
         "task": task,
         "data": truth.version(task),
         "classes": [
-            [entry.id, category.name, category.prompts, category.thing]
+            [entry.id, category.name, category.prompts, category.thing, *_shown(category)]
             for entry, category in zip(truth.classes, words.categories, strict=True)
         ],
-        "distractors": words.distractors,
+        "distractors": [
+            name if isinstance(name, str) else [name.name, name.prompts, *_shown(name)]
+            for name in words.distractors
+        ],
         "templates": words.templates,
         "settings": protocol.settings(task),
     }
     return digest(json.dumps(document, sort_keys=True))
+
+
+def _shown(category: Category) -> list[object]:
+    """What examples add to a category's entry; nothing where there are none."""
+    if category.examples is None:
+        return []
+    return [category.examples.digest.hex(), category.worded]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from masqclip.clip.vocabulary import Category, Vocabulary, class_categories
+from dataclasses import replace
+
+from masqclip.clip.vocabulary import Vocabulary, class_categories
 from masqclip.data.truth import GroundTruth
 from masqclip.errors import MasqclipError
 
@@ -43,10 +45,10 @@ def match_vocabulary(truth: GroundTruth, words: Vocabulary) -> Vocabulary:
             f"the vocabulary lacks {len(lacking)} classes of {truth.name}, the first of them "
             f"{lacking[0]!r}: name every class as the dataset does"
         )
-    others = tuple(category.name for key, category in given.items() if key not in asked)
+    others = tuple(category.competing for key, category in given.items() if key not in asked)
     return Vocabulary(
         tuple(
-            Category(category.name, given[category.reading].prompts, thing=category.thing)
+            replace(given[category.reading], name=category.name, thing=category.thing)
             for category in published.categories
         ),
         distractors=(*others, *words.distractors),

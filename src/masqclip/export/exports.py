@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -45,6 +45,7 @@ class Exports:
     names: tuple[str, ...]
     segments: tuple[ExportedSegment, ...]
     notes: tuple[str, ...]
+    kinds: Mapping[str, tuple[str, ...]]
     path: Path | None
 
     @property
@@ -57,7 +58,7 @@ class Exports:
     def to_json(self) -> SegmentationJson:
         """Everything but the picture, its path and the timing, ready for `json.dumps`."""
         height, width = self.size
-        return {
+        document: SegmentationJson = {
             "task": self.task,
             "height": height,
             "width": width,
@@ -65,6 +66,9 @@ class Exports:
             "notes": list(self.notes),
             "segments": [segment_json(segment) for segment in self.segments],
         }
+        if self.kinds:
+            document["kinds"] = {name: list(above) for name, above in self.kinds.items()}
+        return document
 
     def to_coco(
         self, image_id: int = 0, category_ids: Sequence[int] | None = None

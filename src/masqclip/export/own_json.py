@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from masqclip.data.rle import Rle, encode_rle
 from masqclip.export.coco import box_xywh
@@ -23,7 +23,10 @@ class SegmentJson(TypedDict):
 
 
 class SegmentationJson(TypedDict):
-    """A result; ``height`` and ``width`` are the picture's, in pixels."""
+    """A result; ``height`` and ``width`` are the picture's, in pixels.
+
+    ``kinds``, where the vocabulary has parents: for a name what it is a kind of, the widest first.
+    """
 
     task: str
     height: int
@@ -31,6 +34,7 @@ class SegmentationJson(TypedDict):
     vocabulary: list[str]
     notes: list[str]
     segments: list[SegmentJson]
+    kinds: NotRequired[dict[str, list[str]]]
 
 
 def segment_json(segment: ExportedSegment) -> SegmentJson:

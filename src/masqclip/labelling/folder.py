@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from masqclip.clip.saved_vocabulary import to_json
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.files import remove_scratch, write_atomically
 from masqclip.data.folders import LeftOut
@@ -149,7 +150,7 @@ def label_folder(
         "folder": str(folder.resolve()),
         "format": kind,
         "task": task,
-        "vocabulary": asdict(words),
+        "vocabulary": to_json(words.document()),
         "least score": min_score,
         **asdict(settings),
         **(about or {}),

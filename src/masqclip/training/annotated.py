@@ -17,10 +17,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from masqclip.clip.category import Category
 from masqclip.clip.loading import load_clip_and_tokenizer
 from masqclip.clip.normalisation import clip_normalisation
 from masqclip.clip.text import TextEncoder
-from masqclip.clip.vocabulary import Category, Vocabulary
+from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.class_lists import read_class_list
 from masqclip.data.coco import Sample
 from masqclip.data.open_coco import CocoFiles, CocoMasks

@@ -1,0 +1,66 @@
+"""What is a kind of what: a tree above the names of a vocabulary, and nothing more.
+
+A name's parent is another name, which may be looked for itself or only stand for its children. A
+mask that is a dog is an animal: at a level of the tree, all that is below one name counts together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from masqclip.clip.name_limits import shown
+from masqclip.errors import MasqclipError
+
+_DEEPEST = 32
+
+
+def check_parents(parents: Sequence[tuple[str, str]]) -> None:
+    """Refuse what is no tree.
+
+    Raises:
+        MasqclipError: a name has two parents, or is above itself.
+    """
+    above: dict[str, str] = {}
+    for name, parent in parents:
+        if above.setdefault(name, parent) != parent:
+            raise MasqclipError(
+                f"{shown(name)} is said to be a kind of {shown(above[name])} and of "
+                f"{shown(parent)}: say one"
+            )
+    known: set[str] = set()  # to lead to a root
+    for name in above:
+        seen: dict[str, None] = {}
+        at = name
+        while at in above and at not in known:
+            if at in seen or len(seen) > _DEEPEST:
+                circle = " > ".join([*reversed([*seen, at])][:6])
+                raise MasqclipError(f"the hierarchy goes around in a circle: {circle}")
+            seen[at] = None
+            at = above[at]
+        known.update(seen)
+
+
+def path_of(name: str, above: Mapping[str, str]) -> tuple[str, ...]:
+    """What a name is a kind of, the widest first, and itself."""
+    path = [name]
+    while path[-1] in above:
+        path.append(above[path[-1]])
+    return tuple(reversed(path))
+
+
+def groups_at(paths: Sequence[tuple[str, ...]], level: int) -> list[tuple[str, list[int]]]:
+    """The names of a level, and the places of what is below each.
+
+    Args:
+        paths: of each category (`path_of`).
+        level: 0 = the widest names. A category that lies less deep stands for itself.
+
+    Raises:
+        MasqclipError: the level is below 0.
+    """
+    if level < 0:
+        raise MasqclipError(f"level {level}: give 0 for the widest names, or more")
+    groups: dict[str, list[int]] = {}
+    for place, path in enumerate(paths):
+        groups.setdefault(path[min(level, len(path) - 1)], []).append(place)
+    return list(groups.items())

@@ -1,0 +1,61 @@
+"""A vocabulary's hierarchy applied to what was named (`masqclip.clip.hierarchy`).
+
+Shapes: Q proposals, K categories, G names of a level.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from masqclip.clip.category import Category
+from masqclip.clip.hierarchy import groups_at
+from masqclip.clip.vocabulary import Vocabulary
+
+
+def at_level(words: Vocabulary, log_probs: Tensor, level: int) -> tuple[Vocabulary, Tensor]:
+    """The names of a level, and what is below each counted together.
+
+    A name's kind and least score are its own where it is a category; else it is a thing if
+    anything below it is one, and its least score is the lowest of those below.
+
+    Args:
+        words: K categories with parents.
+        log_probs: [Q,K].
+        level: 0 = the widest names; a category that lies less deep stands for itself.
+
+    Returns:
+        G names, and [Q,G].
+    """
+    groups = groups_at(words.paths, level)
+    known = {category.name: category for category in words.categories}
+    categories = []
+    for name, places in groups:
+        below = [words.categories[place] for place in places]
+        scores = [category.min_score for category in below]
+        least = None if None in scores else min(score for score in scores if score is not None)
+        thing = any(category.thing for category in below)
+        own = known.get(name)
+        categories.append(Category(name, thing=thing, min_score=least) if own is None else own)
+    names = {category.name for category in categories}
+    coarse = replace(
+        words,
+        categories=tuple(categories),
+        assumed=tuple(name for name in words.assumed if name in names),
+    )
+    together = [log_probs[:, places].logsumexp(dim=1) for _, places in groups]
+    return coarse, torch.stack(together, dim=1)
+
+
+def with_children(words: Vocabulary, log_probs: Tensor) -> Tensor:
+    """[Q,K] with every category's probability joined by those below it: a dog is an animal."""
+    if not words.parents:
+        return log_probs
+    joined = log_probs.clone()
+    for place, name in enumerate(words.names):
+        below = [i for i, path in enumerate(words.paths) if name in path[:-1]]
+        if below:
+            joined[:, place] = log_probs[:, [place, *below]].logsumexp(dim=1)
+    return joined

@@ -189,7 +189,7 @@ def test_the_published_object_threshold_is_the_default(
     monkeypatch.setattr(
         segmenting,
         "segment_encoded",
-        lambda *given, min_score: asked.append((given[4], min_score)) or nothing,
+        lambda *given, min_score, level: asked.append((given[4], min_score)) or nothing,
     )
     tiny(noise(9, 9), NAMES)
     tiny(noise(9, 9), NAMES, "semantic", min_score=0.0)

@@ -204,8 +204,7 @@ class Segmenter(Pretrained):
         words = self._words(vocabulary, stuff, things, distractors)
         source = picture_source(images)
         rows = self._text(words)
-        heard = least_object_score(task, least, words)
-        notes = self.notes_on(words, task)
+        heard, notes = least_object_score(task, least, words), self.notes_on(words, task)
         if level is not None:
             groups_at(words.paths, level)  # refused before any work
 
@@ -361,8 +360,7 @@ class Segmenter(Pretrained):
             channels: as in a call.
 
         Raises:
-            MasqclipError: the mask is empty or not of the picture's size; no proposal fits; or not
-                one of mask, box and point is given.
+            MasqclipError: the mask is empty or of another size, no proposal fits, or none is given.
         """
         if sum(given is not None for given in (mask, box, point)) != 1:
             raise MasqclipError("give one of a mask, a box and a point that shows the example")
@@ -371,8 +369,7 @@ class Segmenter(Pretrained):
         encoded = self.encode(image, channels=channels)
         shown = fitting_mask(encoded, box=box, point=point) if mask is None else mask
         examples = make_examples(self.model, self.example_space, encoded, [shown])
-        category = Category(name, words, not stuff, examples, worded=bool(words))
-        return Vocabulary((category,))
+        return Vocabulary((Category(name, words, not stuff, examples, worded=bool(words)),))
 
     @cached_property
     def example_space(self) -> ExampleSpace:

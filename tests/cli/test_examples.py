@@ -32,7 +32,9 @@ def commands(text: str) -> Iterator[list[str]]:
                 part,
             )
             if found and "`" not in found[1]:
-                words = shlex.split(re.split(r"\s[|>]\s|\s2>", found[1])[0], comments=True)
+                # Up to where its output goes; a mark in quotes is part of a name.
+                own = re.match(r"""(?:"[^"]*"|'[^']*'|(?!\s[|>]\s|\s2>).)*""", found[1])
+                words = shlex.split(own[0] if own else "", comments=True)
                 yield [word for word in words if word != "--debug"]
 
 

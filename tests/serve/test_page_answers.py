@@ -20,8 +20,11 @@ from masqclip.data.images import read_image
 from masqclip.data.rle import encode_rle
 
 
-def asked(page: Page) -> Any:
-    return page.expect_response(lambda answer: answer.url.endswith("/segment"))
+def asked(page: Page, about: str = "") -> Any:
+    """Wait for the answer to a request; of several that are on their way, the one about this."""
+    return page.expect_response(
+        lambda answer: answer.url.endswith("/segment") and about in (answer.request.post_data or "")
+    )
 
 
 def settled(page: Page) -> None:
@@ -73,7 +76,7 @@ def test_an_edited_list_is_the_same_after_a_reload(page: Page) -> None:
     wait_for(page, "sand")
     page.get_by_role("button", name="Remove wall").click()
     page.get_by_role("button", name="earth, ground is stuff").click()
-    with asked(page) as answered:
+    with asked(page, "wall of sand") as answered:
         type_names(page, "rocket, stuff: wall of sand, wall")
     sent = json.loads(answered.value.request.post_data or "")["vocabulary"]
     categories = load_builtin("ade20k-150").categories
@@ -86,7 +89,7 @@ def test_an_edited_list_is_the_same_after_a_reload(page: Page) -> None:
     assert list(sent.items()) == list(expected.items())
     assert len(page.url) < 400, "the list's names are not in the address"
     chips = page.locator("#chips .word").all_inner_texts()
-    with asked(page) as answered:
+    with asked(page, "wall of sand") as answered:
         page.reload()
     again = json.loads(answered.value.request.post_data or "")["vocabulary"]
     assert list(again.items()) == list(sent.items())
@@ -115,7 +118,7 @@ def test_names_keep_their_kind(page: Page) -> None:
     """After a comma and a blank, and when they are changed."""
     page.get_by_role("button", name="Beach").click()
     page.get_by_role("button", name="Clear").click()
-    with asked(page) as answered:
+    with asked(page, "stuff: tulip") as answered:
         type_names(page, "rocket, stuff: tulip,  thing:  sand")
     sent = ["rocket", "stuff: tulip", "thing: sand"]
     assert json.loads(answered.value.request.post_data or "")["vocabulary"] == sent

@@ -177,3 +177,13 @@ def test_pages_for_people_lead_somewhere(name: str) -> None:
     links = re.findall(r"\]\(([^)#\s]+)", text)
     assert all((ROOT / link).exists() for link in links if "://" not in link)
     assert links
+
+
+def test_security_names_the_private_way_and_no_made_up_address() -> None:
+    text = (ROOT / "SECURITY.md").read_text("utf-8")
+    assert "*Report a vulnerability*" in text
+    assert not re.search(r"[\w.]+@[\w.]+\.\w+|https?://", text)
+    switched_on = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    assert "private vulnerability reporting" in switched_on, (
+        "which is off until somebody turns it on"
+    )

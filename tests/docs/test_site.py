@@ -53,6 +53,12 @@ def test_figures_are_part_of_the_page_and_of_its_theme(site: Path) -> None:
     assert "--md-default-fg-color" in text
 
 
+def test_what_is_scrolled_sideways_is_reached_by_keyboard(site: Path) -> None:
+    assert "tabIndex = 0" in (site / "assets/site.js").read_text("utf-8")
+    for page in ("index.html", "reference/segmenter.html"):
+        assert "assets/site.js" in (site / page).read_text("utf-8")
+
+
 def test_the_list_for_programs_is_served(site: Path) -> None:
     assert (site / "llms.txt").read_text("utf-8").startswith("# masqclip\n")
 

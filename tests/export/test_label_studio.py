@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 from urllib.parse import unquote
 from xml.etree import ElementTree
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from brush_code import brush_words
 from masqclip.errors import MasqclipError
@@ -74,7 +77,64 @@ def test_polygon_regions_are_per_cent_and_one_a_part() -> None:
     assert sorted(small["points"]) == [[75, 75], [75, 100], [100, 75], [100, 100]]
 
 
-@pytest.mark.parametrize(("kind", "tag"), [("brush", "BrushLabels"), ("polygon", "PolygonLabels")])
+def test_a_bitmask_is_black_where_the_mask_is_and_transparent_elsewhere() -> None:
+    (region,) = mask_regions(two_parts(), region_id="s1", name="cat", score=0.5, kind="bitmask")
+    assert region["type"] == "bitmasklabels"
+    assert region["value"].keys() == {"imageDataURL", "bitmasklabels"}
+    head, code = region["value"]["imageDataURL"].split(",")
+    assert head == "data:image/png;base64"
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(code))).convert("RGBA"))
+    assert not pixels[..., :3].any()
+    assert np.array_equal(pixels[..., 3], two_parts() * np.uint8(255))
+    assert len(code) < 200
+
+
+def drawn_ellipse(value: dict[str, float], height: int, width: int) -> np.ndarray:
+    """The pixels in an ellipse as Label Studio draws it: radii in pixels, then turned."""
+    ys, xs = np.mgrid[:height, :width] + 0.5
+    across, down = xs - value["x"] * width / 100, ys - value["y"] * height / 100
+    turn = np.radians(value["rotation"])
+    along = across * np.cos(turn) + down * np.sin(turn)
+    aside = down * np.cos(turn) - across * np.sin(turn)
+    radii = value["radiusX"] * width / 100, value["radiusY"] * height / 100
+    return np.asarray((along / radii[0]) ** 2 + (aside / radii[1]) ** 2 <= 1)
+
+
+@pytest.mark.parametrize("rotation", [0, 30, 90, 150])
+def test_an_ellipse_is_found_again(rotation: float) -> None:
+    height, width = 120, 200
+    drawn = {"x": 45.0, "y": 55.0, "radiusX": 15.0, "radiusY": 10.0, "rotation": float(rotation)}
+    mask = drawn_ellipse(drawn, height, width)
+    (region,) = mask_regions(mask, region_id="s1", name="cat", score=0.5, kind="ellipse")
+    assert region["type"] == "ellipselabels"
+    value = dict(region["value"])
+    assert value.pop("ellipselabels") == ["cat"]
+    again = drawn_ellipse(value, height, width)  # type: ignore[arg-type]
+    assert (mask & again).sum() / (mask | again).sum() > 0.98
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (4, 4)])
+def test_an_ellipse_of_few_pixels_has_their_area(shape: tuple[int, int]) -> None:
+    mask = np.zeros((20, 40), bool)
+    mask[3 : 3 + shape[0], 5 : 5 + shape[1]] = True
+    (region,) = mask_regions(mask, region_id="s1", name="cat", score=0.5, kind="ellipse")
+    value = region["value"]
+    area = np.pi * value["radiusX"] * 40 / 100 * value["radiusY"] * 20 / 100
+    assert area == pytest.approx(mask.sum(), rel=0.01)
+    assert (value["x"] * 0.4, value["y"] * 0.2) == pytest.approx(
+        (5 + shape[1] / 2, 3 + shape[0] / 2)
+    )
+    empty = np.zeros((3, 3), bool)
+    assert mask_regions(empty, region_id="s", name="x", score=1, kind="ellipse") == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "tag"),
+    [
+        ("brush", "BrushLabels"), ("bitmask", "BitmaskLabels"), ("polygon", "PolygonLabels"),
+        ("rectangle", "RectangleLabels"), ("ellipse", "EllipseLabels"),
+    ],
+)  # fmt: skip
 def test_the_interface_names_what_regions_refer_to(kind: str, tag: str) -> None:
     colours = {'a "b" & <c>': (255, 0, 16), "cat": (0, 128, 255)}
     view = ElementTree.fromstring(labeling_config(colours, kind))  # type: ignore[arg-type]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import io
 import json
 from typing import Any
 
@@ -10,6 +12,7 @@ import httpx
 import numpy as np
 import pytest
 from drawn_regions import NAMES, data_uri, decode_brush, filled, without_holes
+from PIL import Image
 from running import Serving
 from scipy.ndimage import binary_dilation, binary_erosion
 from studio_requests import label_config, label_studio_request, predicted
@@ -40,11 +43,15 @@ def test_label_studio_connects(serving: Serving) -> None:
 # An interface of every kind of control: where a mask is drawn, the tag that draws it, the label's.
 INTERFACES = {
     "BrushLabels": ("brush", "tag", "tag"),
+    "BitmaskLabels": ("bitmask", "tag", "tag"),
     "PolygonLabels": ("polygon", "tag", "tag"),
     "RectangleLabels": ("rectangle", "tag", "tag"),
+    "EllipseLabels": ("ellipse", "tag", "tag"),
     "Brush": ("brush", "shape", "tag"),
+    "Bitmask": ("bitmask", "shape", "tag"),
     "Polygon": ("polygon", "shape", "tag"),
     "Rectangle": ("rectangle", "shape", "tag"),
+    "Ellipse": ("ellipse", "shape", "tag"),
 }
 
 
@@ -60,7 +67,7 @@ def test_label_studio_gets_our_masks(
     serving: Serving, segmenter: Segmenter, beach: bytes, tag: str
 ) -> None:
     kind, shape_name, label_name = INTERFACES[tag]
-    task = "instance" if kind == "rectangle" else "panoptic"
+    task = "instance" if kind in ("rectangle", "ellipse") else "panoptic"
     expected: Segmentation = segmenter(beach, NAMES, task)
     assert len(expected) >= 3
 
@@ -102,6 +109,18 @@ def test_label_studio_gets_our_masks(
             assert region["value"]["format"] == "rle"
             mask = decode_brush(region["value"]["rle"]).reshape(height, width)
             np.testing.assert_array_equal(mask, segment.mask)
+        elif kind == "bitmask":
+            [region] = regions
+            code = region["value"]["imageDataURL"].removeprefix("data:image/png;base64,")
+            alpha = Image.open(io.BytesIO(base64.b64decode(code))).convert("RGBA").getchannel("A")
+            np.testing.assert_array_equal(np.asarray(alpha) > 0, segment.mask)
+        elif kind == "ellipse":
+            [region] = regions
+            middle = region["value"]["x"] * width / 100, region["value"]["y"] * height / 100
+            ys, xs = np.nonzero(segment.mask)
+            np.testing.assert_allclose(middle, (xs.mean() + 0.5, ys.mean() + 0.5), atol=0.01)
+            radii = region["value"]["radiusX"] * width, region["value"]["radiusY"] * height
+            assert np.pi * radii[0] * radii[1] / 1e4 == pytest.approx(len(xs), rel=0.01)
         elif kind == "rectangle":
             [region] = regions
             sizes = [region["value"][side] for side in ("x", "y", "width", "height")]
@@ -214,6 +233,13 @@ def test_masks_are_answered_where_boxes_may_be_drawn_too() -> None:
         assert read_control(both.replace("</View>", f"{box}</View>")).kind == "brush"
     found = read_control(interface("Polygon").replace("</View>", f"{box}</View>"))
     assert (found.kind, found.name, found.shape_name) == ("polygon", "tag", "shape")
+    ellipses = box.replace("Rectangle", "Ellipse")
+    for tag, kind in (("RectangleLabels", "rectangle"), ("BitmaskLabels", "bitmask")):
+        found = read_control(label_config(tag).replace("</View>", f"{ellipses}</View>"))
+        assert found.kind == kind
+    for tag in ("KeyPointLabels", "VectorLabels"):
+        with pytest.raises(Problem, match=f"EllipseLabels on an Image.*; {tag}: not answered"):
+            read_control(label_config(tag))
     other = interface("Brush").replace('"shape" toName="image"', '"shape" toName="other"')
     with pytest.raises(Problem, match="label_config: needs BrushLabels"):
         read_control(other)

@@ -144,6 +144,14 @@ def test_label_studios_own_files(address: str, asked: list[str], studio: Studio)
     assert {request.headers["authorization"] for request in studio.asked} == {"Token key"}
 
 
+def test_a_picture_in_the_address_itself_asks_nobody(studio: Studio) -> None:
+    code = base64.b64encode(FILE).decode()
+    for address in (f"data:image/png;base64,{code}", f" DATA:;base64,{code}\n"):
+        assert got(address) == FILE
+        assert got(address, label_studio_url="") == FILE
+    assert studio.asked == []
+
+
 @pytest.mark.parametrize("scheme", SIGNED)
 def test_stores_are_resolved_by_label_studio(scheme: str, studio: Studio) -> None:
     address = f"{scheme}://bucket/a b/c.png"

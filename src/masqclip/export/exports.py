@@ -118,8 +118,9 @@ class Exports:
         """The ``result`` of a Label Studio prediction.
 
         Args:
-            kind: ``brush`` is exact; ``polygon`` is easier to edit, and its holes are filled;
-                ``rectangle`` is the mask's box.
+            kind: ``brush`` and ``bitmask`` are exact; ``polygon`` is easier to edit, and its holes
+                are filled; ``rectangle`` is the mask's box, ``ellipse`` one of the mask's middle,
+                area and axes.
 
         Raises:
             MasqclipError: there is no such kind.

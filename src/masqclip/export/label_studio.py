@@ -1,7 +1,10 @@
 """Label Studio's formats: regions of a prediction, and the labelling interface that shows them.
 
-A region is a mask painted with the brush, which is exact, a polygon, which is easier to edit, or a
-rectangle, which is the mask's box. Sizes in a region are shares of the picture in per cent.
+A region is a mask painted with the brush or pixel by pixel (a bitmask), both of which are exact, a
+polygon, which is easier to edit, a rectangle, which is the mask's box, or an ellipse of the mask's
+middle, area and axes. Sizes in a region are shares of the picture in per cent: of its width
+across, of its height down. An ellipse lies there by its middle, though Label Studio's pages speak
+of a corner, and is turned clockwise in pixels, after its radii have become such.
 
 Where shape and label are controls of their own (``Brush`` beside ``Labels``), a region is two
 entries of one id, and both hold the shape.
@@ -17,6 +20,8 @@ writes it; Label Studio reads the alpha byte of each pixel. In bits, the most si
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 import re
 from collections.abc import Mapping
@@ -26,12 +31,13 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from masqclip.errors import MasqclipError
 from masqclip.export.polygons import mask_polygons
 from masqclip.export.xml_text import check_xml
 
-RegionKind = Literal["brush", "polygon", "rectangle"]
+RegionKind = Literal["brush", "bitmask", "polygon", "rectangle", "ellipse"]
 #: What the tags of the labelling interface are called: the labels, and the picture.
 FROM_NAME, TO_NAME = "label", "image"
 
@@ -45,22 +51,31 @@ _LONGEST_RUN = 1 << 16
 
 
 class LabelStudioValue(TypedDict, total=False):
-    """A region's shape and label: ``rle`` (see above), or in per cent ``points`` of x and y, or a
-    rectangle's corner and sides."""
+    """A region's shape and label.
+
+    The shape is ``rle`` (see above); ``imageDataURL``, a PNG that is black where the mask is and
+    transparent elsewhere; or, in per cent, ``points`` of x and y, a rectangle's corner and sides,
+    or an ellipse's middle and radii. ``rotation`` is in degrees.
+    """
 
     format: str
     rle: list[int]
+    imageDataURL: str
     points: list[list[float]]
     closed: bool
     x: float
     y: float
     width: float
     height: float
+    radiusX: float
+    radiusY: float
     rotation: float
     labels: list[str]
     brushlabels: list[str]
+    bitmasklabels: list[str]
     polygonlabels: list[str]
     rectanglelabels: list[str]
+    ellipselabels: list[str]
 
 
 class LabelStudioRegion(TypedDict):
@@ -119,14 +134,15 @@ def mask_regions(
 ) -> list[LabelStudioRegion]:
     """One mask as entries of a prediction's ``result``.
 
-    A brush stroke and a rectangle are one region, polygons one for each part of the mask.
+    A mask is one region, but polygons are one for each of its parts.
 
     Args:
         mask: [H,W] of the segment.
         region_id: unlike any other of the picture.
         name: the label.
         score: 0..1.
-        kind: ``brush``, ``polygon`` or ``rectangle``; holes of polygons are filled.
+        kind: ``brush``, ``bitmask``, ``polygon``, ``rectangle`` or ``ellipse``; holes of polygons
+            are filled.
         from_name: the name of the tag that holds the labels.
         to_name: the name of the tag that shows the picture.
         shape_name: the name of the tag that draws the shape, where the labels are those of a tag
@@ -155,14 +171,21 @@ def mask_regions(
         if shape_name:
             entries.append(entry(kind, shape_name, shape))
             entries.append(entry("labels", from_name, {**shape, "labels": [name]}))
-        elif kind == "brush":
-            entries.append(entry("brushlabels", from_name, {**shape, "brushlabels": [name]}))
-        elif kind == "polygon":
-            entries.append(entry("polygonlabels", from_name, {**shape, "polygonlabels": [name]}))
         else:
-            labelled: LabelStudioValue = {**shape, "rectanglelabels": [name]}
-            entries.append(entry("rectanglelabels", from_name, labelled))
+            entries.append(entry(f"{kind}labels", from_name, _labelled(shape, kind, name)))
     return entries
+
+
+def _labelled(shape: LabelStudioValue, kind: RegionKind, name: str) -> LabelStudioValue:
+    if kind == "brush":
+        return {**shape, "brushlabels": [name]}
+    if kind == "bitmask":
+        return {**shape, "bitmasklabels": [name]}
+    if kind == "polygon":
+        return {**shape, "polygonlabels": [name]}
+    if kind == "rectangle":
+        return {**shape, "rectanglelabels": [name]}
+    return {**shape, "ellipselabels": [name]}
 
 
 def _shapes(mask: NDArray[np.bool_], kind: RegionKind) -> list[LabelStudioValue]:
@@ -170,6 +193,8 @@ def _shapes(mask: NDArray[np.bool_], kind: RegionKind) -> list[LabelStudioValue]
     height, width = mask.shape
     if kind == "brush":
         return [{"format": "rle", "rle": brush_rle(mask)}]
+    if kind == "bitmask":
+        return [{"imageDataURL": _bitmask_address(mask)}]
     if kind == "polygon":
         return [
             {"points": (polygon * (100 / width, 100 / height)).round(4).tolist(), "closed": True}
@@ -178,6 +203,8 @@ def _shapes(mask: NDArray[np.bool_], kind: RegionKind) -> list[LabelStudioValue]
     rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
     if not len(rows):
         return []
+    if kind == "ellipse":
+        return [_ellipse(mask)]
     x, y = 100 * columns[0] / width, 100 * rows[0] / height
     right, bottom = 100 * (columns[-1] + 1) / width, 100 * (rows[-1] + 1) / height
     return [
@@ -189,6 +216,40 @@ def _shapes(mask: NDArray[np.bool_], kind: RegionKind) -> list[LabelStudioValue]
             "rotation": 0,
         }
     ]
+
+
+def _bitmask_address(mask: NDArray[np.bool_]) -> str:
+    """A mask as the ``data:`` address of a PNG of two colours: black, and none at all."""
+    picture = Image.fromarray(mask.astype(np.uint8), "P")
+    picture.putpalette([0] * 6)
+    file = io.BytesIO()
+    picture.save(file, "PNG", bits=1, transparency=b"\x00\xff")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def _ellipse(mask: NDArray[np.bool_]) -> LabelStudioValue:
+    """The ellipse that lies as a mask does: of the same moments, made as large as the mask."""
+    height, width = mask.shape
+    ys, xs, area = np.arange(height), np.arange(width), int(mask.sum())
+    down, across = mask.sum(axis=1), mask.sum(axis=0)  # pixels of each row and column
+    y, x = down @ ys / area, across @ xs / area
+    # Row by row: places of all pixels of a large picture take gigabytes.
+    both = sum(at * int(np.flatnonzero(row).sum()) for at, row in enumerate(mask)) / area - x * y
+    # A pixel is a square, not a point: it has an extent of its own.
+    spread = np.array([[across @ (xs - x) ** 2 / area, both], [both, down @ (ys - y) ** 2 / area]])
+    spread += np.eye(2) / 12
+    variances, directions = np.linalg.eigh(spread)
+    # Of an ellipse without gaps an axis is twice the deviation along it.
+    short, long = axes = 2 * np.sqrt(variances)
+    short, long = axes * np.sqrt(area / (np.pi * short * long))
+    angle = np.degrees(np.arctan2(directions[1, 1], directions[0, 1])) % 180
+    return {
+        "x": round(100 * (float(x) + 0.5) / width, 4),
+        "y": round(100 * (float(y) + 0.5) / height, 4),
+        "radiusX": round(100 * float(long) / width, 4),
+        "radiusY": round(100 * float(short) / height, 4),
+        "rotation": round(float(angle), 4),
+    }
 
 
 def picture_address(prefix: str, path: str) -> str:
@@ -222,7 +283,7 @@ def labeling_config(colours: Mapping[str, tuple[int, int, int]], kind: RegionKin
 
     Args:
         colours: the names, in order, and the colour (sRGB, 0..255) that each is shown in.
-        kind: ``brush``, ``polygon`` or ``rectangle``.
+        kind: ``brush``, ``bitmask``, ``polygon``, ``rectangle`` or ``ellipse``.
 
     Raises:
         MasqclipError: a name holds a character that XML cannot.
@@ -234,9 +295,11 @@ def labeling_config(colours: Mapping[str, tuple[int, int, int]], kind: RegionKin
         f'    <Label value={quoteattr(name, _ESCAPED)} background="#{bytes(colour).hex()}"/>'
         for name, colour in colours.items()
     ]
+    # Whoever paints pixels must see them.
+    sharp = ' smoothing="false"' if kind == "bitmask" else ""
     lines = [
         "<View>",
-        f'  <Image name="{TO_NAME}" value="$image" zoom="true"/>',
+        f'  <Image name="{TO_NAME}" value="$image" zoom="true"{sharp}/>',
         f'  <{tag} name="{FROM_NAME}" toName="{TO_NAME}">',
         *labels,
         f"  </{tag}>",

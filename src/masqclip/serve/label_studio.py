@@ -1,4 +1,4 @@
-"""Label Studio's ML backend protocol: tasks in, brush strokes, polygons or rectangles out.
+"""Label Studio's ML backend protocol: tasks in, regions of the interface's kind out.
 
 The labelling interface says what to look for (`labelling_interface`): its labels are the
 vocabulary, and come back letter by letter. Pictures come as ``data:`` addresses, or from where
@@ -150,7 +150,7 @@ class _Work:
         self._words: dict[tuple[Label, ...], Vocabulary] = {}
         tasks = engine.segmenter.model.tasks
         # A box is one of a thing that is counted; masks are the fullest that the system has.
-        boxes = control.kind == "rectangle" and "instance" in tasks
+        boxes = control.kind in ("rectangle", "ellipse") and "instance" in tasks
         self._kind: Task = "instance" if boxes else tasks[-1]
 
     async def answer(self, tasks: list[Any]) -> tuple[list[str], dict[int, Problem]]:

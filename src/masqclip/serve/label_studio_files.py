@@ -72,7 +72,8 @@ class TaskPictures:
         """
         if not isinstance(address, str) or not address.strip():
             raise Problem(422, "tasks: a task has no picture under the name that the interface has")
-        if address.startswith("data:"):
+        address = address.strip()
+        if address[:5].lower() == "data:":  # schemes are written in any case
             return await run_in_threadpool(from_data_uri, address)
         if self._home is None:
             raise Problem(
@@ -83,7 +84,7 @@ class TaskPictures:
         seconds = self._settings.deadline
         try:
             async with asyncio.timeout(seconds), httpx.AsyncClient(timeout=seconds) as client:
-                return await self._fetch(client, self._target(address.strip(), task_id))
+                return await self._fetch(client, self._target(address, task_id))
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, TimeoutError) as error:
             reason = str(error) or type(error).__name__
             raise Problem(422, f"tasks: a picture cannot be fetched ({reason:.200})") from error

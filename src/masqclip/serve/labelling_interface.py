@@ -1,8 +1,9 @@
 """Label Studio's labelling interface: which tag asks for masks, and where a task holds the picture.
 
-One tag may both draw and label (``BrushLabels``, ``PolygonLabels``, ``RectangleLabels``), or one
-draws and another labels (``Brush`` beside ``Labels``). Masks are what is made here: where the
-interface takes masks and boxes, it is the masks that are answered.
+One tag may both draw and label (``BrushLabels``, ``BitmaskLabels``, ``PolygonLabels``,
+``RectangleLabels``, ``EllipseLabels``), or one draws and another labels (``Brush`` beside
+``Labels``). Masks are what is made here: where the interface takes masks and boxes, it is the
+masks that are answered. Key points, vectors and the magic wand are not.
 
 A value such as ``$image`` names what stands in the task's data, ``$photo.url`` and ``$pages[0]``
 what stands further inside, and ``https://host/$file`` holds it, as Label Studio's own page reads
@@ -25,7 +26,12 @@ if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
 #: What is answered, the first of these that an interface has.
-_KINDS: tuple[tuple[RegionKind, ...], ...] = (("brush", "polygon"), ("rectangle",))
+_KINDS: tuple[tuple[RegionKind, ...], ...] = (
+    ("brush", "bitmask", "polygon"),
+    ("rectangle", "ellipse"),
+)
+# What else is drawn on an Image.
+_UNANSWERED = {"KeyPointLabels", "KeyPoint", "VectorLabels", "Vector", "MagicWand"}
 #: Labels of a picture that are looked at; far fewer may be looked for (`ServeSettings.max_names`).
 MAX_LABELS = 10_000
 #: Characters of an address that is made of several parts.
@@ -127,10 +133,13 @@ def read_control(label_config: str) -> Control:
                     for shape in tree.iter(kind.capitalize()):
                         if _shown_in(shape, images) is image:
                             return _control(kind, tag, shape, image)
+    there = {tag.tag for tag in tree.iter() if _shown_in(tag, images) is not None}
+    unanswered = ", ".join(sorted(there & _UNANSWERED))
     raise Problem(
         422,
-        "label_config: needs BrushLabels, PolygonLabels or RectangleLabels on an Image, or Labels "
-        "with a Brush, a Polygon or a Rectangle",
+        "label_config: needs BrushLabels, BitmaskLabels, PolygonLabels, RectangleLabels or "
+        "EllipseLabels on an Image, or Labels with a Brush, a Bitmask, a Polygon, a Rectangle or "
+        "an Ellipse" + (f"; {unanswered}: not answered, it takes no mask" if unanswered else ""),
     )
 
 

@@ -1,16 +1,26 @@
 // Masks as smooth outlines: vector paths stay sharp at any zoom, and drawing them is quick.
 
+import { forEachRun } from "./rle.js";
+
 // Steps (x, y) along the borders of pixels: right, down, left, up.
 const STEPS = [[1, 0], [0, 1], [-1, 0], [0, -1]];
 // Beyond this many pixels along an edge outlines are traced on a coarser grid.
 const GRID = 1200;
 
 /** A mask on a grid coarse enough to be quick: `at(x, y)`, and pixels of the picture per cell. */
-export function grid(mask, width, height) {
+export function grid(rle) {
+  const [height, width] = rle.size;
   const step = Math.max(1, Math.ceil(Math.max(width, height) / GRID));
   const columns = Math.ceil(width / step), rows = Math.ceil(height / step);
-  const at = (x, y) =>
-    x >= 0 && y >= 0 && x < columns && y < rows ? mask[x * step * height + y * step] : 0;
+  const cells = new Uint8Array(columns * rows);
+  forEachRun(rle, (from, to) => {
+    for (let x = Math.ceil(Math.floor(from / height) / step) * step; x * height < to; x += step) {
+      const first = Math.max(0, from - x * height), end = Math.min(height, to - x * height);
+      const column = (x / step) * rows;
+      cells.fill(1, column + Math.ceil(first / step), column + Math.ceil(end / step));
+    }
+  });
+  const at = (x, y) => (x >= 0 && y >= 0 && x < columns && y < rows ? cells[x * rows + y] : 0);
   return { at, columns, rows, step };
 }
 

@@ -2,7 +2,22 @@
 
 import { draw } from "./view.js";
 import { forEachRun } from "./rle.js";
-import { make } from "./dom.js";
+import { $, make } from "./dom.js";
+
+/**
+ * Listen to the buttons. `now()` gives the picture, its size, the answer, which of its names are
+ * stuff, the segments that are shown, and how they are drawn.
+ */
+export function offerDownloads(now) {
+  const files = {
+    "save-overlay": ({ picture, size, look }) => saveOverlay(picture.bitmap, size, look, picture.name),
+    "save-cutout": ({ picture, size, shown }) => saveCutout(picture.bitmap, shown, size, picture.name),
+    "save-panoptic": ({ picture, size, shown }) => savePanoptic(shown, size, picture.name),
+    "save-coco": ({ picture, answer, shown, stuff }) =>
+      saveCoco(answer, shown, stuff, picture.name, picture.fileName),
+  };
+  for (const [id, write] of Object.entries(files)) $(id).addEventListener("click", () => write(now()));
+}
 
 function save(blob, name) {
   const link = make("a", { href: URL.createObjectURL(blob), download: name });
@@ -16,7 +31,7 @@ function canvasOf(width, height) {
 }
 
 /** The picture with the masks that are shown, at its own size. */
-export function saveOverlay(picture, size, look, name) {
+function saveOverlay(picture, size, look, name) {
   const [canvas, context] = canvasOf(size.width, size.height);
   const frame = { x: 0, y: 0, ...size };
   const unit = Math.max(size.width, size.height) / 900;
@@ -25,7 +40,7 @@ export function saveOverlay(picture, size, look, name) {
 }
 
 /** The picture where segments are, transparent elsewhere (RGBA). */
-export function saveCutout(picture, segments, size, name) {
+function saveCutout(picture, segments, size, name) {
   const [canvas, context] = canvasOf(size.width, size.height);
   context.drawImage(picture, 0, 0, size.width, size.height);
   const image = context.getImageData(0, 0, size.width, size.height);
@@ -43,7 +58,7 @@ export function saveCutout(picture, segments, size, name) {
 }
 
 /** Ids as colours: id = R + 256 G + 65536 B; 0 is unlabelled. */
-export function savePanoptic(segments, size, name) {
+function savePanoptic(segments, size, name) {
   const [canvas, context] = canvasOf(size.width, size.height);
   const image = context.createImageData(size.width, size.height);
   for (let at = 3; at < image.data.length; at += 4) image.data[at] = 255;
@@ -63,7 +78,7 @@ export function savePanoptic(segments, size, name) {
 }
 
 /** A COCO dataset of this one picture; categories are numbered from 1 in the vocabulary's order. */
-export function saveCoco(answer, segments, stuff, name, fileName) {
+function saveCoco(answer, segments, stuff, name, fileName) {
   const document = {
     info: { description: "Made with masqclip" },
     images: [{ id: 1, file_name: fileName, width: answer.width, height: answer.height }],

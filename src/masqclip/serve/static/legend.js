@@ -27,6 +27,12 @@ export function renderMissing(vocabulary, segments) {
   $("missing").hidden = missing.length === 0;
 }
 
+/** Segments by their names, in a sentence: "cat, tulip x2". */
+export function counted(segments) {
+  const groups = Map.groupBy(segments, ({ name }) => name);
+  return [...groups].map(([name, all]) => (all.length > 1 ? `${name} x${all.length}` : name)).join(", ");
+}
+
 /** Mark the entry of the segment under the pointer. */
 export function lightEntry(segment) {
   for (const item of $("legend").children) {

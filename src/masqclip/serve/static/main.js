@@ -3,26 +3,29 @@
 import * as address from "./address.js";
 import * as api from "./api.js";
 import { $, make } from "./dom.js";
-import { saveCoco, saveCutout, saveOverlay, savePanoptic } from "./files.js";
-import { lightEntry, renderLegend, renderMissing } from "./legend.js";
+import { offerDownloads } from "./files.js";
+import { whileHeld } from "./hold.js";
+import { counted, lightEntry, renderLegend, renderMissing } from "./legend.js";
 import { Names } from "./names.js";
-import { EXAMPLES, takePictures } from "./pictures.js";
+import { decodeUpright } from "./orientation.js";
+import { areOfExample, EXAMPLES, takePictures } from "./pictures.js";
 import { draw, prepare, segmentAt } from "./view.js";
 import { Zoom } from "./zoom.js";
 
-const LOWEST_SCORE = 0.1; // what is asked for; the slider shows less of it without asking again
+const LOWEST_SCORE = 0.1; // of instances: the slider shows less of them without asking again
 const TYPING_PAUSE = 60; // milliseconds in which changes of names are gathered
 
-const settings = address.read();
+let settings = address.read();
 const state = {
   picture: null, // {bitmap, blob, name, fileName, id}
   size: null, answer: null, segments: [], hidden: new Set(), solo: null, lit: null, original: false,
 };
-let lists = [], asking = null, loading = null, pause = 0, exampleNames = "";
+// `again` is what is to be tried again; `wanted` the address's names, until their list is there;
+// `told` whether it is a request whose failure is shown.
+let lists = [], asking = null, loading = null, pause = 0, again = null, wanted = null, told = false;
 
 const names = new Names(() => {
-  settings.list = names.list;
-  settings.names = names.list ? "" : names.text;
+  if (!wanted) Object.assign(settings, names.saved);
   changed();
   ask();
 });
@@ -44,13 +47,15 @@ async function askNow() {
     return;
   }
   const mine = (asking = new AbortController());
-  const wish = { vocabulary: names.vocabulary, task: settings.task, min_score: LOWEST_SCORE };
+  // What scores less competes for pixels, but in instances: there alone all may be asked for at once.
+  const least = settings.task === "instance" ? LOWEST_SCORE : Number(settings.score);
+  const wish = { vocabulary: names.vocabulary, task: settings.task, min_score: least };
   busy(true);
   try {
     const started = performance.now();
     const answer = await segmentOrUpload(wish, mine.signal);
     show(answer, Math.round(performance.now() - started));
-    fail("");
+    if (told) fail("");
   } catch (error) {
     if (error.name !== "AbortError") refused(error);
   } finally {
@@ -79,9 +84,10 @@ async function segmentOrUpload(wish, signal) {
 function refused(error) {
   const locked = error.status === 401;
   $("token-form").hidden = !locked;
-  tell(state.answer ? "These are the masks of the last answer." : "");
-  // What the service does not take it will not take the second time either.
-  fail(locked ? "" : error.message, !(error.status >= 400 && error.status < 500) || error.status === 429);
+  const kept = state.answer ? "These are the masks of the last answer." : "";
+  tell(locked && api.hasToken() ? "That is not the token of this service." : kept);
+  fail(locked ? "" : error.message, error.useless ? null : start);
+  told = true; // and done with as soon as another request is answered
   if (locked) $("token").focus();
 }
 
@@ -99,6 +105,7 @@ function show(answer, milliseconds) {
   $("save-panoptic").title = answer?.task === "instance" ? "Instances may overlap and are no map" : "";
   state.milliseconds = milliseconds;
   if (answer?.task === "panoptic") names.learn(answer.segments);
+  state.stuff = new Set(names.items.filter((item) => names.isStuff(item)).map(({ name }) => name));
   const notes = (answer?.notes ?? []).map((note) => make("li", {}, note));
   $("notes").replaceChildren(...notes);
   $("notes").hidden = notes.length === 0;
@@ -119,9 +126,7 @@ function render() {
     const many = found.length === 1 ? "1 segment" : `${found.length} segments`;
     tell(`${found.length ? many : "Nothing found"} in ${state.milliseconds} ms` +
       (below ? `; ${below} more score lower` : ""));
-    const counts = Map.groupBy(found, ({ name }) => name);
-    const words = [...counts].map(([name, all]) => (all.length > 1 ? `${name} x${all.length}` : name));
-    $("canvas").setAttribute("aria-label", `Your picture. Found: ${words.join(", ") || "nothing"}`);
+    $("canvas").setAttribute("aria-label", `Your picture. Found: ${counted(found) || "nothing"}`);
   } else {
     $("canvas").setAttribute("aria-label", "Your picture");
   }
@@ -183,15 +188,18 @@ function light(segment) {
 
 function tell(text) { $("status").textContent = text; }
 function busy(is) { $("busy").hidden = !is; }
-function fail(text, again = false) {
+function fail(text, retry = null) {
   $("error-text").textContent = text;
-  $("retry").hidden = !again;
+  again = retry;
+  told = false;
+  $("retry").hidden = !retry;
   $("error").hidden = !text;
 }
 $("dismiss").addEventListener("click", () => fail(""));
 $("retry").addEventListener("click", () => {
+  const retry = again;
   fail("");
-  start();
+  retry();
 });
 
 // The pointer over the picture
@@ -236,7 +244,7 @@ async function usePicture(blob, fileName, words = []) {
   fail("");
   let bitmap;
   try {
-    bitmap = await createImageBitmap(blob);
+    bitmap = await decodeUpright(blob);
   } catch {
     fail("This browser cannot show that file as a picture. JPEG, PNG, WebP and GIF always work.");
     return;
@@ -265,14 +273,17 @@ async function useExample(key) {
   if (!EXAMPLES[key]) return;
   settings.example = key;
   changed();
-  const blob = await (await fetch(`static/examples/${key}.png`)).blob();
   const words = EXAMPLES[key][1];
+  let blob;
+  try {
+    blob = await api.example(key);
+  } catch (error) {
+    fail(error.message, () => useExample(key));
+    return;
+  }
   await usePicture(blob, `${key}.png`, words);
   // Masks at once; names that were typed, or are of a list, stay.
-  if (!names.items.length || names.text === exampleNames) {
-    names.replace(words.join(","));
-    exampleNames = names.text;
-  }
+  if (!wanted && (!names.items.length || areOfExample(names.text))) names.load({ names: words.join(",") });
   $("name").focus({ preventScroll: true });
 }
 
@@ -292,6 +303,31 @@ $("another").addEventListener("click", () => {
 
 // Settings
 
+const tasks = document.querySelectorAll("[name=task]");
+
+/** Take over what the address holds, at the start and when another one is opened in this window. */
+function adopt() {
+  const { example } = settings;
+  settings = address.read();
+  for (const id of ["opacity", "score"]) $(id).value = settings[id];
+  $("labels").checked = settings.labels === "1";
+  for (const radio of tasks) radio.checked = radio.value === settings.task;
+  wanted = { list: settings.list, without: settings.without, names: settings.names };
+  names.load({});
+  if (lists.length || !wanted.list) loadNames();
+  if (settings.example && (settings.example !== example || !state.picture)) useExample(settings.example);
+  else if (state.answer) render();
+}
+
+function loadNames() {
+  if (!wanted) return;
+  const saved = wanted, list = lists.find(({ name }) => name === saved.list);
+  wanted = null;
+  const typed = names.text; // in the meantime
+  names.load({ ...saved, names: [saved.names, typed].filter(Boolean).join(",") }, list);
+  if (saved.list && !list) fail(`This service has no list "${saved.list}".`);
+}
+
 function changed() {
   $("opacity-value").textContent = `${Math.round(100 * settings.opacity)} %`;
   $("score-value").textContent = Number(settings.score).toFixed(2);
@@ -299,69 +335,38 @@ function changed() {
 }
 
 for (const id of ["opacity", "score"]) {
-  $(id).value = settings[id];
   $(id).addEventListener("input", () => {
     settings[id] = $(id).value;
     changed();
     id === "score" ? render() : paint();
+    if (id === "score" && settings.task !== "instance") ask();
   });
 }
-$("labels").checked = settings.labels === "1";
 $("labels").addEventListener("change", () => {
   settings.labels = $("labels").checked ? "1" : "0";
   changed();
   paint();
 });
-for (const radio of document.querySelectorAll("[name=task]")) {
-  radio.checked = radio.value === settings.task;
+for (const radio of tasks) {
   radio.addEventListener("change", () => {
     settings.task = radio.value;
     changed();
     ask();
   });
 }
-
-function original(is) {
-  if (state.original === is) return;
+whileHeld($("compare"), "c", (is) => {
   state.original = is;
   $("compare").setAttribute("aria-pressed", String(is));
   paint();
-}
-$("compare").addEventListener("pointerdown", () => original(true));
-for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => original(false));
-const holds = (event) => ["Enter", " "].includes(event.key) && event.target === $("compare");
-addEventListener("keydown", (event) => {
-  const typing = event.target.matches("input[type=text], input[type=password], select");
-  if (holds(event) || (event.key.toLowerCase() === "c" && !typing && !event.ctrlKey && !event.metaKey)) {
-    original(true);
-  }
-});
-addEventListener("keyup", (event) => {
-  if (holds(event) || event.key.toLowerCase() === "c") original(false);
 });
 
-$("vocabulary").addEventListener("change", (event) => {
-  const list = lists.find(({ name }) => name === event.target.value);
-  event.target.value = "";
-  if (list) useList(list);
+$("vocabulary").addEventListener("change", ({ target }) => {
+  const list = lists.find(({ name }) => name === target.value);
+  target.value = "";
+  if (list) names.load({}, list);
 });
-function useList(list) {
-  const stuff = new Set(list.stuff);
-  const items = Object.entries(list.synonyms).map(([name, synonyms]) =>
-    ({ name, stuff: stuff.has(name), synonyms }));
-  names.set(items, list.name);
-}
 
-$("save-overlay").addEventListener("click", () =>
-  saveOverlay(state.picture.bitmap, state.size, look(1), state.picture.name));
-$("save-cutout").addEventListener("click", () =>
-  saveCutout(state.picture.bitmap, visible(), state.size, state.picture.name));
-$("save-panoptic").addEventListener("click", () =>
-  savePanoptic(visible(), state.size, state.picture.name));
-$("save-coco").addEventListener("click", () => {
-  const stuff = new Set(names.items.filter((item) => names.isStuff(item)).map(({ name }) => name));
-  saveCoco(state.answer, visible(), stuff, state.picture.name, state.picture.fileName);
-});
+offerDownloads(() => ({ ...state, shown: visible(), look: look(1) }));
 $("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
   api.useToken($("token").value);
@@ -382,15 +387,14 @@ async function start() {
     lists = await api.vocabularies();
     $("vocabulary").replaceChildren($("vocabulary").firstElementChild, ...lists.map((list) =>
       make("option", { value: list.name }, `${list.name}: ${list.description}`)));
-    const list = lists.find(({ name }) => name === settings.list);
-    if (list && !names.items.length) useList(list);
+    loadNames();
     ask();
   } catch (error) {
     refused(error);
   }
 }
 
-changed();
-if (settings.names) names.add(settings.names);
-if (settings.example) useExample(settings.example);
+addEventListener("hashchange", adopt);
+settings.example = ""; // none is shown yet
+adopt();
 start();

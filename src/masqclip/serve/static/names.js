@@ -25,22 +25,34 @@ const quote = (name) =>
   PARTS.test(name) || name.includes('"') || DOTTED.test(name)
     ? `"${name.replaceAll('"', '""')}"` : name;
 
+const textOf = (words) => words.map(quote).join(",");
+const inWords = ({ name, stuff }) =>
+  (stuff === undefined ? name : `${stuff ? "stuff" : "thing"}: ${name}`);
+
 /** What a name's prefix says of its kind: whether it is stuff; undefined where it says nothing. */
 function kindOf(text) {
   const kind = KIND.exec(text)?.[1].toLowerCase();
   return kind === undefined ? undefined : kind === "stuff";
 }
 
+/** The names of a text as items, blanks made one. */
+function namesIn(text) {
+  return split(text).map((part) => part.trim().replace(/\s+/g, " ")).map((part) =>
+    ({ name: part.replace(KIND, ""), stuff: kindOf(part) })).filter(({ name }) => name);
+}
+
 /**
  * Names with their kind: `items` is a list of {name, stuff, synonyms}, where `stuff` is undefined
- * until it is said, and `synonyms` are those that a built-in list gives; `list` the one they are.
+ * until it is said. Those of a built-in list, the `base`, have its `synonyms`, and in `listed` the
+ * kind that it gives them; they stand before all others, in its order.
  */
 export class Names {
   constructor(onChange) {
     this.items = [];
-    this.list = "";
+    this.base = null;
     this.suggested = [];
     this.regions = new Set();
+    this.chips = new WeakMap();
     this.onChange = onChange;
     const input = $("name");
     input.addEventListener("keydown", (event) => this.#key(event));
@@ -56,28 +68,44 @@ export class Names {
       this.add(text);
     });
     input.addEventListener("blur", () => this.#take());
-    $("clear").addEventListener("click", () => this.set([]));
+    $("clear").addEventListener("click", () => this.#set([]));
   }
 
   /** The vocabulary for the service: a built-in list by its name, so that it is the very same. */
   get vocabulary() {
-    if (this.list) return this.list;
     const words = this.words;
-    if (!this.items.some(({ synonyms }) => synonyms)) return words;
+    if (!this.base) return words;
+    const whole = this.items.length === Object.keys(this.base.synonyms).length &&
+      this.items.every(({ synonyms, stuff, listed }) => synonyms && stuff === listed);
+    if (whole) return this.base.name;
     return Object.fromEntries(
       this.items.map(({ name, synonyms }, index) => [words[index], synonyms ?? [name]]));
   }
 
   /** Name by name: "stuff: pond" says that pond is a region, "thing: tree" that trees count. */
-  get words() {
-    return this.items.map(({ name, stuff }) =>
-      (stuff === undefined ? name : `${stuff ? "stuff" : "thing"}: ${name}`));
+  get words() { return this.items.map(inWords); }
+
+  /** What `load` makes these names of again: a list, what was taken out of it, and what was added. */
+  get saved() {
+    const kept = new Set(this.items.filter(({ synonyms }) => synonyms).map(({ name }) => name));
+    const gone = Object.keys(this.base?.synonyms ?? {}).filter((name) => !kept.has(name));
+    const own = this.items.filter(({ synonyms, stuff, listed }) => !synonyms || stuff !== listed);
+    return { list: this.base?.name ?? "", without: textOf(gone), names: textOf(own.map(inWords)) };
   }
 
-  /** Put the names of a text in place of all there are. */
-  replace(text) {
-    this.items = [];
-    this.add(text);
+  /** Put names in place of all there are: those of a built-in list, if one is given, and of texts. */
+  load({ without = "", names = "" }, list = null) {
+    const gone = new Set(split(without).map((name) => name.trim()));
+    const stuff = new Set(list?.stuff);
+    this.items = Object.entries(list?.synonyms ?? {}).filter(([name]) => !gone.has(name)).map(
+      ([name, synonyms]) => ({ name, stuff: stuff.has(name), listed: stuff.has(name), synonyms }));
+    const places = new Map(this.items.map(({ name }, place) => [name, place]));
+    const fresh = namesIn(names).filter(({ name, stuff }) => {
+      if (!places.has(name)) return true;
+      if (stuff !== undefined) this.items[places.get(name)].stuff = stuff;
+      return false;
+    });
+    this.#set(this.#with(fresh), list);
   }
 
   /** Whether a name is a region, said or, as far as an answer told, taken so. */
@@ -95,26 +123,28 @@ export class Names {
   }
 
   /** The same as a text that `add` takes. */
-  get text() {
-    return this.words.map(quote).join(",");
-  }
+  get text() { return textOf(this.words); }
 
   /** Take the names out of a text: between commas, semicolons, tabs or line ends. */
   add(text) {
-    const known = new Set(this.items.map((item) => item.name.toLowerCase()));
-    const fresh = [];
-    for (const part of split(text)) {
-      const name = part.replace(KIND, "").trim().replace(/\s+/g, " ");
-      if (!name || known.has(name.toLowerCase())) continue;
-      known.add(name.toLowerCase());
-      fresh.push({ name, stuff: kindOf(part.trim()) });
-    }
-    if (fresh.length) this.set([...this.items, ...fresh]);
+    const items = this.#with(namesIn(text));
+    if (items.length > this.items.length) this.#set(items);
   }
 
-  set(items, list = "") {
+  /** The items, and of others those whose names are not there. */
+  #with(others) {
+    const known = new Set(this.items.map(({ name }) => name.toLowerCase()));
+    const unknown = others.filter(({ name }) => {
+      const fresh = !known.has(name.toLowerCase());
+      known.add(name.toLowerCase());
+      return fresh;
+    });
+    return [...this.items, ...unknown];
+  }
+
+  #set(items, base = this.base) {
     this.items = items;
-    this.list = list;
+    this.base = items.some(({ synonyms }) => synonyms) ? base : null;
     this.#render();
     this.onChange();
   }
@@ -136,54 +166,77 @@ export class Names {
       event.preventDefault();
       this.#take();
     } else if (event.key === "Backspace" && !input.value && this.items.length) {
-      this.set(this.items.slice(0, -1));
+      this.#set(this.items.slice(0, -1));
     }
   }
 
+  // What is on the page stays there: a button that is made anew loses the keyboard, and a click that
+  // has begun.
   #render() {
     const chips = this.items.slice(0, SHOWN).map((item) => this.#chip(item));
     const more = this.items.length - SHOWN;
     if (more > 0) chips.push(make("li", { className: "help" }, `and ${more} more`));
-    $("chips").replaceChildren(...chips);
+    const list = $("chips");
+    chips.forEach((chip, place) => {
+      const there = list.children[place];
+      if (chip === there) return;
+      there ? there.replaceWith(chip) : list.append(chip);
+    });
+    while (list.children.length > chips.length) list.lastElementChild.remove();
     $("clear").hidden = this.items.length === 0;
+    this.#renderSuggestions();
+  }
+
+  #renderSuggestions() {
     const taken = new Set(this.items.map((item) => item.name.toLowerCase()));
     const left = this.suggested.filter(
       (word) => !taken.has(word.replace(KIND, "").toLowerCase()));
     $("suggestions").hidden = left.length === 0;
+    if ($("suggestions").dataset.words === textOf(left)) return;
+    $("suggestions").dataset.words = textOf(left);
     const buttons = left.map((word) =>
       make("button", { type: "button", onclick: () => this.add(quote(word)) }, word.replace(KIND, "")));
     if (left.length > 1) {
       buttons.push(
-        make("button", { type: "button", onclick: () => this.add(left.map(quote).join(",")) }, "all of them"));
+        make("button", { type: "button", onclick: () => this.add(textOf(left)) }, "all of them"));
     }
     $("suggestions").replaceChildren("Try ", ...buttons);
   }
 
+  #without(item) { this.#set(this.items.filter((other) => other !== item)); }
+
   #chip(item) {
-    const stuff = this.isStuff(item);
+    if (!this.chips.has(item)) this.chips.set(item, this.#newChip(item));
+    const chip = this.chips.get(item), stuff = this.isStuff(item);
+    const kind = chip.querySelector(".kind");
+    kind.setAttribute("aria-pressed", String(stuff));
+    kind.textContent = stuff ? "stuff" : "thing";
+    return chip;
+  }
+
+  #newChip(item) {
     const word = make("button", {
       type: "button", className: "word", title: "Change this name",
       "aria-label": `Change ${item.name}`,
       onclick: () => {
-        this.set(this.items.filter((other) => other !== item));
-        $("name").value = quote(item.name);
+        this.#without(item);
+        $("name").value = quote(inWords(item));
         $("name").focus();
         $("name").select();
       },
     }, item.name);
     const kind = make("button", {
-      type: "button", className: "kind", "aria-pressed": String(stuff),
+      type: "button", className: "kind",
       "aria-label": `${item.name} is stuff`, title: "A thing is counted, stuff is a region",
       onclick: () => {
-        const index = this.items.indexOf(item);
-        this.set(this.items.map((o) => (o === item ? { ...o, stuff: !stuff } : o)));
-        $("chips").children[index]?.querySelector(".kind")?.focus();
+        item.stuff = !this.isStuff(item);
+        this.#set(this.items);
       },
-    }, stuff ? "stuff" : "thing");
+    });
     const away = make("button", {
       type: "button", className: "away", "aria-label": `Remove ${item.name}`,
       onclick: () => {
-        this.set(this.items.filter((other) => other !== item));
+        this.#without(item);
         $("name").focus();
       },
     }, "\u00d7");

@@ -9,6 +9,9 @@ export const EXAMPLES = {
   avenue: ["Avenue", ["bank", "chick", "panda", "water buffalo", "stuff: water", "stuff: road", "stuff: autumn leaves"]],
 };
 
+/** Whether the names in a text are those of an example. */
+export const areOfExample = (text) => Object.values(EXAMPLES).some(([, names]) => text === names.join(","));
+
 /** Listen for pictures: `useFile(file)` takes one, `useExample(key)` an example. */
 export function takePictures(useFile, useExample) {
   for (const [key, [title]] of Object.entries(EXAMPLES)) {

@@ -27,10 +27,19 @@ export function forEachRun({ counts }, paint) {
   });
 }
 
-/** The mask as bytes, `mask[x * height + y]`. */
-export function decode(rle) {
-  const [height, width] = rle.size;
-  const mask = new Uint8Array(height * width);
-  forEachRun(rle, (from, to) => mask.fill(1, from, to));
-  return mask;
+/** Where runs begin, in turn of zeros and of ones. A mask takes its runs' room, not its pixels'. */
+export function starts({ counts }) {
+  let position = 0;
+  return Uint32Array.from(runLengths(counts), (length) => (position += length) - length);
+}
+
+/** Whether a position, in column order, is one of the mask whose runs have these starts. */
+export function holds(starts, position) {
+  let low = 0, high = starts.length; // the last run that begins at or before the position
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if (starts[middle] <= position) low = middle;
+    else high = middle;
+  }
+  return low % 2 === 1;
 }

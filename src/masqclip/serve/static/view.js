@@ -1,7 +1,7 @@
 // The picture with its segments: drawing, and finding what lies under a pointer.
 
-import { decode } from "./rle.js";
 import { anchor, grid, outline } from "./contour.js";
+import { holds, starts } from "./rle.js";
 
 const STUFF_SHARE = 0.6; // stuff is tinted more lightly than things, as in the service's overlays
 // Steps, of half a label each way, to try around a name's best place, the nearest first.
@@ -12,9 +12,9 @@ const STEPS = Array.from({ length: 7 * 17 }, (_, i) => [(i % 7) - 3, Math.floor(
 export function prepare(answer) {
   return answer.segments
     .map((segment) => {
-      const mask = decode(segment.segmentation);
-      const cells = grid(mask, answer.width, answer.height);
-      return { ...segment, mask, path: outline(cells), anchor: anchor(cells) };
+      const cells = grid(segment.segmentation);
+      const runs = starts(segment.segmentation);
+      return { ...segment, runs, path: outline(cells), anchor: anchor(cells) };
     })
     .sort((a, b) => a.thing - b.thing || b.area - a.area);
 }
@@ -120,7 +120,7 @@ export function segmentAt(segments, size, x, y) {
   const column = Math.floor(x), row = Math.floor(y);
   if (column < 0 || row < 0 || column >= size.width || row >= size.height) return null;
   const position = column * size.height + row;
-  return segments.findLast((segment) => segment.mask[position]) ?? null;
+  return segments.findLast(({ runs }) => holds(runs, position)) ?? null;
 }
 
 function mixed(colour, share) {

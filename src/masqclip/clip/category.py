@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -84,3 +84,22 @@ class Category:
         if self.examples is not None and other.examples is not None:
             examples = self.examples.joined(other.examples)
         return replace(self, prompts=tuple(prompts), examples=examples, worded=bool(prompts))
+
+
+def join_categories(
+    categories: Sequence[Category], others: Iterable[Category]
+) -> tuple[Category, ...]:
+    """Categories and more of them; one that is there already gets the examples and prompts of both.
+
+    Raises:
+        MasqclipError: their examples are of different CLIPs.
+    """
+    place = {category.reading: i for i, category in enumerate(categories)}
+    joined = list(categories)
+    for category in others:
+        at = place.get(category.reading)
+        if at is None:
+            joined.append(category)
+        else:
+            joined[at] = joined[at].joined(category)
+    return tuple(joined)

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from masqclip.clip.category import Category
+from masqclip.clip.category import Category, join_categories
 from masqclip.clip.examples import Examples, ExampleSpace
 from masqclip.clip.name_limits import NameLimits, shown, too_many
 from masqclip.clip.templates import PLAIN_TEMPLATES
@@ -45,6 +45,23 @@ class SavedVocabulary:
     templates: tuple[str, ...] = PLAIN_TEMPLATES
     assumed: tuple[str, ...] = ()
 
+    @property
+    def rivals(self) -> tuple[Category, ...]:
+        """The distractors as categories."""
+        return tuple(n if isinstance(n, Category) else Category(n) for n in self.distractors)
+
+    def joined(self, other: SavedVocabulary) -> SavedVocabulary:
+        """As `Vocabulary.joined`; either may be without categories."""
+        categories = join_categories(self.categories, other.categories)
+        named = {category.name for category in categories}
+        assumed = dict.fromkeys((*self.assumed, *other.assumed))
+        return SavedVocabulary(
+            categories,
+            tuple(category.competing for category in join_categories(self.rivals, other.rivals)),
+            self.templates if self.categories else other.templates,
+            tuple(name for name in assumed if name in named),
+        )
+
 
 def is_saved(document: object) -> bool:
     """Whether a document is such a file."""
@@ -62,7 +79,12 @@ def write_vocabulary(saved: SavedVocabulary, path: str | Path) -> None:
         raise MasqclipError(
             f"{path}: a vocabulary is saved as JSON: give a name that ends in .json"
         )
-    write_atomically(path, json.dumps(to_json(saved), ensure_ascii=False, indent=1).encode())
+    write_atomically(path, file_bytes(saved))
+
+
+def file_bytes(saved: SavedVocabulary) -> bytes:
+    """The file."""
+    return json.dumps(to_json(saved), ensure_ascii=False, indent=1).encode()
 
 
 def to_json(saved: SavedVocabulary) -> dict[str, Any]:

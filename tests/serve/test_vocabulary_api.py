@@ -269,7 +269,7 @@ def test_what_cannot_be_is_refused_in_a_line(
     nobody = "v-" + "0" * 32
 
     async def run() -> None:
-        async with serving(max_examples=2, max_names=3) as client:
+        async with serving(max_examples=2, max_names=4) as client:
             image = await upload(client, beach)
             car = await find_car(client, image)
             shown = {"name": "zivuko", "image": image}
@@ -298,7 +298,7 @@ def test_what_cannot_be_is_refused_in_a_line(
             await refused(404, "no such vocabulary", vocabulary=nobody)
             await refused(404, "no such vocabulary", vocabulary="a", join=nobody)
             await refused(404, "no such vocabulary", vocabulary="a", distractors=nobody)
-            await refused(422, "4 names; this service takes 3", vocabulary="a, b, c, d")
+            await refused(422, "5 names; this service takes 4", vocabulary="a, b, c, d, e")
             many = [{**shown, **mask, "name": name} for name in "abc"]
             await refused(422, "3 examples; this service takes 2", examples=many)
             await refused(422, "at most 32", examples=many * 11)

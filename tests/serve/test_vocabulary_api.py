@@ -298,7 +298,9 @@ def test_what_cannot_be_is_refused_in_a_line(
             await refused(404, "no such vocabulary", vocabulary=nobody)
             await refused(404, "no such vocabulary", vocabulary="a", join=nobody)
             await refused(404, "no such vocabulary", vocabulary="a", distractors=nobody)
-            await refused(422, "5 names; this service takes 4", vocabulary="a, b, c, d, e")
+            await refused(422, "more than the limit of 4", vocabulary="a, b, c, d, e")
+            fifth = {"vocabulary": "a, b, c, d", "examples": [{**shown, **mask}]}
+            await refused(422, "5 names; this service takes 4", **fifth)
             many = [{**shown, **mask, "name": name} for name in "abc"]
             await refused(422, "3 examples; this service takes 2", examples=many)
             await refused(422, "at most 32", examples=many * 11)

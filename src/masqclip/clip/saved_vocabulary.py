@@ -148,7 +148,7 @@ def from_json(document: Mapping[str, Any], *, source: str, limits: NameLimits) -
         saved = SavedVocabulary(categories, distractors, **lists)
     except MasqclipError as error:
         raise MasqclipError(f"{source}: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise MasqclipError(
             f"{source}: no whole vocabulary of masqclip ({type(error).__name__}: {error}): save it "
             "anew"

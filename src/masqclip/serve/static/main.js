@@ -77,7 +77,8 @@ async function withPicture(work) {
     try {
       return await work(await picture.id);
     } catch (error) {
-      if (error.name !== "AbortError") picture.id = null;
+      // What is refused for what it asks has nothing to do with the upload.
+      if (error.name !== "AbortError" && error.status !== 422) picture.id = null;
       // The service forgets pictures and examples when it needs the room: send them once more.
       if (error.status !== 404 || tries) throw error;
       await examples.restore();

@@ -43,17 +43,9 @@ export class Examples {
       (this.id ? api.changeVocabulary(this.id, { add: [example] }) : api.makeVocabulary({ examples: [example] })));
   }
 
-  /** Remove an example, or a whole category; what the service forgot is sent once more before. */
+  /** Remove examples, or whole categories. */
   remove(change) {
-    return this.#change(async () => {
-      try {
-        return await api.changeVocabulary(this.id, change);
-      } catch (error) {
-        if (error.status !== 404) throw error;
-        await this.restore();
-        return api.changeVocabulary(this.id, change);
-      }
-    });
+    return this.#change(() => this.#kept(() => api.changeVocabulary(this.id, change)));
   }
 
   clear() {
@@ -76,7 +68,7 @@ export class Examples {
 
   /** The words and the examples together, as a file that the command line reads. */
   async fileWith(names) {
-    const { id } = await api.makeVocabulary(this.wish(names));
+    const { id } = await this.#kept(() => api.makeVocabulary(this.wish(names)));
     const text = await api.vocabularyFile(id);
     api.forgetVocabulary(id).catch(() => {});
     return new Blob([text], { type: "application/json" });
@@ -86,6 +78,17 @@ export class Examples {
   async restore() {
     if (!this.any) this.id = null;
     else this.#take(await api.makeVocabulary({ vocabulary: JSON.parse(this.file) }));
+  }
+
+  /** Do what needs the vocabulary at the service, and once more if it was forgotten there. */
+  async #kept(work) {
+    try {
+      return await work();
+    } catch (error) {
+      if (error.status !== 404) throw error;
+      await this.restore();
+      return work();
+    }
   }
 
   #change(work) {

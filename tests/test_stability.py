@@ -72,7 +72,8 @@ def test_routes_are_listed() -> None:
             for method in route.methods
         }  # fmt: skip
 
-    assert set(quoted(row("`/v1`"))) == served(routers.router)
+    examples = import_module("masqclip.serve.vocabulary_routes")
+    assert set(quoted(row("`/v1`"))) == served(routers.router, examples.router)
     assert set(quoted(row("state"))) == served(routers.state)
     assert set(quoted(row("annotation tools"))) == served(*(tool.router for tool in tools))
 

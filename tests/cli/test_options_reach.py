@@ -270,6 +270,9 @@ def test_serve_takes_its_options(
     words += shlex.split(
         "--deadline 5 --max-upload-mb 0.5 --max-pixels 6 --max-connections 7 --buffer-mb 8"
     )
+    words += shlex.split(
+        "--max-vocabularies 9 --max-examples 10 --vocabulary-mb 11 --vocabulary-minutes 0.5"
+    )
     words += shlex.split("--store-mb 0 --label-studio-url http://d --label-studio-token key")
     words += shlex.split(
         "--label-studio-storage e --label-studio-storage f:9 --label-studio-timeout 6"
@@ -280,7 +283,8 @@ def test_serve_takes_its_options(
         max_pixels=6, store_bytes=0, token="secret", max_connections=7, buffer_bytes=8_000_000,
         cors_origins=("http://a", "http://b"), allowed_hosts=("0.0.0.0", "c"),
         label_studio_url="http://d", label_studio_token="key", label_studio_storage=("e", "f:9"),
-        label_studio_timeout=6.0,
+        label_studio_timeout=6.0, max_vocabularies=9, max_examples=10,
+        vocabulary_bytes=11_000_000, vocabulary_seconds=30.0,
     )  # fmt: skip
     assert run.only == (("app",), {"host": "0.0.0.0", "port": 80, "max_connections": 7})
     assert port.only[0] == ("0.0.0.0", 80)

@@ -15,7 +15,8 @@ import numpy as np
 
 PATHS = (
     "/", "/v1/images", "/v1/images/{id}", "/v1/images/{id}/segment", "/v1/segment", "/v1/models",
-    "/v1/vocabularies", "/v1/predict", "/predict", "/setup", "/health", "/healthz", "/readyz",
+    "/v1/vocabularies", "/v1/vocabularies/v-{id}", "/v1/vocabularies/v-{id}/file",
+    "/v1/images/{id}/mask", "/v1/predict", "/predict", "/setup", "/health", "/healthz", "/readyz",
     "/metrics", "/static/main.js", "/static/../app.py", "/static/%2e%2e/app.py", "/static/%00",
     "/openapi.json", "//", "/v1/images/%ff", "/v1/images/" + "a" * 5000, "/v1/segment?a=%00&b",
 )  # fmt: skip

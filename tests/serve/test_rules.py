@@ -24,6 +24,7 @@ from masqclip.serve.store import IDENTIFIERS_OF_A_FILE, ImageStore
 COUNTS = (
     "max_requests", "batch_size", "max_upload_bytes", "max_text_bytes", "buffer_bytes",
     "min_rate", "max_connections", "max_pixels", "read_seconds", "max_names",
+    "max_vocabularies", "max_examples",
 )  # fmt: skip
 
 
@@ -35,13 +36,15 @@ def test_a_bound_is_one_or_more(name: str) -> None:
 
 
 def test_times_are_more_than_nothing_and_a_store_may_be() -> None:
-    for name in ("deadline", "max_wait"):
+    for name in ("deadline", "max_wait", "vocabulary_seconds"):
         assert getattr(ServeSettings(**{name: 0.001}), name) == 0.001
         with pytest.raises(MasqclipError, match="give seconds, more than 0"):
             ServeSettings(**{name: 0.0})
-    assert ServeSettings(store_bytes=0).store_bytes == 0
-    with pytest.raises(MasqclipError, match="--store-bytes -1: give 0 or more"):
-        ServeSettings(store_bytes=-1)
+    for name in ("store_bytes", "vocabulary_bytes"):
+        assert getattr(ServeSettings(**{name: 0}), name) == 0
+        flag = name.replace("_", "-")
+        with pytest.raises(MasqclipError, match=f"--{flag} -1: give 0 or more"):
+            ServeSettings(**{name: -1})
 
 
 @pytest.mark.parametrize("name", ["token", "label_studio_token"])

@@ -62,6 +62,10 @@ def serve(
     max_connections: int = 512,
     buffer_mb: float = 96.0,
     store_mb: float = 384.0,
+    max_vocabularies: int = 1000,
+    max_examples: int = 500,
+    vocabulary_mb: float = 64.0,
+    vocabulary_minutes: float = 120.0,
     label_studio_url: Annotated[str, Parameter(metavar="URL", show_default=False)] = "",
     label_studio_token: Annotated[
         str, Parameter(env_var="LABEL_STUDIO_API_KEY", show_default=False)
@@ -96,6 +100,10 @@ def serve(
             longest.
         buffer_mb: Memory for bodies of requests that are on their way, in megabytes.
         store_mb: Memory for encoded pictures; the least recently used leave first.
+        max_vocabularies: Vocabularies with examples that are kept; likewise.
+        max_examples: Examples of one vocabulary (422).
+        vocabulary_mb: Memory for vocabularies, in megabytes; the least recently used leave first.
+        vocabulary_minutes: How long a vocabulary is kept that nobody asks for.
         label_studio_url: The Label Studio whose pictures may be fetched.
         label_studio_token: What is sent to it, a legacy or a personal access token; better set as
             LABEL_STUDIO_API_KEY.
@@ -119,6 +127,10 @@ def serve(
         max_upload_bytes=round(max_upload_mb * 1e6),
         max_pixels=max_pixels,
         store_bytes=round(store_mb * 1e6),
+        max_vocabularies=max_vocabularies,
+        max_examples=max_examples,
+        vocabulary_bytes=round(vocabulary_mb * 1e6),
+        vocabulary_seconds=vocabulary_minutes * 60,
         token=token,
         max_connections=max_connections,
         buffer_bytes=round(buffer_mb * 1e6),

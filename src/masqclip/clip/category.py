@@ -148,3 +148,22 @@ def check_calibration(calibration: tuple[float, float, float] | None) -> None:
             f"the calibration {a:g}, {b:g}, {c:g}: give two numbers of 0 to 100, not both 0, and "
             "one of -100 to 100"
         )
+
+
+def join_categories(
+    categories: Sequence[Category], others: Iterable[Category]
+) -> tuple[Category, ...]:
+    """Categories and more of them; one that is there already gets the examples and prompts of both.
+
+    Raises:
+        MasqclipError: their examples are of different CLIPs.
+    """
+    place = {category.reading: i for i, category in enumerate(categories)}
+    joined = list(categories)
+    for category in others:
+        at = place.get(category.reading)
+        if at is None:
+            joined.append(category)
+        else:
+            joined[at] = joined[at].joined(category)
+    return tuple(joined)

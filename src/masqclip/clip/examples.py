@@ -127,6 +127,15 @@ class Examples:
             (*self.thumbnails, *other.thumbnails),
         )
 
+    def without(self, place: int) -> Examples | None:
+        """The others, or none: what else there is in the pictures is known of all together, and
+        stays."""
+        if len(self) == 1:
+            return None
+        thumbnails = (*self.thumbnails[:place], *self.thumbnails[place + 1 :])
+        kept = np.delete(self.embeddings, place, axis=0)
+        return Examples(self.space, kept, self.context, thumbnails)
+
 
 def check_one_clip(examples: Sequence[Examples]) -> None:
     """Refuse examples that cannot be compared, and more than there may be.

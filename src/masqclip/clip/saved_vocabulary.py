@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from masqclip.clip.category import Category
+from masqclip.clip.category import Category, join_categories
 from masqclip.clip.examples import Examples, ExampleSpace
 from masqclip.clip.name_items import tidy
 from masqclip.clip.name_limits import NameLimits, shown, too_many
@@ -51,6 +51,25 @@ class SavedVocabulary:
     parents: tuple[tuple[str, str], ...] = ()
     calibration: tuple[float, float, float] | None = None
 
+    @property
+    def rivals(self) -> tuple[Category, ...]:
+        """The distractors as categories."""
+        return tuple(n if isinstance(n, Category) else Category(n) for n in self.distractors)
+
+    def joined(self, other: SavedVocabulary) -> SavedVocabulary:
+        """As `Vocabulary.joined`; either may be without categories."""
+        categories = join_categories(self.categories, other.categories)
+        named = {category.name for category in categories}
+        assumed = dict.fromkeys((*self.assumed, *other.assumed))
+        return SavedVocabulary(
+            categories,
+            tuple(category.competing for category in join_categories(self.rivals, other.rivals)),
+            self.templates if self.categories else other.templates,
+            tuple(name for name in assumed if name in named),
+            tuple((dict(other.parents) | dict(self.parents)).items()),
+            self.calibration if self.categories else other.calibration,
+        )
+
 
 def is_saved(document: object) -> bool:
     """Whether a document is such a file."""
@@ -68,7 +87,12 @@ def write_vocabulary(saved: SavedVocabulary, path: str | Path) -> None:
         raise MasqclipError(
             f"{path}: a vocabulary is saved as JSON: give a name that ends in .json"
         )
-    write_atomically(path, json.dumps(to_json(saved), ensure_ascii=False, indent=1).encode())
+    write_atomically(path, file_bytes(saved))
+
+
+def file_bytes(saved: SavedVocabulary) -> bytes:
+    """The file."""
+    return json.dumps(to_json(saved), ensure_ascii=False, indent=1).encode()
 
 
 def to_json(saved: SavedVocabulary) -> dict[str, Any]:
@@ -141,7 +165,7 @@ def from_json(document: Mapping[str, Any], *, source: str, limits: NameLimits) -
         )
     except MasqclipError as error:
         raise MasqclipError(f"{source}: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise MasqclipError(
             f"{source}: no whole vocabulary of masqclip ({type(error).__name__}: {error}): save it "
             "anew"

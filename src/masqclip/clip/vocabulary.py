@@ -134,8 +134,7 @@ class Vocabulary:
     @cached_property
     def rows(self) -> tuple[Category, ...]:
         """All that competes, "background" aside: the categories, then the distractors as such."""
-        others = (n if isinstance(n, Category) else Category(n) for n in self.distractors)
-        return (*self.categories, *others)
+        return (*self.categories, *self.document().rivals)
 
     @classmethod
     def parse(
@@ -220,27 +219,7 @@ class Vocabulary:
         Raises:
             MasqclipError: their examples are of different CLIPs.
         """
-        place = {category.reading: i for i, category in enumerate(self.categories)}
-        categories = list(self.categories)
-        for category in other.categories:
-            at = place.get(category.reading)
-            if at is None:
-                categories.append(category)
-            else:
-                categories[at] = categories[at].joined(category)
-        named = {category.name for category in categories}
-        here = {category.reading for category in self.rows[len(self) :]}
-        rivals = zip(other.distractors, other.rows[len(other) :], strict=True)
-        more = (given for given, category in rivals if category.reading not in here)
-        return replace(
-            self,
-            categories=tuple(categories),
-            distractors=(*self.distractors, *more),
-            assumed=tuple(
-                name for name in dict.fromkeys((*self.assumed, *other.assumed)) if name in named
-            ),
-            parents=tuple((dict(other.parents) | dict(self.parents)).items()),
-        )
+        return Vocabulary.from_document(self.document().joined(other.document()))
 
     def save(self, path: str | Path) -> None:
         """Write it as a JSON file that is read wherever a vocabulary is, examples included.

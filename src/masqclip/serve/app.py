@@ -14,7 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from masqclip import __version__
 from masqclip.segmenter import Segmenter
-from masqclip.serve import label_studio, problems, routes, x_anylabeling
+from masqclip.serve import label_studio, problems, routes, vocabulary_routes, x_anylabeling
 from masqclip.serve.bodies import BodyLimit
 from masqclip.serve.engine import Engine
 from masqclip.serve.label_studio_files import TaskPictures
@@ -80,6 +80,7 @@ def create_app(segmenter: Segmenter, settings: ServeSettings | None = None) -> F
     app.state.task_pictures = TaskPictures(settings)
     problems.install(app)
     app.include_router(routes.router)
+    app.include_router(vocabulary_routes.router)
     app.include_router(routes.state)
     app.include_router(x_anylabeling.router, responses=routes.WORK_PROBLEMS)
     app.include_router(label_studio.router, responses=routes.WORK_PROBLEMS)
@@ -104,7 +105,7 @@ def create_app(segmenter: Segmenter, settings: ServeSettings | None = None) -> F
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "POST", "DELETE"],
+            allow_methods=["GET", "POST", "PATCH", "DELETE"],
             allow_headers=["Authorization", "Content-Type"],
         )
     app.add_middleware(OriginCheck, hosts=settings.allowed_hosts, origins=settings.cors_origins)

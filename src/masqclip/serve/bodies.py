@@ -23,6 +23,7 @@ from masqclip.serve.settings import ServeSettings
 GRACE_SECONDS = 5.0
 # Routes whose bodies hold pictures, or what people drew on them; all others hold names.
 _PICTURE_PATHS = ("/v1/images", "/v1/segment", "/v1/predict", "/predict", "/webhook")
+_EXAMPLES_PATH = "/v1/vocabularies"  # and those of one of them
 _CLOSE = {"Connection": "close"}  # what is still to come is not wanted
 
 
@@ -59,7 +60,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        pictures = scope["path"] in _PICTURE_PATHS
+        pictures = scope["path"] in _PICTURE_PATHS or scope["path"].startswith(_EXAMPLES_PATH)
         settings = self._settings
         limit = settings.max_upload_bytes if pictures else settings.max_text_bytes
         announced = Headers(scope=scope).get("content-length", "0")

@@ -74,9 +74,10 @@ class Client:
 
         Args:
             picture: an identifier from `upload`, or a path or bytes, which are then sent first.
-            vocabulary: the names; see the service's documentation.
+            vocabulary: the names, or an identifier from `make_vocabulary`; see the service's
+                documentation.
             task: ``instance``, ``semantic`` or ``panoptic``.
-            options: ``min_score``, ``stuff``, ``distractors``.
+            options: ``min_score``, ``stuff``, ``things``, ``distractors``, ``join``.
 
         Returns:
             The answer: ``segments`` and more.
@@ -99,6 +100,67 @@ class Client:
         content: bytes = self._segment(picture, vocabulary, task, options, "image/png").content
         return content
 
+    def make_vocabulary(self, vocabulary: Names | Path | None = None, **options: Any) -> str:
+        """Keep a vocabulary at the service, for examples to be added; returns its identifier.
+
+        Args:
+            vocabulary: names, or the path of a saved vocabulary.
+            options: ``examples``, ``join``, ``stuff``, ``things``, ``distractors``.
+        """
+        wish: dict[str, Any] = {**options}
+        if isinstance(vocabulary, Path):
+            try:
+                wish["vocabulary"] = json.loads(_read(vocabulary))
+            except ValueError as error:
+                raise MasqclipError(f"{vocabulary}: no JSON ({error})") from error
+        elif vocabulary is not None:
+            wish["vocabulary"] = vocabulary
+        return str(self._send("POST", "/v1/vocabularies", wish).json()["id"])
+
+    def add_example(
+        self,
+        vocabulary: str,
+        name: str,
+        picture: str | Path | bytes,
+        *,
+        segment: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Put something that a picture shows into a vocabulary that is kept.
+
+        Args:
+            vocabulary: an identifier from `make_vocabulary`.
+            name: what results call it.
+            picture: as in `segment`.
+            segment: of an earlier answer about the picture. In its place:
+            options: ``box``, ``point`` or ``segmentation``; and ``prompts``, ``stuff``,
+                ``distractor``.
+
+        Returns:
+            What the vocabulary holds then: ``categories`` and ``distractors``, with ``examples``.
+        """
+        example = {"name": name, "image": self._key(picture), **options}
+        if segment is not None:
+            example["segmentation"] = segment["segmentation"]
+        return self._change(vocabulary, {"add": [example]})
+
+    def remove_example(self, vocabulary: str, example: str) -> dict[str, Any]:
+        """Take an example, by its identifier, out of a vocabulary; returns as `add_example`."""
+        return self._change(vocabulary, {"remove": [example]})
+
+    def vocabulary(self, vocabulary: str) -> dict[str, Any]:
+        """What a vocabulary that is kept holds."""
+        document: dict[str, Any] = self._call("GET", f"/v1/vocabularies/{vocabulary}").json()
+        return document
+
+    def save_vocabulary(self, vocabulary: str, path: str | Path) -> None:
+        """Write a vocabulary that is kept as a file, which the command line and Python read."""
+        Path(path).write_bytes(self._call("GET", f"/v1/vocabularies/{vocabulary}/file").content)
+
+    def forget_vocabulary(self, vocabulary: str) -> None:
+        """Remove a vocabulary from the service."""
+        self._call("DELETE", f"/v1/vocabularies/{vocabulary}")
+
     def models(self) -> dict[str, Any]:
         """The models that the service has, by name."""
         document: dict[str, Any] = self._call("GET", "/v1/models").json()["data"]
@@ -117,14 +179,26 @@ class Client:
         options: dict[str, Any],
         accept: str,
     ) -> Any:
-        key = (
-            picture if isinstance(picture, str) and _ID.fullmatch(picture) else self.upload(picture)
-        )
         wish = {"vocabulary": vocabulary, "task": task, **options}
-        path = f"/v1/images/{key}/segment"
+        return self._send("POST", f"/v1/images/{self._key(picture)}/segment", wish, accept)
+
+    def _key(self, picture: str | Path | bytes) -> str:
+        """A picture's identifier, after it was sent if it is none."""
+        known = isinstance(picture, str) and _ID.fullmatch(picture)
+        return str(picture) if known else self.upload(picture)
+
+    def _change(self, vocabulary: str, change: dict[str, Any]) -> dict[str, Any]:
+        document: dict[str, Any] = self._send(
+            "PATCH", f"/v1/vocabularies/{vocabulary}", change
+        ).json()
+        return document
+
+    def _send(
+        self, method: str, path: str, wish: dict[str, Any], accept: str = "application/json"
+    ) -> Any:
         headers = {"Accept": accept, "Content-Type": "application/json"}
         # In ASCII: what no file can hold is for the service to refuse.
-        return self._call("POST", path, content=json.dumps(wish), headers=headers)
+        return self._call(method, path, content=json.dumps(wish), headers=headers)
 
     def _call(self, method: str, path: str, **options: Any) -> Any:
         try:

@@ -21,6 +21,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from masqclip.clip.saved_vocabulary import SavedVocabulary
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.image_readers import ImageReaders
 from masqclip.data.image_structure import check_structure, header_size
@@ -30,10 +31,11 @@ from masqclip.result import Segmentation, Task
 from masqclip.segmenter import Segmenter
 from masqclip.serve.batcher import Batcher
 from masqclip.serve.metrics import Metrics
+from masqclip.serve.names_request import NamesRequest
 from masqclip.serve.problems import Problem
-from masqclip.serve.schemas import SegmentRequest
 from masqclip.serve.settings import ServeSettings
 from masqclip.serve.store import ImageStore
+from masqclip.serve.vocabulary_store import VocabularyStore
 
 T = TypeVar("T")
 
@@ -65,6 +67,8 @@ class Engine:
     def __init__(self, segmenter: Segmenter, settings: ServeSettings, metrics: Metrics) -> None:
         self.segmenter, self.settings, self.metrics = segmenter, settings, metrics
         self.store = ImageStore(settings.store_bytes)
+        self.vocabularies = VocabularyStore(settings)
+        self.changing = asyncio.Lock()  # held while a vocabulary is
         self._batcher: Batcher[LoadedImage, EncodedImage] = Batcher(
             segmenter.encode,
             max_batch=settings.batch_size,
@@ -190,22 +194,63 @@ class Engine:
         self._encode_seconds += 0.1 * (each - self._encode_seconds)
         return encoded
 
-    async def read_words(self, wish: SegmentRequest) -> Vocabulary:
+    async def encode_again(self, encoded: EncodedImage) -> EncodedImage:
+        """A picture of the store with what an example is made from, which the store leaves out."""
+        return await self._batcher.submit(encoded.image)
+
+    async def read_words(self, wish: NamesRequest) -> Vocabulary:
         """The vocabulary of a request, read beside the event loop unless it is short.
 
         Raises:
-            MasqclipError: it cannot be used, or a name is too long for the model.
-            Problem: 422, more names than the service takes.
+            MasqclipError: it cannot be used, a name is too long for the model, or its examples are
+                of another one.
+            Problem: 422, more names or examples than the service takes; 404, a vocabulary that is
+                not kept.
         """
+        kept = {key: self.kept_vocabulary(key) for key in wish.identifiers}
 
         def read() -> Vocabulary:
-            words = wish.words(self.settings.max_names)
+            settings = self.settings
+            words = wish.words(settings.max_names, max_examples=settings.max_examples, kept=kept)
             self.segmenter.text.check(words)
             return words
 
-        if wish.brief:
-            return read()
-        return await asyncio.get_running_loop().run_in_executor(self._parser, read)
+        return read() if wish.brief else await self.beside(read)
+
+    async def beside(self, work: Callable[[], T]) -> T:
+        """What reading names comes to, beside the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._parser, work)
+
+    async def on_namer(self, work: Callable[[], T]) -> T:
+        """What the model is asked for beside names, on the thread that names."""
+        return await asyncio.get_running_loop().run_in_executor(self._namer, work)
+
+    def keep_vocabulary(self, saved: SavedVocabulary, key: str | None = None) -> str:
+        """A vocabulary, kept under a new identifier, or in the place of another."""
+        key = self.vocabularies.put(saved, key)
+        self._count_store()
+        return key
+
+    def kept_vocabulary(self, key: str) -> SavedVocabulary:
+        """A vocabulary that is kept.
+
+        Raises:
+            Problem: 404 if it is not, or no longer.
+        """
+        found = self.vocabularies.get(key)
+        if found is None:
+            raise Problem(404, "no such vocabulary is in memory (any more): send it again")
+        return found
+
+    def forget_vocabulary(self, key: str) -> None:
+        """Remove a vocabulary.
+
+        Raises:
+            Problem: 404 if it is not there.
+        """
+        self.kept_vocabulary(key)
+        self.vocabularies.remove(key)
+        self._count_store()
 
     async def keep(self, upload: Upload) -> tuple[str, EncodedImage]:
         """A file, encoded and kept under a new identifier; a known one is not encoded again."""
@@ -249,7 +294,7 @@ class Engine:
             return finish(self.segmenter(encoded, words, task, min_score=min_score))
 
         started, ahead = time.monotonic(), max(1, self._pending)
-        result = await asyncio.get_running_loop().run_in_executor(self._namer, run)
+        result = await self.on_namer(run)
         each = (time.monotonic() - started) / ahead
         self._name_seconds += 0.1 * (each - self._name_seconds)
         return result
@@ -257,3 +302,4 @@ class Engine:
     def _count_store(self) -> None:
         self.metrics.stored_images.set(len(self.store))
         self.metrics.stored_bytes.set(self.store.bytes)
+        self.metrics.stored_vocabularies.set(len(self.vocabularies))

@@ -46,6 +46,10 @@ class Metrics:
             "masqclip_stored_bytes", "Bytes of encoded pictures.", registry=registry
         )
 
+        self.stored_vocabularies = Gauge(
+            "masqclip_stored_vocabularies", "Vocabularies in memory.", registry=registry
+        )
+
     def text(self) -> bytes:
         """Everything, in Prometheus' text format."""
         return generate_latest(self._registry)

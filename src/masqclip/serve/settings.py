@@ -28,6 +28,10 @@ class ServeSettings:
         read_seconds: processor time in which a picture must be decoded; 422 beyond it.
         max_names: names of one request, distractors included.
         store_bytes: memory for encoded pictures, of which the least recently used leave first.
+        max_vocabularies: vocabularies that are kept; likewise.
+        vocabulary_bytes: memory for them; likewise.
+        vocabulary_seconds: how long one is kept that nobody asks for.
+        max_examples: examples of one vocabulary.
         token: what clients must send; empty = nothing.
         cors_origins: pages of other origins that browsers may let in.
         allowed_hosts: names that the service is known by, beside addresses in figures and
@@ -53,6 +57,10 @@ class ServeSettings:
     read_seconds: int = 4
     max_names: int = 2000
     store_bytes: int = 384_000_000
+    max_vocabularies: int = 1000
+    vocabulary_bytes: int = 64_000_000
+    vocabulary_seconds: float = 7200.0
+    max_examples: int = 500
     token: str = ""
     cors_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
@@ -65,17 +73,20 @@ class ServeSettings:
         counts = (
             "max_requests", "batch_size", "max_upload_bytes", "max_text_bytes", "buffer_bytes",
             "min_rate", "max_connections", "max_pixels", "read_seconds", "max_names",
+            "max_vocabularies", "max_examples",
         )  # fmt: skip
         for name in counts:
             if getattr(self, name) < 1:
                 flag = name.replace("_", "-")
                 raise MasqclipError(f"--{flag} {getattr(self, name)}: give 1 or more")
-        for name in ("deadline", "max_wait", "label_studio_timeout"):
+        for name in ("deadline", "max_wait", "label_studio_timeout", "vocabulary_seconds"):
             if getattr(self, name) <= 0:
                 flag = name.replace("_", "-")
                 raise MasqclipError(f"--{flag} {getattr(self, name):g}: give seconds, more than 0")
-        if self.store_bytes < 0:
-            raise MasqclipError(f"--store-bytes {self.store_bytes}: give 0 or more")
+        for name in ("store_bytes", "vocabulary_bytes"):
+            if getattr(self, name) < 0:
+                flag = name.replace("_", "-")
+                raise MasqclipError(f"--{flag} {getattr(self, name)}: give 0 or more")
         for name in ("token", "label_studio_token"):
             # A header has no other letters; what cannot be sent can never be right.
             if not (value := getattr(self, name)).isascii() or not (value + "x").isprintable():

@@ -25,8 +25,9 @@ from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from masqclip.clip.name_lists import split_names
+from masqclip.serve.names_request import NAMES_HELP
 from masqclip.serve.problems import Problem, findings
-from masqclip.serve.schemas import NAMES_HELP, SegmentRequest
+from masqclip.serve.schemas import SegmentRequest
 
 IMAGE_FIELD = "image"
 #: Commas, colons and brackets of a JSON body; two thousand names with synonyms have far fewer.
@@ -48,6 +49,7 @@ _FIELDS: dict[str, Any] = {
     },
     "task": {"type": "string", "enum": ["instance", "semantic", "panoptic"]},
     "min_score": {"type": "number", "minimum": 0, "maximum": 1},
+    "join": {"type": "string", "description": "A vocabulary that is put to it."},
     "stuff": {"type": "string", "description": "Regions among the names, between commas."},
     "things": {"type": "string", "description": "What is counted, between commas."},
     "distractors": {"type": "string", "description": "Competing names, between commas."},

@@ -32,16 +32,16 @@ async function reach(path, options) {
   }
 }
 
-async function call(path, options = {}, tries = 3) {
+async function call(path, options = {}, { tries = 3, read = "json" } = {}) {
   const token = bytes(sessionStorage.getItem(KEY) ?? "");
   const headers = { ...options.headers, ...(token && { Authorization: `Bearer ${token}` }) };
   const answer = await reach(path, { ...options, headers });
-  if (answer.ok) return answer.json();
+  if (answer.ok) return answer[read]();
   if (answer.status === 429 && tries > 1) {
     const seconds = Number(answer.headers.get("Retry-After")) || 1;
     await new Promise((resolve) => setTimeout(resolve, 1000 * Math.min(seconds, 5)));
     options.signal?.throwIfAborted();
-    return call(path, options, tries - 1);
+    return call(path, options, { tries: tries - 1, read });
   }
   const problem = await answer.json().catch(() => ({}));
   throw new Refusal(answer.status, problem.detail || `The service answers ${answer.status}.`);
@@ -63,8 +63,17 @@ export function upload(blob, signal) {
   return call("v1/images", { method: "POST", body: blob, headers, signal });
 }
 
-export function segment(id, wish, signal) {
+function send(method, path, document, signal) {
   const headers = { "Content-Type": "application/json" };
-  const options = { method: "POST", body: JSON.stringify(wish), headers, signal };
-  return call(`v1/images/${id}/segment`, options);
+  return call(path, { method, body: JSON.stringify(document), headers, signal });
 }
+
+export const segment = (id, wish, signal) => send("POST", `v1/images/${id}/segment`, wish, signal);
+/** The mask that fits a {box} or a {point}. */
+export const fittingMask = (id, place) => send("POST", `v1/images/${id}/mask`, place);
+
+export const makeVocabulary = (wish) => send("POST", "v1/vocabularies", wish);
+export const changeVocabulary = (id, change) => send("PATCH", `v1/vocabularies/${id}`, change);
+export const vocabularyFile = (id) => call(`v1/vocabularies/${id}/file`, {}, { read: "text" });
+export const forgetVocabulary = (id) =>
+  call(`v1/vocabularies/${id}`, { method: "DELETE" }, { read: "text" });

@@ -19,7 +19,8 @@ export function offerDownloads(now) {
   for (const [id, write] of Object.entries(files)) $(id).addEventListener("click", () => write(now()));
 }
 
-function save(blob, name) {
+/** Let a file be downloaded. */
+export function save(blob, name) {
   const link = make("a", { href: URL.createObjectURL(blob), download: name });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);

@@ -8,7 +8,7 @@ const MISSING = 30; // names of a long list that are told; the rest is counted
  * Fill the legend.
  *
  * `segments` are those above the threshold; `shown(segment)` says whether one is visible now.
- * `on` has `hide(segments, hidden)`, `solo(segments)` and `light(segment | null)`.
+ * `on` has `hide(segments, hidden)`, `solo(segments)`, `light(segment | null)` and `pick(segment)`.
  */
 export function renderLegend(segments, shown, soloed, on) {
   const groups = Map.groupBy(segments, (segment) => segment.name);
@@ -61,17 +61,25 @@ function entry(name, members, shown, soloed, on) {
     "aria-label": `Only ${name}`, onclick: () => on.solo(members),
   }, "Only");
   const item = make("li", { className: "entry", "data-name": name }, show, only);
+  if (members.length === 1) item.append(picking(members[0], name, on));
   item.addEventListener("pointerenter", () => on.light(members[0]));
   item.addEventListener("pointerleave", () => on.light(null));
   if (members.length > 1) {
-    const parts = members.map((segment, index) => make("button", {
+    const parts = members.flatMap((segment, index) => [make("button", {
       type: "button", "aria-pressed": String(shown(segment)),
       "aria-label": `${name} ${index + 1}, score ${segment.score.toFixed(2)}`,
       onclick: () => on.hide([segment], shown(segment)),
       onpointerenter: () => on.light(segment),
       onfocus: () => on.light(segment), onblur: () => on.light(null),
-    }, segment.score.toFixed(2)));
+    }, segment.score.toFixed(2)), picking(segment, `${name} ${index + 1}`, on)]);
     item.append(make("div", { className: "parts" }, ...parts));
   }
   return item;
 }
+
+/** What makes an example of a segment. */
+const picking = (segment, name, on) => make("button", {
+  type: "button", className: "picking", title: "More like this, or not this",
+  "aria-label": `${name} as an example`, onclick: () => on.pick(segment),
+  onfocus: () => on.light(segment), onblur: () => on.light(null),
+}, "+");

@@ -3,10 +3,12 @@
 import * as address from "./address.js";
 import * as api from "./api.js";
 import { $, make } from "./dom.js";
+import { offerExamples } from "./example_tools.js";
 import { offerDownloads } from "./files.js";
 import { whileHeld } from "./hold.js";
 import { counted, lightEntry, renderLegend, renderMissing } from "./legend.js";
 import { Names } from "./names.js";
+import { answered, busy, fail, failRequest, tell } from "./notices.js";
 import { decodeUpright } from "./orientation.js";
 import { areOfExample, EXAMPLES, takePictures } from "./pictures.js";
 import { draw, prepare, segmentAt } from "./view.js";
@@ -20,16 +22,16 @@ const state = {
   picture: null, // {bitmap, blob, name, fileName, id}
   size: null, answer: null, segments: [], hidden: new Set(), solo: null, lit: null, original: false,
 };
-// `again` is what is to be tried again; `wanted` the address's names, until their list is there;
-// `told` whether it is a request whose failure is shown.
-let lists = [], asking = null, loading = null, pause = 0, again = null, wanted = null, told = false;
+// `wanted` are the address's names, until their list is there.
+let lists = [], asking = null, loading = null, pause = 0, wanted = null;
 
 const names = new Names(() => {
   if (!wanted) Object.assign(settings, names.saved);
   changed();
   ask();
-});
+}, () => examples.any);
 const zoom = new Zoom($("canvas"), () => state.picture && state.size, paint);
+const { examples, pick, box, loadVocabulary } = offerExamples({ names, zoom, withPicture, refused, paint, ask });
 
 // Asking
 
@@ -41,7 +43,7 @@ function ask() {
 async function askNow() {
   asking?.abort();
   if (!state.picture) return;
-  if (!names.items.length) {
+  if (!names.items.length && !examples.categories.length) {
     show(null);
     tell("Now type the names of what to look for.");
     return;
@@ -49,13 +51,16 @@ async function askNow() {
   const mine = (asking = new AbortController());
   // What scores less competes for pixels, but in instances: there alone all may be asked for at once.
   const least = settings.task === "instance" ? LOWEST_SCORE : Number(settings.score);
-  const wish = { vocabulary: names.vocabulary, task: settings.task, min_score: least };
+  const wish = { task: settings.task, min_score: least };
   busy(true);
   try {
     const started = performance.now();
-    const answer = await segmentOrUpload(wish, mine.signal);
+    const answer = await withPicture((id) => {
+      mine.signal.throwIfAborted();
+      return api.segment(id, { ...examples.wish(names), ...wish }, mine.signal);
+    });
     show(answer, Math.round(performance.now() - started));
-    if (told) fail("");
+    answered();
   } catch (error) {
     if (error.name !== "AbortError") refused(error);
   } finally {
@@ -63,19 +68,20 @@ async function askNow() {
   }
 }
 
-async function segmentOrUpload(wish, signal) {
+/** Do what needs the picture's identifier, and once more if the service has forgotten something. */
+async function withPicture(work) {
   const picture = state.picture;
   for (let tries = 0; ; tries++) {
     // An upload serves every question to come, so changing the names does not end it.
     picture.id ??= api.upload(picture.blob).then(({ id }) => id);
     try {
-      const id = await picture.id;
-      signal.throwIfAborted();
-      return await api.segment(id, wish, signal);
+      return await work(await picture.id);
     } catch (error) {
-      if (error.name !== "AbortError") picture.id = null;
-      // The service forgets pictures when it needs the room: send it once more.
+      // What is refused for what it asks has nothing to do with the upload.
+      if (error.name !== "AbortError" && error.status !== 422) picture.id = null;
+      // The service forgets pictures and examples when it needs the room: send them once more.
       if (error.status !== 404 || tries) throw error;
+      await examples.restore();
     }
   }
 }
@@ -86,8 +92,7 @@ function refused(error) {
   $("token-form").hidden = !locked;
   const kept = state.answer ? "These are the masks of the last answer." : "";
   tell(locked && api.hasToken() ? "That is not the token of this service." : kept);
-  fail(locked ? "" : error.message, error.useless ? null : start);
-  told = true; // and done with as soon as another request is answered
+  failRequest(locked ? "" : error.message, error.useless ? null : start);
   if (locked) $("token").focus();
 }
 
@@ -100,6 +105,7 @@ function show(answer, milliseconds) {
   state.hidden.clear();
   state.solo = null;
   state.lit = null;
+  pick.close();
   $("downloads").hidden = !answer;
   $("save-panoptic").disabled = answer?.task === "instance";
   $("save-panoptic").title = answer?.task === "instance" ? "Instances may overlap and are no map" : "";
@@ -118,7 +124,7 @@ const visible = () => listed().filter(isShown);
 
 function render() {
   const found = listed();
-  const on = { hide, solo, light };
+  const on = { hide, solo, light, pick: (segment) => pick.open(segment, { focus: true }) };
   renderLegend(found, isShown, ({ id }) => Boolean(state.solo?.has(id)), on);
   renderMissing(state.answer?.vocabulary ?? [], found);
   if (state.answer) {
@@ -134,9 +140,10 @@ function render() {
 }
 
 function look(unit) {
+  const drawn = pick.drawn && pick.segment ? [pick.segment] : [];
   return {
-    segments: state.original ? [] : visible(), opacity: Number(settings.opacity), lit: state.lit,
-    names: settings.labels === "1", frame: zoom.frame, unit,
+    segments: state.original ? [] : [...visible(), ...drawn], opacity: Number(settings.opacity),
+    lit: state.lit ?? pick.segment?.id ?? null, names: settings.labels === "1", frame: zoom.frame, unit,
   };
 }
 
@@ -186,22 +193,6 @@ function light(segment) {
   paint();
 }
 
-function tell(text) { $("status").textContent = text; }
-function busy(is) { $("busy").hidden = !is; }
-function fail(text, retry = null) {
-  $("error-text").textContent = text;
-  again = retry;
-  told = false;
-  $("retry").hidden = !retry;
-  $("error").hidden = !text;
-}
-$("dismiss").addEventListener("click", () => fail(""));
-$("retry").addEventListener("click", () => {
-  const retry = again;
-  fail("");
-  retry();
-});
-
 // The pointer over the picture
 
 function under(event) {
@@ -232,8 +223,14 @@ $("canvas").addEventListener("click", (event) => {
   if (zoom.dragged) return;
   const segment = under(event);
   if (event.shiftKey && segment) hide([segment], true);
-  else if (segment) solo([segment]);
-  else if (state.solo) solo([...state.segments.filter(isShown)]);
+  else if (segment) {
+    solo([segment]);
+    state.solo ? pick.open(segment) : pick.close();
+  }
+  else if (state.solo) {
+    solo([...state.segments.filter(isShown)]);
+    pick.close();
+  }
 });
 
 // Pictures
@@ -257,6 +254,7 @@ async function usePicture(blob, fileName, words = []) {
   $("work").hidden = false;
   names.suggest(words);
   zoom.reset();
+  box.end();
   show(null);
   tell(names.items.length ? "Looking …" : "Now type the names of what to look for.");
   // Encoding takes longest: it begins before the first name is typed.
@@ -289,6 +287,7 @@ async function useExample(key) {
 
 function useFile(file) {
   if (!file) return;
+  if (/\.json$/i.test(file.name)) return loadVocabulary(file);
   settings.example = "";
   changed();
   usePicture(file, file.name || "pasted.png");
@@ -366,7 +365,7 @@ $("vocabulary").addEventListener("change", ({ target }) => {
   if (list) names.load({}, list);
 });
 
-offerDownloads(() => ({ ...state, shown: visible(), look: look(1) }));
+offerDownloads(() => ({ ...state, shown: visible(), look: { ...look(1), segments: visible() } }));
 $("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
   api.useToken($("token").value);

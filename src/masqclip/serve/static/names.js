@@ -47,8 +47,10 @@ function namesIn(text) {
  * kind that it gives them; they stand before all others, in its order.
  */
 export class Names {
-  constructor(onChange) {
+  /** `others()` says whether there is something else to look for, which "Clear" clears as well. */
+  constructor(onChange, others) {
     this.items = [];
+    this.others = others;
     this.base = null;
     this.suggested = [];
     this.regions = new Set();
@@ -183,8 +185,12 @@ export class Names {
       there ? there.replaceWith(chip) : list.append(chip);
     });
     while (list.children.length > chips.length) list.lastElementChild.remove();
-    $("clear").hidden = this.items.length === 0;
+    this.renderClear();
     this.#renderSuggestions();
+  }
+
+  renderClear() {
+    $("clear").hidden = $("save-vocabulary").hidden = this.items.length === 0 && !this.others();
   }
 
   #renderSuggestions() {

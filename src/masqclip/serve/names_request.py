@@ -159,10 +159,12 @@ class NamesRequest(BaseModel):
             words = Vocabulary.from_document(words.document().joined(other))
         elif self.join is not None:
             words = words.joined(read(self.join))
-        others: str | list[str] | SavedDocument | Vocabulary = self.distractors
         rivals = self._others
+        others: str | list[str] | Vocabulary
         if isinstance(rivals, SavedDocument) or (isinstance(rivals, str) and _is_kept(rivals)):
             others = read(rivals)
+        else:
+            others = rivals
         words = Vocabulary.parse(
             words,
             stuff=self.stuff,

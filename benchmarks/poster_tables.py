@@ -165,8 +165,9 @@ def _values(runs: Sequence[Mapping[str, float]], column: str) -> np.ndarray | No
 
 
 def mean_and_spread(values: np.ndarray) -> str:
-    """``51.2 ± 0.4``."""
-    return f"{values.mean():.1f} ± {deviation(values):.1f}"
+    """``51.2 ± 0.4``; of a single seed, which has no spread, ``51.2``."""
+    mean = f"{values.mean():.1f}"
+    return f"{mean} ± {deviation(values):.1f}" if len(values) > 1 else mean
 
 
 def deviation(values: np.ndarray) -> float:
@@ -219,9 +220,10 @@ def orders(table: Table, cells: Cells) -> str:
     """The steps as Markdown."""
     lines = ["| column | order | gain | |", "| --- | --- | ---: | --- |"]
     for step in steps(table, cells):
+        spread = f" ± {step.spread:.1f}" if step.seeds > 1 else ""
         lines.append(
             f"| {table.columns[step.column]} | {step.lower} < {step.higher} "
-            f"| {step.gain:+.1f} ± {step.spread:.1f} | {step.verdict} |"
+            f"| {step.gain:+.1f}{spread} | {step.verdict} |"
         )
     return "\n".join(lines)
 

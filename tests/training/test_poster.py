@@ -18,10 +18,11 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.append(str(BENCHMARKS))
 
 import poster  # noqa: E402
+import poster_figures  # noqa: E402
 import poster_runs  # noqa: E402
 import poster_tables as tables  # noqa: E402
 from poster_runs import SeedRuns  # noqa: E402
-from poster_world import PosterWorld, choose_names  # noqa: E402
+from poster_world import PosterWorld, choose_names, read_settings  # noqa: E402
 
 TINY = BENCHMARKS / "poster_tiny.toml"
 
@@ -263,3 +264,30 @@ def test_a_seed_that_fails_is_named_and_the_others_are_worked_on(
     told = capfd.readouterr().err
     assert "seed 0: " in told
     assert "seed 1: " in told
+
+
+def test_the_page_shows_what_was_measured_with_these_settings(tmp_path: Path) -> None:
+    docs = BENCHMARKS.parent / "docs"
+    kept = poster_figures.read_figures(docs / "poster")
+    settings = read_settings(BENCHMARKS / "poster.toml")
+    assert [one["made by"] for one in kept] == [settings] * len(kept)
+    page = (docs / "table.md").read_text("utf-8")
+    assert page.count("<!-- poster: ") == len(tables.TABLES)
+    assert poster_figures.filled(page, kept) == page
+    poster_figures.write_plots(tmp_path, kept)
+    for plot in ("gains.svg", "curves.svg"):
+        assert (tmp_path / plot).read_text() == (docs / "poster" / plot).read_text()
+
+
+def test_a_page_is_filled_below_its_marks(tmp_path: Path) -> None:
+    kept = BENCHMARKS.parent / "docs" / "poster"
+    page = tmp_path / "page.md"
+    page.write_text("# Page\n\n<!-- poster: object score -->\n\n| old |\n| --- |\n\nand words\n")
+    shutil.copytree(kept, tmp_path / "kept")
+    poster_figures.main(tmp_path / "kept", page)
+    text = page.read_text()
+    assert "| old |" not in text
+    assert text.startswith("# Page\n\n<!-- poster: object score -->\n\n| | base | novel | all |\n")
+    assert text.endswith("|\n\nand words\n")
+    with pytest.raises(SystemExit):
+        poster_figures.main(tmp_path, page)  # no seed is finished there

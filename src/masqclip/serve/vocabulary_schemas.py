@@ -112,9 +112,7 @@ class VocabularyRequest(NamesRequest):
     vocabulary: Annotated[
         Names | None, Field(description="As in a request to segment; none, for examples alone.")
     ] = None  # type: ignore[assignment]
-    examples: Annotated[
-        Examples, Field(default_factory=list, description="What pictures show.")
-    ]
+    examples: Annotated[Examples, Field(default_factory=list, description="What pictures show.")]
 
 
 class VocabularyChange(BaseModel):

@@ -1,65 +1,25 @@
-"""Vocabularies with examples by the API: made, used, changed, saved, bounded, and refused."""
+"""Vocabularies with examples by the API: made, used, changed and saved."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
-from running import Serving
+import pytest
+from running import Server, Serving
+from vocabulary_requests import WORDS, find_car, iou, masks, mirrored, problem, upload
 
 from masqclip import Segmenter
-from masqclip.clip.category import Category
-from masqclip.clip.saved_vocabulary import SavedVocabulary, from_json, to_json
 from masqclip.clip.vocabulary import Vocabulary
-from masqclip.data.images import read_image
-from masqclip.data.label_maps import png_bytes
 from masqclip.data.rle import decode_rle
+from masqclip.errors import MasqclipError
+from masqclip.serve.client import Client
 
-WORDS = "snake, tulip, rocket"
 NOTHING = {"categories": [], "distractors": []}
-
-
-def problem(answer: httpx.Response, status: int, *words: str) -> None:
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    detail = answer.json()["detail"]
-    assert "\n" not in detail
-    for word in words:
-        assert word in detail, detail
-
-
-def mirrored(beach: bytes) -> bytes:
-    return png_bytes(np.ascontiguousarray(read_image(beach).pixels[:, ::-1]))
-
-
-async def upload(client: httpx.AsyncClient, picture: bytes) -> str:
-    return str((await client.post("/v1/images", files={"image": picture})).json()["id"])
-
-
-async def find_car(client: httpx.AsyncClient, image: str) -> dict[str, Any]:
-    wish = {"vocabulary": f"car, {WORDS}", "task": "instance"}
-    found = (await client.post(f"/v1/images/{image}/segment", json=wish)).json()["segments"]
-    (car,) = (segment for segment in found if segment["name"] == "car")
-    return dict(car)
-
-
-def iou(one: np.ndarray, other: np.ndarray) -> float:
-    return float(np.count_nonzero(one & other) / np.count_nonzero(one | other))
-
-
-def masks(answer: httpx.Response, name: str) -> list[np.ndarray]:
-    assert answer.status_code == 200, answer.text
-    return [
-        decode_rle(segment["segmentation"])
-        for segment in answer.json()["segments"]
-        if segment["name"] == name
-    ]
 
 
 def test_a_segment_finds_its_like_and_is_saved_as_the_library_saves(
@@ -258,109 +218,24 @@ def test_two_changes_at_a_time_are_both_made(serving: Serving, beach: bytes) -> 
     asyncio.run(run())
 
 
-def test_what_cannot_be_is_refused_in_a_line(
-    serving: Serving, segmenter: Segmenter, beach: bytes
+def test_the_client_makes_and_uses_vocabularies(
+    server: Server, beach: bytes, tmp_path: Path
 ) -> None:
-    height, width = read_image(beach).pixels.shape[:2]
-    nobody = "v-" + "0" * 32
-
-    async def run() -> None:
-        async with serving(max_examples=2, max_names=4) as client:
-            image = await upload(client, beach)
-            car = await find_car(client, image)
-            shown = {"name": "zivuko", "image": image}
-            mask = {"segmentation": car["segmentation"]}
-
-            async def refused(status: int, *words: str, **wish: Any) -> None:
-                problem(await client.post("/v1/vocabularies", json=wish), status, *words)
-
-            async def no_example(status: int, *words: str, **example: Any) -> None:
-                await refused(status, *words, examples=[{**shown, **example}])
-
-            await no_example(422, "box 10, 10, 10, 20 is none", box=[10, 10, 10, 20])
-            await no_example(422, "no proposal fits", box=[0, 0, 3, 3])
-            await no_example(422, "outside", point=[width, 0])
-            await no_example(422, "is empty", segmentation=[[0, 0, 0, 0, 0, 0]])
-            small = {"size": [2, 2], "counts": "04"}
-            await no_example(422, "zivuko", f"{height} x {width}", segmentation=small)
-            await no_example(422, "one of segmentation, box and point")
-            await no_example(422, "one of segmentation, box and point", **mask, point=[1, 1])
-            await no_example(404, "no such picture", **mask, image="0" * 32)
-            await no_example(422, "base64", **mask, image="data:image/png;base64,!")
-            await no_example(422, "name", **mask, name=" ")
-            await no_example(422, "background", **mask, name="background")
-            await refused(422, "give names")
-            await refused(422, "give names", stuff="a", examples=[{**shown, **mask}])
-            await refused(404, "no such vocabulary", vocabulary=nobody)
-            await refused(404, "no such vocabulary", vocabulary="a", join=nobody)
-            await refused(404, "no such vocabulary", vocabulary="a", distractors=nobody)
-            await refused(422, "more than the limit of 4", vocabulary="a, b, c, d, e")
-            fifth = {"vocabulary": "a, b, c, d", "examples": [{**shown, **mask}]}
-            await refused(422, "5 names; this service takes 4", **fifth)
-            many = [{**shown, **mask, "name": name} for name in "abc"]
-            await refused(422, "3 examples; this service takes 2", examples=many)
-            await refused(422, "at most 32", examples=many * 11)
-            made = await client.post("/v1/vocabularies", json={"examples": many[:2]})
-            path = f"/v1/vocabularies/{made.json()['id']}"
-            problem(await client.patch(path, json={"add": many[2:]}), 422, "3 examples")
-            problem(await client.patch(path, json={"add": [{**many[0], "distractor": True}]}), 422)
-            assert (await client.get(path)).json() == made.json(), "what is refused changes nothing"
-            for method in ("GET", "PATCH", "DELETE"):
-                nowhere = f"/v1/vocabularies/{nobody}"
-                problem(await client.request(method, nowhere, json={}), 404, "no such vocabulary")
-
-            document = (await client.get(f"{path}/file")).json()
-            other = from_json(document, source="it", limits=_limits())
-            foreign = to_json(_with_probe(other, -1.0))
-            segment = f"/v1/images/{image}/segment"
-            for send in ("vocabulary", "join", "distractors"):
-                wish = {"vocabulary": "x", "task": "instance", send: foreign}
-                problem(await client.post(segment, json=wish), 422, "another CLIP")
-            await refused(422, "another CLIP", vocabulary=foreign)
-            cut = json.loads(json.dumps(document))
-            cut["categories"][0]["examples"]["thumbnails"] = [""]
-            await refused(422, "changed", vocabulary=cut)
-            del cut["categories"][0]["examples"]["context"]
-            await refused(422, "context", vocabulary=cut)
-            await refused(422, "version", vocabulary={**document, "masqclip_vocabulary": 99})
-            for spread in (1e300, 10**400):
-                space = {**document["space"], "word_spread": spread}
-                await refused(422, vocabulary={**document, "space": space})
-
-    asyncio.run(run())
-
-
-def _limits() -> Any:
-    from masqclip.clip.name_limits import DEFAULT_LIMITS
-
-    return DEFAULT_LIMITS
-
-
-def _with_probe(saved: SavedVocabulary, sign: float) -> SavedVocabulary:
-    """As of a CLIP that embeds the probe elsewhere."""
-
-    def moved(category: Category) -> Category:
-        assert category.examples is not None
-        space = replace(category.examples.space, probe=category.examples.space.probe * sign)
-        return replace(category, examples=replace(category.examples, space=space))
-
-    return replace(saved, categories=tuple(map(moved, saved.categories)))
-
-
-def test_no_file_of_this_machine_is_read(serving: Serving, beach: bytes, tmp_path: Path) -> None:
-    """Not as names, not as distractors, not as what is joined."""
-    Vocabulary.parse("secret").save(tmp_path / "a.json")
-    path = str(tmp_path / "a.json")
-
-    async def run() -> None:
-        async with serving() as client:
-            for wish in (
-                {"vocabulary": path},
-                {"vocabulary": "x", "join": path},
-                {"vocabulary": "x", "distractors": path},
-            ):
-                answer = await client.post("/v1/vocabularies", json=wish)
-                assert "secret" not in answer.text
-                assert "a.json" in answer.text, "it is a name like any other"
-
-    asyncio.run(run())
+    with Client(server.url) as client:
+        picture = client.upload(beach)
+        found = client.segment(picture, f"car, {WORDS}", "instance")
+        (car,) = (s for s in found["segments"] if s["name"] == "car")
+        words = client.make_vocabulary(WORDS)
+        shown = client.add_example(words, "zivuko", picture, segment=car, prompts=[])
+        assert shown["categories"][-1]["name"] == "zivuko"
+        again = client.segment(mirrored(beach), words, "instance", min_score=0.5)
+        assert "zivuko" in [segment["name"] for segment in again["segments"]]
+        client.save_vocabulary(words, tmp_path / "zivuko.json")
+        loaded = client.make_vocabulary(tmp_path / "zivuko.json")
+        expected = client.vocabulary(words)["categories"]
+        assert client.vocabulary(loaded)["categories"] == expected
+        (example,) = expected[-1]["examples"]
+        assert len(client.remove_example(loaded, example["id"])["categories"]) == 3
+        client.forget_vocabulary(loaded)
+        with pytest.raises(MasqclipError, match="no such vocabulary"):
+            client.vocabulary(loaded)

@@ -24,7 +24,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cyclopts
 import numpy as np
@@ -36,13 +36,13 @@ from masqclip.data.open_coco import CocoFiles, open_coco
 from masqclip.data.published import load_truth
 from masqclip.data.truth import GroundTruth
 from masqclip.encoding import EncodedImage
+from masqclip.errors import MasqclipError
 from masqclip.evaluation.evaluate import evaluate
 from masqclip.evaluation.vocabularies import dataset_vocabulary
 from masqclip.segmenter import Segmenter
 from masqclip.shots import take_shots
-from mistakes import mistakes_told
+from mistakes import check_count, mistakes_told
 
-app = cyclopts.App(help=__doc__, help_format="plaintext")
 _COUNT = 20
 _STARTS = ("ba", "do", "fe", "gu", "ki", "lo", "mu", "na", "pi", "ro", "su", "te", "vo", "wa", "ze")
 
@@ -103,90 +103,82 @@ def dataset(folder: Path) -> CocoFiles:
     return opened  # type: ignore[return-value]
 
 
-@app.command
-def nonsense(
-    *, shots: Path, held_out: Path, seeds: str = "0,1,2", model: str = "masqclip-mini"
-) -> None:
+def nonsense(shots: Path, held_out: Path, seeds: str, model: str) -> None:
     """Twenty names replaced by syllables."""
-    with mistakes_told():
-        segmenter, truth = load(model), load_truth("stickers", held_out)
-        real = dataset_vocabulary(truth)
-        by_name = {c.name: c for c in real.categories}
-        base = per_class(segmenter, truth, real)
-        rows: dict[str, list[tuple[float, float]]] = {}
-        for seed in map(int, seeds.split(",")):
-            chance = random.Random(seed)
-            hidden = chance.sample(sorted(base), _COUNT)
-            others = [name for name in base if name not in hidden]
-            spoken = dict(zip(hidden, syllables(_COUNT, chance), strict=True))
-            tried = {"real names": real}
-            without = {n: replace(by_name[n], prompts=(spoken[n],)) for n in hidden}
-            tried["syllables alone"] = changed(real, without)
-            for count in (1, 5, 10):
-                found = _shots(segmenter, shots, count, seed, hidden)
-                shown = {n: replace(without[n], examples=found[n].examples) for n in found}
-                tried[f"syllables, {count} examples"] = changed(real, without | shown)
-            for title, words in tried.items():
-                values = per_class(segmenter, truth, words)
-                row = (mean(values, hidden), mean(values, others))
-                rows.setdefault(title, []).append(row)
-                print(f"seed {seed}: {title}: {row[0]:.1f}, others {row[1]:.1f}", flush=True)
-        _print(rows, ("AP50 of the twenty", "of the others"))
-
-
-@app.command
-def worst(*, shots: Path, held_out: Path, seed: int = 0, model: str = "masqclip-mini") -> None:
-    """Five examples beside real names."""
-    with mistakes_told():
-        segmenter, truth = load(model), load_truth("stickers", held_out)
-        real = dataset_vocabulary(truth)
-        by_name = {c.name: c for c in real.categories}
-        chosen_on = load_truth("stickers", shots).first(500)
-        before = per_class(segmenter, chosen_on, real)
-        low = sorted(before, key=lambda name: before[name])[:_COUNT]
-        found = _shots(segmenter, shots, 5, seed, list(by_name))
-        every = {n: replace(by_name[n], examples=c.examples) for n, c in found.items()}
-        few = {name: every[name] for name in low if name in every}
-        rows: dict[str, list[tuple[float, ...]]] = {}
-        for title, words in {
-            "names": real,
-            "names, five examples of the twenty": changed(real, few),
-            "names, five examples of all": changed(real, every),
-        }.items():
+    segmenter, truth = load(model), load_truth("stickers", held_out)
+    real = dataset_vocabulary(truth)
+    by_name = {c.name: c for c in real.categories}
+    base = per_class(segmenter, truth, real)
+    rows: dict[str, list[tuple[float, float]]] = {}
+    for seed in map(int, seeds.split(",")):
+        chance = random.Random(seed)
+        hidden = chance.sample(sorted(base), _COUNT)
+        others = [name for name in base if name not in hidden]
+        spoken = dict(zip(hidden, syllables(_COUNT, chance), strict=True))
+        tried = {"real names": real}
+        without = {n: replace(by_name[n], prompts=(spoken[n],)) for n in hidden}
+        tried["syllables alone"] = changed(real, without)
+        for count in (1, 5, 10):
+            found = _shots(segmenter, shots, count, seed, hidden)
+            shown = {n: replace(without[n], examples=found[n].examples) for n in found}
+            tried[f"syllables, {count} examples"] = changed(real, without | shown)
+        for title, words in tried.items():
             values = per_class(segmenter, truth, words)
-            iou = per_class(segmenter, truth, words, "semantic")
-            row = (mean(values, low), mean(values, list(values)), mean(iou, list(iou)))
+            row = (mean(values, hidden), mean(values, others))
             rows.setdefault(title, []).append(row)
-            print(f"{title}: {row}", flush=True)
-        _print(rows, ("AP50 of the twenty worst named", "of all", "mIoU"))
+            print(f"seed {seed}: {title}: {row[0]:.1f}, others {row[1]:.1f}", flush=True)
+    _print(rows, ("AP50 of the twenty", "of the others"))
 
 
-@app.command(name="time")
-def timed(*, rounds: int = 30, model: str = "masqclip-mini") -> None:
+def worst(shots: Path, held_out: Path, seed: int, model: str) -> None:
+    """Five examples beside real names."""
+    segmenter, truth = load(model), load_truth("stickers", held_out)
+    real = dataset_vocabulary(truth)
+    by_name = {c.name: c for c in real.categories}
+    chosen_on = load_truth("stickers", shots).first(500)
+    before = per_class(segmenter, chosen_on, real)
+    low = sorted(before, key=lambda name: before[name])[:_COUNT]
+    found = _shots(segmenter, shots, 5, seed, list(by_name))
+    every = {n: replace(by_name[n], examples=c.examples) for n, c in found.items()}
+    few = {name: every[name] for name in low if name in every}
+    rows: dict[str, list[tuple[float, ...]]] = {}
+    for title, words in {
+        "names": real,
+        "names, five examples of the twenty": changed(real, few),
+        "names, five examples of all": changed(real, every),
+    }.items():
+        values = per_class(segmenter, truth, words)
+        iou = per_class(segmenter, truth, words, "semantic")
+        row = (mean(values, low), mean(values, list(values)), mean(iou, list(iou)))
+        rows.setdefault(title, []).append(row)
+        print(f"{title}: {row}", flush=True)
+    _print(rows, ("AP50 of the twenty worst named", "of all", "mIoU"))
+
+
+def timed(rounds: int, model: str) -> None:
     """A picture with 100 classes of examples, and with 100 names."""
-    with mistakes_told():
-        segmenter = load(model)
-        names = load_builtin("stickers2").names[:100]
-        picture = segmenter.encode(read_image(Path(__file__).parents[1] / "examples/beach.png"))
-        mask = segmenter(picture, ["rocket"], "instance", min_score=0.0)[0].mask
-        examples = segmenter.example("x", picture, mask).categories[0].examples
-        kinds = {
-            "names": Vocabulary(tuple(Category(name) for name in names)),
-            "examples": Vocabulary(
-                tuple(Category(name, examples=examples, worded=False) for name in names)
-            ),
-        }
-        seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
-        for number in range(rounds + 1):
-            for kind, words in kinds.items():
-                started = time.perf_counter()
-                segmenter(picture, words, "panoptic")
-                if number:
-                    seconds[kind].append(time.perf_counter() - started)
-        for kind, found in seconds.items():
-            print(f"{kind}: {1000 * statistics.median(found):.2f} ms")
-        ratios = [b / a for a, b in zip(seconds["names"], seconds["examples"], strict=True)]
-        print(f"examples / names: {statistics.median(ratios):.3f} (median of {rounds} pairs)")
+    segmenter = load(model)
+    names = load_builtin("stickers2").names[:100]
+    picture = segmenter.encode(read_image(Path(__file__).parents[1] / "examples/beach.png"))
+    mask = segmenter(picture, ["rocket"], "instance", min_score=0.0)[0].mask
+    examples = segmenter.example("x", picture, mask).categories[0].examples
+    kinds = {
+        "names": Vocabulary(tuple(Category(name) for name in names)),
+        "examples": Vocabulary(
+            tuple(Category(name, examples=examples, worded=False) for name in names)
+        ),
+    }
+    seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
+    for number in range(rounds + 1):
+        for kind, words in kinds.items():
+            started = time.perf_counter()
+            segmenter(picture, words, "panoptic")
+            if number:
+                seconds[kind].append(time.perf_counter() - started)
+    for kind, found in seconds.items():
+        print(f"{kind}: {1000 * statistics.median(found):.2f} ms")
+    ratios = [b / a for a, b in zip(seconds["names"], seconds["examples"], strict=True)]
+    print(f"examples / names: {statistics.median(ratios):.3f} (median of {rounds} pairs)")
 
 
 def _shots(
@@ -207,5 +199,38 @@ def _print(rows: dict[str, list[Any]], columns: Sequence[str]) -> None:
         print(f"| {title} | {' | '.join(cells)} |")
 
 
+def main(
+    what: Literal["nonsense", "worst", "time"],
+    *,
+    shots: Path | None = None,
+    held_out: Path | None = None,
+    seeds: str = "0,1,2",
+    rounds: int = 30,
+    model: str = "masqclip-mini",
+) -> int:
+    """Measure, and print tables.
+
+    Args:
+        what: see above.
+        shots: scenes to take examples from, as "masqclip data stickers" writes them.
+        held_out: others to measure on.
+        seeds: of names and examples; of "worst" the first alone.
+        rounds: of "time".
+        model: a model of this package, or a folder.
+    """
+    with mistakes_told():
+        if what == "time":
+            check_count("--rounds", rounds, 1)
+            timed(rounds, model)
+        elif shots is None or held_out is None:
+            raise MasqclipError(f"{what}: give --shots and --held-out")
+        elif what == "nonsense":
+            nonsense(shots, held_out, seeds, model)
+        else:
+            worst(shots, held_out, int(seeds.split(",")[0]), model)
+        return 0
+    return 2
+
+
 if __name__ == "__main__":
-    app()
+    cyclopts.run(main)

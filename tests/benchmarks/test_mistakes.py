@@ -38,6 +38,8 @@ MISTAKES = {
     "held_out_families --sprites nowhere --out out": "no sprite cache at nowhere",
     "busy nowhere": "nowhere: no such file or folder",
     "busy nowhere --rounds 0": "--rounds 0: give 1 or more",
+    "examples nonsense": "nonsense: give --shots and --held-out",
+    "examples time --rounds 0": "--rounds 0: give 1 or more",
     "fill_tables nowhere": "nowhere/first/untuned is no report of masqclip evaluate",
     "own_world nowhere a-list a-list": "a-list",
     "own_world nowhere nowhere a-list": "nowhere: no such file or folder",

@@ -121,7 +121,7 @@ def manifest(**changes: Any) -> dict[str, Any]:
         "split": "",
         "pictures": 2,
         "images": "i",
-        "vocabulary": {"categories": [["cat", ["cat"], True]], "distractors": [], "templates": []},
+        "vocabulary": {"categories": [{"name": "cat", "prompts": ["cat"], "thing": True}]},
         "tasks": {"instance": {"hash": "a", "protocol": {}}},
     }
     return whole | changes

@@ -93,7 +93,7 @@ def test_numbers_that_are_not_one_for_each_name_are_refused(numbers: list[int]) 
 
 
 def test_a_kind_of_region_that_is_none_is_refused() -> None:
-    with pytest.raises(MasqclipError, match="kind 'polygons': give 'brush', 'polygon' or"):
+    with pytest.raises(MasqclipError, match="kind 'polygons': give 'brush', 'bitmask', 'polygon'"):
         segmentation().to_label_studio(kind="polygons")  # type: ignore[arg-type]
 
 

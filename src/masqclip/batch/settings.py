@@ -100,7 +100,7 @@ class JobSettings:
         try:
             words = document["vocabulary"]
             if words is not None:
-                saved = from_json(words, source="the job's vocabulary", limits=DEFAULT_LIMITS)
+                saved = from_json(words, source="the setting 'vocabulary'", limits=DEFAULT_LIMITS)
                 words = Vocabulary.from_document(saved)
             lists = {name: tuple(document.get(name, ())) for name in ("inputs", "schemes")}
             return cls(**(document | lists | {"vocabulary": words}))

@@ -198,7 +198,8 @@ def batch(
             folder.retry()
         if ray_address is None:  # a cluster's machines may have other devices
             print_slow_dtype(device, folder.read()[0].dtype, quiet=quiet)
-        _print_notes(folder.read()[0], here=ray_address is None, quiet=quiet)
+        if folder.missing():
+            _print_notes(folder.read()[0], here=ray_address is None, quiet=quiet)
         with Steps("shards", total=folder.read()[1], hidden=quiet) as steps:
             end = run_job(folder, machines, steps.show)
     if end.failed:

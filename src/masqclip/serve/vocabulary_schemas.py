@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
 
 from masqclip.clip.category import Category
 from masqclip.clip.saved_vocabulary import SavedVocabulary
@@ -25,7 +26,11 @@ Polygon = Annotated[list[float], Field(min_length=6, max_length=_POLYGON_NUMBERS
 _IMAGE = "The identifier of a picture (`POST /v1/images`), or the picture in base64 (`data:`)."
 _BOX = "x0, y0, x1, y1 in pixels: the proposal that fits."
 _POINT = "x, y in pixels: the likeliest object there."
-_MUG = {"name": "mug", "image": "9f86d081884c7d659a2feaa0c55ad015", "box": [120, 80, 210, 190]}
+_MUG: JsonDict = {
+    "name": "mug",
+    "image": "9f86d081884c7d659a2feaa0c55ad015",
+    "box": [120, 80, 210, 190],
+}
 
 
 class PlaceRequest(BaseModel):

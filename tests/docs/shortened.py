@@ -69,7 +69,7 @@ NOT_RUN = (
     Entry("./check", "", "is what runs the tests"),
     Entry("curl ", "", "tests/serve/test_server.py runs every block of curl against a service"),
     Entry("id=$(", "", "belongs to a block of curl"),
-    Entry("words=$(", "", "belongs to a block of curl"),
+    Entry("words=$(", "", "likewise"),
     Entry("from pathlib import Path\n\nfrom masqclip.serve import Client", "",
           "tests/serve/test_server.py runs it against a service"),
     Entry("masqclip serve", "", "goes on until it is stopped; tests/serve starts it"),

@@ -1,4 +1,4 @@
-"""Examples on the page, in a real browser: segments, boxes, "not this", files, command line."""
+"""Examples on the page, in a real browser: segments, boxes, "not this", files, the command line."""
 
 from __future__ import annotations
 

@@ -159,12 +159,13 @@ class NamesRequest(BaseModel):
             words = Vocabulary.from_document(words.document().joined(other))
         elif self.join is not None:
             words = words.joined(read(self.join))
-        rivals = self._others
         others: str | list[str] | Vocabulary
+        rivals = self._others
         if isinstance(rivals, SavedDocument) or (isinstance(rivals, str) and _is_kept(rivals)):
             others = read(rivals)
         else:
-            others = rivals
+            assert not isinstance(self.distractors, SavedDocument)
+            others = self.distractors
         words = Vocabulary.parse(
             words,
             stuff=self.stuff,

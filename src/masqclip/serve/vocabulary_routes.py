@@ -46,7 +46,7 @@ async def fit_mask(image_id: str, place: PlaceRequest, engine: TheEngine) -> Mas
 
     def fit() -> MaskInfo:
         mask = fitting_mask(encoded, box=place.box, point=place.point)
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
         if not len(rows):
             raise MasqclipError("what fits there has no pixel of its own: choose another place")
         left, top = int(columns[0]), int(rows[0])

@@ -16,6 +16,7 @@ from masqclip.clip.name_limits import DEFAULT_LIMITS
 from masqclip.clip.saved_vocabulary import SavedVocabulary, from_json, to_json
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.images import read_image
+from masqclip.serve.names_request import SavedDocument
 from masqclip.serve.settings import ServeSettings
 from masqclip.serve.vocabulary_store import VocabularyStore
 
@@ -151,3 +152,32 @@ def test_the_store_is_bounded_by_number_bytes_and_time() -> None:
     assert full.get(keys[2]) is not None
     alone = full.put(names("x" * 900))  # larger than all may be: kept until the next one comes
     assert (len(full), full.get(alone) is None) == (1, False)
+
+
+def test_all_that_a_saved_vocabulary_says_comes_back(serving: Serving, beach: bytes) -> None:
+    """Sent as a document, least scores, kinds and calibration count and are kept."""
+    words = Vocabulary.parse("vehicle > rocket, car\nsnake\nstuff: sand")
+    least = [0.999 if c.name == "snake" else None for c in words.categories]
+    categories = [replace(c, min_score=s) for c, s in zip(words.categories, least, strict=True)]
+    saved = replace(words, categories=tuple(categories), calibration=(0.5, 0.5, 0.0))
+    document = to_json(saved.document())
+    assert set(document) <= {*SavedDocument.model_fields}
+
+    async def run() -> None:
+        async with serving() as client:
+            made = await client.post("/v1/vocabularies", json={"vocabulary": document})
+            kept = await client.get(f"/v1/vocabularies/{made.json()['id']}/file")
+            assert Vocabulary.parse(kept.text) == saved
+            image = (await client.post("/v1/images", files={"image": beach})).json()["id"]
+            answers = [
+                (await client.post(f"/v1/images/{image}/segment", json={"vocabulary": v})).json()
+                for v in (document, made.json()["id"])
+            ]
+            for answer in answers:
+                names = [segment["name"] for segment in answer["segments"]]
+                assert sorted(names) == ["car", "rocket", "sand"]
+                assert answer["kinds"] == {"rocket": ["vehicle"], "car": ["vehicle"]}
+                scores = {segment["name"]: segment["score"] for segment in answer["segments"]}
+                assert 0.8 < scores["car"] < 0.9  # 0.97 of the model's
+
+    asyncio.run(run())

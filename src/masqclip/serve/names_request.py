@@ -35,6 +35,8 @@ class SavedDocument(BaseModel):
     distractors: list[str | dict[str, Any]] = []
     templates: list[str] = ["{}"]
     assumed: list[str] = []
+    parents: dict[str, str] = {}
+    calibration: list[float] | None = None
     space: dict[str, Any] | None = None
     digest: str | None = None
 

@@ -114,6 +114,7 @@ def test_click_more_like_this_and_another_picture_has_it(
     expect(page.locator("#shown .chip")).to_have_count(0)
     expect(page.locator("#chips .chip")).to_have_count(0)
     page.locator("#vocabulary-file").set_input_files(saved)
+    expect(page.locator("#shown .chip")).to_have_count(4)
     wait_for(page, "zivuko")
     assert examples(page) == ["truck", "snake", "tulip", "zivuko"]
     page.get_by_role("button", name="Remove the example of zivuko").click()

@@ -239,6 +239,7 @@ def test_by_keyboard_at_any_width(
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert_accessible(page)
 
+    page.locator("#busy").wait_for(state="hidden")  # an answer makes the legend anew
     page.locator("#legend .picking").first.focus()
     page.keyboard.press("Enter")
     expect(page.get_by_label("This is:")).to_be_focused()
@@ -261,6 +262,7 @@ def test_by_keyboard_at_any_width(
     fits()
     page.keyboard.press("Escape")
     expect(page.locator("#box")).to_be_focused()
+    page.locator("#busy").wait_for(state="hidden")
     page.locator("#shown .away").first.focus()
     with asked(page):
         page.keyboard.press("Enter")

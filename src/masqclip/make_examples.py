@@ -20,6 +20,7 @@ from masqclip.clip.examples import Examples, ExampleSpace, as_half
 from masqclip.clip.mask_coverage import Masks
 from masqclip.clip.text import TextEncoder
 from masqclip.clip.vocabulary import load_builtin
+from masqclip.data.bit_masks import mask_box
 from masqclip.decoding.instance import instance_mask
 from masqclip.encoding import EncodedImage
 from masqclip.errors import MasqclipError
@@ -172,18 +173,13 @@ def _small_masks(encoded: EncodedImage) -> tuple[Tensor, float]:
 
 def _box_ious(masks: Tensor, box: Tensor) -> Tensor:
     """IoU [Q] of the boxes of masks [Q,h,w] with a box; 0 of an empty mask."""
+    left, top, right, bottom = box.tolist()
+    area = (right - left) * (bottom - top)
     fits = []
-    for mask in masks:
-        rows, columns = mask.any(1).nonzero(), mask.any(0).nonzero()
-        if not len(rows):
-            fits.append(0.0)
-            continue
-        x0, y0 = float(columns[0]), float(rows[0])
-        x1, y1 = float(columns[-1]) + 1, float(rows[-1]) + 1
-        wide = max(0.0, min(x1, float(box[2])) - max(x0, float(box[0])))
-        high = max(0.0, min(y1, float(box[3])) - max(y0, float(box[1])))
-        area = float((box[2] - box[0]) * (box[3] - box[1]))
-        fits.append(wide * high / ((x1 - x0) * (y1 - y0) + area - wide * high))
+    for mask in masks.numpy():
+        x0, y0, x1, y1 = mask_box(mask)
+        shared = max(0.0, min(x1, right) - max(x0, left)) * max(0.0, min(y1, bottom) - max(y0, top))
+        fits.append(shared / ((x1 - x0) * (y1 - y0) + area - shared))
     return torch.tensor(fits)
 
 
@@ -203,8 +199,7 @@ def _listed(numbers: Sequence[float]) -> str:
 
 def _thumbnail(pixels: NDArray[np.uint8], mask: NDArray[np.bool_]) -> bytes:
     """What the mask shows, with a little of what is about it, as a JPEG."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    (top, bottom), (left, right) = ((int(side[0]), int(side[-1]) + 1) for side in (rows, columns))
+    left, top, right, bottom = mask_box(mask)
     margin = 2 + max(bottom - top, right - left) // 10
     box = (max(0, left - margin), max(0, top - margin), right + margin, bottom + margin)
     part = Image.fromarray(pixels[box[1] : box[3], box[0] : box[2]])

@@ -13,10 +13,11 @@ from rich.table import Table
 
 from masqclip.cli.console import Phases, out_console, print_error, print_line
 from masqclip.cli.models import check_size_option, fetch_models, load_segmenter
-from masqclip.cli.output_files import check_folder
+from masqclip.cli.output_files import check_folder, check_vocabulary_file
 from masqclip.errors import MasqclipError
 
 if TYPE_CHECKING:
+    from masqclip.clip.vocabulary import Vocabulary
     from masqclip.evaluation.calibration import Detections
     from masqclip.score_scale import Calibration
 
@@ -85,10 +86,10 @@ def calibrate(
     if precision is not None:
         check_share(precision, what="--precision")
     size = check_size_option(size)
-    if out.suffix.lower() != ".json":
-        raise MasqclipError(f"--out {out}: a vocabulary is a JSON file: let its name end in .json")
+    check_vocabulary_file(out)
     reports = out.with_suffix("")
     check_folder(reports)
+    from masqclip.clip.name_limits import few_names
     from masqclip.clip.vocabulary import Vocabulary
     from masqclip.data.published import load_truth
     from masqclip.evaluation import calibration
@@ -120,17 +121,17 @@ def calibrate(
     _write_report(reports, report, held, numbers)
     unseen = [name for name, score in zip(words.names, least, strict=True) if score is None]
     if unseen and not quiet:
-        few = ", ".join(unseen[:10]) + (f" and {len(unseen) - 10} more" if len(unseen) > 10 else "")
-        print_error(
-            f"nothing of these is annotated, and they stay as they were: {few}", kind="note: "
-        )
+        told = f"nothing of these is annotated, and they stay as they were: {few_names(unseen)}"
+        print_error(told, kind="note: ")
     if not quiet:
         _print_report(report)
         print_line(f"written: {out}, and plots in {reports}")
     return 0
 
 
-def _with_scores(given: Any, words: Any, numbers: Calibration, least: list[float | None]) -> Any:
+def _with_scores(
+    given: Vocabulary, words: Vocabulary, numbers: Calibration, least: list[float | None]
+) -> Vocabulary:
     """The vocabulary that was given, with what was found."""
     from dataclasses import replace
 

@@ -90,6 +90,19 @@ def check_folder(folder: Path, option: str = "--out") -> None:
     raise MasqclipError(f"{option} {folder}: {problem}")
 
 
+def check_vocabulary_file(out: Path) -> None:
+    """See, before the work, that a vocabulary can be saved there.
+
+    Raises:
+        MasqclipError: it is no name of a JSON file, is a folder, or its folder cannot be written.
+    """
+    if out.suffix.lower() != ".json":
+        raise MasqclipError(f"--out {out}: a vocabulary is a JSON file: let its name end in .json")
+    if out.is_dir():
+        raise MasqclipError(f"--out {out} is a folder: name a file")
+    check_folder(out.parent)
+
+
 def check_file(path: Path, option: str) -> None:
     """See, before the work and without writing anything, that a result can be this file.
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from masqclip.cli.console import Phases, one_line, out_console, print_error, print_line
 from masqclip.cli.models import check_size_option, fetch_models, load_segmenter
-from masqclip.cli.output_files import check_folder
+from masqclip.cli.output_files import check_vocabulary_file
 from masqclip.errors import MasqclipError
 
 app = App(
@@ -75,7 +75,8 @@ def from_coco(
 
     check_count(shots, what="--shots")
     size = check_size_option(size)
-    _check_out(out)
+    check_vocabulary_file(out)
+    from masqclip.clip.name_limits import few_names
     from masqclip.clip.name_lists import split_names
     from masqclip.data.open_coco import open_coco
     from masqclip.data.stickers.drawn import DrawnScenes
@@ -96,9 +97,8 @@ def from_coco(
         found = take_shots(segmenter, dataset, shots, seed=seed, words=not no_words, report=report)
     found.vocabulary.save(out)
     if found.lacking and not quiet:
-        few = ", ".join(f"{name} {count}" for name, count in list(found.lacking.items())[:10])
-        more = f" and {len(found.lacking) - 10} more" if len(found.lacking) > 10 else ""
-        print_error(f"fewer than {shots} pictures show: {few}{more}", kind="note: ")
+        few = few_names([f"{name} {count}" for name, count in found.lacking.items()])
+        print_error(f"fewer than {shots} pictures show: {few}", kind="note: ")
     if not quiet:
         examples = sum(len(c.examples) for c in found.vocabulary.categories if c.examples)
         print_line(f"{len(found.vocabulary)} categories, {examples} examples: {out}")
@@ -118,7 +118,7 @@ def join(
             synonyms and examples of all.
         out: The vocabulary to write, .json.
     """
-    _check_out(out)
+    check_vocabulary_file(out)
     from masqclip.clip.vocabulary import Vocabulary
 
     whole, *others = map(Vocabulary.parse, vocabularies)
@@ -152,11 +152,3 @@ def show(vocabulary: Annotated[str, Parameter(name="VOCABULARY")]) -> int:
     for model in sorted(made):
         print_line(f"its examples were made with {model}")
     return 0
-
-
-def _check_out(out: Path) -> None:
-    if out.suffix.lower() != ".json":
-        raise MasqclipError(f"--out {out}: a vocabulary is a JSON file: let its name end in .json")
-    if out.is_dir():
-        raise MasqclipError(f"--out {out} is a folder: name a file")
-    check_folder(out.parent)

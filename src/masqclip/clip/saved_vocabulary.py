@@ -180,7 +180,7 @@ def from_json(document: Mapping[str, Any], *, source: str, limits: NameLimits) -
 
 
 def _examples(saved: SavedVocabulary) -> list[Examples]:
-    rows = (*saved.categories, *(one for one in saved.distractors if isinstance(one, Category)))
+    rows = (*saved.categories, *saved.rivals)
     return [category.examples for category in rows if category.examples is not None]
 
 

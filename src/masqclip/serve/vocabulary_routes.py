@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
 from fastapi import APIRouter, Response
 from starlette.concurrency import run_in_threadpool
 
 from masqclip.clip.saved_vocabulary import SavedVocabulary, file_bytes
 from masqclip.clip.vocabulary import Vocabulary
+from masqclip.data.bit_masks import mask_box
 from masqclip.data.rle import encode_rle
 from masqclip.data.segmentations import segmentation_mask
 from masqclip.encoding import EncodedImage
 from masqclip.errors import MasqclipError
+from masqclip.export.coco import box_xywh
 from masqclip.make_examples import fitting_mask
 from masqclip.serve.engine import Engine
 from masqclip.serve.names_request import SavedDocument, check_bounds, without_categories
@@ -46,14 +47,11 @@ async def fit_mask(image_id: str, place: PlaceRequest, engine: TheEngine) -> Mas
 
     def fit() -> MaskInfo:
         mask = fitting_mask(encoded, box=place.box, point=place.point)
-        rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-        if not len(rows):
+        area = int(mask.sum())
+        if not area:
             raise MasqclipError("what fits there has no pixel of its own: choose another place")
-        left, top = int(columns[0]), int(rows[0])
-        wide, high = int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top
-        return MaskInfo(
-            area=int(mask.sum()), bbox=[left, top, wide, high], segmentation=Rle(**encode_rle(mask))
-        )
+        bbox = box_xywh(mask_box(mask))
+        return MaskInfo(area=area, bbox=bbox, segmentation=Rle(**encode_rle(mask)))
 
     async with engine.admitted():
         return await engine.on_namer(fit)

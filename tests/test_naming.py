@@ -16,7 +16,8 @@ from masqclip import segmenter as segmenting
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.encoding import EncodedImage
 from masqclip.errors import MasqclipError
-from masqclip.result import Segment, Segmentation, Task
+from masqclip.result import Segmentation, Task
+from masqclip.segment import Segment
 from masqclip.segmenter import MIN_SCORE, Segmenter, least_object_score
 from masqclip.segments import find_segments, segment_encoded
 from test_segmenter import NAMES, noise, tiny

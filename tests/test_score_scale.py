@@ -14,8 +14,9 @@ from masqclip.clip.vocabulary import Vocabulary
 from masqclip.decoding.masks import ResizedMasks
 from masqclip.errors import MasqclipError
 from masqclip.levels import at_level, with_children
-from masqclip.result import Segment, Task
+from masqclip.result import Task
 from masqclip.score_scale import calibrated, least_scores, lowest_score, of_model
+from masqclip.segment import Segment
 from masqclip.segments import find_segments, least_object_score
 
 #: Three proposals side by side on 4 x 6 pixels, and what they may be called.

@@ -15,7 +15,8 @@ from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.bit_masks import BitMask
 from masqclip.data.images import read_image
 from masqclip.encoding import EncodedImage
-from masqclip.result import Segment, Segmentation, Task
+from masqclip.result import Segmentation, Task
+from masqclip.segment import Segment
 from masqclip.segments import find_segments
 
 WORDS = Vocabulary.parse("cat, dog, stuff: sky, stuff: sand")

@@ -16,14 +16,15 @@ if TYPE_CHECKING:
     from masqclip.configuration import MasQClipConfig
     from masqclip.errors import MasqclipError
     from masqclip.model import MasQClipModel
-    from masqclip.result import Segment, Segmentation
+    from masqclip.result import Segmentation
+    from masqclip.segment import Segment
     from masqclip.segmenter import Segmenter
 
 _HOMES = {
     "MasQClipConfig": "masqclip.configuration",
     "MasQClipModel": "masqclip.model",
     "MasqclipError": "masqclip.errors",
-    "Segment": "masqclip.result",
+    "Segment": "masqclip.segment",
     "Segmentation": "masqclip.result",
     "Segmenter": "masqclip.segmenter",
     "Vocabulary": "masqclip.clip.vocabulary",

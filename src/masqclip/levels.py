@@ -16,10 +16,7 @@ from masqclip.clip.vocabulary import Vocabulary
 
 
 def at_level(words: Vocabulary, log_probs: Tensor, level: int) -> tuple[Vocabulary, Tensor]:
-    """The names of a level, and what is below each counted together.
-
-    A name's kind and least score are its own where it is a category; else it is a thing if
-    anything below it is one, and its least score is the lowest of those below.
+    """The names of a level (`words_at`), and what is below each counted together.
 
     Args:
         words: K categories with parents.
@@ -28,6 +25,20 @@ def at_level(words: Vocabulary, log_probs: Tensor, level: int) -> tuple[Vocabula
 
     Returns:
         G names, and [Q,G].
+    """
+    groups = groups_at(words.paths, level)
+    together = [log_probs[:, places].logsumexp(dim=1) for _, places in groups]
+    return words_at(words, level), torch.stack(together, dim=1)
+
+
+def words_at(words: Vocabulary, level: int) -> Vocabulary:
+    """The names of a level.
+
+    A name's kind and least score are its own where it is a category; else it is a thing if
+    anything below it is one, and its least score is the lowest of those below.
+
+    Raises:
+        MasqclipError: the level is no whole number of 0 or more.
     """
     groups = groups_at(words.paths, level)
     known = {category.name: category for category in words.categories}
@@ -40,13 +51,11 @@ def at_level(words: Vocabulary, log_probs: Tensor, level: int) -> tuple[Vocabula
         own = known.get(name)
         categories.append(Category(name, thing=thing, min_score=least) if own is None else own)
     names = {category.name for category in categories}
-    coarse = replace(
+    return replace(
         words,
         categories=tuple(categories),
         assumed=tuple(name for name in words.assumed if name in names),
     )
-    together = [log_probs[:, places].logsumexp(dim=1) for _, places in groups]
-    return coarse, torch.stack(together, dim=1)
 
 
 def with_children(words: Vocabulary, log_probs: Tensor) -> Tensor:

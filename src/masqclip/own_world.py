@@ -138,6 +138,10 @@ def vocabulary_notes(
         task: that they are asked for in; None of masks that are only named.
         world: what the model knows, if that is little.
     """
+    if words.unnamed:
+        return (
+            "names with a question mark are guesses; scores say that there is an object, not which",
+        )
     notes = []
     if words.assumed and task == "panoptic":
         notes.append(f"taken as regions: {few_names(words.assumed)} ({_COUNT_THEM})")

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, TypedDict, overload
 
@@ -19,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from masqclip.clip.name_limits import one_line
-from masqclip.data.bit_masks import BitMask, binary_mask, mask_box
 from masqclip.data.pixels import Channels, check_channels
 from masqclip.data.rle import decode_rle
 from masqclip.errors import MasqclipError
 from masqclip.export.exports import Exports
 from masqclip.export.own_json import SegmentationJson
-from masqclip.export.polygons import TOLERANCE, mask_polygons
+from masqclip.export.polygons import TOLERANCE
+from masqclip.segment import Segment
 from masqclip.selection import Selection, picked_place, picked_places, single_place
 
 if TYPE_CHECKING:
@@ -48,79 +47,6 @@ class Timing(TypedDict, total=False):
     reading: float
     encoding: float
     decoding: float
-
-
-@dataclass(frozen=True, eq=False)
-class Segment:
-    """One mask and its name.
-
-    Attributes:
-        id: counts from 1 in its picture; the value in a panoptic map.
-        name: as the vocabulary says it.
-        class_id: the name's place in the vocabulary.
-        score: 0..1.
-        thing: a countable thing, or a region of stuff.
-        mask: [H,W] bool; 0 and 1 become bool. Where a picture's masks would take much memory they
-            are kept as bits; each look then makes an array anew, which cannot be written to.
-
-    Raises:
-        MasqclipError: the mask holds other numbers, such as probabilities.
-    """
-
-    id: int
-    name: str
-    class_id: int
-    score: float
-    thing: bool
-    mask: NDArray[np.bool_] = field(repr=False)
-
-    def __post_init__(self) -> None:
-        mask = binary_mask(np.asarray(self.mask), what=f"the segment {self.name!r}")
-        object.__setattr__(self, "mask", mask)
-
-    @classmethod
-    def packed(
-        cls, id: int, name: str, class_id: int, score: float, thing: bool, bits: BitMask
-    ) -> Segment:
-        """A segment that keeps its mask as bits."""
-        segment = cls.__new__(cls)
-        fields = {"id": id, "name": name, "class_id": class_id, "score": score, "thing": thing}
-        known = {"box": bits.box if bits.area else (0, 0, 0, 0), "area": bits.area}
-        segment.__dict__.update(fields, _bits=bits, **known)
-        return segment
-
-    if not TYPE_CHECKING:  # where every name would be an attribute
-
-        def __getattr__(self, name: str) -> np.ndarray:
-            """The mask of a packed segment, which has none of its own."""
-            if name == "mask" and "_bits" in self.__dict__:
-                return self.__dict__["_bits"].unpack()
-            raise AttributeError(f"a Segment has no {name!r}")
-
-    @cached_property
-    def box(self) -> tuple[int, int, int, int]:
-        """x0, y0, x1, y1 in pixels, ends exclusive; zeros for an empty mask."""
-        return mask_box(self.mask)
-
-    @cached_property
-    def area(self) -> int:
-        """Pixels."""
-        return int(np.count_nonzero(self.mask))
-
-    def polygons(self, *, tolerance: float = TOLERANCE) -> list[NDArray[np.float64]]:
-        """The outlines of the mask's parts, the largest first, holes filled.
-
-        Args:
-            tolerance: pixels that an outline may be moved by to have fewer points.
-
-        Returns:
-            [N,2] of x, y each, clockwise, not closed; (0, 0) is the picture's upper left corner,
-            and a lone pixel is a square of side 1.
-
-        Raises:
-            MasqclipError: the tolerance is no number of pixels.
-        """
-        return mask_polygons(self.mask, tolerance=tolerance)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -237,7 +163,7 @@ class Segmentation(Exports):
         return ", ".join(self._counted()) or "nothing found"
 
     def _counted(self) -> list[str]:
-        counts = Counter(self.labels)
+        counts = Counter(segment.label for segment in self.segments)
         return [name if count == 1 else f"{name} x{count}" for name, count in counts.items()]
 
     def __repr__(self) -> str:
@@ -251,13 +177,16 @@ class Segmentation(Exports):
 
     # Pictures
 
+    @property
+    def told(self) -> tuple[Segment, ...]:
+        """The segments by what people are told of them: see `Segment.label`."""
+        return tuple(s if s.suggestion is None else s.called(s.label) for s in self.segments)
+
     def plot(self, *, opacity: float = 0.55, labels: bool = True) -> Image.Image:
         """The picture with its masks and names drawn over it. Small pictures are enlarged."""
         from masqclip.render.overlay import draw_overlay
 
-        return draw_overlay(
-            self.image, self.segments, names=self.names, opacity=opacity, labels=labels
-        )
+        return draw_overlay(self.image, self.told, names=self.names, opacity=opacity, labels=labels)
 
     def show(self, *, opacity: float = 0.55, labels: bool = True) -> None:
         """Show the overlay (`plot`): in a notebook below its cell, else in a window.
@@ -371,9 +300,16 @@ class Segmentation(Exports):
             elif image.shape != shape:
                 raise MasqclipError(f"the picture has the shape {image.shape}, this result {shape}")
             segments = tuple(
-                Segment(s["id"], s["name"], s["class_id"], s["score"], s["thing"], mask)
+                Segment(
+                    s["id"],
+                    s["name"],
+                    s["class_id"],
+                    s["score"],
+                    s["thing"],
+                    decode_rle(s["segmentation"]),
+                    s.get("suggestion"),
+                )
                 for s in document["segments"]
-                for mask in [decode_rle(s["segmentation"])]
             )
             return cls(
                 image=image[..., ::-1] if reverse else image,

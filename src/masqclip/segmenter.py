@@ -35,6 +35,7 @@ from masqclip.encoding import (
     seen_sizes,
 )
 from masqclip.errors import MasqclipError
+from masqclip.everything import check_unnamed, suggestions
 from masqclip.given_masks import MaskClassification, embed_given_masks, name_embeddings
 from masqclip.make_examples import Box, Point, example_space, fitting_mask, make_examples
 from masqclip.options import check_count, check_share
@@ -202,6 +203,7 @@ class Segmenter(Pretrained):
         batch_size = check_count(batch_size, what="batch_size")
         channels, errors = check_channels(channels), check_errors(errors)
         words = self._words(vocabulary, stuff, things, distractors)
+        check_unnamed(words, task)
         source = picture_source(images)
         rows = self._text(words)
         heard, notes = least_object_score(task, least, words), self.notes_on(words, task)
@@ -384,7 +386,8 @@ class Segmenter(Pretrained):
         things: str | Iterable[str],
         distractors: str | Iterable[str] | Vocabulary,
     ) -> Vocabulary:
-        return Vocabulary.parse(vocabulary, stuff=stuff, things=things, distractors=distractors)
+        words = Vocabulary.parse(vocabulary, stuff=stuff, things=things, distractors=distractors)
+        return suggestions(words, self.world) if words.unnamed else words
 
     def _text(self, words: Vocabulary) -> Tensor:
         with torch.inference_mode():

@@ -11,7 +11,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from masqclip.clip.vocabulary import Vocabulary
+from masqclip.clip.vocabulary import UNNAMED, Vocabulary
 from masqclip.data.bit_masks import BitMask
 from masqclip.decoding.instance import decode_instance, instance_mask
 from masqclip.decoding.masks import ResizedMasks, sound_proposals
@@ -20,11 +20,13 @@ from masqclip.decoding.semantic import decode_semantic
 from masqclip.devices import overflow_advice
 from masqclip.encoding import EncodedImage
 from masqclip.errors import MasqclipError
+from masqclip.everything import nearest_names
 from masqclip.levels import at_level, with_children
 from masqclip.model import MasQClipModel
 from masqclip.options import check_share, check_task
-from masqclip.result import Segment, Segmentation, Task, Timing
+from masqclip.result import Segmentation, Task, Timing
 from masqclip.score_scale import calibrated, least_scores, lowest_score
+from masqclip.segment import Segment
 
 #: What scores less stays unlabelled, unless a call says otherwise: the published object threshold.
 MIN_SCORE = 0.3
@@ -76,7 +78,10 @@ def segment_encoded(
     check_system_task(model, task)
     started = time.perf_counter()
     words = words.counted if task == "instance" else words
-    masks, log_probs = encoded.named(model, rows, len(words))
+    if words.unnamed:
+        masks, log_probs = encoded.masks, nearest_names(model, encoded, rows, words)
+    else:
+        masks, log_probs = encoded.named(model, rows, len(words))
     if level is not None:
         words, log_probs = at_level(words, log_probs, level)
     elif task == "instance":
@@ -102,7 +107,7 @@ def segment_encoded(
     return Segmentation(
         image.pixels,
         task,
-        words.names,
+        (UNNAMED,) if words.unnamed else words.names,
         segments,
         notes,
         image.path,
@@ -258,8 +263,11 @@ def _segment(
     mask: np.ndarray | BitMask,
 ) -> Segment:
     make = Segment.packed if isinstance(mask, BitMask) else Segment
+    name, suggestion = words.names[class_id], None
+    if words.unnamed:
+        name, class_id, suggestion = UNNAMED, 0, name
     meant = calibrated(score, words.calibration)
-    return make(id, words.names[class_id], class_id, meant, thing, mask)  # type: ignore[arg-type]
+    return make(id, name, class_id, meant, thing, mask, suggestion)  # type: ignore[arg-type]
 
 
 def _values(labels: np.ndarray, highest: int) -> list[int]:

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from masqclip.result import Segment, Segmentation
+from masqclip.result import Segmentation
+from masqclip.segment import Segment
 
 
 class Straw:

@@ -72,6 +72,32 @@ def test_a_word_that_fits_keeps_most_of_the_row(count: int) -> None:
     assert weight <= 0.45
 
 
+@pytest.mark.parametrize(
+    ("rival", "apart", "fits", "expected"),
+    [
+        (unit(0.5, 1, 0, 0.2), 0.1, 0.49, 0.6),
+        (unit(0.5, 0.8, 0.4, 1.2), 0.8, 0.10, 1.0),
+    ],
+)
+def test_beside_a_word_that_fits_examples_that_are_all_alike_have_to_earn_their_weight(
+    rival: np.ndarray, apart: float, fits: float, expected: float
+) -> None:
+    # Whatever the word, these five alike are likeliest by themselves.
+    wide = ExampleSpace("one", np.eye(4, dtype=np.float32)[:2], MEAN, 1.6, 10.0)
+    mask = unit(0.2, 1, 0.4, apart)
+    words = rows(unit(0.5, 1, 0, 0), rival, unit(0.5, 0, 0, -1))
+    assert float((10 * words.double() @ torch.tensor(mask)).softmax(0)[0]) == pytest.approx(
+        fits, abs=0.01
+    )
+    given = shown(*[mask] * 5, space=wide)
+    mixed, alone = (
+        mix_examples(words, [Exampled(0, given, worded=worded)])[0].double().numpy()
+        for worded in (True, False)
+    )
+    word = words[0].double().numpy()
+    np.testing.assert_allclose(mixed, word + expected * (alone - word), atol=1e-5)
+
+
 def test_examples_of_several_categories_share_what_is_about_them() -> None:
     one = Exampled(0, shown(unit(0, 1, 0.5, 0)), worded=False)
     two = Exampled(

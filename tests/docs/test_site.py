@@ -31,7 +31,6 @@ def test_a_page_of_the_menu_is_there(site: Path, page: str) -> None:
 
 def test_every_page_is_in_the_menu_and_in_the_list_for_programs() -> None:
     pages = {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")}
-    pages -= {"ablation.md"}
     assert pages <= set(LISTED)
     told = set(re.findall(r"\]\((\S+)\)", (ROOT / "docs/llms.txt").read_text("utf-8")))
     assert told == pages - {"README.md"}

@@ -32,7 +32,7 @@ from masqclip.evaluation.predictions import PredictionFolder
 from masqclip.evaluation.processes import Processes
 from masqclip.evaluation.report import Column, Report, read_column, table_rows, to_markdown
 from masqclip.evaluation.scorers import make_scorer
-from masqclip.result import Segment
+from masqclip.segment import Segment
 
 SPRITES = Path(__file__).parents[1] / "data" / "sprites"
 NAN = float("nan")

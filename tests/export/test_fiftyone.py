@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from masqclip.errors import MasqclipError
-from masqclip.result import Segment, Segmentation
+from masqclip.result import Segmentation
+from masqclip.segment import Segment
 
 
 @dataclass

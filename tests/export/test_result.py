@@ -14,7 +14,8 @@ from masqclip.data.label_maps import ids_to_rgb, rgb_to_ids
 from masqclip.data.rle import decode_rle
 from masqclip.errors import MasqclipError
 from masqclip.export.panoptic import semantic_png
-from masqclip.result import Segment, Segmentation, Task
+from masqclip.result import Segmentation, Task
+from masqclip.segment import Segment
 
 
 def segmentation(task: Task = "panoptic", names: tuple[str, ...] = ("sky", "cat")) -> Segmentation:

@@ -21,7 +21,8 @@ from masqclip.errors import MasqclipError
 from masqclip.labelling import folder as folders
 from masqclip.labelling.folder import _printable, _reason, _thumbnail, find_pictures, label_folder
 from masqclip.labelling.formats import Format, FormatSettings, dataset_writer
-from masqclip.result import Segment, Segmentation
+from masqclip.result import Segmentation
+from masqclip.segment import Segment
 
 WORDS = Vocabulary.parse("cat, stuff: sky")
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from masqclip.result import Segment, Segmentation, Task
+from masqclip.result import Segmentation, Task
+from masqclip.segment import Segment
 
 NAMES = ('a<b>&"c"', "K\u00e4se \u6728", "sky", "never found")
 HEIGHT, WIDTH = 20, 30

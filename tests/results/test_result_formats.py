@@ -18,7 +18,8 @@ from scipy import ndimage
 
 from masqclip.errors import MasqclipError
 from masqclip.export.cvat import cvat_xml, row_runs
-from masqclip.result import Segment, Segmentation, Task
+from masqclip.result import Segmentation, Task
+from masqclip.segment import Segment
 
 TASKS: tuple[Task, ...] = ("instance", "semantic", "panoptic")
 

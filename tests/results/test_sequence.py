@@ -13,7 +13,8 @@ from result_samples import NAMES, empty, sample
 
 from masqclip.data.bit_masks import BitMask
 from masqclip.errors import MasqclipError
-from masqclip.result import Segment, Segmentation
+from masqclip.result import Segmentation
+from masqclip.segment import Segment
 
 
 def test_segments_in_order() -> None:

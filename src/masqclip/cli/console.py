@@ -65,7 +65,7 @@ def found_table(title: str, result: Segmentation) -> Table:
     segments = sorted(result.segments, key=lambda segment: -segment.score)
     for segment in segments[:MAX_ROWS]:
         table.add_row(
-            Text(one_line(segment.name)),
+            Text(one_line(segment.label)),
             f"{segment.score:.2f}",
             f"{100 * segment.area / (height * width):.1f} %",
             " ".join(f"{round(edge):d}" for edge in segment.box),

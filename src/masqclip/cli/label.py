@@ -70,6 +70,7 @@ def label(
     ] = None,
     model: Annotated[str, Parameter(alias="-m", metavar="NAME")] = "masqclip-mini",
     min_score: float | None = None,
+    level: Annotated[int | None, Parameter(metavar="N")] = None,
     not_: Annotated[str, Parameter(name="--not", metavar="NAMES", show_default=False)] = "",
     stuff: Annotated[str, Parameter(metavar="NAMES", show_default=False)] = "",
     things: Annotated[str, Parameter(metavar="NAMES", show_default=False)] = "",
@@ -89,16 +90,20 @@ def label(
     Args:
         folder: The pictures, with those of its sub-folders.
         vocabulary: What to look for: names between commas (in double quotes where a name holds
-            one), a built-in vocabulary, or a file: a text file (one name a line; "name = prompt;
-            prompt" gives a name its prompts, whose embeddings are averaged; "stuff:" before a
-            region), JSON or TOML of names and prompts, or what other tools keep their classes in:
-            data.yaml, obj.names, classes.csv, a COCO file, Label Studio's config.xml.
+            one), a built-in vocabulary, everything (objects of whatever class), or a file: a text
+            file (one name a line; "name = prompt; prompt" gives a name its prompts, whose
+            embeddings are averaged; "stuff:" before a region), JSON or TOML of names and prompts,
+            or what other tools keep their classes in: data.yaml, obj.names, classes.csv, a COCO
+            file, Label Studio's config.xml.
         format: The dataset's format.
         out: The folder to write: new, empty, or the same command's.
         task: instance: a mask for each thing. semantic: one for each name. panoptic: things
             counted, regions filled. The default is panoptic for panoptic, else instance.
         model: A model of this package, a folder, or a name on the Hugging Face Hub.
-        min_score: Leave out what scores less, 0 to 1; 0.3 unless given.
+        min_score: Leave out what scores less, 0 to 1; 0.3, or what the vocabulary says of a name,
+            unless given.
+        level: Of names that are kinds of others ("animal > dog, cat"), label what is at this level
+            of the tree: 0 = the widest names.
         not_: Names that compete for masks and are never reported, between commas.
         stuff: Names of the vocabulary that are regions, not countable things; sky, grass and what
             else everybody takes for a region need not be said.
@@ -165,6 +170,7 @@ def label(
             kind=format,
             task=task,
             min_score=min_score,
+            level=level,
             batch_size=batch_size,
             settings=settings,
             about={"dtype": dtype, "size": size},

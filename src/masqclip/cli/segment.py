@@ -161,7 +161,8 @@ def segment(
         images: Pictures, folders of pictures, and globs; http and https addresses of pictures; a
             dash (-) is a picture that is piped in.
         vocabulary: What to look for: names between commas (in double quotes where a name holds
-            one), a built-in vocabulary ("masqclip info"), or a file: text (one name a line,
+            one), a built-in vocabulary ("masqclip info"), everything (all there is, unnamed, with
+            the name that comes nearest as a guess), or a file: text (one name a line,
             synonyms after commas, "stuff:" before a region), or .csv, .json, .yaml, .toml or .xml
             as other tools write their classes.
         task: instance: a mask for each thing. semantic: a name for each pixel. panoptic: both,
@@ -337,7 +338,7 @@ def _write(
 def _overlay_notes(result: Segmentation) -> tuple[str, ...]:
     from masqclip.render.overlay import overlay_notes
 
-    return overlay_notes(result.segments, result.names)
+    return overlay_notes(result.told, result.names)
 
 
 def _draw(path: Path, result: Segmentation) -> None:

@@ -11,11 +11,11 @@ with m the mean of many words, s their mean distance from it, t the category's o
 the mean of its examples, x the mean of what else there is in their pictures, and c how far out a
 row of examples is put. A row stays one row, so that examples cost nothing at run time.
 
-The weight w is chosen for each category by leaving out one example at a time: the smallest of
-those that make the left-out ones as likely as any does, by one standard error, leaning on what
-suits all categories. A word that says nothing to CLIP gets none of the row; one that fits keeps
-nearly all. Measured by ``benchmarks/examples.py``; caches of examples that are compared one by one
-(Tip-Adapter, Zhang et al., ECCV 2022) came out no better here.
+The weight w is chosen for each category by leaving out one example at a time: the one that makes
+the left-out ones likeliest, leaning on what suits all categories; beside a word that fits, more
+than a little has to earn itself. A word that says nothing to CLIP gets none of the row; one that
+fits keeps nearly all. Measured by ``benchmarks/examples.py``; caches of examples that are compared
+one by one (Tip-Adapter, Zhang et al., ECCV 2022) came out no better here.
 
 Shapes: R rows, S examples of a category, E embedding size.
 """
@@ -38,12 +38,15 @@ REACH = 0.7
 #: The weights that are tried.
 WEIGHTS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.0)
 #: What suits all categories counts as so many examples of each.
-_SHARED = 2.0
+_SHARED = 5.0
 #: Several examples always count so much.
 _LEAST = 0.15
-#: A single example cannot be left out. If its own name has at least this probability for it, it
-#: counts a little, else alone.
+#: A name fits its examples that has at least this probability for them; beside it they count a
+#: little,
 _FITS, _LITTLE = 0.1, 0.3
+#: and by so much the log-probability is held to fall from there to the whole row: a few examples
+#: are like each other by chance, and their likelihood says too much for them.
+_DOUBT = 3.5
 _VALUES = 1 << 22  # logits that are held at a time
 
 
@@ -152,11 +155,10 @@ def _weight(found: NDArray[np.float64], shared: NDArray[np.float64], part: _Part
     """The weight of a category's examples, of which `found` [S,W] are the log-probabilities."""
     if not part.worded:
         return 1.0
-    if len(found) == 1:
-        return _LITTLE if np.exp(found[0, 0]) >= _FITS else 1.0
+    fits = np.exp(found[:, 0]).mean() >= _FITS
+    if len(found) == 1:  # which cannot be left out
+        return _LITTLE if fits else 1.0
     total = found.sum(axis=0) + shared
-    best = int(total.argmax())
-    gains = found[:, best, None] - found  # of the best over each
-    error = gains.std(axis=0, ddof=1) * len(found) ** 0.5
-    enough = total[best] - total <= error + 1e-9
-    return max(_LEAST, WEIGHTS[int(enough.argmax())])
+    if fits:
+        total -= _DOUBT * (np.array(WEIGHTS) - _LITTLE).clip(0.0) / (1 - _LITTLE)
+    return max(_LEAST, WEIGHTS[int(total.argmax())])

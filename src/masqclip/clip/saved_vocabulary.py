@@ -50,6 +50,7 @@ class SavedVocabulary:
     assumed: tuple[str, ...] = ()
     parents: tuple[tuple[str, str], ...] = ()
     calibration: tuple[float, float, float] | None = None
+    unnamed: bool = False
 
     @property
     def rivals(self) -> tuple[Category, ...]:
@@ -57,7 +58,13 @@ class SavedVocabulary:
         return tuple(n if isinstance(n, Category) else Category(n) for n in self.distractors)
 
     def joined(self, other: SavedVocabulary) -> SavedVocabulary:
-        """As `Vocabulary.joined`; either may be without categories."""
+        """As `Vocabulary.joined`; either may be without categories.
+
+        Raises:
+            MasqclipError: either asks for everything.
+        """
+        if self.unnamed or other.unnamed:
+            raise MasqclipError("'everything' is no list of names that others could be put to")
         categories = join_categories(self.categories, other.categories)
         named = {category.name for category in categories}
         assumed = dict.fromkeys((*self.assumed, *other.assumed))
@@ -107,6 +114,8 @@ def to_json(saved: SavedVocabulary) -> dict[str, Any]:
         "assumed": list(saved.assumed),
         "parents": dict(saved.parents),
     }
+    if saved.unnamed:
+        document["unnamed"] = True
     if saved.calibration is not None:
         document["calibration"] = list(saved.calibration)
     if examples := _examples(saved):
@@ -162,6 +171,7 @@ def from_json(document: Mapping[str, Any], *, source: str, limits: NameLimits) -
             **lists,
             parents=_read_parents(document.get("parents", {})),
             calibration=_read_calibration(document.get("calibration")),
+            unnamed=document.get("unnamed") is True,
         )
     except MasqclipError as error:
         raise MasqclipError(f"{source}: {error}") from error

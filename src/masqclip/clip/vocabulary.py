@@ -41,6 +41,9 @@ from masqclip.data.class_lists import ClassEntry, class_list_descriptions, read_
 from masqclip.data.clip_text import reading
 from masqclip.errors import MasqclipError
 
+#: What asks for all there is, and what a result then calls it.
+EVERYTHING, UNNAMED = "everything", "object"
+
 Names = Union[
     "Vocabulary",
     str,
@@ -65,6 +68,8 @@ class Vocabulary:
     `calibration` makes scores mean something (`masqclip.score_scale`). It is fitted on annotated
     pictures (`masqclip.evaluation.calibration`), and orders nothing anew.
 
+    `unnamed` asks for all there is, whatever it is (``everything``, `masqclip.everything`).
+
     A sentence that comes of several prompts or templates of a category, as CLIP reads it, is
     counted once.
 
@@ -82,6 +87,7 @@ class Vocabulary:
     assumed: tuple[str, ...] = ()
     parents: tuple[tuple[str, str], ...] = ()
     calibration: tuple[float, float, float] | None = None
+    unnamed: bool = False
 
     def __post_init__(self) -> None:
         if not self.categories:
@@ -217,7 +223,7 @@ class Vocabulary:
         of both, and is a thing if it is one here; templates are those here.
 
         Raises:
-            MasqclipError: their examples are of different CLIPs.
+            MasqclipError: their examples are of different CLIPs, or one asks for everything.
         """
         return Vocabulary.from_document(self.document().joined(other.document()))
 
@@ -292,8 +298,11 @@ def class_categories(classes: Iterable[ClassEntry], *, readable: bool) -> tuple[
 
 
 def _read(value: object, limits: NameLimits, files: bool) -> Vocabulary:
-    if isinstance(value, str) and len(value) < 200 and value.strip() in builtin_vocabularies():
-        return load_builtin(value.strip())
+    if isinstance(value, str) and len(value) < 200:
+        if (word := value.strip()) == EVERYTHING:
+            return Vocabulary((Category(UNNAMED),), unnamed=True)
+        if word in builtin_vocabularies():
+            return load_builtin(word)
     known = tuple(builtin_vocabularies())
     items = name_lists.read_items(value, builtins=known, limits=limits, files=files)
     if isinstance(items, SavedVocabulary):

@@ -16,7 +16,7 @@ from masqclip.evaluation.predictions import PredictionFolder
 from masqclip.evaluation.report import Report
 from masqclip.render.overlay import draw_overlay
 from masqclip.render.sheet import contact_sheet
-from masqclip.result import Segment
+from masqclip.segment import Segment
 
 if TYPE_CHECKING:
     from PIL import Image

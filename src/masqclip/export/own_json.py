@@ -10,7 +10,10 @@ from masqclip.export.segment import ExportedSegment
 
 
 class SegmentJson(TypedDict):
-    """One segment; ``bbox`` is x, y, width, height in pixels, ``score`` has four digits."""
+    """One segment; ``bbox`` is x, y, width, height in pixels, ``score`` has four digits.
+
+    ``suggestion``, of what was found without being asked for: the name that comes nearest.
+    """
 
     id: int
     name: str
@@ -20,6 +23,7 @@ class SegmentJson(TypedDict):
     area: int
     bbox: list[float]
     segmentation: Rle
+    suggestion: NotRequired[str]
 
 
 class SegmentationJson(TypedDict):
@@ -39,7 +43,7 @@ class SegmentationJson(TypedDict):
 
 def segment_json(segment: ExportedSegment) -> SegmentJson:
     """One segment, ready for `json.dumps`."""
-    return {
+    document: SegmentJson = {
         "id": segment.id,
         "name": segment.name,
         "class_id": segment.class_id,
@@ -49,3 +53,6 @@ def segment_json(segment: ExportedSegment) -> SegmentJson:
         "bbox": box_xywh(segment.box),
         "segmentation": encode_rle(segment.mask),
     }
+    if segment.suggestion is not None:
+        document["suggestion"] = segment.suggestion
+    return document

@@ -20,6 +20,10 @@ class ExportedSegment(NamedMask, Protocol):
     def class_id(self) -> int:
         """The name's place in the vocabulary."""
 
+    @property
+    def suggestion(self) -> str | None:
+        """Of what was found without being asked for: the name that comes nearest."""
+
 
 def check_kind(kind: str, kinds: Sequence[str]) -> None:
     """Refuse what is none of the kinds that a format knows.

@@ -24,6 +24,7 @@ from masqclip.labelling.formats import DatasetWriter, Format, FormatSettings, da
 from masqclip.labelling.journal import FILE_NAME as JOURNAL_NAME
 from masqclip.labelling.journal import Journal, PictureFile, read_picture
 from masqclip.labelling.written import WrittenFiles
+from masqclip.levels import words_at
 from masqclip.options import check_count, check_countable, check_share, check_task
 from masqclip.render.sheet import contact_sheet
 from masqclip.result import Segmentation, Task
@@ -105,6 +106,7 @@ def label_folder(
     kind: Format = "coco",
     task: Task | None = None,
     min_score: float | None = None,
+    level: int | None = None,
     batch_size: int = 1,
     settings: FormatSettings | None = None,
     about: Mapping[str, Any] | None = None,
@@ -127,6 +129,7 @@ def label_folder(
         kind: the format.
         task: see `Segmenter`; `default_task` of the format unless given.
         min_score: what scores less is left out.
+        level: of the vocabulary's hierarchy that is labelled, 0 = the widest names.
         batch_size: pictures at a time.
         settings: of the format.
         about: what else results depend on, such as the model's name.
@@ -145,26 +148,30 @@ def label_folder(
         min_score = check_share(min_score, what="min_score")
     if kind == "panoptic" and task != "panoptic":
         raise MasqclipError(f"the format panoptic holds no {task} masks; ask for task panoptic")
-    check_countable(words, task)
+    reported = words if level is None else words_at(words, level)
+    check_countable(reported, task)
     basis = {
         "folder": str(folder.resolve()),
         "format": kind,
         "task": task,
         "vocabulary": to_json(words.document()),
         "least score": min_score,
+        **({} if level is None else {"level": level}),
         **asdict(settings),
         **(about or {}),
     }
     # It refuses names that the format cannot hold: before anything is written.
     writer = dataset_writer(
-        kind, folder=folder, out=out, names=names, words=words, settings=settings
+        kind, folder=folder, out=out, names=names, words=reported, settings=settings
     )
     segmenter: Segmenter | None = None
 
     def segment(images: Sequence[LoadedImage]) -> Iterator[Segmentation]:
         nonlocal segmenter
         segmenter = segmenter or load()
-        return segmenter.stream(images, words, task, batch_size=batch_size, min_score=min_score)
+        return segmenter.stream(
+            images, words, task, batch_size=batch_size, min_score=min_score, level=level
+        )
 
     with lock_folder(out):
         journal = Journal(out, basis, weights)

@@ -58,7 +58,7 @@ def _parameter(parameters: list[str], name: str) -> str | None:
 def to_document(result: Segmentation) -> dict[str, Any]:
     """`Segmentation.to_json`, with the colour that the overlay gives each segment."""
     document = result.to_json()
-    colours = segment_colours(result.segments, result.names)
+    colours = segment_colours(result.told, result.names)
     segments = [
         {**segment, "colour": f"#{bytes(colour).hex()}"}
         for segment, colour in zip(document["segments"], colours, strict=True)

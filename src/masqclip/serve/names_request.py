@@ -23,7 +23,7 @@ NAMES_HELP = (
     "object from names to synonyms, which a string may also write out as JSON. `stuff:` before a "
     "name marks a region, `thing:` what is counted; sky, grass and the like are regions anyway. Or "
     "a vocabulary with examples: the identifier of one that is kept (`/v1/vocabularies`), or the "
-    "document of a saved one."
+    "document of a saved one. `everything` is all there is, each with a suggestion."
 )
 
 
@@ -37,6 +37,7 @@ class SavedDocument(BaseModel):
     assumed: list[str] = []
     parents: dict[str, str] = {}
     calibration: list[float] | None = None
+    unnamed: bool = False
     space: dict[str, Any] | None = None
     digest: str | None = None
 

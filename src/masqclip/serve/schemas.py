@@ -65,6 +65,9 @@ class SegmentInfo(BaseModel):
     bbox: Annotated[list[float], Field(description="x, y, width, height in pixels.")]
     segmentation: Rle
     colour: Annotated[str, Field(description="As in the overlay.", examples=["#e2507b"])]
+    suggestion: Annotated[
+        str | None, Field(description='Of "everything": the name that comes nearest.')
+    ] = None
 
 
 class SegmentResponse(BaseModel):
@@ -76,6 +79,9 @@ class SegmentResponse(BaseModel):
     vocabulary: list[str]
     notes: list[str]
     segments: list[SegmentInfo]
+    kinds: Annotated[
+        dict[str, list[str]], Field(description="What a name is a kind of, the widest first.")
+    ] = {}
 
 
 class VocabularyInfo(BaseModel):

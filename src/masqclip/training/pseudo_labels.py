@@ -13,7 +13,8 @@ from masqclip.data.transforms import jittered_size, normalise
 from masqclip.decoding.masks import ResizedMasks
 from masqclip.errors import MasqclipError
 from masqclip.proposals.trainable import TrainableProposer
-from masqclip.result import Segment, Segmentation
+from masqclip.result import Segmentation
+from masqclip.segment import Segment
 from masqclip.training.distill import instances, select_masks
 from masqclip.training.framing import augment, stack, tensors
 from masqclip.training.settings import DistillSettings

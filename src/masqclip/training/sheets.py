@@ -18,7 +18,8 @@ from masqclip.data.transforms import normalise, pad
 from masqclip.proposals.base import Proposals
 from masqclip.render.overlay import draw_overlay
 from masqclip.render.sheet import contact_sheet
-from masqclip.result import Segment, Task
+from masqclip.result import Task
+from masqclip.segment import Segment
 from masqclip.segmenter import Segmenter
 
 PICTURES = 12

@@ -19,7 +19,7 @@ export function renderLegend(segments, shown, soloed, on) {
 
 /** Fill the line with the names that were asked for and of which nothing is listed. */
 export function renderMissing(vocabulary, segments) {
-  const there = new Set(segments.map(({ name }) => name));
+  const there = new Set(segments.map(({ asked }) => asked));
   const missing = vocabulary.filter((name) => !there.has(name));
   const more = missing.length - MISSING;
   $("missing").textContent = `Not found: ${missing.slice(0, MISSING).join(", ")}` +

@@ -76,7 +76,7 @@ export class Names {
   /** The vocabulary for the service: a built-in list by its name, so that it is the very same. */
   get vocabulary() {
     const words = this.words;
-    if (!this.base) return words;
+    if (!this.base) return `${words}` === "everything" ? "everything" : words;
     const whole = this.items.length === Object.keys(this.base.synonyms).length &&
       this.items.every(({ synonyms, stuff, listed }) => synonyms && stuff === listed);
     if (whole) return this.base.name;

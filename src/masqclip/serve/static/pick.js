@@ -29,7 +29,7 @@ export class Pick {
   open(segment, { drawn = false, focus = false } = {}) {
     this.segment = segment;
     this.drawn = drawn;
-    $("pick-name").value = drawn ? "" : segment.name;
+    $("pick-name").value = drawn ? "" : segment.suggestion ?? segment.name;
     $("pick").hidden = false;
     if (focus) $("pick-name").focus({ preventScroll: true });
     if (focus) $("pick-name").select();

@@ -8,13 +8,18 @@ const STUFF_SHARE = 0.6; // stuff is tinted more lightly than things, as in the 
 const STEPS = Array.from({ length: 7 * 17 }, (_, i) => [(i % 7) - 3, Math.floor(i / 7) - 8])
   .sort(([a, b], [c, d]) => a * a + b * b - c * c - d * d);
 
-/** Segments of an answer, with what drawing needs; large and stuff first, so that things lie on top. */
+/**
+ * Segments of an answer, with what drawing needs; large and stuff first, so that things lie on top.
+ *
+ * What was found without being asked for is shown by what is suggested: `asked` is the answer's name.
+ */
 export function prepare(answer) {
   return answer.segments
     .map((segment) => {
       const cells = grid(segment.segmentation);
       const runs = starts(segment.segmentation);
-      return { ...segment, runs, path: outline(cells), anchor: anchor(cells) };
+      const name = segment.suggestion === undefined ? segment.name : `${segment.suggestion}?`;
+      return { ...segment, name, asked: segment.name, runs, path: outline(cells), anchor: anchor(cells) };
     })
     .sort((a, b) => a.thing - b.thing || b.area - a.area);
 }

@@ -4,7 +4,7 @@
     masqclip data stickers --sprites first --images 500 --seed 4001 --out heldout
     python benchmarks/examples.py nonsense --shots shots --held-out heldout
     python benchmarks/examples.py worst --shots shots --held-out heldout
-    python benchmarks/examples.py time
+    python benchmarks/examples.py time --shots shots
 
 *nonsense*: twenty names, drawn by chance, are replaced by syllables that CLIP never read. AP50 of
 these classes by the syllables alone, by them with 1, 5 and 10 examples, and by their real names;
@@ -13,7 +13,8 @@ and of all other classes.
 *worst*: the twenty classes that their real names find worst (on the pictures of the shots, which
 are not measured on) get five examples beside their names, then all classes.
 
-*time*: naming and decoding a picture with 100 classes of examples and with 100 names, in turns.
+*time*: naming and decoding pictures with 100 classes of five examples each, and with the names of
+the same classes, in turns.
 """
 
 from __future__ import annotations
@@ -30,8 +31,7 @@ import cyclopts
 import numpy as np
 
 from masqclip.clip.category import Category
-from masqclip.clip.vocabulary import Vocabulary, load_builtin
-from masqclip.data.images import read_image
+from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.open_coco import CocoFiles, open_coco
 from masqclip.data.published import load_truth
 from masqclip.data.truth import GroundTruth
@@ -155,30 +155,28 @@ def worst(shots: Path, held_out: Path, seed: int, model: str) -> None:
     _print(rows, ("AP50 of the twenty worst named", "of all", "mIoU"))
 
 
-def timed(rounds: int, model: str) -> None:
-    """A picture with 100 classes of examples, and with 100 names."""
-    segmenter = load(model)
-    names = load_builtin("stickers2").names[:100]
-    picture = segmenter.encode(read_image(Path(__file__).parents[1] / "examples/beach.png"))
-    mask = segmenter(picture, ["rocket"], "instance", min_score=0.0)[0].mask
-    examples = segmenter.example("x", picture, mask).categories[0].examples
+def timed(shots: Path, rounds: int, model: str) -> None:
+    """A picture with 100 classes of examples, and with the same 100 as names."""
+    segmenter, truth = load(model), load_truth("stickers", shots)
+    things = [c.name for c in dataset_vocabulary(truth).categories if c.thing]
+    shown = list(_shots(segmenter, shots, 5, 0, things).values())[:100]
     kinds = {
-        "names": Vocabulary(tuple(Category(name) for name in names)),
-        "examples": Vocabulary(
-            tuple(Category(name, examples=examples, worded=False) for name in names)
-        ),
+        "names": Vocabulary(tuple(replace(c, examples=None, worded=True) for c in shown)),
+        "examples": Vocabulary(tuple(replace(c, worded=False) for c in shown)),
     }
+    pictures = [segmenter.encode(picture.path) for picture in truth.pictures[:rounds]]
     seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
-    for number in range(rounds + 1):
-        for kind, words in kinds.items():
+    for words in kinds.values():
+        segmenter(pictures[0], words, "panoptic")  # rows are made once
+    for number, picture in enumerate(pictures):
+        for kind in list(kinds)[:: 1 if number % 2 else -1]:
             started = time.perf_counter()
-            segmenter(picture, words, "panoptic")
-            if number:
-                seconds[kind].append(time.perf_counter() - started)
+            segmenter(picture, kinds[kind], "panoptic")
+            seconds[kind].append(time.perf_counter() - started)
     for kind, found in seconds.items():
-        print(f"{kind}: {1000 * statistics.median(found):.2f} ms")
-    ratios = [b / a for a, b in zip(seconds["names"], seconds["examples"], strict=True)]
-    print(f"examples / names: {statistics.median(ratios):.3f} (median of {rounds} pairs)")
+        print(f"{len(shown)} {kind}: {1000 * statistics.median(found):.2f} ms")
+    ratio = sum(seconds["examples"]) / sum(seconds["names"])
+    print(f"examples / names: {ratio:.3f} (of all {len(pictures)} pictures together)")
 
 
 def _shots(
@@ -205,7 +203,7 @@ def main(
     shots: Path | None = None,
     held_out: Path | None = None,
     seeds: str = "0,1,2",
-    rounds: int = 30,
+    rounds: int = 200,
     model: str = "masqclip-mini",
 ) -> int:
     """Measure, and print tables.
@@ -215,15 +213,17 @@ def main(
         shots: scenes to take examples from, as "masqclip data stickers" writes them.
         held_out: others to measure on.
         seeds: of names and examples; of "worst" the first alone.
-        rounds: of "time".
+        rounds: pictures of "time".
         model: a model of this package, or a folder.
     """
     with mistakes_told():
+        check_count("--rounds", rounds, 1)
+        if shots is None:
+            raise MasqclipError(f"{what}: give --shots")
         if what == "time":
-            check_count("--rounds", rounds, 1)
-            timed(rounds, model)
-        elif shots is None or held_out is None:
-            raise MasqclipError(f"{what}: give --shots and --held-out")
+            timed(shots, rounds, model)
+        elif held_out is None:
+            raise MasqclipError(f"{what}: give --held-out")
         elif what == "nonsense":
             nonsense(shots, held_out, seeds, model)
         else:

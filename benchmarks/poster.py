@@ -6,8 +6,8 @@ trains XPM, LSeg+, OpenSeg, MaskCLIP and MasQCLIP side by side over several seed
 the same proposals, the same frozen CLIP and its words, in the paper's two settings (poster_world.py
 has them): XPM and MasQCLIP for novel names, the others and MasQCLIP across datasets. It measures
 them, and writes the paper's Tables 1 to 5 with means and spreads beside the paper's figures, its
-orders neighbour by neighbour, and two plots. Whatever is done is kept: the same command goes on
-where it was stopped, by Ctrl-C, a kill or --minutes.
+orders pair by pair, and two plots. Whatever is done is kept: the same command goes on where it was
+stopped, by Ctrl-C, a kill or --minutes.
 
 CLIP, and the backbone and pixel decoder that everything starts from, are those of masqclip-mini
 unless others are given. Its proposer was trained on masks of 464 other things than the novel ones,
@@ -91,6 +91,7 @@ def jobs(runs: SeedRuns) -> Iterator[Job]:
             else:
                 found = measured(name, folder, "strangers")
                 found |= measured(name, folder, "vocabularies")
+                found |= measured(name, folder, "trained")
             if name == "masqclip":
                 found |= novel("instances")
             return found | runs.facts(name)

@@ -329,7 +329,7 @@ def vocabularies(segmenter: Segmenter, world: PosterWorld) -> dict[str, float]:
 def trained(segmenter: Segmenter, world: PosterWorld) -> dict[str, float]:
     """PQ and mIoU of the annotated names by the studios of training."""
     found = _scenes(segmenter, world.trained(), "mIoU")
-    return {f"trained {name}": found[name] for name in ("PQ", "mIoU")}
+    return {f"trained {name}": found[name] for name in ("PQ", "mIoU") if name in found}
 
 
 def _scenes(segmenter: Segmenter, truth: GroundTruth, mean_iou: str) -> dict[str, float]:

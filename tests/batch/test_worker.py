@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,6 +88,33 @@ def test_results_are_those_of_the_segmenter(
             assert found["score"] == pytest.approx(segment.score, abs=1e-4)
             # Another batch sums in another order: a pixel on a mask's edge may turn.
             assert np.mean(decode_rle(found["segmentation"]) != segment.mask) < 1e-3
+
+
+def test_a_level_is_what_is_reported(
+    one_segmenter: None, segmenter: Segmenter, photos: Path, tmp_path: Path
+) -> None:
+    words = Vocabulary.parse(f"any > {', '.join(WORDS.names)}")
+    folder, settings = job(tmp_path, photos, vocabulary=words, level=0, format="coco")
+    encoder, namer = Encoder(folder, settings, "cpu", 1), Namer(folder, settings, "cpu", 1)
+    parts = [
+        namer(encoder(row))
+        for row in read_shard(pa.table({"shard": [0]}), folder=folder, settings=settings)
+    ]
+    folder.commit(0, len(parts), settings)
+    document = json.loads(folder.store.read("shards/00000000.json"))
+    assert [category["name"] for category in document["categories"]] == ["any"]
+    direct = [segmenter(photos / f"{n}.png", words, level=0) for n in range(NUMBER - 1)]
+    assert len(document["annotations"]) == sum(map(len, direct)) > 0
+    assert {annotation["category_id"] for annotation in document["annotations"]} == {1}
+
+
+def test_everything_is_found_by_jobs_too(
+    one_segmenter: None, segmenter: Segmenter, photos: Path, tmp_path: Path
+) -> None:
+    rows = run(*job(tmp_path, photos, vocabulary=Vocabulary.parse("everything")))
+    for row in rows[:-1]:
+        direct = segmenter(row["key"], "everything")
+        assert [s["name"] for s in row["segments"]] == ["object"] * len(direct)
 
 
 def test_one_picture_a_batch_gives_the_very_numbers(

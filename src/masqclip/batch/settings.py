@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, get_args
 
 from masqclip.batch.reading import MAX_FILE_BYTES, Kind
@@ -11,6 +12,7 @@ from masqclip.clip.name_limits import DEFAULT_LIMITS
 from masqclip.clip.saved_vocabulary import from_json, to_json
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.errors import MasqclipError
+from masqclip.levels import words_at
 from masqclip.options import check_count, check_countable, check_share, check_size, check_task
 from masqclip.result import Task
 
@@ -29,6 +31,8 @@ class JobSettings:
         vocabulary: what to look for; None = embeddings only.
         task: instance, semantic or panoptic.
         min_score: what scores less is left out; None = the default.
+        level: of the vocabulary's hierarchy that is reported, 0 = the widest names; None = all
+            names as they are.
         format: of the shards, parquet or coco.
         overlay: draw the masks.
         save_embeddings: keep the encoded pictures.
@@ -48,6 +52,7 @@ class JobSettings:
     size: str | None = None
     task: Task = "panoptic"
     min_score: float | None = None
+    level: int | None = None
     format: str = "parquet"
     overlay: bool = False
     save_embeddings: bool = False
@@ -65,8 +70,15 @@ class JobSettings:
         if self.size is not None:
             check_size(self.size, what="size")
         check_count(self.shard_size, what="shard_size")
-        if self.vocabulary is not None:
-            check_countable(self.vocabulary, self.task)
+        if self.reported is not None:
+            check_countable(self.reported, self.task)
+
+    @cached_property
+    def reported(self) -> Vocabulary | None:
+        """The names that results have."""
+        if self.vocabulary is None or self.level is None:
+            return self.vocabulary
+        return words_at(self.vocabulary, self.level)
 
     @property
     def max_bytes(self) -> int:
@@ -118,6 +130,7 @@ _FITS: dict[str, tuple[type, ...]] = {
     "size": (str, type(None)),
     "weights": (str, type(None)),
     "min_score": (float, int, type(None)),
+    "level": (int, type(None)),
     "overlay": (bool,),
     "save_embeddings": (bool,),
     "shard_size": (int,),

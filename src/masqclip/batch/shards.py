@@ -249,11 +249,11 @@ class JobFolder:
         names: list[str] = []
         for kind in kinds:
             name = f"{kind}/{shard:08d}.parquet"
-            if kind == "shards" and settings.format == "coco" and settings.vocabulary:
+            if kind == "shards" and settings.format == "coco" and settings.reported:
                 name = f"{kind}/{shard:08d}.json"
                 rows = pa.concat_tables(self._parts(kind, shard, parts)).to_pylist()
                 first = shard * settings.shard_size + 1
-                self.store.write(name, coco_document(rows, settings.vocabulary, first))
+                self.store.write(name, coco_document(rows, settings.reported, first))
             else:
                 with self.store.writing(name) as file:
                     write_parquet(file, SCHEMAS[kind], self._parts(kind, shard, parts))

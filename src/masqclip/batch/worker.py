@@ -294,7 +294,11 @@ class Namer(Stage):
             encoded = encoded_tables.encoded_image(table, i, self.segmenter.device)
             try:
                 result = self.segmenter(
-                    encoded, settings.vocabulary, settings.task, min_score=settings.min_score
+                    encoded,
+                    settings.vocabulary,
+                    settings.task,
+                    min_score=settings.min_score,
+                    level=settings.level,
                 )
             except (MemoryError, RuntimeError) as problem:
                 if not is_out_of_memory(problem):

@@ -83,6 +83,7 @@ def batch(
     task: Annotated[Task, Parameter(alias="-t")] = "panoptic",
     model: Annotated[str | None, Parameter(alias="-m", metavar="NAME")] = None,
     min_score: float | None = None,
+    level: Annotated[int | None, Parameter(metavar="N")] = None,
     not_: Annotated[str, Parameter(name="--not", metavar="NAMES", show_default=False)] = "",
     stuff: Annotated[str, Parameter(metavar="NAMES", show_default=False)] = "",
     things: Annotated[str, Parameter(metavar="NAMES", show_default=False)] = "",
@@ -120,6 +121,8 @@ def batch(
         model: A model of this package, a folder, or a name on the Hugging Face Hub; masqclip-mini
             unless given, and for embeddings the model that made them.
         min_score: Leave out what scores less, 0 to 1; 0.3 unless given.
+        level: Of names that are kinds of others ("animal > dog, cat"), report what is at this level
+            of the tree: 0 = the widest names.
         not_: Names that compete for masks and are never reported, between commas.
         stuff: Names of the vocabulary that are regions, not countable things; sky, grass and what
             else everybody takes for a region need not be said.
@@ -174,6 +177,7 @@ def batch(
             size=check_size_option(size),
             task=task,
             min_score=min_score,
+            level=level,
             format=format,
             overlay=overlay,
             save_embeddings=save_embeddings,

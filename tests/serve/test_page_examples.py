@@ -14,6 +14,8 @@ from playwright.sync_api import Browser, Page, expect
 from running import EXAMPLES, Server
 
 from masqclip.cli.main import main
+from masqclip.clip.category import Category
+from masqclip.clip.vocabulary import Vocabulary
 
 CAR = (315, 455)  # where it is in the picture of 512 x 512
 BOX = ((250, 408), (382, 496))
@@ -122,6 +124,40 @@ def test_click_more_like_this_and_another_picture_has_it(
     page.get_by_role("button", name="Remove zivuko").click()
     page.locator('#legend [data-name="zivuko"]').wait_for(state="detached")
     assert examples(page) == ["truck", "snake", "tulip"]
+
+
+def test_the_scores_of_a_calibrated_vocabulary_are_those_of_the_command_line(
+    page: Page, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each name from its own score on, whatever the page's slider says of all others."""
+    least = {"rocket": 0.02, "snake": 0.99, "tulip": None}
+    categories = tuple(Category(name, min_score=score) for name, score in least.items())
+    saved = tmp_path / "calibrated.json"
+    Vocabulary(categories, calibration=(0.4, 0.4, -2.0)).save(saved)
+    command = ["segment", str(EXAMPLES / "beach.png"), "--vocabulary", str(saved)]
+    assert main([*command, "-t", "instance", "--json", "--out", str(tmp_path / "out")]) == 0
+    found = json.loads(capsys.readouterr().out)["segments"]
+    assert min(segment["score"] for segment in found) < 0.3
+    open_beach(page, server, "car")
+    page.get_by_role("button", name="Clear").click()
+    page.locator("#vocabulary-file").set_input_files(saved)
+    wait_for(page, "rocket")
+    entries = page.locator("#legend .entry").evaluate_all("all => all.map(e => e.dataset.name)")
+    assert sorted(entries) == sorted({segment["name"] for segment in found})
+    coco = json.loads(download(page, "COCO JSON", tmp_path).read_text())
+    shown = sorted(entry["segmentation"]["counts"] for entry in coco["annotations"])
+    assert shown == sorted(segment["segmentation"]["counts"] for segment in found)
+
+
+def test_everything_is_listed_with_guesses_and_a_click_makes_one_a_name(
+    page: Page, server: Server
+) -> None:
+    open_beach(page, server, "everything")
+    wait_for(page, "rocket?", "car?", "snake?", "tulip?")
+    expect(page.locator("#missing")).to_be_hidden()
+    assert_accessible(page)
+    click(page, *CAR)
+    assert page.get_by_label("This is:").input_value() == "car"
 
 
 def test_a_box_shows_its_mask_and_becomes_an_example(

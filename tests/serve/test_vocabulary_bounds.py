@@ -168,6 +168,13 @@ def test_all_that_a_saved_vocabulary_says_comes_back(serving: Serving, beach: by
             made = await client.post("/v1/vocabularies", json={"vocabulary": document})
             kept = await client.get(f"/v1/vocabularies/{made.json()['id']}/file")
             assert Vocabulary.parse(kept.text) == saved
+            told = {row["name"]: row["min_score"] for row in made.json()["categories"]}
+            assert told == {"rocket": None, "car": None, "snake": 0.999, "sand": None}
+            change = {"remove_names": ["sand"]}
+            less = await client.patch(f"/v1/vocabularies/{made.json()['id']}", json=change)
+            smaller = await client.get(f"/v1/vocabularies/{less.json()['id']}/file")
+            assert Vocabulary.parse(smaller.text) == replace(saved, categories=saved.categories[:3])
+            made = await client.post("/v1/vocabularies", json={"vocabulary": document})
             image = (await client.post("/v1/images", files={"image": beach})).json()["id"]
             answers = [
                 (await client.post(f"/v1/images/{image}/segment", json={"vocabulary": v})).json()

@@ -151,6 +151,9 @@ class CategoryInfo(BaseModel):
     prompts: Annotated[list[str], Field(description="What CLIP reads.")]
     thing: bool
     examples: list[ExampleInfo]
+    min_score: Annotated[
+        float | None, Field(description="The least score that is reported, if it has its own.")
+    ] = None
 
 
 class KeptVocabulary(BaseModel):
@@ -201,7 +204,7 @@ def without(saved: SavedVocabulary, examples: list[str], names: list[str]) -> Sa
             raise Problem(422, f"the vocabulary has no {what} {min(missing)[:100]!r} (any more)")
     there = {category.name for category in categories}
     assumed = tuple(name for name in saved.assumed if name in there)
-    return SavedVocabulary(categories, distractors, saved.templates, assumed)
+    return replace(saved, categories=categories, distractors=distractors, assumed=assumed)
 
 
 def _without_one(row: Category, place: int) -> Category | None:
@@ -216,6 +219,7 @@ def _described(row: Category, role: str) -> CategoryInfo:
         name=row.name,
         prompts=list(row.prompts) if row.worded else [],
         thing=row.thing,
+        min_score=row.min_score,
         examples=[
             ExampleInfo(id=identifier, thumbnail=_address(thumbnail))
             for identifier, thumbnail in zip(_identifiers(row, role), thumbnails, strict=True)

@@ -21,6 +21,11 @@ export class Examples {
 
   get any() { return this.categories.length + this.distractors.length > 0; }
 
+  /** The least score that a name is reported from, if it has one of its own. */
+  least(name) {
+    return this.categories.find((row) => row.name === name)?.min_score;
+  }
+
   /** What a request looks for: words, examples, or both. */
   wish(names) {
     if (!this.any) return { vocabulary: names.vocabulary };

@@ -118,7 +118,9 @@ function show(answer, milliseconds) {
   render();
 }
 
-const listed = () => state.segments.filter((segment) => segment.score >= Number(settings.score));
+/** A name's own least score, where a loaded vocabulary says one, was kept to by the service. */
+const listed = () => state.segments.filter(
+  ({ asked, score }) => score >= (examples.least(asked) ?? Number(settings.score)));
 const isShown = ({ id }) => (state.solo ? state.solo.has(id) : !state.hidden.has(id));
 const visible = () => listed().filter(isShown);
 

@@ -154,3 +154,15 @@ def test_the_command_line_lists_it(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "not found" not in told
     document = json.loads((tmp_path / "beach.panoptic.json").read_text())
     assert document["vocabulary"] == ["object"]
+
+
+@pytest.mark.parametrize("command", [["info"], ["info", "everything"]])
+def test_it_is_told_of(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command) == 0
+    assert "everything" in (told := capsys.readouterr().out)
+    assert "unnamed" in told
+
+
+def test_a_vocabulary_of_everything_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["vocabulary", "show", "everything"]) == 0
+    assert "all there is" in capsys.readouterr().out

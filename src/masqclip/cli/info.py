@@ -140,7 +140,7 @@ def collect_facts() -> dict[str, Any]:
     """Everything that `masqclip info` says, as JSON has it."""
     import torch
 
-    from masqclip.clip.vocabulary import builtin_vocabularies
+    from masqclip.clip.vocabulary import ABOUT_EVERYTHING, EVERYTHING, builtin_vocabularies
     from masqclip.devices import choose_device, choose_dtype
 
     device = choose_device()
@@ -156,7 +156,7 @@ def collect_facts() -> dict[str, Any]:
         "default_device": str(device),
         "default_dtype": str(choose_dtype(None, device)).removeprefix("torch."),
         "models": packaged_models(resources.files("masqclip") / "models"),
-        "vocabularies": builtin_vocabularies(),
+        "vocabularies": {**builtin_vocabularies(), EVERYTHING: ABOUT_EVERYTHING},
     }
 
 

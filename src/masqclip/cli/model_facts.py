@@ -14,11 +14,11 @@ def model_facts(name: str) -> dict[str, Any]:
     Raises:
         MasqclipError: there is nothing of the name, or its files are damaged.
     """
-    from masqclip.clip.vocabulary import builtin_vocabularies
+    from masqclip.clip.vocabulary import EVERYTHING, builtin_vocabularies
     from masqclip.hub.local import cached
     from masqclip.hub.registry import find_named, find_preset
 
-    if name in builtin_vocabularies():
+    if name in builtin_vocabularies() or name == EVERYTHING:
         return vocabulary_facts(name)
     if (preset := find_preset(name)) is not None:
         facts: dict[str, Any] = {"name": preset.name, "what": preset.what}
@@ -53,13 +53,21 @@ def model_facts(name: str) -> dict[str, Any]:
 
 def vocabulary_facts(name: str) -> dict[str, Any]:
     """Facts of a built-in vocabulary, in the order in which they are told."""
-    from masqclip.clip.vocabulary import builtin_vocabularies, load_builtin
+    from masqclip.clip.vocabulary import (
+        ABOUT_EVERYTHING,
+        EVERYTHING,
+        builtin_vocabularies,
+        load_builtin,
+    )
 
+    use = f"masqclip segment IMAGE --vocabulary {name}"
+    if name == EVERYTHING:
+        return {"name": name, "what": ABOUT_EVERYTHING, "kind": "vocabulary", "use": use}
     words = load_builtin(name)
     things = [category.name for category in words.categories if category.thing]
     stuff = [category.name for category in words.categories if not category.thing]
     facts = {"name": name, "what": builtin_vocabularies()[name], "kind": "vocabulary"}
-    facts |= {"use": f"masqclip segment IMAGE --vocabulary {name}"}
+    facts |= {"use": use}
     return facts | {f"{len(things)} things": things, f"{len(stuff)} regions": stuff}
 
 

@@ -136,9 +136,12 @@ def show(vocabulary: Annotated[str, Parameter(name="VOCABULARY")]) -> int:
     Args:
         vocabulary: As in "masqclip segment --vocabulary".
     """
-    from masqclip.clip.vocabulary import Vocabulary
+    from masqclip.clip.vocabulary import ABOUT_EVERYTHING, Vocabulary
 
     words = Vocabulary.parse(vocabulary)
+    if words.unnamed:
+        print_line(ABOUT_EVERYTHING)
+        return 0
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     for column in ("name", "kind", "CLIP reads", "examples"):
         table.add_column(column, header_style="bold", overflow="fold")

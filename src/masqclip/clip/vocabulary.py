@@ -41,8 +41,9 @@ from masqclip.data.class_lists import ClassEntry, class_list_descriptions, read_
 from masqclip.data.clip_text import reading
 from masqclip.errors import MasqclipError
 
-#: What asks for all there is, and what a result then calls it.
+#: What asks for all there is, what a result then calls it, and a line about it.
 EVERYTHING, UNNAMED = "everything", "object"
+ABOUT_EVERYTHING = "all there is, unnamed, each with the name that comes nearest as a guess"
 
 Names = Union[
     "Vocabulary",

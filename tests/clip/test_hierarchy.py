@@ -7,6 +7,7 @@ import pytest
 from masqclip.clip.hierarchy import groups_at
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.errors import MasqclipError
+from masqclip.levels import words_at
 
 WRITTEN = {
     "animal > dog, cat": {"dog": ("animal", "dog"), "cat": ("animal", "cat")},
@@ -58,8 +59,35 @@ def test_a_tree_may_be_deep_and_not_endless() -> None:
     chain = tuple((f"n{i}", f"n{i + 1}") for i in range(30))
     Vocabulary(Vocabulary.parse("n0").categories, parents=chain)
     endless = tuple((f"n{i}", f"n{i + 1}") for i in range(1000))
+    for steps in (endless, endless[::-1]):
+        with pytest.raises(MasqclipError, match=r"levels below 'n.*the hierarchy may have 32"):
+            Vocabulary(Vocabulary.parse("n0").categories, parents=steps)
+
+
+@pytest.mark.parametrize("text", ["animal\nAnimal > dog", "ANIMAL > dog\nanimal", "animal > Dog"])
+def test_what_clip_reads_alike_is_one_name(text: str) -> None:
+    words = Vocabulary.parse("dog").joined(Vocabulary.parse(text))
+    assert words.paths[0] == ("animal", "dog")
+    assert words_at(words, 0).names == ("animal",)
     with pytest.raises(MasqclipError, match="circle"):
-        Vocabulary(Vocabulary.parse("n0").categories, parents=endless)
+        Vocabulary.parse("dog > Dog")
+
+
+@pytest.mark.parametrize(
+    ("text", "rival"), [("animal > dog, cat", "animal"), ("beast = animal\nanimal > dog", "fox")]
+)
+def test_a_level_may_be_called_as_something_else_is_read(text: str, rival: str) -> None:
+    at = words_at(Vocabulary.parse(text, distractors=rival), 0)
+    assert at.names[-1] == "animal"
+
+
+def test_regions_that_nobody_called_so_are_counted_at_any_level() -> None:
+    for text in ("nature > sky, grass", "nature > stuff: sky, grass"):
+        words = Vocabulary.parse(text)
+        at = words_at(words, 0)
+        assert not at.categories[0].thing
+        assert at.counted.categories == words_at(words.counted, 0).categories
+        assert at.counted.categories[0].thing
 
 
 def test_groups_of_a_level() -> None:

@@ -24,6 +24,12 @@ WRITTEN = {
     "animal > dog\nanimal, creature": {"dog": ("animal", "dog"), "animal": ("animal",)},
     '"a > b", c': {"a > b": ("a > b",), "c": ("c",)},
     '"a > b" > c, "d; e"': {"c": ("a > b", "c"), "d; e": ("a > b", "d; e")},
+    'sky, "red, green"; animal > dog; fig = date': {
+        "sky": ("sky",),
+        "red, green": ("red, green",),
+        "dog": ("animal", "dog"),
+        "fig": ("fig",),
+    },
     '["animal > dog"]': {"animal > dog": ("animal > dog",)},
 }
 
@@ -47,6 +53,7 @@ def test_kinds_and_synonyms_stay_what_they_are() -> None:
         ("a > b > c > a > d", "goes around in a circle"),
         ("a > dog\nb > cat\nc > b > a > b", "say one"),
         ("mammal > dog\npet > cat\nanimal > mammal > cow\nbeing > mammal > ox", "say one"),
+        ("car, animal > dog, cat", "'car, animal' stands before > and is a list"),
         ("animal > , ", "says nothing that is a animal"),
     ],
 )

@@ -53,7 +53,7 @@ def test_kinds_and_synonyms_stay_what_they_are() -> None:
         ("a > b > c > a > d", "goes around in a circle"),
         ("a > dog\nb > cat\nc > b > a > b", "say one"),
         ("mammal > dog\npet > cat\nanimal > mammal > cow\nbeing > mammal > ox", "say one"),
-        ("car, animal > dog, cat", "'car, animal' stands before > and is a list"),
+        ("car, animal > dog, cat", "'car, animal' before a > is a list"),
         ("animal > , ", "says nothing that is a animal"),
     ],
 )

@@ -59,18 +59,6 @@ class SavedVocabulary:
         """The distractors as categories."""
         return tuple(n if isinstance(n, Category) else Category(n) for n in self.distractors)
 
-    def _scored(self, calibration: Calibration | None) -> tuple[Category, ...]:
-        """The categories with their least scores as they are in another calibration."""
-        return tuple(
-            category
-            if category.min_score is None or calibration == self.calibration
-            else replace(
-                category,
-                min_score=calibrated(of_model(category.min_score, self.calibration), calibration),
-            )
-            for category in self.categories
-        )
-
     def joined(self, other: SavedVocabulary) -> SavedVocabulary:
         """As `Vocabulary.joined`; either may be without categories.
 
@@ -84,13 +72,28 @@ class SavedVocabulary:
         new = {category.name for category in other.categories if category.reading not in known}
         meant = self.calibration or other.calibration
         return SavedVocabulary(
-            join_categories(self._scored(meant), other._scored(meant)),
+            join_categories(
+                rescaled(self.categories, self.calibration, meant),
+                rescaled(other.categories, other.calibration, meant),
+            ),
             tuple(category.competing for category in join_categories(self.rivals, other.rivals)),
             self.templates if self.categories else other.templates,
             (*self.assumed, *(name for name in other.assumed if name in new)),
             (*self.parents, *(pair for pair in other.parents if reading(pair[0]) not in above)),
             meant,
         )
+
+
+def rescaled(
+    categories: Sequence[Category], before: Calibration | None, after: Calibration | None
+) -> tuple[Category, ...]:
+    """Categories with least scores that are of another calibration, and leave out the same."""
+    return tuple(
+        category
+        if category.min_score is None or before == after
+        else replace(category, min_score=calibrated(of_model(category.min_score, before), after))
+        for category in categories
+    )
 
 
 def is_saved(document: object) -> bool:

@@ -106,6 +106,8 @@ def calibrate(
     kept = max(1, round(held_out * len(pictures)))
     if kept >= len(pictures):
         raise MasqclipError(f"{len(pictures)} pictures cannot be parted: give more, or --held-out")
+    if truth.instances is None:
+        raise MasqclipError(f"{truth.name} has no instances: give a COCO file of instances")
     if not any(_shows(truth, picture) for picture in pictures[:kept]):
         raise MasqclipError(
             f"nothing is annotated on the {kept} pictures that are held out: give more, or another "

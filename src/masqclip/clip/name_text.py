@@ -210,8 +210,8 @@ def _read_lines(
         above = tuple(read_name(unquote(n), what=where, limits=limits).name for n in path)
         if listed := next((n for n in path if re.search(f"[{_COMMAS}]", _bare(n))), None):
             raise MasqclipError(
-                f"line {number} of {source}: {shown(listed.strip())} before a > is a list: put what "
-                "is no kind of anything on a line of its own, or before a semicolon"
+                f"line {number} of {source}: {shown(listed.strip())} before a > is a list: put "
+                "what is no kind of anything on a line of its own, or before a semicolon"
             )
         if above and "=" not in _bare(line):
             pieces = [_unquoted(match) for match in islice(_PIECE.finditer(line), left + 1)]

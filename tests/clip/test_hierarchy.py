@@ -102,8 +102,9 @@ def test_groups_of_a_level() -> None:
     assert groups_at(words.paths, 0) == [("animal", [0, 1, 2]), ("sky", [3])]
     assert groups_at(words.paths, 1) == [("mammal", [0, 1]), ("bird", [2]), ("sky", [3])]
     assert groups_at(words.paths, 9) == [("dog", [0]), ("cat", [1]), ("bird", [2]), ("sky", [3])]
-    with pytest.raises(MasqclipError, match="level -1: give 0"):
-        groups_at(words.paths, -1)
+    for level in (-1, 1.5, "0", True, None):
+        with pytest.raises(MasqclipError, match=f"level {level!r}: give 0"):
+            groups_at(words.paths, level)  # type: ignore[arg-type]
 
 
 def test_it_is_saved_and_joined() -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
+
 from masqclip.clip.name_limits import shown
 from masqclip.data.clip_text import reading
 from masqclip.errors import MasqclipError
@@ -83,10 +85,11 @@ def groups_at(paths: Sequence[tuple[str, ...]], level: int) -> list[tuple[str, l
         level: 0 = the widest names. A category that lies less deep stands for itself.
 
     Raises:
-        MasqclipError: the level is below 0.
+        MasqclipError: the level is no whole number of 0 or more.
     """
-    if level < 0:
-        raise MasqclipError(f"level {level}: give 0 for the widest names, or more")
+    whole = isinstance(level, int | np.integer) and not isinstance(level, bool)
+    if not whole or level < 0:
+        raise MasqclipError(f"level {shown(level)}: give 0 for the widest names, or 1, 2 ...")
     groups: dict[str, list[int]] = {}
     for place, path in enumerate(paths):
         groups.setdefault(path[min(level, len(path) - 1)], []).append(place)

@@ -123,6 +123,15 @@ def test_what_shows_nothing_is_refused(
         segmenter.example("mug", beach, **given)  # type: ignore[arg-type]
 
 
+def test_one_picture_and_a_list_of_prompts_are_asked_for(
+    segmenter: Segmenter, beach: EncodedImage, car: np.ndarray
+) -> None:
+    with pytest.raises(MasqclipError, match="the prompts 'mug' are one string"):
+        segmenter.example("mug", beach, car, prompts="mug")
+    with pytest.raises(MasqclipError, match="an example is of one"):
+        segmenter.example("mug", [beach, beach], car)  # type: ignore[arg-type]
+
+
 def test_a_point_that_nothing_covers_is_refused(segmenter: Segmenter, beach: EncodedImage) -> None:
     from dataclasses import replace
 

@@ -32,7 +32,7 @@ def at_level(words: Vocabulary, log_probs: Tensor, level: int) -> tuple[Vocabula
 
 
 def words_at(words: Vocabulary, level: int) -> Vocabulary:
-    """The names of a level.
+    """The names of a level, to report by: distractors have had their say.
 
     A name's kind and least score are its own where it is a category; else it is a thing if
     anything below it is one, and its least score is the lowest of those below.
@@ -43,18 +43,25 @@ def words_at(words: Vocabulary, level: int) -> Vocabulary:
     groups = groups_at(words.paths, level)
     known = {category.name: category for category in words.categories}
     categories = []
+    assumed = {*words.assumed}
     for name, places in groups:
         below = [words.categories[place] for place in places]
         scores = [category.min_score for category in below]
         least = None if None in scores else min(score for score in scores if score is not None)
         thing = any(category.thing for category in below)
         own = known.get(name)
-        categories.append(Category(name, thing=thing, min_score=least) if own is None else own)
-    names = {category.name for category in categories}
+        if own is None:
+            # Another name may be read as this one is: it stands for what those below are read as.
+            read = tuple(prompt for category in below for prompt in category.prompts)
+            own = Category(name, read, thing, min_score=least)
+            if not thing and any(category.name in assumed for category in below):
+                assumed.add(name)
+        categories.append(own)
     return replace(
         words,
         categories=tuple(categories),
-        assumed=tuple(name for name in words.assumed if name in names),
+        distractors=(),
+        assumed=tuple(one.name for one in categories if one.name in assumed),
     )
 
 
@@ -63,8 +70,12 @@ def with_children(words: Vocabulary, log_probs: Tensor) -> Tensor:
     if not words.parents:
         return log_probs
     joined = log_probs.clone()
-    for place, name in enumerate(words.names):
-        below = [i for i, path in enumerate(words.paths) if name in path[:-1]]
-        if below:
-            joined[:, place] = log_probs[:, [place, *below]].logsumexp(dim=1)
+    places = {name: place for place, name in enumerate(words.names)}
+    below: dict[int, list[int]] = {}
+    for child, path in enumerate(words.paths):
+        for name in path[:-1]:
+            if name in places:
+                below.setdefault(places[name], []).append(child)
+    for place, children in below.items():
+        joined[:, place] = log_probs[:, [place, *children]].logsumexp(dim=1)
     return joined

@@ -366,8 +366,12 @@ class Segmenter(Pretrained):
         """
         if sum(given is not None for given in (mask, box, point)) != 1:
             raise MasqclipError("give one of a mask, a box and a point that shows the example")
+        if isinstance(prompts, str):
+            raise MasqclipError(f"the prompts {prompts!r:.100} are one string: give a list of them")
         words = (name,) if prompts is None else tuple(prompts)
         Category(name, words)  # names are refused before any work
+        if is_several(image):
+            raise MasqclipError("several pictures: an example is of one, so give them one by one")
         encoded = self.encode(image, channels=channels)
         shown = fitting_mask(encoded, box=box, point=point) if mask is None else mask
         examples = make_examples(self.model, self.example_space, encoded, [shown])

@@ -101,6 +101,15 @@ def test_a_name_of_one_instance_leans_on_the_others() -> None:
     assert lucky > 0.5
 
 
+@pytest.mark.parametrize("precision", [None, 0.0, 0.5])
+def test_nothing_is_reported_that_scores_less_than_all_that_was_looked_at(
+    precision: float | None,
+) -> None:
+    found = made([0.9, 0.7, 0.0504], [True, True, True])
+    (least,) = calibration.fit_thresholds(found, precision=precision)
+    assert least == pytest.approx(0.051)
+
+
 def test_precision_and_recall_by_hand() -> None:
     found = made([0.9, 0.8, 0.7], [True, False, True])
     recall, precision = calibration.precision_recall(found)

@@ -285,6 +285,10 @@ def test_a_vocabulary_of_ones_own(truth: GroundTruth) -> None:
     assert words.stuff_ids == published.stuff_ids
     assert words.categories[0].prompts == (f"drawn {published.names[0]}",)
     assert words.distractors == ("moon base", "void")
+    kinds = Vocabulary(tuple(given), parents=((published.names[0].upper(), "drawing"),))
+    assert match_vocabulary(truth, kinds).paths[0] == ("drawing", published.names[0])
+    with pytest.raises(MasqclipError, match="'everything' is no list of names"):
+        match_vocabulary(truth, Vocabulary.parse("everything"))
     with pytest.raises(MasqclipError, match="lacks 148 classes of stickers"):
         match_vocabulary(truth, Vocabulary((Category(published.names[0]),)))
 

@@ -11,9 +11,13 @@ import httpx
 import pytest
 from running import Serving
 
+from masqclip.clip.category import Category
+from masqclip.clip.saved_vocabulary import to_json
+from masqclip.clip.vocabulary import Vocabulary
 from masqclip.errors import MasqclipError
 from masqclip.serve import Client
 from masqclip.serve.labels import asked_labels
+from masqclip.serve.names_request import NamesRequest
 from masqclip.serve.problems import Problem
 from masqclip.serve.settings import ServeSettings
 from masqclip.serve.uploads import from_data_uri
@@ -67,6 +71,20 @@ def test_repeated_fields_are_joined_or_refused(serving: Serving, beach: bytes) -
     )
     assert "empty" in names_of(serving, beach, vocabulary=["", " "])
     assert "this service takes" in names_of(serving, beach, vocabulary=["ade20k-847"] * 9)
+
+
+def test_several_texts_lose_nothing() -> None:
+    mean = (2.0, 2.0, 0.5)
+    saved = Vocabulary(
+        (Category("mug", min_score=0.4),), calibration=mean, parents=(("mug", "cup"),)
+    )
+    texts = ("animal > dog, cat", json.dumps(to_json(saved.document())))
+    words = NamesRequest.from_texts(texts).words(9)
+    assert words.paths == (("animal", "dog"), ("animal", "cat"), ("cup", "mug"))
+    assert (words.calibration, words.categories[2].min_score) == (mean, 0.4)
+    for texts in (("car", "everything"), ("everything", "car")):
+        with pytest.raises(MasqclipError, match="'everything' is no list of names"):
+            NamesRequest.from_texts(texts).words(9)
 
 
 @pytest.mark.parametrize("path", ["/v1/images/{id}/segment", "/v1/predict", "/predict"])

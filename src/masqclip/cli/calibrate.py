@@ -18,6 +18,7 @@ from masqclip.errors import MasqclipError
 
 if TYPE_CHECKING:
     from masqclip.clip.vocabulary import Vocabulary
+    from masqclip.data.truth import GroundTruth, Picture
     from masqclip.evaluation.calibration import Detections
     from masqclip.score_scale import Calibration
 
@@ -105,6 +106,13 @@ def calibrate(
     kept = max(1, round(held_out * len(pictures)))
     if kept >= len(pictures):
         raise MasqclipError(f"{len(pictures)} pictures cannot be parted: give more, or --held-out")
+    if truth.instances is None:
+        raise MasqclipError(f"{truth.name} has no instances: give a COCO file of instances")
+    if not any(_shows(truth, picture) for picture in pictures[:kept]):
+        raise MasqclipError(
+            f"nothing is annotated on the {kept} pictures that are held out: give more, or another "
+            "--held-out or --seed"
+        )
     fetch_models(model)
     segmenter = load_segmenter(model, device=device, dtype=dtype, size=size, quiet=quiet)
     with Phases(hidden=quiet) as phases:
@@ -129,11 +137,18 @@ def calibrate(
     return 0
 
 
+def _shows(truth: GroundTruth, picture: Picture) -> bool:
+    """Whether a thing is annotated on a picture."""
+    return any(not entry.get("iscrowd") for entry in truth.instances_of(picture))
+
+
 def _with_scores(
     given: Vocabulary, words: Vocabulary, numbers: Calibration, least: list[float | None]
 ) -> Vocabulary:
     """The vocabulary that was given, with what was found."""
     from dataclasses import replace
+
+    from masqclip.clip.saved_vocabulary import rescaled
 
     found = {
         category.reading: score
@@ -142,7 +157,7 @@ def _with_scores(
     }
     categories = tuple(
         replace(one, min_score=round(found[one.reading], 3)) if one.reading in found else one
-        for one in given.categories
+        for one in rescaled(given.categories, given.calibration, numbers)
     )
     return replace(given, categories=categories, calibration=numbers)
 

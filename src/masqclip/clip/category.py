@@ -81,15 +81,22 @@ class Category:
     @property
     def competing(self) -> str | Category:
         """It as a distractor: its name, where that is all that there is to it."""
-        return self.name if self.examples is None else self
+        plain = self.examples is None and self.prompts == (self.name,)
+        return self.name if plain else self
 
     def joined(self, other: Category) -> Category:
-        """This one with the prompts and examples of another."""
+        """This one with the prompts and examples of another, and its least score if it has none."""
         prompts = [*(self.prompts if self.worded else ()), *(other.prompts if other.worded else ())]
         examples = self.examples or other.examples
         if self.examples is not None and other.examples is not None:
             examples = self.examples.joined(other.examples)
-        return replace(self, prompts=tuple(prompts), examples=examples, worded=bool(prompts))
+        return replace(
+            self,
+            prompts=tuple(prompts),
+            examples=examples,
+            worded=bool(prompts),
+            min_score=other.min_score if self.min_score is None else self.min_score,
+        )
 
 
 def check_names(categories: Sequence[Category]) -> None:

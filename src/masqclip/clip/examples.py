@@ -112,19 +112,24 @@ class Examples:
         return hash(self.digest)
 
     def joined(self, other: Examples) -> Examples:
-        """These and those of another, in one category.
+        """These and those of another, in one category; what both have is there once.
 
         Raises:
             MasqclipError: they are of different CLIPs.
         """
         check_one_clip([self, other])
-        count = len(self) + len(other)
-        context = self.context.astype(np.float32) * len(self) + other.context * len(other)
+        # One that both have would be like itself, and count for more than it shows.
+        there = {row.tobytes() for row in self.embeddings}
+        new = [i for i, row in enumerate(other.embeddings) if row.tobytes() not in there]
+        if not new:
+            return self
+        counts = np.array([len(self), len(new)], np.float32)
+        context = counts @ np.stack([self.context, other.context]).astype(np.float32)
         return Examples(
             self.space,
-            np.concatenate([self.embeddings, other.embeddings]),
-            (context / count).astype(np.float16),
-            (*self.thumbnails, *other.thumbnails),
+            np.concatenate([self.embeddings, other.embeddings[new]]),
+            as_half(context / counts.sum()),
+            (*self.thumbnails, *(other.thumbnails[i] for i in new)),
         )
 
     def without(self, place: int) -> Examples | None:

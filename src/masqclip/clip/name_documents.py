@@ -18,7 +18,7 @@ from itertools import islice
 
 from masqclip.clip.name_items import read_labels, read_mapping, read_name
 from masqclip.clip.name_limits import NameLimits, shown, take, too_many
-from masqclip.clip.saved_vocabulary import SavedVocabulary, from_json, is_saved
+from masqclip.clip.saved_vocabulary import MARK, SavedVocabulary, from_json, is_saved
 from masqclip.data.json_files import parse_json
 from masqclip.data.yaml_files import parse_yaml
 from masqclip.errors import MasqclipError
@@ -30,6 +30,7 @@ _NAME_KEYS = ("name", "label", "title", "value")
 # A list or a mapping, by its first two marks: whatever else begins with a bracket may be a word.
 _DOCUMENT = re.compile(r"\[\s*[\"'{\[]|\{\s*\"")
 _FLOW_CHARACTERS = 100_000
+_SAVED_BRACKETS = 8  # names may hold some, and distractors have them
 _NUMBER = re.compile(r"\s*-?\d{1,9}\s*")
 
 
@@ -75,6 +76,16 @@ def read_document(
     ]
 
 
+def too_many_brackets(text: str, limits: NameLimits) -> bool:
+    """Whether a text holds more lists and mappings than a vocabulary has.
+
+    A mapping of names to lists has a bracket for each; millions of them are no vocabulary, and
+    would take memory. What masqclip saved has up to four for a category.
+    """
+    each = _SAVED_BRACKETS if MARK in text else 1
+    return text.count("[") + text.count("{") > each * limits.names + 10
+
+
 def written_document(
     text: str, *, source: str, limits: NameLimits
 ) -> list[object] | dict[str, object] | None:
@@ -90,7 +101,7 @@ def written_document(
     """
     if not text.startswith(("[", "{")):
         return None
-    if text.count("[") + text.count("{") <= limits.names + 1:
+    if not too_many_brackets(text, limits):
         try:
             document: object = parse_json(text, source=source)
         except MasqclipError as error:

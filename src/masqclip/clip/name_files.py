@@ -21,7 +21,7 @@ import re
 import tomllib
 from pathlib import Path
 
-from masqclip.clip.name_documents import KEYS, read_document, written_document
+from masqclip.clip.name_documents import KEYS, read_document, too_many_brackets, written_document
 from masqclip.clip.name_items import NamedItem, read_labels
 from masqclip.clip.name_limits import (
     MAX_TOML_BYTES,
@@ -40,7 +40,6 @@ from masqclip.data.xml_files import parse_xml
 from masqclip.data.yaml_files import parse_yaml
 from masqclip.errors import MasqclipError
 
-_MARKED_BYTES = 200  # of a file that masqclip saved, the first ones hold its mark
 _TEXT = (".txt", ".names", ".list", ".lst", ".labels", ".classes", ".text", "")
 _DATA = (".json", ".yaml", ".yml", ".toml")
 _TABLES = (".csv", ".tsv")
@@ -86,12 +85,12 @@ def read_file(path: Path, *, limits: NameLimits) -> list[object] | SavedVocabula
         )
     bound = limits.text_bytes
     if kind == ".json" and os.path.getsize(path) > bound:
-        with open_regular(path, name=f"the vocabulary file {name}") as file:
-            if MARK.encode() not in file.read(_MARKED_BYTES):
-                return _read_categories(path, name, limits)
+        if not _is_marked(path, name):
+            return _read_categories(path, name, limits)
         bound = MAX_SAVED_BYTES
     text = _decoded(read_bounded(path, max_bytes=bound, what="the vocabulary file"), name)
-    if kind == ".json" and _brackets(text) > limits.names + 1 and '"categories"' in text:
+    coco = kind == ".json" and '"categories"' in text and MARK not in text
+    if coco and too_many_brackets(text, limits):
         return _read_categories(path, name, limits)
     if kind in _DATA:
         return _read_data(text, kind[1:].replace("yml", "yaml"), source=name, limits=limits)
@@ -130,16 +129,20 @@ def _decoded(raw: bytes, name: str) -> str:
     return text
 
 
-def _brackets(text: str) -> int:
-    return text.count("[") + text.count("{")
+def _is_marked(path: Path, name: str) -> bool:
+    """Whether masqclip saved a file; another program may have put its keys in another order."""
+    with (
+        open_regular(path, name=f"the vocabulary file {name}") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
+        return content.find(f'"{MARK}"'.encode()) >= 0
 
 
 def _read_data(
     text: str, kind: str, *, source: str, limits: NameLimits
 ) -> list[object] | SavedVocabulary:
     """Names of a JSON, YAML or TOML document."""
-    # A mapping of names to lists has a bracket for each; millions of them are no vocabulary.
-    if _brackets(text) > limits.names + 1:
+    if too_many_brackets(text, limits):
         raise too_many(source, limits.names)
     document: object
     if kind == "json":

@@ -7,7 +7,7 @@
   read by CLIP, ``name = prompt; prompt``. A line that ends in a comma is no class but goes on, if
   all but the last do.
 - ``animal > dog, cat`` are names, dog and cat, and what they are kinds of. On one line, such groups
-  stand between semicolons.
+  stand between semicolons, beside them lists of names: ``sky, road; animal > dog, cat``.
 - ``#`` at the start of a line or after a blank begins a comment, blank lines are skipped.
 """
 
@@ -18,7 +18,7 @@ from dataclasses import replace
 from itertools import islice
 
 from masqclip.clip.name_items import NamedItem, is_marker, read_labels, read_name, tidy
-from masqclip.clip.name_limits import NameLimits, too_many
+from masqclip.clip.name_limits import NameLimits, shown, too_many
 from masqclip.errors import MasqclipError
 
 # Where `str.splitlines` ends a line.
@@ -121,7 +121,7 @@ def read_text(text: str, *, source: str, limits: NameLimits) -> list[NamedItem]:
         raise MasqclipError(f"{source} holds no name: write one name a line")
     if any(has_groups(line) for _, line in lines):
         if len(lines) == 1:
-            lines = [(1, part) for part in _cut(lines[0][1], _OTHER_COMMAS) if part.strip()]
+            lines = _grouped(lines[0][1], source=source, limits=limits)
         return _read_lines(lines, source=source, limits=limits)
     if all(_COLOURED.fullmatch(line) for _, line in lines):
         return read_labels([line.partition(":")[0] for _, line in lines], source, limits)
@@ -133,6 +133,20 @@ def read_text(text: str, *, source: str, limits: NameLimits) -> list[NamedItem]:
             raise MasqclipError(f"{source} holds no name: write one name a line")
         return [read_name(name, what=f"a name of {source}", limits=limits) for name in names]
     return _read_lines(_without_numbers(lines), source=source, limits=limits)
+
+
+def _grouped(line: str, *, source: str, limits: NameLimits) -> list[tuple[int, str]]:
+    """A line for each group of one line, and for each name of the lists that stand beside them."""
+    lines = []
+    for part in _cut(line, _OTHER_COMMAS):
+        if has_groups(part) or "=" in _bare(part):
+            lines.append((1, part))
+        else:
+            names = islice(_PIECE.finditer(part), limits.names + 1)
+            lines += [(1, name[0].rstrip()) for name in names]
+    if len(lines) > limits.names:
+        raise too_many(f"names of {source}", limits.names)
+    return lines
 
 
 def read_plain_lines(text: str, *, source: str, limits: NameLimits) -> list[NamedItem]:
@@ -194,6 +208,11 @@ def _read_lines(
         where = f"a name in line {number} of {source}"
         *path, line = _cut(line, _ARROW)
         above = tuple(read_name(unquote(n), what=where, limits=limits).name for n in path)
+        if listed := next((n for n in path if re.search(f"[{_COMMAS}]", _bare(n))), None):
+            raise MasqclipError(
+                f"line {number} of {source}: {shown(listed.strip())} before a > is a list: put "
+                "what is no kind of anything on a line of its own, or before a semicolon"
+            )
         if above and "=" not in _bare(line):
             pieces = [_unquoted(match) for match in islice(_PIECE.finditer(line), left + 1)]
             if not pieces:

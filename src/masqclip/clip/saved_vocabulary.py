@@ -19,7 +19,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,10 @@ from masqclip.clip.examples import Examples, ExampleSpace
 from masqclip.clip.name_items import tidy
 from masqclip.clip.name_limits import NameLimits, shown, too_many
 from masqclip.clip.templates import PLAIN_TEMPLATES
+from masqclip.data.clip_text import reading
 from masqclip.data.files import write_atomically
 from masqclip.errors import MasqclipError
+from masqclip.score_scale import Calibration, calibrated, of_model
 
 MARK = "masqclip_vocabulary"
 VERSION = 1
@@ -65,17 +67,33 @@ class SavedVocabulary:
         """
         if self.unnamed or other.unnamed:
             raise MasqclipError("'everything' is no list of names that others could be put to")
-        categories = join_categories(self.categories, other.categories)
-        named = {category.name for category in categories}
-        assumed = dict.fromkeys((*self.assumed, *other.assumed))
+        known = {category.reading for category in self.categories}
+        above = {reading(name) for name, _ in self.parents}
+        new = {category.name for category in other.categories if category.reading not in known}
+        meant = self.calibration or other.calibration
         return SavedVocabulary(
-            categories,
+            join_categories(
+                rescaled(self.categories, self.calibration, meant),
+                rescaled(other.categories, other.calibration, meant),
+            ),
             tuple(category.competing for category in join_categories(self.rivals, other.rivals)),
             self.templates if self.categories else other.templates,
-            tuple(name for name in assumed if name in named),
-            tuple((dict(other.parents) | dict(self.parents)).items()),
-            self.calibration if self.categories else other.calibration,
+            (*self.assumed, *(name for name in other.assumed if name in new)),
+            (*self.parents, *(pair for pair in other.parents if reading(pair[0]) not in above)),
+            meant,
         )
+
+
+def rescaled(
+    categories: Sequence[Category], before: Calibration | None, after: Calibration | None
+) -> tuple[Category, ...]:
+    """Categories with least scores that are of another calibration, and leave out the same."""
+    return tuple(
+        category
+        if category.min_score is None or before == after
+        else replace(category, min_score=calibrated(of_model(category.min_score, before), after))
+        for category in categories
+    )
 
 
 def is_saved(document: object) -> bool:
@@ -158,7 +176,7 @@ def from_json(document: Mapping[str, Any], *, source: str, limits: NameLimits) -
         categories = tuple(_read_category(entry, space) for entry in entries)
         distractors = tuple(
             one if isinstance(one, str) else _read_category(one, space)
-            for one in document.get("distractors", ())
+            for one in _listed(document.get("distractors", []), "distractors")
         )
         lists = {
             key: tuple(_strings(document[key]))
@@ -181,7 +199,7 @@ def from_json(document: Mapping[str, Any], *, source: str, limits: NameLimits) -
             "anew"
         ) from error
     examples = _examples(saved)
-    if examples and document.get("digest") != _digest(examples):
+    if document.get("digest") != (_digest(examples) if examples else None):
         raise MasqclipError(
             f"{source}: its examples are not those that were saved: the file was changed or is "
             "damaged; save it anew"
@@ -268,6 +286,12 @@ def _read_space(given: Mapping[str, Any]) -> ExampleSpace:
     if not sound or not 0 < scale < 1e4 or probe.shape[1:] != mean.shape:
         raise MasqclipError("its 'space' holds numbers that cannot be those of a CLIP")
     return ExampleSpace(str(given["model"])[:200], probe, mean, spread, scale)
+
+
+def _listed(value: object, what: str) -> Sequence[Any]:
+    if not isinstance(value, list):
+        raise MasqclipError(f"its {what!r} are {shown(value)}: give a list")
+    return value
 
 
 def _strings(value: object) -> Sequence[str]:

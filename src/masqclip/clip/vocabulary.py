@@ -24,7 +24,7 @@ from typing import Union
 from masqclip.clip import name_lists
 from masqclip.clip.category import Category, check_calibration, check_names
 from masqclip.clip.examples import check_one_clip
-from masqclip.clip.hierarchy import check_parents, path_of
+from masqclip.clip.hierarchy import check_parents, path_of, spelled_alike
 from masqclip.clip.name_items import NamedItem, tidy
 from masqclip.clip.name_limits import (
     DEFAULT_LIMITS,
@@ -64,7 +64,7 @@ class Vocabulary:
     things are counted one by one, they are things (`counted`).
 
     `parents` are pairs of a name and what it is a kind of (`masqclip.clip.hierarchy`): nothing more
-    than a tree, whose inner names need not be categories.
+    than a tree, whose inner names need not be categories. Those that CLIP reads alike are one name.
 
     `calibration` makes scores mean something (`masqclip.score_scale`). It is fitted on annotated
     pictures (`masqclip.evaluation.calibration`), and orders nothing anew.
@@ -100,6 +100,7 @@ class Vocabulary:
         object.__setattr__(self, "distractors", distractors)
         check_names(self.rows)
         check_one_clip([c.examples for c in self.rows if c.examples is not None])
+        object.__setattr__(self, "parents", spelled_alike(self.parents, self.names))
         check_parents(self.parents)
         check_calibration(self.calibration)
         if not self.templates:
@@ -150,7 +151,7 @@ class Vocabulary:
         *,
         stuff: str | Iterable[str] = (),
         things: str | Iterable[str] = (),
-        distractors: str | Iterable[str] | Vocabulary = (),
+        distractors: str | Path | Iterable[str] | Vocabulary = (),
         templates: str | Iterable[str] | None = None,
         limits: NameLimits = DEFAULT_LIMITS,
         files: bool = True,
@@ -221,7 +222,8 @@ class Vocabulary:
 
     def joined(self, other: Vocabulary) -> Vocabulary:
         """This one with what another has: a category that both have gets the examples and prompts
-        of both, and is a thing if it is one here; templates are those here.
+        of both, and is a thing if it is one here; templates are those here, and what scores mean
+        is what they mean here, if that is known here.
 
         Raises:
             MasqclipError: their examples are of different CLIPs, or one asks for everything.
@@ -324,12 +326,15 @@ def _read(value: object, limits: NameLimits, files: bool) -> Vocabulary:
 
 
 def _distractors(
-    given: str | Iterable[str] | Vocabulary, limits: NameLimits, files: bool
+    given: str | Path | Iterable[str] | Vocabulary, limits: NameLimits, files: bool
 ) -> tuple[str | Category, ...]:
     """Names that compete; or the categories of a vocabulary, or of a saved one's file."""
-    if isinstance(given, str) and files and given.strip().lower().endswith(".json"):
+    saved = isinstance(given, str) and files and given.strip().lower().endswith(".json")
+    if saved or isinstance(given, Path):
         given = _read(given, limits, files)
     if isinstance(given, Vocabulary):
+        if given.unnamed:
+            raise MasqclipError(f"{EVERYTHING!r} cannot compete with names: give names")
         return tuple(category.competing for category in given.categories)
     return name_lists.split_names(given, what="the distractors", limits=limits)
 

@@ -186,10 +186,11 @@ def fit_thresholds(found: Detections, *, precision: float | None = None) -> list
     """A least score for each name; None where nothing of it is annotated.
 
     Args:
-        found: with calibrated scores.
+        found: with calibrated scores, at least one.
         precision: the lowest score with this precision, in place of the best F1.
     """
-    candidates = np.unique(np.concatenate([found.scores.round(3), [0.0]]))
+    # Of what scores less than all that was looked at nothing is known.
+    candidates = np.unique(np.ceil(found.scores * 1000) / 1000)
     every = _counts(found, np.ones(len(found.scores), bool), candidates)
     total = max(1, int(found.annotated.sum()))
     thresholds: list[float | None] = []

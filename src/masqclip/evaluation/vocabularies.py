@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from masqclip.clip.vocabulary import Vocabulary, class_categories
+from masqclip.clip.vocabulary import EVERYTHING, Vocabulary, class_categories
 from masqclip.data.truth import GroundTruth
 from masqclip.errors import MasqclipError
 
@@ -34,8 +34,12 @@ def match_vocabulary(truth: GroundTruth, words: Vocabulary) -> Vocabulary:
             categories compete and are never counted, as distractors are.
 
     Raises:
-        MasqclipError: a class has no category.
+        MasqclipError: a class has no category, or there are no names but ``everything``.
     """
+    if words.unnamed:
+        raise MasqclipError(
+            f"{EVERYTHING!r} is no list of names: name every class of {truth.name} as it does"
+        )
     published = dataset_vocabulary(truth)
     given = {category.reading: category for category in words.categories}
     asked = {category.reading for category in published.categories}
@@ -53,4 +57,5 @@ def match_vocabulary(truth: GroundTruth, words: Vocabulary) -> Vocabulary:
         ),
         distractors=(*others, *words.distractors),
         templates=words.templates,
+        parents=words.parents,
     )

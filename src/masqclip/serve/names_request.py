@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from masqclip.clip.name_limits import NameLimits
-from masqclip.clip.saved_vocabulary import SavedVocabulary, from_json
-from masqclip.clip.vocabulary import Vocabulary
+from masqclip.clip.saved_vocabulary import SavedVocabulary, from_json, rescaled
+from masqclip.clip.vocabulary import EVERYTHING, Vocabulary
+from masqclip.errors import MasqclipError
 from masqclip.serve.problems import Problem
 from masqclip.serve.vocabulary_store import IDENTIFIER
 
@@ -142,30 +144,25 @@ class NamesRequest(BaseModel):
             plain = _document(value) if isinstance(value, SavedDocument) else value
             return Vocabulary.parse(plain, limits=limits, files=False)
 
-        words = read(self._values[0])
-        if len(self._values) > 1:
-            categories, assumed = list(words.categories), list(words.assumed)
-            distractors = list(words.distractors)
-            for value in self._values[1:]:
-                more = read(value)
-                categories += more.categories
-                assumed += more.assumed
-                distractors += more.distractors
-                if len(categories) > max_names:
-                    raise _too_many(len(categories), max_names)
-            words = Vocabulary(
-                tuple(categories), tuple(distractors), words.templates, tuple(assumed)
-            )
-        if isinstance(self.join, str) and _is_kept(self.join):
+        def saved(value: Names) -> SavedVocabulary | None:
             # It may hold nothing but what something is not, which is no vocabulary by itself.
-            other = (kept or {})[self.join]
+            if isinstance(value, SavedDocument):
+                return without_categories(value, max_names)
+            return (kept or {})[value] if isinstance(value, str) and _is_kept(value) else None
+
+        parts: list[Vocabulary] = []
+        for value in self._values:
+            parts.append(read(value))
+            if (count := sum(map(len, parts))) > max_names:
+                raise _too_many(count, max_names)
+        words = parts[0] if len(parts) == 1 else _in_order(parts)
+        if self.join is not None:
+            other = saved(self.join) or read(self.join).document()
             words = Vocabulary.from_document(words.document().joined(other))
-        elif self.join is not None:
-            words = words.joined(read(self.join))
         others: str | list[str] | Vocabulary
-        rivals = self._others
-        if isinstance(rivals, SavedDocument) or (isinstance(rivals, str) and _is_kept(rivals)):
-            others = read(rivals)
+        if (rivals := saved(self._others)) is not None:
+            whole = bool(rivals.categories)
+            others = Vocabulary.from_document(rivals) if whole else Vocabulary(rivals.rivals)
         else:
             assert not isinstance(self.distractors, SavedDocument)
             others = self.distractors
@@ -181,8 +178,28 @@ class NamesRequest(BaseModel):
         return words
 
 
+def _in_order(parts: list[Vocabulary]) -> Vocabulary:
+    """One vocabulary of several, which have no name in common.
+
+    Raises:
+        MasqclipError: they have, or one asks for everything.
+    """
+    if any(part.unnamed for part in parts):
+        raise MasqclipError(f"{EVERYTHING!r} is no list of names that others could be put to")
+    meant = next((part.calibration for part in parts if part.calibration is not None), None)
+    scored = [rescaled(part.categories, part.calibration, meant) for part in parts]
+    return Vocabulary(
+        tuple(chain.from_iterable(scored)),
+        tuple(chain.from_iterable(part.distractors for part in parts)),
+        parts[0].templates,
+        tuple(chain.from_iterable(part.assumed for part in parts)),
+        tuple(chain.from_iterable(part.parents for part in parts)),
+        meant,
+    )
+
+
 def without_categories(document: SavedDocument, max_names: int) -> SavedVocabulary:
-    """Of a saved vocabulary that says only what something is not, its distractors.
+    """A saved vocabulary, which may say only what something is not.
 
     Raises:
         MasqclipError: it is not whole, or was changed.

@@ -20,6 +20,12 @@ pytestmark = pytest.mark.usefixtures("here")
 SPRITES = Path(__file__).parents[1] / "data" / "sprites"
 
 
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+
+
 def test_a_vocabulary_and_its_report_are_written(capsys: pytest.CaptureFixture[str]) -> None:
     world = StickerWorld(load_sprites(SPRITES), SceneSettings())
     write_stickers(Path("scenes"), world, images=10, seed=1)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -202,3 +203,16 @@ def test_a_vocabulary_that_is_one_already_is_passed_on() -> None:
     small = replace(DEFAULT_LIMITS, names=1)
     assert Vocabulary.parse(words, limits=small) is words
     told("the vocabulary", words, distractors="tram", limits=small)
+
+
+@pytest.mark.parametrize("name", ["others.txt", "others.csv", "./others"])
+def test_what_competes_may_stand_in_a_file(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_text("name\nbus\ntram\n" if name.endswith(".csv") else "bus\ntram\n")
+    assert Vocabulary.parse("cat", distractors=name).distractors == ("bus", "tram")
+    assert Vocabulary.parse("cat", distractors=Path(name)).distractors == ("bus", "tram")
+    told("no vocabulary file 'gone.txt'", "cat", distractors="gone.txt")
+    strangers = Vocabulary.parse("cat", distractors="others.txt", files=False)
+    assert strangers.distractors == ("others.txt",)

@@ -225,4 +225,6 @@ def _print_report(report: dict[str, Any]) -> None:
         table.add_row(name, f"{100 * before:.1f} %", f"{100 * after:.1f} %")
     out_console().print(table)
     chance = 100 * report["expected calibration error"]["by chance alone"]
+    if report["mean F1"]["after"] < report["mean F1"]["before"]:
+        print_line("the scores of names find less than one score for all: annotate more pictures")
     print_line(f"so few pictures would show an error of {chance:.1f} % where there is none")

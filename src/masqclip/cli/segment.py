@@ -180,7 +180,8 @@ def segment(
             unless given.
         level: Of names that are kinds of others ("animal > dog, cat"), report what is at this level
             of the tree: 0 = the widest names.
-        not_: Names that compete for masks and are never reported, between commas.
+        not_: Names that compete for masks and are never reported, between commas, or a file of
+            names or examples.
         stuff: Names of the vocabulary that are regions, not countable things; sky, grass and what
             else everybody takes for a region need not be said.
         things: Names of the vocabulary that are counted, whatever else is said of them.

@@ -128,7 +128,7 @@ def _read_string(
     if has_lines(whole if text.startswith("#") else text) or has_groups(text):
         return [*read_text(whole, source="the vocabulary", limits=limits)]
     check_writable(text, what="the vocabulary")
-    if files and _is_path(text):
+    if files and is_path(text):
         return read_file(Path(os.path.expanduser(text)), limits=limits)
     names = split_list(text, what="the vocabulary", limits=limits)
     if names == [text]:
@@ -139,7 +139,7 @@ def _read_string(
     ]
 
 
-def _is_path(text: str) -> bool:
+def is_path(text: str) -> bool:
     """Whether a string means a file, there or not.
 
     A name may have a slash, as "TCP/IP" has: without a suffix, a path is one that begins like one,

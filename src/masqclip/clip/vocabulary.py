@@ -173,7 +173,7 @@ class Vocabulary:
                 (`masqclip.clip.region_names`).
             things: names (of `value`) that are counted, whatever else is said of them.
             distractors: names that compete and are never reported; added to those of `value`. A
-                vocabulary, or the path of one that was saved, competes with its examples.
+                vocabulary, or the path of a file of names, competes with its examples.
             templates: strings with ``{}``, in place of those of `value`.
             limits: how much there may be (`masqclip.clip.name_limits`); by default 100,000 names,
                 1,000 characters in each, and 8 MB of text.
@@ -328,9 +328,9 @@ def _read(value: object, limits: NameLimits, files: bool) -> Vocabulary:
 def _distractors(
     given: str | Path | Iterable[str] | Vocabulary, limits: NameLimits, files: bool
 ) -> tuple[str | Category, ...]:
-    """Names that compete; or the categories of a vocabulary, or of a saved one's file."""
-    saved = isinstance(given, str) and files and given.strip().lower().endswith(".json")
-    if saved or isinstance(given, Path):
+    """Names that compete; or the categories of a vocabulary, or of a file of names."""
+    in_file = isinstance(given, str) and files and name_lists.is_path(given.strip())
+    if in_file or isinstance(given, Path):
         given = _read(given, limits, files)
     if isinstance(given, Vocabulary):
         if given.unnamed:

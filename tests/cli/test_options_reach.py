@@ -176,14 +176,15 @@ def test_label_takes_its_options(monkeypatch: pytest.MonkeyPatch, loaded: Heard)
     assert main(["label", "photos", "-v", "cat, stuff: sky", "-f", "panoptic"]) == 0
     words = shlex.split("label photos -v cat,sky -f yolo -o out --task semantic --model mine")
     words += shlex.split("--min-score 0.25 --not dog --stuff sky --template the_{} --split 0 -q")
+    words += ["--level", "0"]
     words += shlex.split("--images link --regions polygon --image-url s3://here --batch-size 1")
     assert main([*words, "--device", "cpu", "--dtype", "bfloat16", "--size", "064:96"]) == 0
     shared = {"names": ("cat", "sky"), "stuff_ids": {1}}
-    for (given, named), expected, about, settings, (dtype, size) in zip(
+    for (given, named), expected, about, settings, (dtype, size, least, level) in zip(
         label.calls,
         (
-            {"out": Path("masqclip-labels"), "kind": "panoptic", "task": None, "min_score": None},
-            {"out": Path("out"), "kind": "yolo", "task": "semantic", "min_score": 0.25},
+            {"out": Path("masqclip-labels"), "kind": "panoptic", "task": None},
+            {"out": Path("out"), "kind": "yolo", "task": "semantic"},
         ),
         (
             {**shared, "distractors": (), "templates": None},
@@ -193,7 +194,7 @@ def test_label_takes_its_options(monkeypatch: pytest.MonkeyPatch, loaded: Heard)
             FormatSettings(0.2, "copy", "brush", None, "masqclip-mini"),
             FormatSettings(0.0, "link", "polygon", "s3://here", "mine"),
         ),
-        ((None, None), ("bfloat16", "64:96")),
+        ((None, None, None, None), ("bfloat16", "64:96", 0.25, 0)),
         strict=True,
     ):
         assert given[:2] == (Path("photos"), ["a.png", "more/b.png"])
@@ -208,6 +209,7 @@ def test_label_takes_its_options(monkeypatch: pytest.MonkeyPatch, loaded: Heard)
         report(1, "")
         assert named == expected | {
             "batch_size": 1, "settings": settings, "about": {"dtype": dtype, "size": size},
+            "min_score": least, "level": level,
         }  # fmt: skip
     here = choose_device(None)
     assert loaded.calls == [

@@ -89,9 +89,10 @@ def test_settings_survive_their_file(uri: str) -> None:
         {"vocabulary": None}, {"vocabulary": Vocabulary.parse("cat, sky", distractors="dog")},
         {"vocabulary": Vocabulary.parse("cat, stuff: sky")}, {"column": "image"},
         {"dtype": "bfloat16"}, {"size": "64"},
-        {"task": "semantic"}, {"min_score": 0.5}, {"min_score": 0.0},
+        {"task": "semantic"}, {"min_score": 0.5}, {"min_score": 0.0}, {"level": 0},
         {"format": "coco"}, {"overlay": True}, {"save_embeddings": True}, {"shard_size": 5},
         {"memory": 2.0}, {"max_file": 1.0}, {"schemes": ("gs",)},
+        {"vocabulary": Vocabulary.parse("everything")},
     ],
     ids=lambda change: "-".join(change),
 )  # fmt: skip

@@ -23,6 +23,10 @@ class Segment:
     area: int = 6
     box: tuple[int, int, int, int] = (0, 0, 3, 2)
 
+    @property
+    def label(self) -> str:
+        return self.name
+
 
 @dataclass(frozen=True)
 class Segmentation:
@@ -31,6 +35,10 @@ class Segmentation:
     segments: tuple[Segment, ...]
     notes: tuple[str, ...]
     not_found: tuple[str, ...] = ()
+
+    @property
+    def told(self) -> tuple[Segment, ...]:
+        return self.segments
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ def job(monkeypatch: pytest.MonkeyPatch) -> Heard:
 def test_batch_takes_its_options(job: Heard) -> None:
     words = shlex.split("batch photos -o out -v cat,sky --task semantic --model mine")
     words += shlex.split(
-        "--min-score 0.25 --not dog --stuff sky --template the_{} --format coco --overlay"
+        "--min-score 0.25 --level 0 --not dog --stuff sky --template the_{} --format coco --overlay"
     )
     words += shlex.split("--save-embeddings --column picture --shard-size 3 --memory 2.5")
     words += shlex.split(
@@ -54,6 +54,7 @@ def test_batch_takes_its_options(job: Heard) -> None:
     assert asked == {
         "inputs": ["photos"], "kind": "files", "column": "picture", "model": "mine",
         "dtype": "float16", "size": "64:96", "task": "semantic", "min_score": 0.25,
+        "level": 0,
         "format": "coco", "overlay": True, "save_embeddings": True, "shard_size": 3,
         "memory": 2.5, "max_file": 7.0, "schemes": ["https", "ftp"], "weights": "digest of mine",
     }  # fmt: skip
@@ -69,6 +70,7 @@ def test_batch_without_options(job: Heard, capsys: pytest.CaptureFixture[str]) -
     assert asked == {
         "inputs": ["photos"], "kind": "files", "column": None, "model": "masqclip-mini",
         "dtype": None, "size": None, "task": "panoptic", "min_score": None, "format": "parquet",
+        "level": None,
         "overlay": False, "save_embeddings": False, "shard_size": 256, "memory": 1.0,
         "max_file": 256.0, "schemes": [], "weights": "digest of masqclip-mini",
     }  # fmt: skip

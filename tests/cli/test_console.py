@@ -40,7 +40,7 @@ def test_the_best_come_first_and_the_rest_are_counted(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     segments = [
-        SimpleNamespace(name=f"n{i}", score=i / 100, area=4, box=(0, 0, 2, 2)) for i in range(30)
+        SimpleNamespace(label=f"n{i}", score=i / 100, area=4, box=(0, 0, 2, 2)) for i in range(30)
     ]
     result: Any = SimpleNamespace(image=np.zeros((4, 4, 3), np.uint8), segments=segments)
     out_console().print(found_table("cat.png", result))
@@ -52,7 +52,7 @@ def test_the_best_come_first_and_the_rest_are_counted(
 
 
 def test_names_that_found_nothing_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    segment = SimpleNamespace(name="cat", score=0.5, area=4, box=(0, 0, 2, 2))
+    segment = SimpleNamespace(label="cat", score=0.5, area=4, box=(0, 0, 2, 2))
     for missing, expected in (
         ((), ""),
         (("dog", "tree\n"), "not found: dog, tree \n"),

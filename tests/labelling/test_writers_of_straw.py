@@ -173,7 +173,7 @@ def test_a_job_says_what_it_has_done(tmp_path: Path) -> None:
     assert done.dataset == tmp_path / "out/annotations.json"
     assert done.sheet == tmp_path / "out/contact-sheet.png"
     assert json.loads((tmp_path / "out/failed.json").read_text()) == done.failed
-    asked = ("instance", {"batch_size": 2, "min_score": 0.25})
+    asked = ("instance", {"batch_size": 2, "min_score": 0.25, "level": None})
     assert [(number, *rest) for number, _, *rest in model.asked] == [
         (2, *asked), (2, *asked), (1, *asked), (1, *asked)
     ]  # fmt: skip

@@ -8,8 +8,13 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from masqclip.encoding import EncodedImage
+    from masqclip.segmenter import Segmenter
 
 # Models this small are slower with several threads, and tests run in a process a core. torch reads
 # it when it is imported; programs that tests start inherit it.
@@ -74,3 +79,17 @@ def clip_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("clip") / "clip.pt"
     torch.save({"model": weights | {"token_embedding.weight": table}}, file)
     return file
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> Segmenter:
+    """The shipped model, of a test file's own."""
+    from masqclip.segmenter import Segmenter
+
+    return Segmenter.from_pretrained("masqclip-mini", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def beach(segmenter: Segmenter) -> EncodedImage:
+    """The shipped example of a rocket, a car, a snake and a tulip on sand, encoded."""
+    return segmenter.encode(Path(__file__).parents[1] / "examples/beach.png")

@@ -23,16 +23,6 @@ from masqclip.serve.answers import to_document
 BEACH = Path(__file__).parents[1] / "examples/beach.png"
 
 
-@pytest.fixture(scope="module")
-def segmenter() -> Segmenter:
-    return Segmenter.from_pretrained("masqclip-mini", device="cpu")
-
-
-@pytest.fixture(scope="module")
-def encoded(segmenter: Segmenter) -> EncodedImage:
-    return segmenter.encode(BEACH)
-
-
 class Straw(MasQClipModel):
     """Names masks by the numbers that they hold."""
 
@@ -63,8 +53,8 @@ def test_each_proposal_has_its_object_score_under_the_nearest_name_alone() -> No
 
 
 @pytest.mark.parametrize("task", ["instance", "panoptic"])
-def test_all_there_is_is_found(segmenter: Segmenter, encoded: EncodedImage, task: str) -> None:
-    result = segmenter(encoded, " everything ", task)  # type: ignore[call-overload]
+def test_all_there_is_is_found(segmenter: Segmenter, beach: EncodedImage, task: str) -> None:
+    result = segmenter(beach, " everything ", task)  # type: ignore[call-overload]
     assert result.names == ("object",)
     assert set(result.labels) == {"object"}
     assert set(result.class_ids) == {0}
@@ -76,19 +66,19 @@ def test_all_there_is_is_found(segmenter: Segmenter, encoded: EncodedImage, task
 
 
 def test_without_a_least_score_only_proposals_are_reported(
-    segmenter: Segmenter, encoded: EncodedImage
+    segmenter: Segmenter, beach: EncodedImage
 ) -> None:
-    result = segmenter(encoded, "everything", "instance", min_score=0.0)
-    assert 4 < len(result) <= len(encoded.mask_logits)
+    result = segmenter(beach, "everything", "instance", min_score=0.0)
+    assert 4 < len(result) <= len(beach.mask_logits)
     assert (result.scores > 0).all()
 
 
-def test_everything_but_what_competes(segmenter: Segmenter, encoded: EncodedImage) -> None:
-    without = segmenter(encoded, "everything", distractors="snake")
+def test_everything_but_what_competes(segmenter: Segmenter, beach: EncodedImage) -> None:
+    without = segmenter(beach, "everything", distractors="snake")
     assert "snake" not in {segment.suggestion for segment in without}
     assert "rocket" in {segment.suggestion for segment in without}
-    example = segmenter.example("it", encoded, box=(256, 410, 378, 496))
-    without = segmenter(encoded, "everything", distractors=example)
+    example = segmenter.example("it", beach, box=(256, 410, 378, 496))
+    without = segmenter(beach, "everything", distractors=example)
     assert "car" not in {segment.suggestion for segment in without}
 
 
@@ -105,15 +95,15 @@ def test_suggestions_are_what_the_model_has_read_or_a_large_list(segmenter: Segm
 
 
 def test_it_comes_back_from_json_and_is_drawn_by_suggestions(
-    segmenter: Segmenter, encoded: EncodedImage
+    segmenter: Segmenter, beach: EncodedImage
 ) -> None:
-    result = segmenter(encoded, "everything")
+    result = segmenter(beach, "everything")
     document = result.to_json()
     again = Segmentation.from_json(json.loads(json.dumps(document)), result.image)
     assert again.to_json() == document
     assert [s["suggestion"] for s in document["segments"]] == [s.suggestion for s in again]
     assert np.array_equal(np.asarray(again.plot()), np.asarray(result.plot()))
-    named = segmenter(encoded, "rocket, car")
+    named = segmenter(beach, "rocket, car")
     assert "suggestion" not in named.to_json()["segments"][0]
     colours = {one["suggestion"]: one["colour"] for one in to_document(result)["segments"]}
     assert len(set(colours.values())) == len(colours) > 3
@@ -129,12 +119,12 @@ def test_it_comes_back_from_json_and_is_drawn_by_suggestions(
 )
 def test_what_needs_names_says_so(
     segmenter: Segmenter,
-    encoded: EncodedImage,
+    beach: EncodedImage,
     wrong: Callable[[Segmenter, EncodedImage], object],
     said: str,
 ) -> None:
     with pytest.raises(MasqclipError, match=said):
-        wrong(segmenter, encoded)
+        wrong(segmenter, beach)
 
 
 def test_it_is_kept_in_files_and_in_the_settings_of_jobs(tmp_path: Path) -> None:

@@ -23,16 +23,6 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 @pytest.fixture(scope="module")
-def segmenter() -> Segmenter:
-    return Segmenter.from_pretrained("masqclip-mini", device="cpu")
-
-
-@pytest.fixture(scope="module")
-def beach(segmenter: Segmenter) -> EncodedImage:
-    return segmenter.encode(EXAMPLES / "beach.png")
-
-
-@pytest.fixture(scope="module")
 def car(segmenter: Segmenter, beach: EncodedImage) -> np.ndarray:
     return segmenter(beach, "car, snake, tulip, rocket", "instance")["car"][0].mask
 

@@ -82,8 +82,8 @@ def too_many_brackets(text: str, limits: NameLimits) -> bool:
     A mapping of names to lists has a bracket for each; millions of them are no vocabulary, and
     would take memory. What masqclip saved has up to four for a category.
     """
-    each = _SAVED_BRACKETS if MARK in text else 1
-    return text.count("[") + text.count("{") > each * limits.names + 10
+    most = _SAVED_BRACKETS * limits.names + 10 if MARK in text else limits.names + 1
+    return text.count("[") + text.count("{") > most
 
 
 def written_document(

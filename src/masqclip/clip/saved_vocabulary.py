@@ -65,8 +65,7 @@ class SavedVocabulary:
         Raises:
             MasqclipError: either asks for everything.
         """
-        if self.unnamed or other.unnamed:
-            raise MasqclipError("'everything' is no list of names that others could be put to")
+        check_joined(self.unnamed, other.unnamed)
         known = {category.reading for category in self.categories}
         above = {reading(name) for name, _ in self.parents}
         new = {category.name for category in other.categories if category.reading not in known}
@@ -82,6 +81,19 @@ class SavedVocabulary:
             (*self.parents, *(pair for pair in other.parents if reading(pair[0]) not in above)),
             meant,
         )
+
+
+def check_joined(*unnamed: bool) -> None:
+    """Refuse to put vocabularies together of which one asks for everything.
+
+    Args:
+        unnamed: of each, whether it does.
+
+    Raises:
+        MasqclipError: one does.
+    """
+    if any(unnamed):
+        raise MasqclipError("'everything' is no list of names that others could be put to")
 
 
 def rescaled(

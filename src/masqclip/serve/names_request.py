@@ -9,9 +9,8 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from masqclip.clip.name_limits import NameLimits
-from masqclip.clip.saved_vocabulary import SavedVocabulary, from_json, rescaled
-from masqclip.clip.vocabulary import EVERYTHING, Vocabulary
-from masqclip.errors import MasqclipError
+from masqclip.clip.saved_vocabulary import SavedVocabulary, check_joined, from_json, rescaled
+from masqclip.clip.vocabulary import Vocabulary
 from masqclip.serve.problems import Problem
 from masqclip.serve.vocabulary_store import IDENTIFIER
 
@@ -184,8 +183,7 @@ def _in_order(parts: list[Vocabulary]) -> Vocabulary:
     Raises:
         MasqclipError: they have, or one asks for everything.
     """
-    if any(part.unnamed for part in parts):
-        raise MasqclipError(f"{EVERYTHING!r} is no list of names that others could be put to")
+    check_joined(*(part.unnamed for part in parts))
     meant = next((part.calibration for part in parts if part.calibration is not None), None)
     scored = [rescaled(part.categories, part.calibration, meant) for part in parts]
     return Vocabulary(

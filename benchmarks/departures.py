@@ -26,7 +26,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.data.coco import CocoInstances, is_base
 from masqclip.data.segmentations import segmentation_mask
 from masqclip.data.stickers.files import write_stickers
@@ -35,6 +34,7 @@ from masqclip.data.stickers.sprites import load_sprites
 from masqclip.data.transforms import jittered_size
 from masqclip.hub import model_folders
 from masqclip.model import MasQClipModel
+from masqclip.towers.tokenizer import load_tokenizer
 from masqclip.training.distill import dice
 from masqclip.training.recipes import load_recipe
 from masqclip.training.settings import TeacherSettings

@@ -53,7 +53,7 @@ def make_parts(preset: Any, folder: Path) -> None:
     )
     from transformers.models.eomt.image_processing_pil_eomt import EomtImageProcessorPil
 
-    from masqclip.clip.tokenizer import load_tokenizer
+    from masqclip.towers.tokenizer import load_tokenizer
 
     clip, proposer = folder / "clip", folder / "proposer"
     if not (clip / "preprocessor_config.json").is_file():

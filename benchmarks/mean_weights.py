@@ -18,13 +18,13 @@ import cyclopts
 from torch import nn
 
 from masqclip.cli.output_files import check_folder
-from masqclip.clip.loading import load_clip_and_tokenizer
-from masqclip.clip.normalisation import clip_normalisation, write_normalisation
 from masqclip.data.files import writing
 from masqclip.data.json_files import read_json
 from masqclip.errors import MasqclipError
 from masqclip.hub import quiet_transformers
 from masqclip.proposals.mask2former import Mask2FormerProposer
+from masqclip.towers.loading import load_clip_and_tokenizer
+from masqclip.towers.normalisation import clip_normalisation, write_normalisation
 from mistakes import mistakes_told
 
 Model = TypeVar("Model", bound=nn.Module)

@@ -17,10 +17,10 @@ from torch import nn
 from transformers import CLIPConfig, CLIPModel, Mask2FormerConfig, ResNetConfig
 from transformers.initialization import no_init_weights
 
-from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.model import MasQClipModel
 from masqclip.proposals.mask2former import Mask2FormerProposer, miniature_mask2former_config
 from masqclip.segmenter import Segmenter
+from masqclip.towers.tokenizer import load_tokenizer
 
 
 def full_size(*, queries: int = 100, **settings: Any) -> Segmenter:

@@ -23,12 +23,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import CLIPModel, PreTrainedTokenizerBase
 
-from masqclip.clip.loading import load_clip_and_tokenizer
-from masqclip.clip.normalisation import OPENAI, ClipNormalisation, clip_normalisation
 from masqclip.data.files import write_atomically
 from masqclip.data.stickers.source import StickerSource, list_of
 from masqclip.data.stickers.worlds import FAMILIES
 from masqclip.errors import MasqclipError
+from masqclip.towers.loading import load_clip_and_tokenizer
+from masqclip.towers.normalisation import OPENAI, ClipNormalisation, clip_normalisation
 from masqclip.training.pretrain import normalise, window_features
 from mistakes import check_count, mistakes_told
 

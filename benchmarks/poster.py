@@ -34,12 +34,12 @@ import cyclopts
 import torch
 
 from masqclip.cli.output_files import check_folder
-from masqclip.clip.normalisation import write_normalisation
 from masqclip.data.digests import digest_bytes, digest_model
 from masqclip.data.locks import lock_folder
 from masqclip.errors import MasqclipError
 from masqclip.hub import find_weights, quiet_transformers
 from masqclip.segmenter import Segmenter
+from masqclip.towers.normalisation import write_normalisation
 from masqclip.training.inputs import claim_inputs
 from masqclip.weights.preprocessing import PREPROCESSING
 from mistakes import check_count, mistakes_told

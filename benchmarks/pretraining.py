@@ -24,10 +24,10 @@ from unittest.mock import patch
 
 import cyclopts
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from masqclip.cli.output_files import check_folder
-from masqclip.clip.masked_vision import read_class_token
+from masqclip.clip.masked_vision import read_picture
 from masqclip.data.files import write_atomically
 from masqclip.data.stickers.files import write_stickers
 from masqclip.data.stickers.source import StickerSource
@@ -104,8 +104,8 @@ class Side:
             self.spent += time.monotonic() - begun
 
     def _step(self, step: int, batch: list[Any]) -> None:
-        read = _read_whole_block if self.recipe.whole else read_class_token
-        with patch.object(pretrain, "read_class_token", read):
+        read = _read_whole_block if self.recipe.whole else read_picture
+        with patch.object(pretrain, "read_picture", read):
             self.trainer.step(step, batch)
 
     def row(self, portraits: StickerSource, count: int) -> dict[str, float]:
@@ -125,9 +125,9 @@ class Side:
         self._batches.close()
 
 
-def _read_whole_block(layer: nn.Module, hidden: Tensor) -> Tensor:
-    """`read_class_token` as the loop of before had it."""
-    return layer(hidden, None)[:, :1]
+def _read_whole_block(tower: Any, hidden: Tensor) -> Tensor:
+    """`read_picture` as the loop of before had it, for a class token."""
+    return tower.embed(tower.blocks[-1].layer(hidden, None)[:, 0])
 
 
 def recipes(sprites: Path, folder: Path) -> dict[str, Recipe]:

@@ -18,12 +18,12 @@ import cyclopts
 import torch
 
 import masqclip
-from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.data.files import write_atomically, writing
 from masqclip.data.json_files import read_json
 from masqclip.errors import MasqclipError
 from masqclip.evaluation.report import read_column
 from masqclip.model import MasQClipModel
+from masqclip.towers.tokenizer import load_tokenizer
 from mistakes import mistakes_told
 
 SUMMARY = (

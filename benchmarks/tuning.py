@@ -33,6 +33,7 @@ from masqclip.clip.masked_vision import (
     patch_visibility,
 )
 from masqclip.data.files import write_atomically
+from masqclip.towers.families import tower_of
 from masqclip.training.naming import tuning_loss
 
 SIDE, PATCH, CLASSES = 336, 14, 65
@@ -97,8 +98,8 @@ def own_embeddings(
 ) -> Tensor:
     """Mask embeddings [B,Q,E] as `TuneStage` makes them."""
     with torch.no_grad():
-        tokens = encode_image(clip.vision_model, pixels)
-    return embed_masks(clip, queries, tokens, visible)
+        tokens = encode_image(tower_of(clip), pixels)
+    return embed_masks(tower_of(clip), queries, tokens, visible)
 
 
 def run_side(
@@ -114,8 +115,8 @@ def run_side(
     """Train for some steps, by `bf16` under autocast: losses, steps/s and memory in bytes."""
     torch.manual_seed(0)
     clip = full_size_clip(layers).to(device)
-    queries = MaskQueries(clip.vision_model)
-    queries.start(clip.vision_model)
+    queries = MaskQueries(tower_of(clip))
+    queries.start(tower_of(clip))
     queries.to(device)
     pixels = torch.randn(batch, 3, SIDE, SIDE).to(device)
     # Smooth noise: blobs of all sizes, as masks are.

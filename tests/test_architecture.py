@@ -31,6 +31,7 @@ ORDER = (
     "export",
     "proposals",
     "score_scale",
+    "towers",
     "clip",
     "decoding",
     "selection",

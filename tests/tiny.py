@@ -9,7 +9,7 @@ from transformers import CLIPModel, CLIPTokenizerFast, Mask2FormerConfig
 
 from masqclip.proposals.mask2former import Mask2FormerProposer, miniature_mask2former_config
 from masqclip.training.settings import PretrainSettings
-from masqclip.training.small_clip import clip_config, learn_tokenizer
+from masqclip.training.small_clip import learn_tokenizer, small_config
 
 SPRITES = Path(__file__).parent / "data" / "sprites"
 
@@ -35,7 +35,7 @@ def tiny_clip(vision_layers: int = 2) -> tuple[CLIPModel, CLIPTokenizerFast]:
         text_layers=1, text_heads=2, embedding_size=32,
     )  # fmt: skip
     tokenizer = learn_tokenizer(["a cat and a dog on grass"] * 3, merges=20)
-    return CLIPModel(clip_config(settings, tokenizer)).eval(), tokenizer
+    return CLIPModel(small_config(settings, tokenizer)).eval(), tokenizer
 
 
 def write_tiny_clip(folder: Path, vision_layers: int = 2) -> None:

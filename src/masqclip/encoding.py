@@ -10,7 +10,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import CLIPConfig
 
 from masqclip.clip.masked_vision import ImageTokens, input_size
 from masqclip.configuration import MasQClipConfig
@@ -22,7 +21,7 @@ from masqclip.options import check_size, longest_edge
 from masqclip.proposals.base import object_log_scores
 from masqclip.proposals.picture_settings import square_side
 from masqclip.proposals.square import fitted_size
-from masqclip.weights.configs import build_config
+from masqclip.towers.families import read_clip_config
 
 #: A probability of none or one has no finite logit to be resized.
 _LEAST_PROBABILITY = 1e-6
@@ -200,7 +199,7 @@ def seen_sizes(config: MasQClipConfig, height: int, width: int) -> str:
     (tall, wide), frame = frame_sizes(height, width, config)
     if side := square_side(config.proposer_type, config.proposer_config):
         tall, wide = fitted_size(tall, wide, side)
-    clip = build_config(CLIPConfig, config.clip_config, source="the model's clip_config")
+    clip = read_clip_config(config.clip_config, source="the model's clip_config")
     rows, columns = input_size(clip.vision_config, frame, config.clip_input)
     return f"the proposer sees {wide} x {tall} pixels, CLIP {columns} x {rows}"
 

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Self
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import CLIPConfig, CLIPModel, PreTrainedModel
+from transformers import PreTrainedModel
 
 from masqclip.clip.classifier import class_log_probs
 from masqclip.clip.mask_coverage import Masks, patch_weights
@@ -43,7 +43,9 @@ from masqclip.proposals.adapters import build_proposer
 from masqclip.proposals.base import Proposals, promising
 from masqclip.proposals.segmenters import SegmenterProposer
 from masqclip.result import Task
-from masqclip.weights.configs import build_config, describe
+from masqclip.towers.families import build_clip, family_of, tower_of
+from masqclip.towers.tower import Tower
+from masqclip.weights.configs import describe
 from masqclip.weights.folders import load_model
 
 
@@ -74,18 +76,22 @@ class MasQClipModel(PostProcessing, PreTrainedModel):
                 f"this is a model of the system {config.system!r}, not of {self.system!r}; "
                 "Segmenter.from_pretrained loads either"
             )
-        clip_config = build_config(CLIPConfig, config.clip_config, source="the model's clip_config")
-        self.clip = CLIPModel(clip_config)
+        self.clip: Any = build_clip(config.clip_config, source="the model's clip_config")
         self.proposer = build_proposer(config.proposer_type, config.proposer_config)
         self.proposer.black = _black(config)
-        self.queries = MaskQueries(self.clip.vision_model, config.own_projections)
-        self.queries.start(self.clip.vision_model, config.query_start)  # type: ignore[arg-type]
+        self.queries = MaskQueries(self.tower, config.own_projections)
+        self.queries.start(self.tower, config.query_start)  # type: ignore[arg-type]
         self.clip.requires_grad_(False)
         self._make_parts()
         self.post_init()
 
     def _make_parts(self) -> None:
         """Make what a system has beside these, with the weights that training starts from."""
+
+    @property
+    def tower(self) -> Tower:
+        """CLIP's tower that reads pictures, of whatever family."""
+        return tower_of(self.clip)
 
     @property
     def learned(self) -> nn.Module:
@@ -119,20 +125,22 @@ class MasQClipModel(PostProcessing, PreTrainedModel):
     @classmethod
     def from_parts(
         cls,
-        clip: CLIPModel,
+        clip: nn.Module,
         proposer: SegmenterProposer,
         **settings: Any,
     ) -> Self:
         """Join a CLIP and a proposer that exist already; the queries are untuned (MaskCLIP).
 
         Args:
-            clip: the CLIP, which is frozen; it becomes a part of the model.
+            clip: the CLIP, of any family, which is frozen; it becomes a part of the model.
             proposer: makes the masks; it becomes a part of the model.
             settings: of `MasQClipConfig`, for instance ``shortest_edge``.
         """
-        learned = {"logit_scale": min(100.0, float(clip.logit_scale.detach().exp()))}
+        given: Any = clip
+        most = family_of(given.config.model_type).largest_scale
+        learned = {"logit_scale": min(most, float(given.logit_scale.detach().exp()))}
         config = MasQClipConfig(
-            clip_config=describe(clip.config),
+            clip_config=describe(given.config),
             proposer_type=proposer.config.model_type,
             proposer_config=describe(proposer.config),
             system=cls.system,
@@ -143,8 +151,8 @@ class MasQClipModel(PostProcessing, PreTrainedModel):
         model.clip = clip.requires_grad_(False)
         model.proposer = proposer
         proposer.black = _black(config)
-        model.queries = MaskQueries(clip.vision_model, config.own_projections)
-        model.queries.start(clip.vision_model, config.query_start)  # type: ignore[arg-type]
+        model.queries = MaskQueries(model.tower, config.own_projections)
+        model.queries.start(model.tower, config.query_start)  # type: ignore[arg-type]
         model._make_parts()
         return model.eval()
 
@@ -154,7 +162,7 @@ class MasQClipModel(PostProcessing, PreTrainedModel):
         Raises:
             MasqclipError: its masks have more of their own than queries.
         """
-        save_queries(path, self.queries, self.clip.vision_model)
+        save_queries(path, self.queries, self.tower)
 
     def load_queries(self, path: str | Path) -> None:
         """Take over an add-on.
@@ -163,7 +171,7 @@ class MasQClipModel(PostProcessing, PreTrainedModel):
             MasqclipError: it was tuned on another CLIP, or is no add-on; or this model's masks have
                 more of their own than queries.
         """
-        load_queries(path, self.queries, self.clip.vision_model)
+        load_queries(path, self.queries, self.tower)
 
     def propose(self, pixel_values: Tensor, pixel_mask: Tensor) -> Proposals:
         """Masks and object scores.
@@ -188,7 +196,7 @@ class MasQClipModel(PostProcessing, PreTrainedModel):
         Args:
             pixel_values: [B,3,H,W] RGB in 0..255, zero-padded.
         """
-        return encode_image(self.clip.vision_model, self._clip_input(pixel_values), self.queries)
+        return encode_image(self.tower, self._clip_input(pixel_values), self.queries)
 
     def embed_masks(self, tokens: ImageTokens, mask_logits: Tensor) -> Tensor:
         """[B,Q,E] embeddings of masks, given as logits [B,Q,h,w] over the padded frame."""
@@ -197,14 +205,14 @@ class MasQClipModel(PostProcessing, PreTrainedModel):
     def embed_patches(self, tokens: ImageTokens, visible: Tensor) -> Tensor:
         """[B,Q,E] embeddings of masks, given as the patches [B,Q,P] that they see; see
         `masked_vision.embed_masks`."""
-        return embed_masks(self.clip, self.queries, tokens, visible)
+        return embed_masks(self.tower, self.queries, tokens, visible)
 
     def encode_and_embed(
         self, pixel_values: Tensor, mask_logits: Tensor
     ) -> tuple[ImageTokens, Tensor]:
         """`encode_image` and `embed_masks` in one pass, faster."""
         visible = self.visible_patches(mask_logits)
-        return encode_and_embed(self.clip, self.queries, self._clip_input(pixel_values), visible)
+        return encode_and_embed(self.tower, self.queries, self._clip_input(pixel_values), visible)
 
     def see(
         self, pixel_values: Tensor, pixel_mask: Tensor, *, min_object_score: float = 0.0
@@ -236,7 +244,7 @@ class MasQClipModel(PostProcessing, PreTrainedModel):
         return patch_visibility(
             mask_logits,
             image_size=self.clip_size(mask_logits),
-            patch_size=self.clip.config.vision_config.patch_size,
+            patch_size=self.tower.patch_size,
         )
 
     def patch_weights(
@@ -249,7 +257,7 @@ class MasQClipModel(PostProcessing, PreTrainedModel):
     ) -> Tensor:
         """[N,P]: how much the patches of CLIP's input count to given masks; the arguments are those
         of `mask_coverage.patch_weights`."""
-        patch = self.clip.config.vision_config.patch_size
+        patch = self.tower.patch_size
         rows, columns = (side // patch for side in self.clip_size(frame))
         return patch_weights(
             masks,
@@ -267,7 +275,7 @@ class MasQClipModel(PostProcessing, PreTrainedModel):
         """
         if isinstance(frame, Tensor):
             frame = (frame.shape[-2], frame.shape[-1])
-        return input_size(self.clip.config.vision_config, frame, self.config.clip_input)
+        return input_size(self.tower, frame, self.config.clip_input)
 
     def classify(
         self, mask_embeddings: Tensor, text_embeddings: Tensor, num_classes: int

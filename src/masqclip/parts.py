@@ -7,8 +7,6 @@ from typing import Any
 
 from transformers import CLIPTokenizer
 
-from masqclip.clip.loading import load_clip_and_tokenizer
-from masqclip.clip.normalisation import clip_normalisation
 from masqclip.encoding import set_size
 from masqclip.hub import find_weights
 from masqclip.hub.local import origin
@@ -17,6 +15,8 @@ from masqclip.model import MasQClipModel
 from masqclip.options import check_size
 from masqclip.proposals.adapters import load_proposer
 from masqclip.proposals.picture_settings import picture_settings
+from masqclip.towers.loading import load_clip_and_tokenizer
+from masqclip.towers.normalisation import clip_normalisation
 from masqclip.weights.preprocessing import read_object, read_preprocessing
 
 

@@ -10,7 +10,6 @@ import torch
 from masqclip.acceleration import compile_model
 from masqclip.baselines.loading import load_system
 from masqclip.clip.text import TextEncoder
-from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.data.files import shared
 from masqclip.devices import choose_device, choose_dtype
 from masqclip.encoding import set_size
@@ -20,6 +19,7 @@ from masqclip.model import MasQClipModel
 from masqclip.options import check_size
 from masqclip.own_world import OwnWorld, load_world
 from masqclip.parts import join_parts
+from masqclip.towers.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer

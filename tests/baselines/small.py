@@ -12,7 +12,7 @@ from masqclip.proposals.mask2former import Mask2FormerProposer, miniature_mask2f
 from masqclip.proposals.maskformer import MaskFormerProposer, miniature_maskformer_config
 from masqclip.proposals.trainable import TrainableProposer
 from masqclip.training.settings import PretrainSettings
-from masqclip.training.small_clip import clip_config, learn_tokenizer
+from masqclip.training.small_clip import learn_tokenizer, small_config
 
 System = TypeVar("System", bound=MasQClipModel)
 #: An odd number of pixels a patch's side, so that rows and columns cannot be mistaken for others.
@@ -25,7 +25,7 @@ CLIP = PretrainSettings(
 def clip() -> CLIPModel:
     """A CLIP of 4 blocks, which sees 4 x 4 patches of 6 x 6 pixels."""
     tokenizer = learn_tokenizer(["a cat and a dog on grass"] * 3, merges=20)
-    return CLIPModel(clip_config(CLIP, tokenizer)).eval()
+    return CLIPModel(small_config(CLIP, tokenizer)).eval()
 
 
 def proposer(family: str = "mask2former") -> TrainableProposer:

@@ -24,6 +24,7 @@ from masqclip.baselines.maskclip import (
 )
 from masqclip.clip.masked_vision import MaskQueries
 from masqclip.proposals.criterion import CriterionSettings
+from masqclip.towers.families import tower_of
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -227,7 +228,7 @@ def test_the_published_sizes_are_the_published_numbers() -> None:
         "num_attention_heads": 16, "image_size": 336, "patch_size": 14, "projection_dim": 768,
     }  # fmt: skip
     with torch.device("meta"):
-        tower = CLIPModel(CLIPConfig(vision_config=vision)).vision_model
+        tower = tower_of(CLIPModel(CLIPConfig(vision_config=vision)))
         ours = [RelativeMaskAttention(1024, 16, 14) for _ in places(24)]
         queries = MaskQueries(tower)
     assert sum(p.numel() for told in ours for p in told.parameters()) == 5_817_104

@@ -10,13 +10,13 @@ from gpu_calls import BENCHMARKS
 from torch import nn
 from transformers import CLIPModel
 
-from masqclip.clip.loading import load_clip_and_tokenizer
-from masqclip.clip.normalisation import clip_normalisation, write_normalisation
-from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.errors import MasqclipError
 from masqclip.proposals.mask2former import Mask2FormerProposer, miniature_mask2former_config
+from masqclip.towers.loading import load_clip_and_tokenizer
+from masqclip.towers.normalisation import clip_normalisation, write_normalisation
+from masqclip.towers.tokenizer import load_tokenizer
 from masqclip.training.settings import PretrainSettings
-from masqclip.training.small_clip import clip_config
+from masqclip.training.small_clip import small_config
 from mean_weights import main, mean_weights
 
 MINI = BENCHMARKS.parent / "src" / "masqclip" / "models" / "masqclip-mini"
@@ -28,7 +28,7 @@ def clip(folder: Path, seed: int, *, width: int = 32, mean: float = 0.5) -> Path
     tokenizer = load_tokenizer(MINI)
     settings = PretrainSettings(vision_width=width, vision_layers=1, vision_heads=2,
                                 text_width=16, text_layers=1, text_heads=2)  # fmt: skip
-    CLIPModel(clip_config(settings, tokenizer)).save_pretrained(folder)
+    CLIPModel(small_config(settings, tokenizer)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     write_normalisation(folder, {"clip_mean": (mean,) * 3, "clip_std": (0.25,) * 3}, 128)
     return folder

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import CLIPConfig, CLIPModel
 
-from masqclip.clip.tokenizer import load_tokenizer
+from masqclip.towers.tokenizer import load_tokenizer
 
 TOWER = {"hidden_size": 128, "intermediate_size": 64, "num_hidden_layers": 2,
          "num_attention_heads": 2}  # fmt: skip

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from transformers import CLIPModel, SiglipConfig, SiglipModel
 
 from masqclip import MasqclipError
-from masqclip.clip.loading import load_clip, load_clip_and_tokenizer
-from masqclip.clip.tokenizer import load_tokenizer
+from masqclip.towers.loading import load_clip, load_clip_and_tokenizer
+from masqclip.towers.tokenizer import load_tokenizer
 
 
 def refused(folder: Path) -> str:

@@ -153,8 +153,7 @@ def test_no_two_thin_masks_embed_alike_and_none_like_an_empty_one(
 
 def test_a_mask_of_the_whole_picture_is_clip_itself(mini: Segmenter) -> None:
     untuned = Segmenter.from_pretrained("masqclip-mini", device="cpu")
-    vision = untuned.model.clip.vision_model
-    untuned.model.queries.start(vision, "clip")
+    untuned.model.queries.start(untuned.model.tower, "clip")
     side = untuned.model.config.shortest_edge  # so that the picture is not resized before
     image = np.random.default_rng(1).integers(0, 256, (side, side, 3), dtype=np.uint8)
     found = untuned.embed_masks(image, np.ones((1, side, side), bool))

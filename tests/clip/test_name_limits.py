@@ -14,10 +14,11 @@ import pytest
 from masqclip.clip import name_limits
 from masqclip.clip.category import Category
 from masqclip.clip.name_limits import NameLimits, closest, shown
+from masqclip.clip.reading import MAX_TEXT_CHARACTERS, read_text, token_ids
 from masqclip.clip.templates import CLIP_TEMPLATES
-from masqclip.clip.tokenizer import MAX_TEXT_CHARACTERS, load_tokenizer, read_text, token_ids
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.errors import MasqclipError
+from masqclip.towers.tokenizer import load_tokenizer
 
 SYMBOLS = random.Random(1).sample(range(0x4E00, 0x9FFF), 20_000)
 LOOKALIKE = "".join(map(chr, SYMBOLS)) * 10

@@ -15,10 +15,10 @@ from transformers import CLIPProcessor, Mask2FormerConfig, Mask2FormerForUnivers
 
 from masqclip import MasqclipError, Segmenter
 from masqclip.cli.main import main
-from masqclip.clip.loading import load_clip
-from masqclip.clip.normalisation import OPENAI, clip_normalisation, write_normalisation
-from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.configuration import MasQClipConfig
+from masqclip.towers.loading import load_clip
+from masqclip.towers.normalisation import OPENAI, clip_normalisation, write_normalisation
+from masqclip.towers.tokenizer import load_tokenizer
 
 OWN, OPEN_CLIP = "preprocessor_config.json", "open_clip_config.json"
 HALF = {"clip_mean": (0.5,) * 3, "clip_std": (0.5,) * 3}

@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPModel, CLIPVisionModelWithProjection
 
-from masqclip.clip.openai_clip import openai_clip_to_transformers, vision_tower_to_transformers
-from masqclip.clip.text import TextEncoder, load_tokenizer
+from masqclip.clip.text import TextEncoder
 from masqclip.errors import MasqclipError
+from masqclip.towers.openai_clip import openai_clip_to_transformers, vision_tower_to_transformers
+from masqclip.towers.tokenizer import load_tokenizer
 
 DATA = Path(__file__).parents[1] / "data"
 

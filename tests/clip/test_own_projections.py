@@ -20,6 +20,7 @@ from masqclip.clip.masked_vision import (
 from masqclip.clip.queries_file import load_queries, save_queries
 from masqclip.configuration import OWN_PROJECTIONS
 from masqclip.errors import MasqclipError
+from masqclip.towers.families import tower_of
 
 LAYERS = 3
 
@@ -30,8 +31,8 @@ def clip() -> CLIPModel:
 
 
 def started(clip: CLIPModel, own: str) -> MaskQueries:
-    queries = MaskQueries(clip.vision_model, own)
-    queries.start(clip.vision_model)
+    queries = MaskQueries(tower_of(clip), own)
+    queries.start(tower_of(clip))
     return queries.requires_grad_(False)
 
 
@@ -47,20 +48,20 @@ def equal(ours: tuple[Tensor, ...], theirs: tuple[Tensor, ...]) -> list[bool]:
 
 def apart(clip: CLIPModel, queries: MaskQueries) -> tuple[ImageTokens, Tensor]:
     pixels, visible = given()
-    tokens = encode_image(clip.vision_model, pixels, queries)
-    return tokens, embed_masks(clip, queries, tokens, visible)
+    tokens = encode_image(tower_of(clip), pixels, queries)
+    return tokens, embed_masks(tower_of(clip), queries, tokens, visible)
 
 
 @pytest.mark.parametrize("own", OWN_PROJECTIONS)
 def test_at_the_start_they_are_clips_bit_by_bit(clip: CLIPModel, own: str) -> None:
     pixels, visible = given()
     queries, plain = started(clip, own), started(clip, "q")
-    without = encode_image(clip.vision_model, pixels)
+    without = encode_image(tower_of(clip), pixels)
     tokens, embeddings = apart(clip, queries)
     assert equal(tokens.keys, without.keys) == equal(tokens.values, without.values) == [True] * 3
-    assert torch.equal(embeddings, embed_masks(clip, plain, without, visible))
-    once, at_once = encode_and_embed(clip, queries, pixels, visible)
-    expected, plain_at_once = encode_and_embed(clip, plain, pixels, visible)
+    assert torch.equal(embeddings, embed_masks(tower_of(clip), plain, without, visible))
+    once, at_once = encode_and_embed(tower_of(clip), queries, pixels, visible)
+    expected, plain_at_once = encode_and_embed(tower_of(clip), plain, pixels, visible)
     assert equal(once.keys + once.values, expected.keys + expected.values) == [True] * 2 * LAYERS
     assert torch.equal(at_once, plain_at_once)
 
@@ -71,7 +72,7 @@ def test_both_paths_at_once_are_the_two_apart(clip: CLIPModel, own: str) -> None
     for parameter in queries.parameters():
         parameter.add_(0.2 * torch.randn(parameter.shape))
     tokens, embeddings = apart(clip, queries)
-    once, at_once = encode_and_embed(clip, queries, *given())
+    once, at_once = encode_and_embed(tower_of(clip), queries, *given())
     torch.testing.assert_close(once.keys, tokens.keys, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(once.values, tokens.values, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(at_once, embeddings, atol=1e-5, rtol=1e-5)
@@ -86,7 +87,11 @@ def test_the_pictures_tokens_do_not_depend_on_them(
     """What the first block's own projections make changes, and nothing of later blocks does."""
 
     def seen(queries: MaskQueries) -> tuple[ImageTokens, Tensor]:
-        return encode_and_embed(clip, queries, *given()) if together else apart(clip, queries)
+        return (
+            encode_and_embed(tower_of(clip), queries, *given())
+            if together
+            else apart(clip, queries)
+        )
 
     queries = started(clip, own)
     before, embeddings = seen(queries)
@@ -103,17 +108,17 @@ def test_the_pictures_tokens_do_not_depend_on_them(
 
 def test_a_model_of_queries_has_what_it_always_had(clip: CLIPModel) -> None:
     names = [f"projections.{n}.{part}" for n in range(LAYERS) for part in ("weight", "bias")]
-    assert list(MaskQueries(clip.vision_model).state_dict()) == ["embedding", *names]
+    assert list(MaskQueries(tower_of(clip)).state_dict()) == ["embedding", *names]
     more = [name.replace("projections", part) for part in ("keys", "values") for name in names]
-    assert list(MaskQueries(clip.vision_model, "qkv").state_dict()) == [
+    assert list(MaskQueries(tower_of(clip), "qkv").state_dict()) == [
         "embedding", *names, *more,
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("own", OWN_PROJECTIONS)
 def test_by_chance_start_the_queries_that_learn_and_nothing_else(clip: CLIPModel, own: str) -> None:
-    queries = MaskQueries(clip.vision_model, own)
-    queries.start(clip.vision_model, "random")
+    queries = MaskQueries(tower_of(clip), own)
+    queries.start(tower_of(clip), "random")
     for number, layer in enumerate(clip.vision_model.encoder.layers):
         attention = layer.self_attn
         found = queries.projections[number].weight
@@ -139,7 +144,7 @@ def test_how_many_numbers_they_are_at_the_published_size(own: str, count: int) -
     )
     with torch.device("meta"):
         clip = CLIPModel(CLIPConfig(vision_config=vision.to_dict(), projection_dim=768))
-        queries: nn.Module = MaskQueries(clip.vision_model, own)
+        queries: nn.Module = MaskQueries(tower_of(clip), own)
     assert sum(parameter.numel() for parameter in queries.parameters()) == count
 
 
@@ -148,8 +153,8 @@ def test_a_file_of_queries_is_of_queries_alone(clip: CLIPModel, own: str, tmp_pa
     file, queries = tmp_path / "queries.safetensors", started(clip, own)
     line = f"holds query projections alone, and .* own projections '{own}': save and load the whole"
     with pytest.raises(MasqclipError, match=line):
-        save_queries(file, queries, clip.vision_model)
+        save_queries(file, queries, tower_of(clip))
     assert not file.exists()
-    save_queries(file, started(clip, "q"), clip.vision_model)
+    save_queries(file, started(clip, "q"), tower_of(clip))
     with pytest.raises(MasqclipError, match=line):
-        load_queries(file, queries, clip.vision_model)
+        load_queries(file, queries, tower_of(clip))

@@ -13,6 +13,7 @@ from transformers import CLIPConfig, CLIPModel
 from masqclip.clip.masked_vision import MaskQueries
 from masqclip.clip.queries_file import digest, load_queries, save_queries
 from masqclip.errors import MasqclipError
+from masqclip.towers.families import tower_of
 
 TOWER = {"hidden_size": 32, "intermediate_size": 32, "num_attention_heads": 2}
 
@@ -27,18 +28,18 @@ def tiny_clip(seed: int = 0, layers: int = 2) -> CLIPModel:
 @pytest.fixture
 def tuned(tmp_path: Path) -> tuple[Path, CLIPModel, MaskQueries]:
     clip = tiny_clip()
-    queries = MaskQueries(clip.vision_model)
+    queries = MaskQueries(tower_of(clip))
     with torch.no_grad():
         for parameter in queries.parameters():
             parameter.normal_()
-    save_queries(tmp_path / "q.safetensors", queries, clip.vision_model)
+    save_queries(tmp_path / "q.safetensors", queries, tower_of(clip))
     return tmp_path / "q.safetensors", clip, queries
 
 
 def test_there_and_back(tuned: tuple[Path, CLIPModel, MaskQueries]) -> None:
     file, clip, queries = tuned
-    other = MaskQueries(clip.vision_model)
-    load_queries(file, other, clip.vision_model)
+    other = MaskQueries(tower_of(clip))
+    load_queries(file, other, tower_of(clip))
     for name, parameter in queries.state_dict().items():
         assert torch.equal(other.state_dict()[name], parameter)
 
@@ -49,8 +50,8 @@ def test_the_class_position_comes_along(tuned: tuple[Path, CLIPModel, MaskQuerie
     clean = copy.deepcopy(clip)
     with torch.no_grad():
         clean.vision_model.embeddings.position_embedding.weight[0] += 1
-    assert digest(clean.vision_model) == digest(clip.vision_model)
-    load_queries(file, queries, clean.vision_model)
+    assert digest(tower_of(clean)) == digest(tower_of(clip))
+    load_queries(file, queries, tower_of(clean))
     rows = (m.vision_model.embeddings.position_embedding.weight[0] for m in (clean, clip))
     assert torch.equal(*rows)
 
@@ -60,20 +61,20 @@ def test_another_clip_is_refused(
 ) -> None:
     file, clip, queries = tuned
     with pytest.raises(MasqclipError, match="tuned on another CLIP of the same sizes"):
-        load_queries(file, queries, tiny_clip(seed=1).vision_model)
-    deep = tiny_clip(layers=3).vision_model
+        load_queries(file, queries, tower_of(tiny_clip(seed=1)))
+    deep = tower_of(tiny_clip(layers=3))
     with pytest.raises(MasqclipError, match=r"fit a CLIP of width 32, blocks 2, .* has .*blocks 3"):
         load_queries(file, MaskQueries(deep), deep)
     with pytest.raises(MasqclipError, match="there is no file of queries"):
-        load_queries(tmp_path / "nowhere", queries, clip.vision_model)
+        load_queries(tmp_path / "nowhere", queries, tower_of(clip))
     clip.save_pretrained(tmp_path / "clip")
     with pytest.raises(MasqclipError, match="holds no queries of masqclip"):
-        load_queries(tmp_path / "clip" / "model.safetensors", queries, clip.vision_model)
+        load_queries(tmp_path / "clip" / "model.safetensors", queries, tower_of(clip))
     (tmp_path / "broken").write_bytes(b"nothing of the kind")
     with pytest.raises(MasqclipError, match="cannot be read as safetensors"):
-        load_queries(tmp_path / "broken", queries, clip.vision_model)
+        load_queries(tmp_path / "broken", queries, tower_of(clip))
     with pytest.raises(MasqclipError, match="saved from a model in float32"):
-        save_queries(tmp_path / "half", queries, clip.half().vision_model)
+        save_queries(tmp_path / "half", queries, tower_of(clip.half()))
 
 
 def test_a_file_for_a_vit_l_is_small(tuned: tuple[Path, CLIPModel, MaskQueries]) -> None:

@@ -13,11 +13,12 @@ from test_text import small_clip
 
 from masqclip.clip.category import Category
 from masqclip.clip.name_items import BACKGROUND
-from masqclip.clip.text import TextEncoder, load_tokenizer
+from masqclip.clip.text import TextEncoder
 from masqclip.clip.vocabulary import Vocabulary, builtin_vocabularies
 from masqclip.data.class_lists import read_class_list
 from masqclip.data.clip_text import clean_text, reading
 from masqclip.errors import MasqclipError
+from masqclip.towers.tokenizer import load_tokenizer
 
 SAME = [
     ("R&D", "R&amp;D"),

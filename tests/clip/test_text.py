@@ -13,10 +13,12 @@ from transformers import CLIPConfig, CLIPModel
 
 from masqclip.clip import text
 from masqclip.clip.category import Category
-from masqclip.clip.text import TextEncoder, load_tokenizer, tokenize
+from masqclip.clip.reading import tokenize
+from masqclip.clip.text import TextEncoder
 from masqclip.clip.text_cache import EmbeddingCache
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.errors import MasqclipError
+from masqclip.towers.tokenizer import load_tokenizer
 
 NAMES = ["cat", "a photo of a traffic light", "", "cat", "grass " * 30]
 

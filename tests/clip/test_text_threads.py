@@ -15,8 +15,8 @@ from transformers import CLIPConfig, CLIPModel
 
 from masqclip.clip.text import TextEncoder
 from masqclip.clip.text_cache import EmbeddingCache
-from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.clip.vocabulary import Vocabulary
+from masqclip.towers.tokenizer import load_tokenizer
 
 WORDS = [f"{a}{b}" for a in ("cat", "dog", "car", "sky", "sun") for b in ("s", " toy", " one")]
 VOCABULARIES = [

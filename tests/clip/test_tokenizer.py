@@ -10,15 +10,9 @@ import torch
 from safetensors import safe_open
 
 from masqclip.clip import tokenizer_files
-from masqclip.clip.tokenizer import (
-    MAX_TEXT_CHARACTERS,
-    load_tokenizer,
-    read_text,
-    token_ids,
-    tokenize,
-    too_long,
-)
+from masqclip.clip.reading import MAX_TEXT_CHARACTERS, read_text, token_ids, tokenize, too_long
 from masqclip.errors import MasqclipError
+from masqclip.towers.tokenizer import load_tokenizer
 
 GOLDEN = Path(__file__).parents[1] / "data" / "clip.safetensors"
 

@@ -25,7 +25,6 @@ from transformers import (
 from masqclip import Segmenter
 from masqclip.cli.main import main
 from masqclip.clip.classifier import clip_logits
-from masqclip.clip.loading import load_clip
 from masqclip.convert import files
 from masqclip.convert.files import ClipOptions, convert_file
 from masqclip.convert.mask2former import NOT_NEEDED, mask2former_to_transformers
@@ -33,6 +32,7 @@ from masqclip.convert.masqclip import published_clip, setting_of, vision_tower
 from masqclip.decoding.instance import decode_instance
 from masqclip.errors import MasqclipError
 from masqclip.model import MasQClipModel
+from masqclip.towers.loading import load_clip
 from masqclip.weights.checkpoint import read_state_dict
 
 DATA = Path(__file__).parents[1] / "data"

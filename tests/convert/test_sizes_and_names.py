@@ -12,7 +12,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPVisionConfig
 
-from masqclip.clip.openai_clip import (
+from masqclip.convert import files
+from masqclip.convert.files import _dropped
+from masqclip.convert.masqclip import published_clip, setting_of
+from masqclip.convert.resnet import resnet_backbone, widen
+from masqclip.errors import MasqclipError
+from masqclip.towers.openai_clip import (
     NOT_NEEDED,
     VisionTower,
     _heads,
@@ -20,11 +25,6 @@ from masqclip.clip.openai_clip import (
     openai_clip_to_transformers,
     vision_tower_to_transformers,
 )
-from masqclip.convert import files
-from masqclip.convert.files import _dropped
-from masqclip.convert.masqclip import published_clip, setting_of
-from masqclip.convert.resnet import resnet_backbone, widen
-from masqclip.errors import MasqclipError
 
 DATA = Path(__file__).parents[1] / "data"
 

@@ -21,8 +21,8 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 from transformers import CLIPConfig, CLIPModel
 
-from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.hub.registry import NamedModel
+from masqclip.towers.tokenizer import load_tokenizer
 
 Files = dict[str, bytes]
 

@@ -12,9 +12,9 @@ from families import FAMILIES
 from transformers import CLIPConfig, CLIPModel
 
 from masqclip import MasqclipError, Segmenter
-from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.proposals.adapters import ADAPTERS, build_proposer, load_proposer
 from masqclip.proposals.segmenters import OneFormerProposer
+from masqclip.towers.tokenizer import load_tokenizer
 
 
 @pytest.fixture(scope="module")

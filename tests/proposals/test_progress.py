@@ -13,10 +13,10 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPModel
 
 from masqclip.cli.main import main
-from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.proposals.adapters import load_proposer
 from masqclip.proposals.progress import listening, tell
 from masqclip.proposals.segmenters import SegmenterProposer
+from masqclip.towers.tokenizer import load_tokenizer
 
 
 @pytest.fixture(scope="module")

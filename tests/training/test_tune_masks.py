@@ -189,8 +189,8 @@ def test_the_queries_alone_make_the_model_again(parts: Parts, tmp_path: Path) ->
         for parameter in stage.module.parameters():
             parameter.add_(1.0)
     stage.save(tmp_path)
-    again = MaskQueries(stage.model.clip.vision_model)
-    load_queries(tmp_path / QUERIES_FILE, again, stage.model.clip.vision_model)
+    again = MaskQueries(stage.model.tower)
+    load_queries(tmp_path / QUERIES_FILE, again, stage.model.tower)
     for name, value in stage.module.state_dict().items():
         assert torch.equal(again.state_dict()[name], value)
 

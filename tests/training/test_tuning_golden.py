@@ -14,10 +14,10 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig
 
 from masqclip.clip.classifier import clip_logits
-from masqclip.clip.openai_clip import vision_tower_to_transformers
 from masqclip.convert.mask2former import mask2former_to_transformers
 from masqclip.model import MasQClipModel
 from masqclip.proposals.mask2former import Mask2FormerProposer
+from masqclip.towers.openai_clip import vision_tower_to_transformers
 from masqclip.training.naming import assign_labels, tuning_loss
 from masqclip.weights.checkpoint import read_state_dict
 

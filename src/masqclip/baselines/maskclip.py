@@ -29,13 +29,12 @@ from torch.nn.utils.rnn import pad_sequence
 
 from masqclip.clip.masked_vision import (
     attend_as_clip,
-    finish_block,
     keys_and_values,
     mask_class_tokens,
     patch_visibility,
-    picture_tokens,
     split_heads,
 )
+from masqclip.errors import MasqclipError
 from masqclip.model import MasQClipModel
 from masqclip.model_output import Seen
 from masqclip.proposals.base import surely_objects
@@ -110,10 +109,15 @@ class MaskClipModel(MasQClipModel):
     takes_masks: ClassVar[bool] = False
 
     def _make_parts(self) -> None:
-        vision = self.clip.config.vision_config
-        sizes = (vision.hidden_size, vision.num_attention_heads, vision.patch_size)
+        tower = self.tower
+        if tower.first or tower.prefix != 1 or tower.blocks[-1].reads_itself:
+            raise MasqclipError(
+                f"MaskCLIP needs a CLIP whose class token goes through all blocks, and one of the "
+                f"family {tower.family!r} has none: use the system 'masqclip'"
+            )
+        sizes = (tower.width, tower.blocks[0].heads, tower.patch_size)
         self.attention = nn.ModuleList(
-            RelativeMaskAttention(*sizes) for _ in places(vision.num_hidden_layers)
+            RelativeMaskAttention(*sizes) for _ in places(len(tower.blocks))
         )
 
     @property
@@ -140,39 +144,37 @@ class MaskClipModel(MasQClipModel):
             The masks' logits [B,Q,S,T] after each relative mask attention, the final ones last;
             and their embeddings [B,Q,E].
         """
-        vision = self.clip.vision_model
-        patch = vision.config.patch_size
+        tower = self.tower
+        patch = tower.patch_size
         frames = self._clip_input(pixel_values)
         size = (frames.shape[-2], frames.shape[-1])
         grid = (size[0] // patch, size[1] // patch)
         masks = F.interpolate(mask_logits.float(), size=size, mode="bilinear", align_corners=False)
-        layers = vision.encoder.layers
-        beside: dict[int, Any] = dict(zip(places(len(layers)), self.attention, strict=True))
-        hidden = picture_tokens(vision, frames)
+        blocks = tower.blocks
+        beside: dict[int, Any] = dict(zip(places(len(blocks)), self.attention, strict=True))
+        hidden, turns = tower.start(frames)
         own: Tensor | None = None
         refined: list[Tensor] = []
-        for number, layer in enumerate(layers):
+        for number, block in enumerate(blocks):
             visible = patch_visibility(masks.detach(), image_size=size, patch_size=patch)
-            start, seen = mask_class_tokens(vision, self.queries, visible)
+            start, seen = mask_class_tokens(tower, self.queries, visible)
             own = start if own is None else own
-            normed = layer.layer_norm1(hidden)
-            key, value = keys_and_values(layer.self_attn, normed)
-            query = split_heads(
-                layer.self_attn.q_proj(layer.layer_norm1(own)), layer.self_attn.num_heads
-            )
+            read = block.read(hidden)
+            key, value = keys_and_values(block, read, turns)
+            query = split_heads(block.project("q", block.ask(own)), block.heads)
             told = beside.get(number)
             if told is None:
                 mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
             else:
-                bias = told.bias(masks, normed[:, 1:])
+                bias = told.bias(masks, read[:, 1:])
                 mixed = attend_with_bias(query, key, value, bias, visible)
                 masks = masks + told.residual(query, key[:, :, 1:], grid)
                 refined.append(masks)
-            own = finish_block(layer, own, mixed)
-            if number < len(layers) - 1:
-                hidden = finish_block(layer, hidden, attend_as_clip(layer, normed, key, value))
+            own = block.finish(own, mixed)
+            if number < len(blocks) - 1:
+                hidden = block.finish(hidden, attend_as_clip(block, read, key, value, turns))
         assert own is not None
-        return refined, self.clip.visual_projection(vision.post_layernorm(own))
+        return refined, tower.embed(own)
 
 
 def attend_with_bias(

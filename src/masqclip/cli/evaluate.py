@@ -238,7 +238,7 @@ def _segmenter(
             raise MasqclipError(
                 f"--untuned: a model of the system {segmenter.model.system!r} has no tuned queries"
             )
-        segmenter.model.queries.start(segmenter.model.clip.vision_model, "clip")
+        segmenter.model.queries.start(segmenter.model.tower, "clip")
         segmenter.name += " (untuned)"
     return segmenter
 

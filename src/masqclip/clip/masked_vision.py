@@ -15,20 +15,24 @@ MLPs and norms are CLIP's, frozen. With the queries started from CLIP's own this
 comparison (the paper's Table 5) the keys or values that it reads may be made by projections of its
 own, too; the picture's tokens go on with CLIP's, and stay as they are.
 
-Shapes: B pictures, Q masks, P patches, D width, N heads, L blocks.
+How a CLIP computes is its family's business (`masqclip.towers`). Here a tower is blocks that the
+picture's tokens go through, and the first of them that mask class tokens take part in.
+
+Shapes: B pictures, Q masks, P patches, T = C + P tokens of a picture, C of which stand for all of
+it (one class token, or none), D width, N heads, L blocks that mask class tokens go through.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import CLIPVisionConfig
-from transformers.activations import QuickGELUActivation
+
+from masqclip.towers.tower import Block, Part, Tower, Turns
 
 QueryStart = Literal["clip", "random"]
 
@@ -38,8 +42,8 @@ class ImageTokens:
     """What a picture's own pass leaves for the masks to read.
 
     Attributes:
-        keys, values: one [B,N,1+P,D/N] tensor a block; row 0 is the class token. They are CLIP's,
-            or made by the masks' own projections.
+        keys, values: one [B,N,C+P,D/N] tensor a block; the first C rows are not of patches. They
+            are CLIP's, or made by the masks' own projections.
     """
 
     keys: tuple[Tensor, ...]
@@ -56,7 +60,7 @@ class MaskQueries(nn.Module):
     """All that MasQ-Tuning learns: a query projection a block, and the mask class embedding.
 
     Args:
-        vision: the frozen tower (transformers' CLIP vision model) whose sizes they take.
+        tower: the frozen tower whose sizes they take.
         own: which projections are the mask class tokens' own: ``q`` (published), ``k``, ``v``,
             ``qk`` or ``qkv``. Query projections are there always; without ``q`` they are a copy of
             CLIP's that nothing trains.
@@ -67,72 +71,80 @@ class MaskQueries(nn.Module):
             where they read CLIP's.
     """
 
-    def __init__(self, vision: Any, own: str = "q") -> None:
+    def __init__(self, tower: Tower, own: str = "q") -> None:
         super().__init__()
-        dtype = vision.embeddings.class_embedding.dtype
         self.own = own
-        self.projections = _projections(vision)
-        self.keys = _projections(vision) if "k" in own else None
-        self.values = _projections(vision) if "v" in own else None
-        self.embedding = nn.Parameter(torch.zeros(vision.config.hidden_size, dtype=dtype))
+        self.projections = _projections(tower)
+        self.keys = _projections(tower) if "k" in own else None
+        self.values = _projections(tower) if "v" in own else None
+        self.embedding = nn.Parameter(torch.zeros_like(tower.own_embedding()))
 
     @torch.no_grad()
-    def start(self, vision: Any, how: QueryStart = "clip") -> None:
+    def start(self, tower: Tower, how: QueryStart = "clip") -> None:
         """Set the values that training starts from.
 
         Args:
-            vision: the frozen tower.
+            tower: the frozen tower.
             how: ``clip`` copies CLIP's own query projections, so the untuned model is MaskCLIP;
                 ``random`` draws them as the published code does, unless they are not to be learned
-                (`own`). Either way the embedding starts as the position embedding of CLIP's class
-                token, and own keys and values as CLIP's: nothing was published for these.
+                (`own`). Either way the embedding starts as CLIP's own (of a class token, its
+                position), and own keys and values as CLIP's: nothing was published for these.
         """
         drawn = how == "random" and "q" in self.own
-        starts = {"q_proj": self.projections, "k_proj": self.keys, "v_proj": self.values}
-        for name, projections in starts.items():
+        starts: dict[Part, nn.ModuleList | None]
+        starts = {"q": self.projections, "k": self.keys, "v": self.values}
+        for part, projections in starts.items():
             if projections is None:
                 continue
-            for projection, layer in zip(projections, vision.encoder.layers, strict=True):
+            for projection, block in zip(projections, mask_blocks(tower), strict=True):
                 assert isinstance(projection, nn.Linear)
-                if drawn and name == "q_proj":
+                if drawn and part == "q":
                     projection.reset_parameters()
                 else:
-                    projection.load_state_dict(getattr(layer.self_attn, name).state_dict())
-        self.embedding.copy_(vision.embeddings.position_embedding.weight[0])
+                    weight, bias = block.weights(part)
+                    projection.weight.copy_(weight)
+                    projection.bias.zero_() if bias is None else projection.bias.copy_(bias)
+        self.embedding.copy_(tower.own_embedding())
+
+
+def mask_blocks(tower: Tower) -> list[Block]:
+    """The blocks that mask class tokens go through."""
+    return list(tower.blocks[tower.first :])
 
 
 def encode_image(
-    vision: Any, pixel_values: Tensor, queries: MaskQueries | None = None
+    tower: Tower, pixel_values: Tensor, queries: MaskQueries | None = None
 ) -> ImageTokens:
-    """Run CLIP over pictures and keep the keys and values of every block.
+    """Run CLIP over pictures and keep the keys and values of every block that masks read.
 
     The last block's own output is never computed: masks read only its keys and values.
 
     Args:
-        vision: transformers' CLIP vision model.
+        tower: that reads pictures.
         pixel_values: [B,3,S,S] at CLIP's size, normalised for CLIP; at any other size, of whole
-            patches, position embeddings are interpolated.
+            patches, positions are interpolated.
         queries: of the masks that are to read them, which may have own keys and values.
     """
-    hidden = picture_tokens(vision, pixel_values)
+    hidden, turns = tower.start(pixel_values)
     keys, values = [], []
-    last = len(vision.encoder.layers) - 1
-    for number, layer in enumerate(vision.encoder.layers):
-        normed = layer.layer_norm1(hidden)
-        key, value = keys_and_values(layer.self_attn, normed)
-        if number < last:
-            hidden = finish_block(layer, hidden, attend_as_clip(layer, normed, key, value))
-        key, value = _read_by_masks(queries, number, layer, normed, key, value)
-        keys.append(key)
-        values.append(value)
+    last = len(tower.blocks) - 1
+    for number, block in enumerate(tower.blocks, start=-tower.first):
+        read = block.read(hidden)
+        key, value = keys_and_values(block, read, turns)
+        if number + tower.first < last:
+            hidden = block.finish(hidden, attend_as_clip(block, read, key, value, turns))
+        if number >= 0:
+            key, value = _read_by_masks(queries, number, block, read, key, value, turns)
+            keys.append(key)
+            values.append(value)
     return ImageTokens(tuple(keys), tuple(values))
 
 
-def embed_masks(clip: Any, queries: MaskQueries, tokens: ImageTokens, visible: Tensor) -> Tensor:
+def embed_masks(tower: Tower, queries: MaskQueries, tokens: ImageTokens, visible: Tensor) -> Tensor:
     """Read every mask's content out of an encoded picture.
 
     Args:
-        clip: transformers' CLIP model.
+        tower: that encoded it.
         queries: the learned query projections and embedding.
         tokens: from `encode_image`.
         visible: [B,Q,P] bool, the patches that each mask covers (`patch_visibility`), or float, how
@@ -141,19 +153,15 @@ def embed_masks(clip: Any, queries: MaskQueries, tokens: ImageTokens, visible: T
     Returns:
         [B,Q,E] mask embeddings in the space of the text embeddings, not normalised.
     """
-    vision = clip.vision_model
-    hidden, mask = mask_class_tokens(vision, queries, visible)
-    blocks = zip(
-        vision.encoder.layers, queries.projections, tokens.keys, tokens.values, strict=True
-    )
-    for layer, projection, key, value in blocks:
-        mixed = _attend_as_masks(layer, projection, hidden, key, value, mask)
-        hidden = finish_block(layer, hidden, mixed)
-    return clip.visual_projection(vision.post_layernorm(hidden))
+    own, mask = mask_class_tokens(tower, queries, visible)
+    for number, block in enumerate(mask_blocks(tower)):
+        key, value = tokens.keys[number], tokens.values[number]
+        own = block.finish(own, attend_as_masks(block, queries, number, own, key, value, mask))
+    return tower.embed(own)
 
 
 def encode_and_embed(
-    clip: Any, queries: MaskQueries, pixel_values: Tensor, visible: Tensor
+    tower: Tower, queries: MaskQueries, pixel_values: Tensor, visible: Tensor
 ) -> tuple[ImageTokens, Tensor]:
     """`encode_image` and `embed_masks`, block by block; the same results.
 
@@ -161,60 +169,67 @@ def encode_and_embed(
     product for both: a hundred mask class tokens alone keep neither a processor nor a GPU busy.
 
     Args:
-        clip, queries, visible: as for `embed_masks`.
+        tower, queries, visible: as for `embed_masks`.
         pixel_values: as for `encode_image`.
     """
-    vision = clip.vision_model
-    hidden = picture_tokens(vision, pixel_values)
-    own, mask = mask_class_tokens(vision, queries, visible)
+    hidden, turns = tower.start(pixel_values)
+    own, mask = mask_class_tokens(tower, queries, visible)
     keys, values = [], []
-    last = len(vision.encoder.layers) - 1
-    blocks = zip(vision.encoder.layers, queries.projections, strict=True)
-    for number, (layer, projection) in enumerate(blocks):
-        normed = layer.layer_norm1(hidden)
-        key, value = keys_and_values(layer.self_attn, normed)
-        own_key, own_value = _read_by_masks(queries, number, layer, normed, key, value)
+    last = len(tower.blocks) - 1
+    for number, block in enumerate(tower.blocks, start=-tower.first):
+        read = block.read(hidden)
+        key, value = keys_and_values(block, read, turns)
+        if number < 0:
+            hidden = block.finish(hidden, attend_as_clip(block, read, key, value, turns))
+            continue
+        own_key, own_value = _read_by_masks(queries, number, block, read, key, value, turns)
         keys.append(own_key)
         values.append(own_value)
-        mixed = _attend_as_masks(layer, projection, own, own_key, own_value, mask)
-        if number == last:
-            own = finish_block(layer, own, mixed)
+        mixed = attend_as_masks(block, queries, number, own, own_key, own_value, mask)
+        if number + tower.first == last:
+            own = block.finish(own, mixed)
             break
-        mixed = torch.cat([attend_as_clip(layer, normed, key, value), mixed], dim=2)
-        both = finish_block(layer, torch.cat([hidden, own], dim=1), mixed)
+        mixed = torch.cat([attend_as_clip(block, read, key, value, turns), mixed], dim=2)
+        both = block.finish(torch.cat([hidden, own], dim=1), mixed)
         hidden, own = both.split([hidden.shape[1], own.shape[1]], dim=1)
-    embeddings = clip.visual_projection(vision.post_layernorm(own))
-    return ImageTokens(tuple(keys), tuple(values)), embeddings
+    return ImageTokens(tuple(keys), tuple(values)), tower.embed(own)
 
 
-def read_class_token(layer: Any, hidden: Tensor) -> Tensor:
-    """A block's output for CLIP's class token alone, the one that its last block is asked for.
+def read_picture(tower: Tower, hidden: Tensor, turns: Turns | None = None) -> Tensor:
+    """[B,E]: the tower's own embedding of whole pictures, from their tokens before its last block.
 
-    The class token is the mask class token of a mask that covers everything, with CLIP's own
-    queries. The block's matrix products for all other tokens but their keys and values are saved.
+    The last block is asked for one token alone, which is the mask class token of a mask that covers
+    everything, with CLIP's own queries: the class token, or the probe of a pooling head. The
+    block's matrix products for all other tokens but their keys and values are saved.
 
     Args:
-        layer: the block.
-        hidden: [B,1+P,D], what the block before it gave; row 0 is the class token.
-
-    Returns:
-        [B,1,D].
+        tower: that reads pictures.
+        hidden: [B,T,D], what the block before the last gave; row 0 is the class token, if any.
+        turns: from `Tower.start`.
     """
-    attention = layer.self_attn
-    key, value = keys_and_values(attention, layer.layer_norm1(hidden))
-    own = hidden[:, :1]
-    return finish_block(
-        layer, own, _attend_as_masks(layer, attention.q_proj, own, key, value, None)
-    )
+    block = tower.blocks[-1]
+    key, value = keys_and_values(block, block.read(hidden), turns)
+    if tower.prefix:
+        own = hidden[:, :1]
+    else:
+        own = tower.own_start(tower.own_embedding()).expand(len(hidden), 1, -1)
+    query = split_heads(block.project("q", block.ask(own)), block.heads)
+    mixed = F.scaled_dot_product_attention(query, key, value)
+    return tower.embed(block.finish(own, mixed))[:, 0]
 
 
-def input_size(
-    vision: CLIPVisionConfig, frame: tuple[int, int], clip_input: str
-) -> tuple[int, int]:
+class Sized(Protocol):
+    """A tower, or its configuration: whatever knows the sides of its square and of its patches."""
+
+    image_size: int
+    patch_size: int
+
+
+def input_size(vision: Sized, frame: tuple[int, int], clip_input: str) -> tuple[int, int]:
     """(height, width) in pixels at which a tower sees a frame.
 
     Args:
-        vision: the tower's configuration.
+        vision: the tower, or its configuration.
         frame: (height, width) of the frame, or of a map in its aspect.
         clip_input: ``stretch``: the tower's own square; ``aspect``: about as many patches in the
             frame's aspect.
@@ -250,95 +265,109 @@ def patch_visibility(
     return F.max_pool2d(resized, patch_size).flatten(2) > 0
 
 
-def picture_tokens(vision: Any, pixel_values: Tensor) -> Tensor:
-    """[B,1+P,D]: the class token and the patches of pictures, as the first block takes them."""
-    side = vision.config.image_size
-    other_size = tuple(pixel_values.shape[-2:]) != (side, side)
-    hidden = vision.embeddings(pixel_values, interpolate_pos_encoding=other_size)
-    return vision.pre_layrnorm(hidden)
-
-
-def mask_class_tokens(vision: Any, queries: MaskQueries, visible: Tensor) -> tuple[Tensor, Tensor]:
-    """The masks' own tokens [B,Q,D] before the first block, and what they may see [B,1,Q,1+P]."""
-    # CLIP's class token is visible to every mask, so an empty mask still has something to read.
-    everyone = torch.ones_like(visible[..., :1])
+def mask_class_tokens(tower: Tower, queries: MaskQueries, visible: Tensor) -> tuple[Tensor, Tensor]:
+    """The masks' own tokens [B,Q,D] before their first block, and what they may see [B,1,Q,T]."""
+    # A class token is visible to every mask, so an empty mask still has something to read.
+    everyone = torch.ones_like(visible[..., :1]).expand(*visible.shape[:2], tower.prefix)
     mask = torch.cat([everyone, visible], dim=-1).unsqueeze(1)
+    if not tower.prefix:
+        mask = _never_nothing(mask)
     if mask.is_floating_point():  # in a softmax, the logarithm of a weight is that weight
         mask = mask.log()
-    start = vision.pre_layrnorm(vision.embeddings.class_embedding + queries.embedding)
-    return start.expand(*visible.shape[:2], -1), mask
+    return tower.own_start(queries.embedding).expand(*visible.shape[:2], -1), mask
 
 
-def keys_and_values(attention: Any, normed: Tensor) -> tuple[Tensor, Tensor]:
-    """A block's keys and values [B,N,1+P,D/N], for everybody to read who has none of his own."""
-    heads = attention.num_heads
-    return (
-        split_heads(attention.k_proj(normed), heads),
-        split_heads(attention.v_proj(normed), heads),
-    )
+def _never_nothing(mask: Tensor) -> Tensor:
+    """A mask that sees no token at all sees all of them: attention to nothing is no number."""
+    return torch.where((mask > 0).any(dim=-1, keepdim=True), mask, torch.ones_like(mask))
+
+
+def keys_and_values(block: Block, read: Tensor, turns: Turns | None) -> tuple[Tensor, Tensor]:
+    """A block's keys and values [B,N,T,D/N], for everybody to read who has none of his own."""
+    key = split_heads(block.project("k", read), block.heads)
+    return block.turn(key, turns), split_heads(block.project("v", read), block.heads)
 
 
 def _read_by_masks(
-    queries: MaskQueries | None, number: int, layer: Any, normed: Tensor, key: Tensor, value: Tensor
+    queries: MaskQueries | None,
+    number: int,
+    block: Block,
+    read: Tensor,
+    key: Tensor,
+    value: Tensor,
+    turns: Turns | None,
 ) -> tuple[Tensor, Tensor]:
     """A block's keys and values as masks read them: made by their own projections, else CLIP's.
 
     Args:
         queries: whose projections.
-        number: of the block.
-        layer: the block.
-        normed: [B,1+P,D], the picture's tokens as the block's attention takes them.
+        number: of the block, of those that masks go through.
+        block: it.
+        read: [B,T,D], the picture's tokens as the block's attention takes them.
         key, value: CLIP's own.
+        turns: of the picture's tokens.
     """
-    heads = layer.self_attn.num_heads
     if queries is not None and queries.keys is not None:
-        key = split_heads(queries.keys[number](normed), heads)
+        key = block.turn(split_heads(queries.keys[number](read), block.heads), turns)
     if queries is not None and queries.values is not None:
-        value = split_heads(queries.values[number](normed), heads)
+        value = split_heads(queries.values[number](read), block.heads)
     return key, value
 
 
-def attend_as_clip(layer: Any, normed: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attention of the picture's own tokens, all to all, with CLIP's queries: [B,N,1+P,D/N]."""
-    query = split_heads(layer.self_attn.q_proj(normed), layer.self_attn.num_heads)
+def attend_as_clip(
+    block: Block, read: Tensor, key: Tensor, value: Tensor, turns: Turns | None
+) -> Tensor:
+    """Attention of the picture's own tokens, all to all, with CLIP's queries: [B,N,T,D/N]."""
+    query = block.turn(split_heads(block.project("q", read), block.heads), turns)
     return F.scaled_dot_product_attention(query, key, value)
 
 
-def _attend_as_masks(
-    layer: Any,
-    projection: nn.Module,
-    hidden: Tensor,
+def attend_as_masks(
+    block: Block,
+    queries: MaskQueries,
+    number: int,
+    own: Tensor,
     key: Tensor,
     value: Tensor,
-    mask: Tensor | None,
+    mask: Tensor,
 ) -> Tensor:
     """Attention of mask class tokens to what they may see, with their own queries: [B,N,Q,D/N]."""
-    query = split_heads(projection(layer.layer_norm1(hidden)), layer.self_attn.num_heads)
-    if mask is not None and mask.is_floating_point():
+    query = split_heads(queries.projections[number](block.ask(own)), block.heads).to(key.dtype)
+    if mask.is_floating_point():
         mask = mask.to(key.dtype)
-    return F.scaled_dot_product_attention(query.to(key.dtype), key, value, attn_mask=mask)
+    if block.reads_itself:
+        itself = block.read(own)
+        at_itself = keys_and_values(block, itself, None)
+        at_itself = _read_by_masks(queries, number, block, itself, *at_itself, None)
+        return _attend_with_itself(query, key, value, *at_itself, mask)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
 
-def _projections(vision: Any) -> nn.ModuleList:
+def _attend_with_itself(
+    query: Tensor, key: Tensor, value: Tensor, own_key: Tensor, own_value: Tensor, mask: Tensor
+) -> Tensor:
+    """Attention in which each mask class token has taken the class token's place.
+
+    Args:
+        query, own_key, own_value: [B,N,Q,D/N] of the mask class tokens.
+        key, value: [B,N,1+P,D/N] of the picture; row 0, the class token, is read by nobody.
+        mask: [B,1,Q,1+P], which patches a mask sees, or the logarithm of how much.
+    """
+    if mask.dtype == torch.bool:
+        mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, -math.inf)
+    scale = 1 / math.sqrt(query.shape[-1])
+    own = (query * own_key).sum(dim=-1, keepdim=True)
+    logits = torch.cat([own, query @ key[:, :, 1:].transpose(-1, -2)], dim=-1) * scale
+    weights = (logits + mask).softmax(dim=-1)
+    return weights[..., :1] * own_value + weights[..., 1:] @ value[:, :, 1:]
+
+
+def _projections(tower: Tower) -> nn.ModuleList:
     """A linear layer a block, of the tower's width and precision."""
-    width, dtype = vision.config.hidden_size, vision.embeddings.class_embedding.dtype
-    return nn.ModuleList(nn.Linear(width, width, dtype=dtype) for _ in vision.encoder.layers)
+    width, dtype = tower.width, tower.own_embedding().dtype
+    return nn.ModuleList(nn.Linear(width, width, dtype=dtype) for _ in mask_blocks(tower))
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """[B,T,D] to [B,N,T,D/N]."""
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)
-
-
-def finish_block(layer: Any, hidden: Tensor, mixed: Tensor) -> Tensor:
-    """What follows attention in a CLIP block: output projection, residual, MLP, residual."""
-    hidden = hidden + layer.self_attn.out_proj(mixed.transpose(1, 2).flatten(2))
-    return hidden + _mlp(layer.mlp, layer.layer_norm2(hidden))
-
-
-def _mlp(mlp: Any, x: Tensor) -> Tensor:
-    """CLIP's MLP; without gradients its quick GELU, x * sigmoid(1.702 x), needs no memory."""
-    if torch.is_grad_enabled() or not isinstance(mlp.activation_fn, QuickGELUActivation):
-        return mlp(x)
-    widened = mlp.fc1(x).mul_(1.702)
-    return mlp.fc2(F.silu(widened, inplace=True).div_(1.702))

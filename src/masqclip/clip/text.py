@@ -14,35 +14,23 @@ import hashlib
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from masqclip.clip.example_rows import Exampled, mix_examples
 from masqclip.clip.name_items import BACKGROUND
 from masqclip.clip.name_limits import shown
+from masqclip.clip.reading import read_text, too_long
 from masqclip.clip.text_cache import EmbeddingCache
-from masqclip.clip.tokenizer import (
-    PADDING_ID,
-    check_tokenizer,
-    load_tokenizer,
-    read_text,
-    token_ids,
-    tokenize,
-    too_long,
-)
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.clip_text import reading
 from masqclip.errors import MasqclipError
-
-if TYPE_CHECKING:
-    from transformers import CLIPModel, CLIPTokenizer
-
-__all__ = ["TextEncoder", "load_tokenizer", "tokenize"]
+from masqclip.towers.families import words_of
 
 # Bounds on memory, whatever the number of names: tokens in one forward pass, strings whose
 # embeddings are held at once, vocabularies kept whole.
@@ -57,9 +45,9 @@ class TextEncoder:
     """The text side of a CLIP, held frozen.
 
     Args:
-        clip: a `transformers.CLIPModel`; its text tower and text projection are used, on
-            whatever device they are.
-        tokenizer: the tokenizer that the tower was trained with, from `load_tokenizer`.
+        clip: of any family (`masqclip.towers.families`); its word tower is used, on whatever device
+            it is.
+        tokenizer: the tokenizer that the tower was trained with.
         cache: true keeps embeddings in memory; a folder keeps them there as well, for every
             later run with the same weights; false embeds each call anew.
 
@@ -67,14 +55,11 @@ class TextEncoder:
         MasqclipError: the tokenizer cannot be the tower's.
     """
 
-    def __init__(
-        self, clip: CLIPModel, tokenizer: CLIPTokenizer, *, cache: bool | str | Path = True
-    ) -> None:
-        config = clip.config.text_config
-        check_tokenizer(config, tokenizer)
-        self.clip = clip
+    def __init__(self, clip: nn.Module, tokenizer: Any, *, cache: bool | str | Path = True) -> None:
+        self.words = words_of(clip, tokenizer)
+        self.clip: Any = clip
         self.tokenizer = tokenizer
-        self.context_length: int = config.max_position_embeddings
+        self.context_length = self.words.context_length
         self._cache_choice = cache
         self._cache: EmbeddingCache | None = None
         self._vocabularies: Mapping[Vocabulary, Tensor] = {}
@@ -152,7 +137,8 @@ class TextEncoder:
         long = [s for s in sentences if len(s) > most or not s.isascii() or "&" in s]
         for start in range(0, len(long), CHUNK_STRINGS):
             chunk = long[start : start + CHUNK_STRINGS]
-            for name, ids in zip(chunk, token_ids(chunk, self.tokenizer), strict=True):
+            tokens = self.words.token_ids([read_text(name) for name in chunk])
+            for name, ids in zip(chunk, tokens, strict=True):
                 if len(ids) > self.context_length:
                     raise too_long(name, len(ids), self.context_length)
 
@@ -171,7 +157,7 @@ class TextEncoder:
         placed.sort(key=lambda entry: len(entry[0]), reverse=True)
         cache = self._opened_cache()
         number = len(vocabulary) + len(vocabulary.distractors) + 1
-        size = (number, self.clip.config.projection_dim)
+        size = (number, self.words.size)
         sums = torch.zeros(size, dtype=torch.float32, device=self.clip.device)
         for start in range(0, len(placed), CHUNK_STRINGS):
             strings, rows = zip(*placed[start : start + CHUNK_STRINGS], strict=True)
@@ -190,7 +176,7 @@ class TextEncoder:
             if not isinstance(self._cache_choice, bool):
                 name = f"text-{self._fingerprint()}.safetensors"
                 file = Path(self._cache_choice).expanduser() / name
-            cache = EmbeddingCache(self.clip.config.projection_dim, file)
+            cache = EmbeddingCache(self.words.size, file)
             if self._cache_choice is not False:
                 self._cache = cache
             return cache
@@ -210,34 +196,26 @@ class TextEncoder:
 
     def _run_tower(self, strings: Sequence[str], written: Sequence[str]) -> Tensor:
         """Embeddings [N, D] of readings, float32 on the CPU."""
-        tokens = token_ids(strings, self.tokenizer)
+        tokens = self.words.token_ids(strings)
         for name, ids in zip(written, tokens, strict=True):
             if len(ids) > self.context_length:
                 raise too_long(name, len(ids), self.context_length)
-        size = (len(tokens), self.clip.config.projection_dim)
+        size = (len(tokens), self.words.size)
         result = torch.empty(size, dtype=torch.float32)
         # The tower is frozen here. no_grad rather than inference_mode: training multiplies mask
         # embeddings that need gradients with these. Not in a caller's autocast: they are kept.
         with torch.no_grad(), torch.autocast(self.clip.device.type, enabled=False):
             for batch in _batches([len(ids) for ids in tokens]):
-                padded = self._pad([tokens[i] for i in batch])
-                pooled = self.clip.text_model(input_ids=padded).pooler_output
-                result[batch] = self.clip.text_projection(pooled).float().cpu()
+                padded = self.words.pad([tokens[i] for i in batch]).to(self.clip.device)
+                result[batch] = self.words.embed(padded).float().cpu()
         return result
-
-    def _pad(self, tokens: Sequence[Sequence[int]]) -> Tensor:
-        """Tokens [N, longest]. What follows the first end token is never seen, whatever it is."""
-        longest = max(map(len, tokens))
-        rows = [[*ids, *[PADDING_ID] * (longest - len(ids))] for ids in tokens]
-        return torch.tensor(rows, device=self.clip.device)
 
     def _fingerprint(self) -> str:
         """A digest of all that an embedding depends on: weights, their use, the tokenizer."""
         digest = hashlib.blake2b(digest_size=16)
-        config = self.clip.config.text_config
-        settings = (config.hidden_act, config.num_attention_heads, config.eos_token_id)
-        digest.update(repr((settings, sorted(self.tokenizer.get_vocab().items()))).encode())
-        for module in (self.clip.text_model, self.clip.text_projection):
+        vocabulary = sorted(self.tokenizer.get_vocab().items())
+        digest.update(repr((self.words.settings, vocabulary)).encode())
+        for module in self.words.modules:
             for name, weight in module.state_dict().items():
                 digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
                 whole = weight.detach().cpu().contiguous().reshape(-1)

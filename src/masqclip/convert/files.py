@@ -21,18 +21,6 @@ from transformers import (
 )
 
 from masqclip.baselines.maskclip import MaskClipModel
-from masqclip.clip.loading import load_clip, load_clip_and_tokenizer
-from masqclip.clip.normalisation import (
-    OPENAI,
-    ClipNormalisation,
-    clip_normalisation,
-    write_normalisation,
-)
-from masqclip.clip.openai_clip import (
-    NOT_NEEDED as CLIP_NOT_NEEDED,
-)
-from masqclip.clip.openai_clip import huggingface_clip, openai_clip_to_transformers
-from masqclip.clip.tokenizer import check_own_vocabulary, check_tokenizer, load_tokenizer
 from masqclip.convert.mask2former import NOT_NEEDED as LOSS_WEIGHTS
 from masqclip.convert.mask2former import mask2former_to_transformers
 from masqclip.convert.maskclip import frozen_tower, maskclip_to_model
@@ -46,6 +34,18 @@ from masqclip.data.files import move_folder, shared, writing
 from masqclip.errors import MasqclipError, is_out_of_memory
 from masqclip.hub import find_weights
 from masqclip.model import MasQClipModel
+from masqclip.towers.loading import load_clip, load_clip_and_tokenizer
+from masqclip.towers.normalisation import (
+    OPENAI,
+    ClipNormalisation,
+    clip_normalisation,
+    write_normalisation,
+)
+from masqclip.towers.openai_clip import (
+    NOT_NEEDED as CLIP_NOT_NEEDED,
+)
+from masqclip.towers.openai_clip import huggingface_clip, openai_clip_to_transformers
+from masqclip.towers.tokenizer import check_own_vocabulary, check_tokenizer, load_tokenizer
 from masqclip.weights.checkpoint import read_state_dict
 from masqclip.weights.folders import check_fits
 from masqclip.weights.preprocessing import Channels

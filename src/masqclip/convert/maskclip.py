@@ -18,10 +18,10 @@ from torch import Tensor
 from transformers import CLIPConfig
 
 from masqclip.baselines.maskclip import MaskClipModel, places
-from masqclip.clip.openai_clip import VisionTower, vision_tower_to_transformers
 from masqclip.configuration import MasQClipConfig
 from masqclip.convert.masqclip import joined_parts
 from masqclip.errors import MasqclipError
+from masqclip.towers.openai_clip import VisionTower, vision_tower_to_transformers
 from masqclip.weights.rules import StateDict, in_float32, linear, rename
 
 _PREFIX = "maskclip."

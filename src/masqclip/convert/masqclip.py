@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 from transformers import CLIPConfig
 
-from masqclip.clip.openai_clip import VisionTower, vision_tower_to_transformers
 from masqclip.configuration import MasQClipConfig
 from masqclip.convert.mask2former import mask2former_to_transformers
 from masqclip.errors import MasqclipError
+from masqclip.towers.openai_clip import VisionTower, vision_tower_to_transformers
 from masqclip.weights.rules import StateDict, in_float32
 
 _PREFIX = "masqclip."

@@ -18,8 +18,6 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from masqclip.clip.category import Category
-from masqclip.clip.loading import load_clip_and_tokenizer
-from masqclip.clip.normalisation import clip_normalisation
 from masqclip.clip.text import TextEncoder
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.class_lists import read_class_list
@@ -32,6 +30,8 @@ from masqclip.hub import find_weights, quiet_transformers
 from masqclip.model import MasQClipModel
 from masqclip.proposals.adapters import load_proposer
 from masqclip.render.overlay import numbering_notes
+from masqclip.towers.loading import load_clip_and_tokenizer
+from masqclip.towers.normalisation import clip_normalisation
 from masqclip.training.framing import Frame, augment, draw_mirror, stack, tensors
 from masqclip.training.inputs import annotated_pictures, dataset_inputs, dataset_notes, dataset_size
 from masqclip.training.sampling import SkippedPictures, batch_rows, picture_seed, read_samples

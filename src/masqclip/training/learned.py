@@ -45,7 +45,7 @@ def choose_learned(model: MasQClipModel, learns: str) -> nn.Module:
 
 
 def _add_projections(model: MasQClipModel, own: str, learns: str) -> None:
-    before, vision = model.config.own_projections, model.clip.vision_model
+    before, tower = model.config.own_projections, model.tower
     if before == own:
         return
     if before != "q":
@@ -53,8 +53,8 @@ def _add_projections(model: MasQClipModel, own: str, learns: str) -> None:
             f"learns is {learns!r}, and the masks of this model have own projections {before!r}: "
             f"go on with learns={before}, or from another model"
         )
-    queries = MaskQueries(vision, own)
-    queries.start(vision)
+    queries = MaskQueries(tower, own)
+    queries.start(tower)
     queries.load_state_dict(model.queries.state_dict(), strict=False)
     model.queries = queries.to(model.device)
     model.config.own_projections = own
@@ -78,9 +78,11 @@ class _Tower(nn.Module):
 
     def __init__(self, model: MasQClipModel) -> None:
         super().__init__()
-        self.vision_model = model.clip.vision_model.requires_grad_(True)
-        self.visual_projection = model.clip.visual_projection.requires_grad_(True)
+        tower = model.tower
+        self.tower = nn.ModuleList(module.requires_grad_(True) for module in tower.modules)
         self.queries = model.queries
         # Nothing reads the last block's output at the picture's own tokens, so that their queries
         # there would never get a gradient.
-        self.vision_model.encoder.layers[-1].self_attn.q_proj.requires_grad_(False)
+        for numbers in tower.blocks[-1].weights("q"):
+            if numbers is not None and numbers.is_leaf:
+                numbers.requires_grad_(False)

@@ -21,6 +21,7 @@ has never seen a mask. Notable choices:
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
@@ -33,27 +34,31 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import CLIPModel
 
-from masqclip.clip.loading import load_clip_and_tokenizer
-from masqclip.clip.masked_vision import read_class_token
-from masqclip.clip.normalisation import (
+from masqclip.clip.masked_vision import read_picture
+from masqclip.data.digests import combine_digests, digest_model
+from masqclip.data.stickers.plans import Plans
+from masqclip.errors import MasqclipError
+from masqclip.hub import find_weights, quiet_transformers
+from masqclip.towers.families import family_of, tower_of, words_of
+from masqclip.towers.loading import load_clip_and_tokenizer
+from masqclip.towers.normalisation import (
     OPENAI,
     ClipNormalisation,
     clip_normalisation,
     write_normalisation,
 )
-from masqclip.data.digests import combine_digests, digest_model
-from masqclip.data.stickers.plans import Plans
-from masqclip.errors import MasqclipError
-from masqclip.hub import find_weights, quiet_transformers
+from masqclip.towers.tower import Words
 from masqclip.training.captioned import CaptionedPictures, open_captioned
 from masqclip.training.distributed import gather_rows
 from masqclip.training.optimizers import MUON
 from masqclip.training.sampling import SkippedPictures
 from masqclip.training.settings import PretrainSettings
-from masqclip.training.small_clip import clip_config, learn_tokenizer
+from masqclip.training.small_clip import learn_tokenizer, small_config
 from masqclip.training.stage import WHOLE, Counts, Share, Stage
+
+# What pairs that are judged one by one start from (Zhai et al., 2023, sec. 3.2): nearly none fits.
+_SIGMOID_SCALE, _SIGMOID_BIAS = 10.0, -10.0
 
 
 class PretrainStage(Stage):
@@ -72,7 +77,7 @@ class PretrainStage(Stage):
     """
 
     name = "pretrain"
-    module: CLIPModel
+    module: Any
     accumulates = False  # every picture of a batch is compared with every caption of it
 
     def __init__(
@@ -94,6 +99,11 @@ class PretrainStage(Stage):
             self.normalisation = clip_normalisation(self._start)
             self.module, self.tokenizer = load_clip_and_tokenizer(self._start)
             vision = self.module.config.vision_config
+            if self.module.config.model_type != settings.family:
+                raise MasqclipError(
+                    f"the CLIP in {start} is of the family {self.module.config.model_type!r}; the "
+                    f"settings say {settings.family!r}: set family={self.module.config.model_type}"
+                )
             if (vision.image_size, vision.patch_size) != (settings.image_size, settings.patch_size):
                 raise MasqclipError(
                     f"the CLIP in {start} reads {vision.image_size} pixels in patches of "
@@ -106,7 +116,17 @@ class PretrainStage(Stage):
             merges=settings.merges,
         )
         torch.manual_seed(settings.seed)
-        self.module = CLIPModel(clip_config(settings, self.tokenizer)).float()
+        family = family_of(settings.family)
+        self.module = family.model_class(small_config(settings, self.tokenizer)).float()
+        if family.contrast == "sigmoid":
+            with torch.no_grad():
+                self.module.logit_scale.fill_(math.log(_SIGMOID_SCALE))
+                self.module.logit_bias.fill_(_SIGMOID_BIAS)
+
+    @property
+    def words(self) -> Words:
+        """The tower that reads words."""
+        return words_of(self.module, self.tokenizer)
 
     @property
     def data(self) -> dict[str, int]:
@@ -202,9 +222,8 @@ class PretrainStage(Stage):
             described[row, [column[text] for text in several]] = True
         extra = source.some_captions(settings.extra_captions, chance)
         others = list(dict.fromkeys(text for text in extra if text not in column))
-        tokens = self.tokenizer(texts + others, padding=True, truncation=True, return_tensors="pt")[
-            "input_ids"
-        ]
+        words = self.words
+        tokens = words.pad(words.token_ids(texts + others, cut=True))
         described[[places[unread] for unread in found.unread]] = False
         height, width = source.size or found.size
         if min(height, width) < settings.image_size < max(height, width):
@@ -261,7 +280,11 @@ class PretrainStage(Stage):
         return self.skipped.summary()
 
     def losses(self, batch: dict[str, Any], totals: Counts) -> dict[str, Tensor]:
-        """The symmetric contrastive loss, and how often a picture finds a caption of its own."""
+        """The contrastive loss, and how often a picture finds a caption of its own.
+
+        Symmetric, over all captions and over all pictures; of a family whose pairs are judged one
+        by one (Zhai et al., 2023, eq. 1) the sum over a picture's pairs.
+        """
         clip = self.module
         images = F.normalize(
             window_features(
@@ -269,9 +292,9 @@ class PretrainStage(Stage):
             ).float(),
             dim=-1,
         )
-        pooled = clip.text_model(input_ids=batch["tokens"]).pooler_output
-        texts = F.normalize(clip.text_projection(pooled).float(), dim=-1)
-        scale = clip.logit_scale.exp().clamp(max=100)
+        texts = F.normalize(self.words.embed(batch["tokens"]).float(), dim=-1)
+        family = family_of(clip.config.model_type)
+        scale = clip.logit_scale.exp().clamp(max=family.largest_scale)
         # A part compares its pictures with all captions, and its captions with all pictures.
         described, (part, parts) = batch["described"].float(), batch["share"]
         pictures, captions = described.shape
@@ -279,13 +302,17 @@ class PretrainStage(Stage):
         # Autocast would round the very differences that are learned from.
         with torch.autocast(images.device.type, enabled=False):
             by_image = images @ texts.T * scale
+            found = own.gather(1, by_image.argmax(-1, keepdim=True)).sum() / pictures
+            if family.contrast == "sigmoid":
+                logits = by_image + clip.logit_bias
+                loss = F.binary_cross_entropy_with_logits(logits, own, reduction="sum") / pictures
+                return {"loss": loss, "found": found}
             by_text = texts[:captions][part::parts] @ gather_rows(images).T * scale
         loss = (
             _spread(by_image, own) / pictures
             + _spread(by_text, described.T[part::parts]) / captions
         )
-        found = own.gather(1, by_image.argmax(-1, keepdim=True)).sum()
-        return {"loss": loss / 2, "found": found / pictures}
+        return {"loss": loss / 2, "found": found}
 
     def save(self, folder: Path) -> None:
         """Write the CLIP and its tokenizer in Hugging Face's format."""
@@ -310,7 +337,7 @@ def normalise(pixels: Tensor, scale: ClipNormalisation = OPENAI) -> Tensor:
 
 
 def window_features(
-    clip: CLIPModel, pixel_values: Tensor, corner: Tensor, kept: Tensor | None = None
+    clip: Any, pixel_values: Tensor, corner: Tensor, kept: Tensor | None = None
 ) -> Tensor:
     """Image features [B,D] of pictures that are windows of CLIP's input.
 
@@ -321,24 +348,9 @@ def window_features(
         corner: [2] row and column, in patches, of the window's first patch.
         kept: [B,k], the window's patches that are looked at; all unless given.
     """
-    vision = clip.vision_model
-    embeddings = vision.embeddings
-    patches = embeddings.patch_embedding(pixel_values)
-    rows, columns = patches.shape[-2:]
-    side = embeddings.image_size // embeddings.patch_size
-    positions = embeddings.position_embedding.weight
-    grid = positions[1:].view(side, side, -1)
-    y, x = (int(value) for value in corner)
-    window = grid[y : y + rows, x : x + columns].flatten(0, 1)
-    tokens = patches.flatten(2).transpose(1, 2) + window
-    if kept is not None and kept.shape[1] < tokens.shape[1]:
-        tokens = tokens.gather(1, kept.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
-    first = (embeddings.class_embedding + positions[0]).expand(len(tokens), 1, -1)
-    hidden = vision.pre_layrnorm(torch.cat([first.to(tokens.dtype), tokens], dim=1))
-    *layers, last = vision.encoder.layers
-    for layer in layers:
-        hidden = layer(hidden, None)
-    return clip.visual_projection(vision.post_layernorm(read_class_token(last, hidden)[:, 0]))
+    tower: Any = tower_of(clip)
+    hidden = tower.run(tower.start_window(pixel_values, corner, kept))
+    return read_picture(tower, hidden)
 
 
 def _check_compiler() -> None:

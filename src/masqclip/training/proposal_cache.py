@@ -140,7 +140,7 @@ class ProposalCache:
 def _key(stage: TuneStage) -> str:
     """A line that changes with anything the stored proposals follow from."""
     settings = {name: v for name, v in asdict(stage.settings).items() if name not in _FREE}
-    clip = stage.model.clip.config.vision_config
+    clip = stage.model.tower
     parts = {
         "rules": _RULES,
         "proposer": digest_tensors(stage.model.proposer.state_dict()),

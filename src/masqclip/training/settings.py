@@ -105,6 +105,8 @@ class PretrainSettings:
     """The CLIP to train, and how.
 
     Attributes:
+        family: of the CLIP: ``clip``, or ``siglip``, which has no class token and whose pairs of
+            picture and caption are judged one by one.
         image_size: side of CLIP's square input in pixels.
         patch_size: side of a patch in pixels.
         vision_width, vision_layers, vision_heads: the image transformer.
@@ -125,6 +127,7 @@ class PretrainSettings:
         seed: of the weights, the order of the data and the windows.
     """
 
+    family: str = "clip"
     image_size: int = 112
     patch_size: int = 8
     vision_width: int = 192

@@ -5,42 +5,47 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-from transformers import CLIPConfig, CLIPTokenizer
+from transformers import CLIPTokenizer
 
+from masqclip.errors import MasqclipError
+from masqclip.towers.families import FAMILIES, family_of
+from masqclip.towers.pretrainable import SmallSizes
 from masqclip.training.settings import PretrainSettings
 
 _START, _END = "<|startoftext|>", "<|endoftext|>"
 
 
-def clip_config(settings: PretrainSettings, tokenizer: CLIPTokenizer) -> CLIPConfig:
-    """The configuration of the CLIP to train."""
-    return CLIPConfig(
-        vision_config={
-            "hidden_size": settings.vision_width,
-            "intermediate_size": 4 * settings.vision_width,
-            "num_hidden_layers": settings.vision_layers,
-            "num_attention_heads": settings.vision_heads,
-            "image_size": settings.image_size,
-            "patch_size": settings.patch_size,
-            "hidden_act": "gelu",
-            "projection_dim": settings.embedding_size,
-        },
-        text_config={
-            "vocab_size": len(tokenizer),
-            "hidden_size": settings.text_width,
-            "intermediate_size": 4 * settings.text_width,
-            "num_hidden_layers": settings.text_layers,
-            "num_attention_heads": settings.text_heads,
-            "max_position_embeddings": 77,
-            "hidden_act": "gelu",
-            "projection_dim": settings.embedding_size,
-            "bos_token_id": tokenizer.bos_token_id,
-            "eos_token_id": tokenizer.eos_token_id,
-            "pad_token_id": tokenizer.pad_token_id,
-        },
-        projection_dim=settings.embedding_size,
+def small_config(settings: PretrainSettings, tokenizer: CLIPTokenizer) -> Any:
+    """The configuration of the CLIP to train, of the family that the settings name.
+
+    Raises:
+        MasqclipError: none of that family can be trained from nothing.
+    """
+    small = family_of(settings.family).small
+    if small is None:
+        raise MasqclipError(
+            f"no small CLIP of the family {settings.family!r} can be trained from nothing: set "
+            f"family to one of {', '.join(name for name, f in FAMILIES.items() if f.small)}"
+        )
+    return small(
+        SmallSizes(
+            image_size=settings.image_size,
+            patch_size=settings.patch_size,
+            vision_width=settings.vision_width,
+            vision_layers=settings.vision_layers,
+            vision_heads=settings.vision_heads,
+            text_width=settings.text_width,
+            text_layers=settings.text_layers,
+            text_heads=settings.text_heads,
+            embedding_size=settings.embedding_size,
+            tokens=len(tokenizer),
+            start_id=tokenizer.bos_token_id,
+            end_id=tokenizer.eos_token_id,
+            padding_id=tokenizer.pad_token_id,
+        )
     )
 
 

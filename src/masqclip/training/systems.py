@@ -11,7 +11,6 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from masqclip.baselines.loading import SYSTEMS, load_system
-from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.coco import CocoCaptions
 from masqclip.data.digests import digest_model
@@ -19,6 +18,7 @@ from masqclip.data.open_coco import CocoFiles, CocoMasks
 from masqclip.errors import MasqclipError
 from masqclip.hub import find_weights
 from masqclip.model import MasQClipModel
+from masqclip.towers.tokenizer import load_tokenizer
 from masqclip.training.annotated import join_system
 from masqclip.training.baseline_settings import BaselineSettings, OpenSegSettings
 from masqclip.training.baselines import BaselineStage, LSegStage, MaskClipStage

@@ -11,25 +11,18 @@ import re
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from masqclip.clip.name_limits import check_writable, shown
-from masqclip.clip.tokenizer_files import read_tables
-from masqclip.data.clip_text import reading
 from masqclip.errors import MasqclipError
 from masqclip.hub import find_tokenizer
 from masqclip.hub.local import has_tokenizer
+from masqclip.towers.tokenizer_files import read_tables
 
 if TYPE_CHECKING:
     from transformers import CLIPTextConfig, CLIPTokenizer
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 CONTEXT_LENGTH = 77  # of OpenAI's text towers, start and end included
-# Ten times what any tower reads: cleaning and tokenising take 150 bytes for each character.
-MAX_TEXT_CHARACTERS = 10_000
 # transformers: text configurations from before its fix say 2 and pool at the highest token id.
 LEGACY_END_ID = 2
 PADDING_ID = 0  # what OpenAI pads with; the causal tower never looks past the end token
@@ -150,71 +143,25 @@ def check_own_vocabulary(
     check_tokenizer(text_config, tokenizer, remedy=remedy)
 
 
-def read_text(text: str) -> str:
-    """What CLIP reads of a text (`masqclip.data.clip_text.reading`), if it can be read.
+def plain_token_ids(tokenizer: Any, texts: Sequence[str], most: int | None) -> list[list[int]]:
+    """Tokens of texts at their own lengths, special ones included.
 
-    Raises:
-        MasqclipError: it is far longer than any tower reads, or holds what no tokenizer takes.
+    Args:
+        tokenizer: of transformers.
+        texts: N strings.
+        most: longer ones are cut to so many tokens; None = none is.
     """
-    if len(text) > MAX_TEXT_CHARACTERS:
-        raise MasqclipError(
-            f"the name {shown(text)} has {len(text):,} characters, more than the limit of "
-            f"{MAX_TEXT_CHARACTERS:,}: shorten it"
-        )
-    if not text.isprintable():
-        check_writable(text, what=f"the name {shown(text)}")
-    return reading(text)
-
-
-def token_ids(texts: Sequence[str], tokenizer: CLIPTokenizer) -> list[list[int]]:
-    """Tokens of each text, start and end included, at their own lengths."""
     if not texts:
         return []
-    words = [read_text(text) for text in texts]
     # verbose=False: the callers measure lengths themselves, the library need not warn.
-    encoded = tokenizer(words, padding=False, truncation=False, verbose=False)
+    encoded = tokenizer(
+        list(texts), padding=False, truncation=most is not None, max_length=most, verbose=False
+    )
     return list(encoded["input_ids"])
 
 
-def tokenize(
-    texts: Sequence[str],
-    tokenizer: CLIPTokenizer,
-    *,
-    context_length: int = CONTEXT_LENGTH,
-    truncate: bool = False,
-) -> Tensor:
-    """Tokens in OpenAI's layout, [N, context_length] int64, padded with zeros.
-
-    Args:
-        texts: N strings.
-        tokenizer: from `load_tokenizer`.
-        context_length: tokens that the text tower reads, start and end included.
-        truncate: cut what is longer and end it with the end token.
-
-    Raises:
-        MasqclipError: a text is longer and `truncate` is not set.
-    """
-    result = torch.full((len(texts), context_length), PADDING_ID, dtype=torch.long)
-    for row, text, ids in zip(result, texts, token_ids(texts, tokenizer), strict=True):
-        if len(ids) > context_length:
-            if not truncate:
-                raise too_long(text, len(ids), context_length)
-            ids = [*ids[: context_length - 1], ids[-1]]
-        row[: len(ids)] = torch.tensor(ids)
-    return result
-
-
-def too_long(text: str, length: int, limit: int) -> MasqclipError:
-    """The error for a text of `length` tokens where the tower reads `limit`."""
-    shown = text if len(text) <= 80 else f"{text[:77]}..."
-    return MasqclipError(
-        f"the name {shown!r} is {length} tokens long and this CLIP reads at most {limit}, start "
-        "and end tokens included: shorten it"
-    )
-
-
 def _openai_merges() -> list[tuple[str, str]]:
-    file = resources.files("masqclip.clip").joinpath("openai_bpe", "merges.txt.gz")
+    file = resources.files("masqclip.towers").joinpath("openai_bpe", "merges.txt.gz")
     lines = gzip.decompress(file.read_bytes()).decode("utf-8").splitlines()
     return [(first, second) for first, second in (line.split(" ") for line in lines)]
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from transformers import CLIPConfig
 
-from masqclip.clip.openai_clip import HEAD_WIDTH, openai_clip_to_transformers
 from masqclip.errors import MasqclipError
 from masqclip.hub.kinds import check_open_clip
 from masqclip.hub.local import OPEN_CLIP_CONFIG, WEIGHTS
+from masqclip.towers.openai_clip import HEAD_WIDTH, openai_clip_to_transformers
 from masqclip.weights.checkpoint import read_state_dict
 from masqclip.weights.folders import has_weights, inside
 from masqclip.weights.preprocessing import flag, read_object

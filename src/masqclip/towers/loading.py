@@ -1,26 +1,28 @@
-"""A CLIP by name: transformers' `CLIPModel` from a folder or the Hub."""
+"""A CLIP by name, of any family, from a folder or the Hub."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+from transformers import CLIPModel
 
-from masqclip.clip.open_clip import is_open_clip, read_open_clip
-from masqclip.clip.tokenizer import tower_tokenizer
-from masqclip.clip.tokenizer_files import check_tokenizer_class
 from masqclip.errors import MasqclipError
 from masqclip.hub import find_weights
 from masqclip.hub.kinds import kind_in_words
+from masqclip.towers.families import FAMILIES, family_of
+from masqclip.towers.open_clip import is_open_clip, read_open_clip
+from masqclip.towers.tokenizer import tower_tokenizer
+from masqclip.towers.tokenizer_files import check_tokenizer_class
 from masqclip.weights.configs import read_config
 from masqclip.weights.folders import fill_model, load_model
 from masqclip.weights.model_kinds import model_type_of
 
-_SUPPORTED = "a CLIP of OpenAI, LAION, MetaCLIP or DFN (model_type 'clip')"
+_SUPPORTED = "a CLIP of OpenAI, LAION, MetaCLIP or DFN (model_type 'clip'), or a SigLIP"
 
 
-def load_clip(name_or_path: str | Path) -> CLIPModel:
+def load_clip(name_or_path: str | Path) -> Any:
     """Load a CLIP in float32.
 
     Args:
@@ -44,8 +46,8 @@ def load_clip(name_or_path: str | Path) -> CLIPModel:
                 source=f"the folder {str(folder)!r}",
             )
         else:
-            check_clip_kind(folder, name_or_path)
-            clip, missing = load_model(CLIPModel, folder)
+            kind = check_clip_kind(folder, name_or_path)
+            clip, missing = load_model(family_of(kind).model_class, folder)
     except MasqclipError as error:
         raise MasqclipError(f"no CLIP can be loaded from {str(name_or_path)!r}: {error}") from error
     if missing:
@@ -55,8 +57,8 @@ def load_clip(name_or_path: str | Path) -> CLIPModel:
     return clip
 
 
-def load_clip_and_tokenizer(name_or_path: str | Path) -> tuple[CLIPModel, CLIPTokenizer]:
-    """Load a CLIP, and the tokenizer that belongs to it: its own, or OpenAI's where it has none.
+def load_clip_and_tokenizer(name_or_path: str | Path) -> tuple[Any, Any]:
+    """Load a CLIP, and the tokenizer that belongs to it: its own, or its family's.
 
     Arguments and errors as in `load_clip`; that the tokenizer is the tower's is seen before the
     weights are read.
@@ -66,15 +68,16 @@ def load_clip_and_tokenizer(name_or_path: str | Path) -> tuple[CLIPModel, CLIPTo
         clip = load_clip(folder)
         return clip, tower_tokenizer(folder, clip.config.text_config)
     try:
-        check_clip_kind(folder, name_or_path)
-        tokenizer = tower_tokenizer(folder, read_config(folder, CLIPConfig).text_config)
+        family = family_of(check_clip_kind(folder, name_or_path))
+        config = read_config(folder, family.model_class.config_class)
+        tokenizer = family.load_tokenizer(folder, config.text_config)
     except MasqclipError as error:
         raise MasqclipError(f"no CLIP can be loaded from {str(name_or_path)!r}: {error}") from error
     return load_clip(folder), tokenizer
 
 
-def check_clip_kind(folder: Path, name: str | Path) -> None:
-    """Refuse a model of another kind in a folder of transformers' layout.
+def check_clip_kind(folder: Path, name: str | Path) -> str:
+    """The type of the CLIP in a folder of transformers' layout; models of other kinds are refused.
 
     Others have the tensors' names of a CLIP as well, load, and give words no meaning.
 
@@ -86,9 +89,11 @@ def check_clip_kind(folder: Path, name: str | Path) -> None:
         MasqclipError: it is of another kind; the message names that.
     """
     kind = model_type_of(folder, name=name)
-    if kind != "clip":
+    if kind not in FAMILIES:
         use = "it as --model" if kind == "masqclip" else _SUPPORTED
         raise MasqclipError(
             f"it is {kind_in_words(kind)}, whose text tower is not supported: use {use}"
         )
-    check_tokenizer_class(folder)
+    if kind == "clip":
+        check_tokenizer_class(folder)
+    return kind

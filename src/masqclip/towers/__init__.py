@@ -1,0 +1,1 @@
+"""The two towers of a CLIP, of whatever family: one reads pictures, one reads words."""

@@ -1,0 +1,116 @@
+"""Which families of CLIPs there are, and how the towers of a model of each are found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import CLIPModel, SiglipModel
+
+from masqclip.errors import MasqclipError
+from masqclip.towers.clip import ClipTower, ClipWords, small_clip
+from masqclip.towers.pretrainable import Contrast, SmallSizes
+from masqclip.towers.siglip import SiglipTower, SiglipWords, small_siglip
+from masqclip.towers.tokenizer import check_tokenizer, tower_tokenizer
+from masqclip.towers.tower import Tower, Words
+from masqclip.weights.configs import build_config
+
+
+def _anything(config: Any, tokenizer: Any) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of CLIPs.
+
+    Attributes:
+        name: what it is called here.
+        model_class: of both towers, with a `config_class`.
+        tower, words: views of a model of that class, as masks and vocabularies need them.
+        contrast: how it was trained to tell pictures and texts apart, and is.
+        largest_scale: what its learned temperature is held below.
+        small: the configuration of a small one to pretrain; None where there is none.
+        load_tokenizer: the tokenizer of a model's folder, of which the word tower's settings are
+            given.
+        fits: refuses a tokenizer that cannot be the word tower's; takes the word tower's
+            configuration and the tokenizer.
+    """
+
+    name: str
+    model_class: Any
+    tower: Callable[[Any], Tower]
+    words: Callable[[Any, Any], Words]
+    contrast: Contrast = "softmax"
+    largest_scale: float = 100.0
+    small: Callable[[SmallSizes], Any] | None = None
+    load_tokenizer: Callable[[Path, Any], Any] = tower_tokenizer
+    fits: Callable[[Any, Any], None] = _anything
+
+
+#: By transformers' model type, which stands in the ``clip_config`` of a model.
+FAMILIES: Mapping[str, Family] = {
+    "clip": Family("clip", CLIPModel, ClipTower, ClipWords, small=small_clip, fits=check_tokenizer),
+    "siglip": Family(
+        "siglip",
+        SiglipModel,
+        SiglipTower,
+        SiglipWords,
+        contrast="sigmoid",
+        largest_scale=math.inf,
+        small=small_siglip,
+    ),
+}
+
+
+def family_of(model_type: object) -> Family:
+    """The family of a model type.
+
+    Raises:
+        MasqclipError: there is none.
+    """
+    found = FAMILIES.get(str(model_type))
+    if found is None:
+        raise MasqclipError(
+            f"no CLIP of the type {str(model_type)[:60]!r} is known: it is one of "
+            f"{', '.join(FAMILIES)}"
+        )
+    return found
+
+
+def read_clip_config(described: Mapping[str, Any], *, source: str) -> Any:
+    """A CLIP's configuration, of whatever family, from a dictionary.
+
+    Raises:
+        MasqclipError: it is of no known family, or a value is out of its bounds.
+    """
+    family = family_of(described.get("model_type", "clip"))
+    return build_config(family.model_class.config_class, described, source=source)
+
+
+def build_clip(described: Mapping[str, Any], *, source: str) -> Any:
+    """A CLIP of random weights. Arguments and errors as in `read_clip_config`."""
+    config = read_clip_config(described, source=source)
+    return family_of(config.model_type).model_class(config)
+
+
+def tower_of(clip: nn.Module) -> Tower:
+    """The tower of a CLIP that reads pictures."""
+    model: Any = clip
+    return family_of(model.config.model_type).tower(clip)
+
+
+def words_of(clip: nn.Module, tokenizer: Any) -> Words:
+    """The tower of a CLIP that reads words, with its tokenizer.
+
+    Raises:
+        MasqclipError: the tokenizer cannot be the tower's.
+    """
+    model: Any = clip
+    family = family_of(model.config.model_type)
+    family.fits(model.config.text_config, tokenizer)
+    return family.words(clip, tokenizer)

@@ -38,7 +38,7 @@ def save_queries(path: str | Path, queries: MaskQueries, tower: Tower) -> None:
             have more of their own than queries.
     """
     _refuse_other_projections(queries)
-    if queries.embedding.dtype != torch.float32:
+    if tower.own_embedding().dtype != torch.float32:
         raise MasqclipError("queries are saved from a model in float32: load it with that dtype")
     learned = queries.state_dict() | dict(tower.moving())
     tensors = {name: t.detach().cpu().clone().contiguous() for name, t in learned.items()}

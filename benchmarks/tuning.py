@@ -30,8 +30,8 @@ from masqclip.clip.masked_vision import (
     MaskQueries,
     embed_masks,
     encode_image,
-    patch_visibility,
 )
+from masqclip.clip.patches import patch_visibility
 from masqclip.data.files import write_atomically
 from masqclip.towers.families import tower_of
 from masqclip.training.naming import tuning_loss

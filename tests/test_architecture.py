@@ -22,6 +22,7 @@ MAX_LINES = 400
 # and what stands before it: the paper can then be read from left to right.
 ORDER = (
     "errors",
+    "refinements",
     "devices",
     "configuration",
     "data",

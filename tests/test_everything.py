@@ -14,6 +14,7 @@ from masqclip import MasqclipError, Segmentation, Segmenter, Vocabulary
 from masqclip.batch.settings import JobSettings
 from masqclip.cli.main import main
 from masqclip.clip.masked_vision import ImageTokens
+from masqclip.configuration import MasQClipConfig
 from masqclip.data.images import read_image
 from masqclip.encoding import EncodedImage
 from masqclip.everything import nearest_names, suggestions
@@ -28,6 +29,7 @@ class Straw(MasQClipModel):
 
     def __init__(self) -> None:
         torch.nn.Module.__init__(self)
+        self.config = MasQClipConfig()
 
     def classify(self, embeddings: torch.Tensor, rows: torch.Tensor, classes: int) -> torch.Tensor:
         return (embeddings @ rows.T).log_softmax(dim=-1)[..., :classes]

@@ -7,6 +7,7 @@ from typing import Any
 from transformers import CLIPConfig, PretrainedConfig
 
 from masqclip.errors import MasqclipError
+from masqclip.refinements import Refinements
 
 # What a setting may be: beyond, no machine takes the frames, or scores are no numbers. The largest
 # frames that were published are 2560 long.
@@ -20,6 +21,7 @@ _BOUNDS: dict[str, tuple[float, float, type]] = {
     "overlap_threshold": (0, 1, float),
 }
 _LARGEST_CHANNEL = 1e6
+_LONGEST_NAME = 200
 #: What mask class tokens may have of their own: projections of queries, keys, values.
 OWN_PROJECTIONS = ("q", "k", "v", "qk", "qkv")
 
@@ -47,6 +49,9 @@ class MasQClipConfig(PretrainedConfig):
         system: which of the systems of `baselines` reads the masks; this package's own is
             ``masqclip``.
         system_config: the sizes of what that system has of its own, as a dictionary.
+        refinements: how masks are read and named where that is not as published, as a dictionary
+            (`Refinements`).
+        tuned_names: the names that tuning had annotations of, where that is known.
     """
 
     model_type = "masqclip"
@@ -72,6 +77,8 @@ class MasQClipConfig(PretrainedConfig):
         overlap_threshold: float = 0.3,
         system: str = "masqclip",
         system_config: dict[str, Any] | None = None,
+        refinements: dict[str, Any] | None = None,
+        tuned_names: list[str] | None = None,
         **kwargs: Any,
     ) -> None:
         _check_numbers(
@@ -93,6 +100,7 @@ class MasQClipConfig(PretrainedConfig):
             ("clip_config", clip_config),
             ("proposer_config", proposer_config),
             ("system_config", system_config),
+            ("refinements", refinements),
         ):
             if described is not None and not isinstance(described, dict):
                 raise MasqclipError(f"{name} is a {type(described).__name__}; it is a dictionary")
@@ -123,6 +131,8 @@ class MasQClipConfig(PretrainedConfig):
         self.overlap_threshold = overlap_threshold
         self.system = system
         self.system_config = system_config or {}
+        self.refinements = Refinements.read(refinements).changed
+        self.tuned_names = _names(tuned_names)
         super().__init__(**kwargs)
 
 
@@ -135,6 +145,16 @@ def _check_numbers(**settings: Any) -> None:
             raise MasqclipError(
                 f"{name} is {str(value)[:40]}; it is {number} from {least:g} to {most:g}"
             )
+
+
+def _names(given: Any) -> list[str]:
+    """Names, each of a usual length."""
+    names = [] if given is None else given
+    if not isinstance(names, list) or not all(
+        isinstance(name, str) and len(name) <= _LONGEST_NAME for name in names
+    ):
+        raise MasqclipError(f"tuned_names is {str(given)[:60]}; it is a list of names")
+    return names
 
 
 def _check_channels(name: str, channels: Any) -> None:

@@ -11,14 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from masqclip.clip.masked_vision import ImageTokens, input_size
+from masqclip.clip.classifier import geometric_mean
+from masqclip.clip.masked_vision import ImageTokens
+from masqclip.clip.patches import input_size
 from masqclip.configuration import MasQClipConfig
+from masqclip.data.clip_text import reading
 from masqclip.data.images import Channels, ImageInput, LoadedImage, read_image
 from masqclip.decoding.masks import ResizedMasks
 from masqclip.devices import wait_for
 from masqclip.model import MasQClipModel
 from masqclip.options import check_size, longest_edge
-from masqclip.proposals.base import object_log_scores
+from masqclip.proposals.base import object_log_scores, tempered
 from masqclip.proposals.picture_settings import square_side
 from masqclip.proposals.square import fitted_size
 from masqclip.towers.families import read_clip_config
@@ -76,6 +79,7 @@ class EncodedImage:
         num_classes: int,
         *,
         object_score: bool = True,
+        names: Sequence[str] = (),
     ) -> tuple[ResizedMasks, Tensor]:
         """The masks under some names: the masks, and [Q,K] log-probabilities.
 
@@ -84,13 +88,17 @@ class EncodedImage:
             rows: text embeddings of the names, distractors and background (`TextEncoder`).
             num_classes: how many of the rows are names, K.
             object_score: multiply class probabilities with the object score (MasQCLIP, eq. 6).
+            names: the K names, for refinements that ask which of them tuning has seen.
 
         A system without masks gives each name one, which says how probable it is at a pixel.
         """
         if self.pixel_embeddings is None:
-            log_probs = model.classify(self.mask_embeddings[None], rows, num_classes)[0]
+            log_probs = self._classes(model, rows, num_classes, names)
             if object_score:
-                log_probs = log_probs + object_log_scores(self.object_logits).unsqueeze(-1)
+                scores = object_log_scores(self.object_logits)
+                if trust := model.refinements.trust:
+                    scores = tempered(scores, log_probs, trust)
+                log_probs = log_probs + scores.unsqueeze(-1)
             return self.masks, log_probs
         pixels = self.pixel_embeddings.flatten(1).T
         probs = model.classify(pixels[None], rows, num_classes)[0].exp().T
@@ -98,6 +106,20 @@ class EncodedImage:
         shape = self.pixel_embeddings.shape[-2:]
         masks = replace(self.masks, logits=logits.unflatten(1, shape))
         return masks, torch.eye(num_classes, device=probs.device).log()
+
+    def _classes(
+        self, model: MasQClipModel, rows: Tensor, num_classes: int, names: Sequence[str]
+    ) -> Tensor:
+        """[Q,K] class log-probabilities: the tuned queries' answer, or mixed with CLIP's own."""
+        log_probs = model.classify(self.mask_embeddings[None], rows, num_classes)[0]
+        mix = model.refinements
+        if not (mix.untuned_seen or mix.untuned_unseen):
+            return log_probs
+        untuned = model.embed_untuned(self.tokens, self.mask_logits[None])
+        others = model.classify(untuned, rows, num_classes)[0]
+        seen = {reading(name) for name in model.config.tuned_names}
+        weights = [mix.untuned_seen if reading(n) in seen else mix.untuned_unseen for n in names]
+        return geometric_mean(log_probs, others, log_probs.new_tensor(weights))
 
 
 Picture = LoadedImage | EncodedImage

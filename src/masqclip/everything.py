@@ -70,7 +70,8 @@ def nearest_names(
         rows: text embeddings of `words` (`TextEncoder`).
         words: K names and D distractors.
     """
-    _, log_probs = encoded.named(model, rows, len(words.rows), object_score=False)
+    names = [category.name for category in words.rows]
+    _, log_probs = encoded.named(model, rows, len(names), object_score=False, names=names)
     best = log_probs.argmax(dim=1, keepdim=True)  # [Q,1], of K + D
     scores = torch.full_like(log_probs, -torch.inf)
     scores.scatter_(1, best, object_log_scores(encoded.object_logits).to(scores)[:, None])

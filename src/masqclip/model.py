@@ -29,9 +29,8 @@ from masqclip.clip.masked_vision import (
     embed_masks,
     encode_and_embed,
     encode_image,
-    input_size,
-    patch_visibility,
 )
+from masqclip.clip.patches import input_size, patch_visibility
 from masqclip.clip.queries_file import load_queries, save_queries
 from masqclip.configuration import MasQClipConfig
 from masqclip.data.files import shared
@@ -42,6 +41,7 @@ from masqclip.post_processing import PostProcessing
 from masqclip.proposals.adapters import build_proposer
 from masqclip.proposals.base import Proposals, promising
 from masqclip.proposals.segmenters import SegmenterProposer
+from masqclip.refinements import Refinements
 from masqclip.result import Task
 from masqclip.towers.families import build_clip, family_of, tower_of
 from masqclip.towers.tower import Tower
@@ -92,6 +92,11 @@ class MasQClipModel(PostProcessing, PreTrainedModel):
     def tower(self) -> Tower:
         """CLIP's tower that reads pictures, of whatever family."""
         return tower_of(self.clip)
+
+    @property
+    def refinements(self) -> Refinements:
+        """What of the reading and naming of masks is not as published."""
+        return Refinements.read(self.config.refinements)
 
     @property
     def learned(self) -> nn.Module:
@@ -205,14 +210,33 @@ class MasQClipModel(PostProcessing, PreTrainedModel):
     def embed_patches(self, tokens: ImageTokens, visible: Tensor) -> Tensor:
         """[B,Q,E] embeddings of masks, given as the patches [B,Q,P] that they see; see
         `masked_vision.embed_masks`."""
-        return embed_masks(self.tower, self.queries, tokens, visible)
+        first = self.refinements.mask_from_block
+        return embed_masks(self.tower, self.queries, tokens, visible, mask_from=first)
+
+    def embed_untuned(self, tokens: ImageTokens, mask_logits: Tensor) -> Tensor:
+        """[B,Q,E] embeddings of masks by CLIP's own queries, as `embed_masks`.
+
+        Raises:
+            MasqclipError: the tokens were made for masks with own keys or values.
+        """
+        if self.config.own_projections != "q":
+            raise MasqclipError(
+                "untuned_seen and untuned_unseen need masks that read CLIP's own keys and values; "
+                f"those of this model have own projections {self.config.own_projections!r}"
+            )
+        tower, first = self.tower, self.refinements.mask_from_block
+        untuned = MaskQueries(tower).to(self.device)
+        untuned.start(tower)
+        visible = self.visible_patches(mask_logits)
+        return embed_masks(tower, untuned, tokens, visible, mask_from=first)
 
     def encode_and_embed(
         self, pixel_values: Tensor, mask_logits: Tensor
     ) -> tuple[ImageTokens, Tensor]:
         """`encode_image` and `embed_masks` in one pass, faster."""
-        visible = self.visible_patches(mask_logits)
-        return encode_and_embed(self.tower, self.queries, self._clip_input(pixel_values), visible)
+        visible, first = self.visible_patches(mask_logits), self.refinements.mask_from_block
+        pixels = self._clip_input(pixel_values)
+        return encode_and_embed(self.tower, self.queries, pixels, visible, mask_from=first)
 
     def see(
         self, pixel_values: Tensor, pixel_mask: Tensor, *, min_object_score: float = 0.0
@@ -240,11 +264,13 @@ class MasQClipModel(PostProcessing, PreTrainedModel):
         return ((resized - mean) / std).to(self.dtype)
 
     def visible_patches(self, mask_logits: Tensor) -> Tensor:
-        """[B,Q,P] bool: the patches of CLIP's input that masks, given as logits, cover."""
+        """[B,Q,P]: the patches of CLIP's input that masks, given as logits, cover
+        (`patch_visibility`)."""
         return patch_visibility(
             mask_logits,
             image_size=self.clip_size(mask_logits),
             patch_size=self.tower.patch_size,
+            share=self.refinements.patch_coverage == "share",
         )
 
     def patch_weights(
@@ -286,6 +312,7 @@ class MasQClipModel(PostProcessing, PreTrainedModel):
             text_embeddings,
             num_classes=num_classes,
             logit_scale=self.config.logit_scale,
+            prune=self.refinements.prune,
         )
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> None:

@@ -395,4 +395,4 @@ class Segmenter(Pretrained):
 
     def _text(self, words: Vocabulary) -> Tensor:
         with torch.inference_mode():
-            return self.text.embed_vocabulary(words)
+            return self.text.embed_vocabulary(words, synonyms=self.model.refinements.synonyms)

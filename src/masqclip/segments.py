@@ -81,7 +81,7 @@ def segment_encoded(
     if words.unnamed:
         masks, log_probs = encoded.masks, nearest_names(model, encoded, rows, words)
     else:
-        masks, log_probs = encoded.named(model, rows, len(words))
+        masks, log_probs = encoded.named(model, rows, len(words), names=words.names)
     if level is not None:
         words, log_probs = at_level(words, log_probs, level)
     elif task == "instance":

@@ -24,9 +24,9 @@ from masqclip.clip.masked_vision import (
     embed_masks,
     encode_and_embed,
     encode_image,
-    patch_visibility,
     read_picture,
 )
+from masqclip.clip.patches import patch_visibility
 from masqclip.towers.clip import ClipTower
 from masqclip.towers.families import tower_of
 from masqclip.towers.openai_clip import vision_tower_to_transformers

@@ -283,7 +283,7 @@ def test_only_so_many_vocabularies_are_kept_the_latest_ones(
     monkeypatch.setattr(
         TextEncoder,
         "_embed_rows",
-        lambda self, words: made.append(words.names) or embed_rows(self, words),
+        lambda self, words, how: made.append(words.names) or embed_rows(self, words, how),
     )
     encoder = TextEncoder(clip, tokenizer)
     for name in ("a", "b", "c", "d", "a", "e", "b", "a"):

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from masqclip.clip import tokenizer_files
 from masqclip.clip.reading import MAX_TEXT_CHARACTERS, read_text, token_ids, tokenize, too_long
 from masqclip.errors import MasqclipError
+from masqclip.towers import tokenizer_files
 from masqclip.towers.tokenizer import load_tokenizer
 
 GOLDEN = Path(__file__).parents[1] / "data" / "clip.safetensors"

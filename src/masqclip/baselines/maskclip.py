@@ -31,9 +31,9 @@ from masqclip.clip.masked_vision import (
     attend_as_clip,
     keys_and_values,
     mask_class_tokens,
-    patch_visibility,
     split_heads,
 )
+from masqclip.clip.patches import patch_visibility
 from masqclip.errors import MasqclipError
 from masqclip.model import MasQClipModel
 from masqclip.model_output import Seen

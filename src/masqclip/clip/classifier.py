@@ -1,6 +1,6 @@
 """From mask embeddings and text embeddings to class log-probabilities (MasQCLIP, sec. 3.4).
 
-Shapes: B pictures, Q masks, E embedding size, K classes; the text rows are K classes, then
+Shapes: B pictures, Q masks, E embedding size, K classes; the R text rows are K classes, then
 distractors, then "background".
 """
 
@@ -21,7 +21,8 @@ def clip_logits(
 
     Args:
         mask_embeddings: [B,Q,E], not normalised.
-        text_embeddings: [R,E], L2-normalised.
+        text_embeddings: [R,E], L2-normalised; or [R,S,E] of S prompts a row, of which the one that
+            fits a mask best is the row's.
         logit_scale: the inverse temperature.
 
     Returns:
@@ -30,7 +31,10 @@ def clip_logits(
     """
     with torch.autocast(mask_embeddings.device.type, enabled=False):
         unit = F.normalize(mask_embeddings.float(), dim=-1)
-        return logit_scale * unit @ text_embeddings.float().T
+        if text_embeddings.ndim == 2:
+            return logit_scale * unit @ text_embeddings.float().T
+        fits = unit @ text_embeddings.float().flatten(0, 1).T
+        return logit_scale * fits.unflatten(-1, text_embeddings.shape[:2]).amax(dim=-1)
 
 
 def class_log_probs(
@@ -39,14 +43,41 @@ def class_log_probs(
     *,
     num_classes: int,
     logit_scale: float = LOGIT_SCALE,
+    prune: float = 0.0,
 ) -> Tensor:
     """Log-probability of every class for every mask.
 
     All text rows compete; rows after the first `num_classes` (distractors, background) are then
     dropped, so the exponentials of a row sum to less than one.
 
+    Args:
+        mask_embeddings, text_embeddings, logit_scale: as in `clip_logits`.
+        num_classes: K.
+        prune: a class that none of a picture's masks is with this probability or more is taken out
+            of that picture's competition; its probability is zero.
+
     Returns:
         [B,Q,K] float32.
     """
     logits = clip_logits(mask_embeddings, text_embeddings, logit_scale=logit_scale)
-    return F.log_softmax(logits, dim=-1)[..., :num_classes]
+    log_probs = F.log_softmax(logits, dim=-1)
+    if prune > 0 and log_probs.shape[1]:
+        there = log_probs.amax(dim=1, keepdim=True).exp() >= prune
+        there[..., num_classes:] = True
+        log_probs = F.log_softmax(logits.masked_fill(~there, -torch.inf), dim=-1)
+    return log_probs[..., :num_classes]
+
+
+def geometric_mean(log_probs: Tensor, others: Tensor, weights: Tensor) -> Tensor:
+    """Two classifiers' answers as one, class by class (FC-CLIP, sec. 3.3).
+
+    Args:
+        log_probs, others: [Q,K] of both.
+        weights: [K], the weight of `others`, 0..1.
+
+    Returns:
+        [Q,K]: as probable in all, for each mask, as `log_probs` were.
+    """
+    mixed = (1 - weights) * log_probs + weights * others
+    whole = log_probs.logsumexp(dim=-1, keepdim=True)
+    return mixed - mixed.logsumexp(dim=-1, keepdim=True) + whole

@@ -1,6 +1,6 @@
 """Given masks on CLIP's patches: how much each patch counts to a mask that was drawn, not proposed.
 
-A proposal's patches are seen or hidden (`masked_vision.patch_visibility`, the published rule). That
+A proposal's patches are seen or hidden (`patches.patch_visibility`, the published rule). That
 is too coarse for a mask that is exact: a column of one pixel would count for nothing, or for as
 much as a mask sixteen times as wide. Here a patch counts by how much of a mask lies in and beside
 it, so that every mask with a pixel sees something and masks in different places see different

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -140,7 +140,14 @@ def encode_image(
     return ImageTokens(tuple(keys), tuple(values))
 
 
-def embed_masks(tower: Tower, queries: MaskQueries, tokens: ImageTokens, visible: Tensor) -> Tensor:
+def embed_masks(
+    tower: Tower,
+    queries: MaskQueries,
+    tokens: ImageTokens,
+    visible: Tensor,
+    *,
+    mask_from: int = 0,
+) -> Tensor:
     """Read every mask's content out of an encoded picture.
 
     Args:
@@ -149,6 +156,7 @@ def embed_masks(tower: Tower, queries: MaskQueries, tokens: ImageTokens, visible
         tokens: from `encode_image`.
         visible: [B,Q,P] bool, the patches that each mask covers (`patch_visibility`), or float, how
             much each counts beside the class token's 1 (`mask_coverage.patch_weights`).
+        mask_from: the first of the blocks in which masks are masked; in those before they see all.
 
     Returns:
         [B,Q,E] mask embeddings in the space of the text embeddings, not normalised.
@@ -156,12 +164,18 @@ def embed_masks(tower: Tower, queries: MaskQueries, tokens: ImageTokens, visible
     own, mask = mask_class_tokens(tower, queries, visible)
     for number, block in enumerate(mask_blocks(tower)):
         key, value = tokens.keys[number], tokens.values[number]
-        own = block.finish(own, attend_as_masks(block, queries, number, own, key, value, mask))
+        seen = mask if number >= mask_from else everything(mask)
+        own = block.finish(own, attend_as_masks(block, queries, number, own, key, value, seen))
     return tower.embed(own)
 
 
 def encode_and_embed(
-    tower: Tower, queries: MaskQueries, pixel_values: Tensor, visible: Tensor
+    tower: Tower,
+    queries: MaskQueries,
+    pixel_values: Tensor,
+    visible: Tensor,
+    *,
+    mask_from: int = 0,
 ) -> tuple[ImageTokens, Tensor]:
     """`encode_image` and `embed_masks`, block by block; the same results.
 
@@ -169,7 +183,7 @@ def encode_and_embed(
     product for both: a hundred mask class tokens alone keep neither a processor nor a GPU busy.
 
     Args:
-        tower, queries, visible: as for `embed_masks`.
+        tower, queries, visible, mask_from: as for `embed_masks`.
         pixel_values: as for `encode_image`.
     """
     hidden, turns = tower.start(pixel_values)
@@ -185,7 +199,8 @@ def encode_and_embed(
         own_key, own_value = _read_by_masks(queries, number, block, read, key, value, turns)
         keys.append(own_key)
         values.append(own_value)
-        mixed = attend_as_masks(block, queries, number, own, own_key, own_value, mask)
+        seen = mask if number >= mask_from else everything(mask)
+        mixed = attend_as_masks(block, queries, number, own, own_key, own_value, seen)
         if number + tower.first == last:
             own = block.finish(own, mixed)
             break
@@ -218,53 +233,6 @@ def read_picture(tower: Tower, hidden: Tensor, turns: Turns | None = None) -> Te
     return tower.embed(block.finish(own, mixed))[:, 0]
 
 
-class Sized(Protocol):
-    """A tower, or its configuration: whatever knows the sides of its square and of its patches."""
-
-    image_size: int
-    patch_size: int
-
-
-def input_size(vision: Sized, frame: tuple[int, int], clip_input: str) -> tuple[int, int]:
-    """(height, width) in pixels at which a tower sees a frame.
-
-    Args:
-        vision: the tower, or its configuration.
-        frame: (height, width) of the frame, or of a map in its aspect.
-        clip_input: ``stretch``: the tower's own square; ``aspect``: about as many patches in the
-            frame's aspect.
-    """
-    if clip_input == "stretch":
-        return vision.image_size, vision.image_size
-    patches = vision.image_size // vision.patch_size
-    slant = math.sqrt(frame[0] / frame[1])
-    rows, columns = (max(1, round(patches * factor)) for factor in (slant, 1 / slant))
-    return rows * vision.patch_size, columns * vision.patch_size
-
-
-def patch_visibility(
-    mask_logits: Tensor, *, image_size: int | tuple[int, int], patch_size: int
-) -> Tensor:
-    """Which patches a mask covers: those in which any pixel's logit is positive.
-
-    Logits are resized bilinearly to CLIP's input and max-pooled over patches (published rule).
-
-    Args:
-        mask_logits: [B,Q,h,w] over the padded frame that CLIP sees, at any resolution.
-        image_size: side, or (height, width), of CLIP's input in pixels.
-        patch_size: side of its patches in pixels.
-
-    Returns:
-        [B,Q,P] bool, patches row by row.
-    """
-    size = (image_size, image_size) if isinstance(image_size, int) else image_size
-    mask_logits = mask_logits.float()
-    if mask_logits.device.type == "cpu":  # where masks innermost are resized several times faster
-        mask_logits = mask_logits.contiguous(memory_format=torch.channels_last)
-    resized = F.interpolate(mask_logits, size=size, mode="bilinear", align_corners=False)
-    return F.max_pool2d(resized, patch_size).flatten(2) > 0
-
-
 def mask_class_tokens(tower: Tower, queries: MaskQueries, visible: Tensor) -> tuple[Tensor, Tensor]:
     """The masks' own tokens [B,Q,D] before their first block, and what they may see [B,1,Q,T]."""
     # A class token is visible to every mask, so an empty mask still has something to read.
@@ -280,6 +248,11 @@ def mask_class_tokens(tower: Tower, queries: MaskQueries, visible: Tensor) -> tu
 def _never_nothing(mask: Tensor) -> Tensor:
     """A mask that sees no token at all sees all of them: attention to nothing is no number."""
     return torch.where((mask > 0).any(dim=-1, keepdim=True), mask, torch.ones_like(mask))
+
+
+def everything(mask: Tensor) -> Tensor:
+    """A mask that hides nothing, in place of one that does."""
+    return torch.ones_like(mask) if mask.dtype == torch.bool else torch.zeros_like(mask)
 
 
 def keys_and_values(block: Block, read: Tensor, turns: Turns | None) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from masqclip.clip.text_cache import EmbeddingCache
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.clip_text import reading
 from masqclip.errors import MasqclipError
+from masqclip.refinements import Synonyms
 from masqclip.towers.families import words_of
 
 # Bounds on memory, whatever the number of names: tokens in one forward pass, strings whose
@@ -62,7 +64,7 @@ class TextEncoder:
         self.context_length = self.words.context_length
         self._cache_choice = cache
         self._cache: EmbeddingCache | None = None
-        self._vocabularies: Mapping[Vocabulary, Tensor] = {}
+        self._vocabularies: Mapping[tuple[Vocabulary, Synonyms], Tensor] = {}
         self._turn = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -85,8 +87,10 @@ class TextEncoder:
             cache.save()
         return result
 
-    def embed_vocabulary(self, vocabulary: Vocabulary) -> Tensor:
-        """Rows [K + distractors + 1, D], float32 on the CLIP's device.
+    def embed_vocabulary(self, vocabulary: Vocabulary, *, synonyms: Synonyms = "mean") -> Tensor:
+        """Rows [K + distractors + 1, D], float32 on the CLIP's device; or, where the ``best`` of a
+        category's prompts is to count, [K + distractors + 1, S, D] of the S prompts that the
+        category with the most has, whose others repeat their first.
 
         Categories in order, then distractors, then "background". Templates go around all three,
         so that they compete on equal terms. Rows are L2-normalised but for those of categories with
@@ -96,12 +100,12 @@ class TextEncoder:
             MasqclipError: a name, in its template, is longer than the tower reads; or examples are
                 of another CLIP.
         """
-        kept = self._vocabularies.get(vocabulary)
+        kept = self._vocabularies.get((vocabulary, synonyms))
         if kept is None:
-            kept = self._embed_rows(vocabulary)
+            kept = self._embed_rows(vocabulary, synonyms)
             if self._cache_choice is not False:
                 with self._turn:
-                    newest = {**self._vocabularies, vocabulary: kept}
+                    newest = {**self._vocabularies, (vocabulary, synonyms): kept}
                     while len(newest) > KEPT_VOCABULARIES:
                         newest.pop(next(iter(newest)))
                     self._vocabularies = newest
@@ -114,8 +118,8 @@ class TextEncoder:
         Raises:
             MasqclipError: it is so.
         """
-        if vocabulary not in self._vocabularies:
-            self._check(sentence for sentence, _ in _placed(vocabulary))
+        if not any(vocabulary == known for known, _ in self._vocabularies):
+            self._check(place.sentence for place in _placed(vocabulary))
             self._check_examples(vocabulary)
 
     def probe(self) -> NDArray[np.float32]:
@@ -148,25 +152,40 @@ class TextEncoder:
             self._vocabularies = {}
             self._cache = None
 
-    def _embed_rows(self, vocabulary: Vocabulary) -> Tensor:
+    def _embed_rows(self, vocabulary: Vocabulary, synonyms: Synonyms) -> Tensor:
         placed = _placed(vocabulary)
         # Before hours of work, not after.
-        self._check(sentence for sentence, _ in placed)
+        self._check(place.sentence for place in placed)
         self._check_examples(vocabulary)
         # By length, so that those of a batch hold little padding.
-        placed.sort(key=lambda entry: len(entry[0]), reverse=True)
+        placed.sort(key=lambda place: len(place.sentence), reverse=True)
         cache = self._opened_cache()
         number = len(vocabulary) + len(vocabulary.distractors) + 1
-        size = (number, self.words.size)
+        slots = 1 + max(place.prompt for place in placed) if synonyms == "best" else 1
+        size = (number * slots, self.words.size)
         sums = torch.zeros(size, dtype=torch.float32, device=self.clip.device)
         for start in range(0, len(placed), CHUNK_STRINGS):
-            strings, rows = zip(*placed[start : start + CHUNK_STRINGS], strict=True)
-            index = torch.tensor(rows, device=sums.device)
-            sums.index_add_(0, index, self._embed(strings, cache))
+            chunk = placed[start : start + CHUNK_STRINGS]
+            rows = [place.row * slots + min(place.prompt, slots - 1) for place in chunk]
+            found = self._embed([place.sentence for place in chunk], cache)
+            sums.index_add_(0, torch.tensor(rows, device=sums.device), found)
         with self._turn:
             cache.save()
         # The mean's divisor vanishes in the normalisation.
-        return mix_examples(functional.normalize(sums, dim=-1), _exampled(vocabulary))
+        by_prompt = functional.normalize(sums, dim=-1).unflatten(0, (number, slots))
+        if slots == 1:
+            return mix_examples(by_prompt[:, 0], _exampled(vocabulary))
+        return self._prompts_apart(by_prompt, vocabulary)
+
+    def _prompts_apart(self, by_prompt: Tensor, vocabulary: Vocabulary) -> Tensor:
+        """Rows [R,S,D] of S prompts, of which a row may lack some; one with examples has one."""
+        empty = (by_prompt == 0).all(dim=-1, keepdim=True)
+        apart = torch.where(empty, by_prompt[:, :1], by_prompt)
+        if exampled := _exampled(vocabulary):
+            mixed = self.embed_vocabulary(vocabulary)
+            for one in exampled:
+                apart[one.row] = mixed[one.row]
+        return apart
 
     def _opened_cache(self) -> EmbeddingCache:
         with self._turn:
@@ -231,27 +250,37 @@ def _exampled(vocabulary: Vocabulary) -> list[Exampled]:
     ]
 
 
-def _placed(vocabulary: Vocabulary) -> list[tuple[str, int]]:
-    """All sentences that are embedded, each with the row that it belongs to."""
+@dataclass(frozen=True)
+class _Place:
+    """A sentence that is embedded, the row that it belongs to, and which prompt of it it holds."""
+
+    sentence: str
+    row: int
+    prompt: int
+
+
+def _placed(vocabulary: Vocabulary) -> list[_Place]:
+    """All sentences that are embedded."""
     groups = [category.prompts if category.worded else () for category in vocabulary.rows]
     groups.append((BACKGROUND,))
     return [
-        (sentence, row)
+        _Place(sentence, row, prompt)
         for row, prompts in enumerate(groups)
-        for sentence in _sentences(prompts, vocabulary.templates)
+        for sentence, prompt in _sentences(prompts, vocabulary.templates).items()
     ]
 
 
-def _sentences(prompts: Sequence[str], templates: Sequence[str]) -> list[str]:
-    """The prompts in the templates. What CLIP reads alike counts once: twice, it weighs double."""
+def _sentences(prompts: Sequence[str], templates: Sequence[str]) -> dict[str, int]:
+    """The prompts in the templates, and which prompt each holds. What CLIP reads alike counts once:
+    twice, it weighs double."""
     if len(prompts) == len(templates) == 1:
-        return [templates[0].replace("{}", prompts[0])]
-    sentences: dict[str, str] = {}
-    for prompt in prompts:
+        return {templates[0].replace("{}", prompts[0]): 0}
+    sentences: dict[str, tuple[str, int]] = {}
+    for number, prompt in enumerate(prompts):
         for template in templates:
             sentence = template.replace("{}", prompt)
-            sentences.setdefault(reading(sentence), sentence)
-    return list(sentences.values())
+            sentences.setdefault(reading(sentence), (sentence, number))
+    return dict(sentences.values())
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:

@@ -70,7 +70,8 @@ class Predictor:
         self.segmenter, self.truth, self.words = segmenter, truth, words
         self.protocol, self.tasks, self.folder = protocol, tasks, folder
         with torch.inference_mode():
-            self._text = segmenter.text.embed_vocabulary(words)
+            synonyms = segmenter.model.refinements.synonyms
+            self._text = segmenter.text.embed_vocabulary(words, synonyms=synonyms)
 
     @torch.inference_mode()
     def predict(self, picture: Picture) -> None:
@@ -90,6 +91,7 @@ class Predictor:
             self._text,
             len(self.words),
             object_score=self.protocol.object_score,
+            names=self.words.names,
         )
         for task in tasks:
             if task in oracles:

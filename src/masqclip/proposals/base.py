@@ -46,6 +46,19 @@ def object_log_scores(object_logits: Tensor) -> Tensor:
     return object_logits.log_softmax(dim=-1)[..., 0]
 
 
+def tempered(log_scores: Tensor, log_probs: Tensor, trust: float) -> Tensor:
+    """Log object scores [Q] that doubt less where a class is sure (OVRCOAT).
+
+    Args:
+        log_scores: [Q], log object scores.
+        log_probs: [Q,K], log class probabilities.
+        trust: 0..1, how far the probability of no object gives way to that of the best class.
+    """
+    nothing = -log_scores.expm1()
+    sure = log_probs.amax(dim=-1).exp() if log_probs.shape[-1] else torch.zeros_like(nothing)
+    return torch.log1p(-nothing * (1 - trust * sure))
+
+
 def promising(proposals: Proposals, min_object_score: float) -> Proposals:
     """The proposals of a batch that can matter, in their order; as many for each picture."""
     if min_object_score <= 0:

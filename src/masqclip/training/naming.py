@@ -83,3 +83,50 @@ def tuning_loss(
     if total is None:
         total = weight[targets[targets != NOTHING]].sum()
     return losses / total.clamp(min=torch.finfo(losses.dtype).tiny)
+
+
+def consistency(logits: Tensor, untuned: Tensor, counted: Tensor) -> Tensor:
+    """How far tuned queries have left what untuned ones say: the sum over masks of the divergence
+    of Kullback and Leibler from the untuned probabilities to the tuned ones.
+
+    Args:
+        logits, untuned: [N,R] of both.
+        counted: [N] bool, which places hold a mask.
+    """
+    kept = untuned.softmax(dim=-1) * (untuned.log_softmax(-1) - logits.log_softmax(-1))
+    return kept.sum(dim=-1)[counted].sum()
+
+
+def mixed_names_loss(
+    embeddings: Tensor, targets: Tensor, text_embeddings: Tensor, logit_scale: float
+) -> Tensor:
+    """Cross-entropy of mixtures of two masks with the mixture of their names, among all names.
+
+    Each mask of a picture is mixed half and half with the next one that is to get another name. So
+    the term is a sum over pictures, whatever else is in their batch.
+
+    Args:
+        embeddings: [B,Q,E], of masks.
+        targets: [B,Q] rows of the words; places that are to get no name are negative.
+        text_embeddings: [R,E] unit rows.
+        logit_scale: the inverse temperature.
+
+    Returns:
+        The sum over all mixtures; 0 where there is none.
+    """
+    unit = F.normalize(embeddings.float(), dim=-1)
+    masks, names, others = [], [], []
+    for row, wanted in zip(unit, targets, strict=True):
+        (places,) = (wanted >= 0).nonzero(as_tuple=True)
+        first, second = places, places.roll(-1)
+        apart = wanted[first] != wanted[second]
+        first, second = first[apart], second[apart]
+        masks.append(row[first] + row[second])
+        names.append(text_embeddings[wanted[first]])
+        others.append(text_embeddings[wanted[second]])
+    mixed = F.normalize(torch.cat(masks), dim=-1)
+    proxies = F.normalize(torch.cat(names) + torch.cat(others), dim=-1)
+    own = (mixed * proxies).sum(dim=-1, keepdim=True)
+    logits = logit_scale * torch.cat([mixed @ text_embeddings.float().T, own], dim=-1)
+    last = torch.full((len(logits),), logits.shape[-1] - 1, device=logits.device)
+    return F.cross_entropy(logits, last, reduction="sum")

@@ -25,7 +25,7 @@ _LEAST: Mapping[str, int] = {
     **dict.fromkeys(("warmup_steps", "eval_every", "workers", "max_minutes", "clip_norm"), 0),
     **dict.fromkeys(("learning_rate", "weight_decay", "muon_rate", "backbone_multiplier"), 0),
     **dict.fromkeys(("class_weight", "mask_weight", "dice_weight", "no_object_weight"), 0),
-    **dict.fromkeys(("noise_steps",), 0),
+    **dict.fromkeys(("noise_steps", "consistency", "mix_names"), 0),
     **dict.fromkeys(("background_weight", "loss_weight", "merges", "extra_captions", "seed"), 0),
 }
 #: Every number is below: of a larger seed and a step no generator takes the product, and rates and
@@ -241,6 +241,10 @@ class TuneSettings(NamedSettings):
         loss_weight: of the whole loss.
         query_start: where the queries start, if they learn: ``clip`` (CLIP's own) or ``random``
             (published).
+        consistency: weight of staying near what the untuned queries say of a mask (in the spirit of
+            MaskCLIP++, Zeng et al., 2024); not published for MasQCLIP.
+        mix_names: weight of naming mixtures of two masks by the mixture of their names (OVSNet,
+            2025), which stand for names that nothing is annotated with; not published either.
     """
 
     learns: str = "q"
@@ -250,6 +254,8 @@ class TuneSettings(NamedSettings):
     background_weight: float = 0.1
     loss_weight: float = 2.0
     query_start: str = "clip"
+    consistency: float = 0.0
+    mix_names: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

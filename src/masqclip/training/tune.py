@@ -29,13 +29,20 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from masqclip.clip.classifier import clip_logits
+from masqclip.clip.masked_vision import ImageTokens, MaskQueries, embed_masks
 from masqclip.data.open_coco import CocoFiles, CocoMasks
 from masqclip.errors import MasqclipError
 from masqclip.model import MasQClipModel
 from masqclip.segmenter import Segmenter
 from masqclip.training.annotated import EVALUATED, AnnotatedStage, join_system
 from masqclip.training.learned import choose_learned, own_projections
-from masqclip.training.naming import NOTHING, assign_labels, tuning_loss
+from masqclip.training.naming import (
+    NOTHING,
+    assign_labels,
+    consistency,
+    mixed_names_loss,
+    tuning_loss,
+)
 from masqclip.training.settings import TuneSettings
 from masqclip.training.sheets import write_overlay_sheet
 from masqclip.training.stage import Counts, to_device
@@ -83,6 +90,11 @@ class TuneStage(AnnotatedStage):
         super().__init__(model, tokenizer, dataset, settings, held_out=held_out, sources=sources)
         self.settings: TuneSettings = settings
         self.module = choose_learned(model, settings.learns)
+        model.config.tuned_names = [*self.vocabulary.names]
+        self._untuned: MaskQueries | None = None
+        if settings.consistency:
+            self._untuned = MaskQueries(model.tower).requires_grad_(False)
+            self._untuned.start(model.tower)
         self.cache: ProposalCache | None = None
 
     @property
@@ -116,26 +128,48 @@ class TuneStage(AnnotatedStage):
     def losses(self, batch: dict[str, Any], totals: Counts) -> dict[str, Tensor]:
         """The classification loss, how many of the masks with a name are named rightly, and
         ``bare``: the share of pictures in whose frame there is nothing annotated."""
-        embeddings, targets = [], []
+        embeddings, targets, before, mixed = [], [], [], []
+        scale = self.model.config.logit_scale
         for group in batch["groups"]:
             with torch.no_grad() if self.settings.learns == "q" else nullcontext():
                 tokens = self.model.encode_image(group["pixels"])
             found = self.model.embed_patches(tokens, group["visible"])
             embeddings.append(found.flatten(0, 1))
             targets.append(group["targets"].flatten())
+            if self._untuned is not None:
+                before.append(self._untuned_answer(tokens, group["visible"]))
+            if self.settings.mix_names:
+                wanted = group["targets"].where(self._named(group["targets"]), NOTHING)
+                mixed.append(mixed_names_loss(found, wanted, self.text_embeddings, scale))
         target = torch.cat(targets)
-        scale = self.model.config.logit_scale
         logits = clip_logits(torch.cat(embeddings), self.text_embeddings, logit_scale=scale)
         weight = self.settings.background_weight
         loss = tuning_loss(logits, target, background_weight=weight, total=totals["weight"])
         named = self._named(target)
+        terms: dict[str, Tensor] = {}
+        if before:
+            held = consistency(logits, torch.cat(before), target != NOTHING) / totals["masks"]
+            loss, terms = loss + self.settings.consistency * held, {"held": held}
+        if mixed:
+            mixture = torch.stack(mixed).sum() / totals["matched"].clamp(min=1)
+            loss, terms = loss + self.settings.mix_names * mixture, terms | {"mixed": mixture}
         right = (logits.argmax(-1) == target) & named
         return {
             "loss": self.settings.loss_weight * loss,
             "named": right.sum() / totals["matched"].clamp(min=1),
             "matched": named.sum() / totals["masks"].clamp(min=1),
             "bare": batch["bare"] / totals["pictures"],
+            **terms,
         }
+
+    @torch.no_grad()
+    def _untuned_answer(self, tokens: ImageTokens, visible: Tensor) -> Tensor:
+        """[B*Q,R]: the logits of masks by CLIP's own queries."""
+        assert self._untuned is not None
+        queries = self._untuned.to(visible.device)
+        found = embed_masks(self.model.tower, queries, tokens, visible)
+        scale = self.model.config.logit_scale
+        return clip_logits(found, self.text_embeddings, logit_scale=scale).flatten(0, 1)
 
     def _named(self, targets: Tensor) -> Tensor:
         """Which masks are to get a category's name."""

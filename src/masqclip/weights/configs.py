@@ -42,7 +42,7 @@ _DECODER = "detr"  # of which MaskFormer takes the decoder alone, and no backbon
 # Settings of training that change what a forward pass takes or gives.
 _FIXED = {"is_training": False}
 # Descriptions of parts in a model of this package, which are checked when the parts are built.
-_DESCRIPTIONS = ("clip_config", "proposer_config", "system_config")
+_DESCRIPTIONS = ("clip_config", "proposer_config", "system_config", "refinements")
 _STAGES = ("out_features", "out_indices")  # arguments of every backbone, but no fields of theirs
 
 _LAYERS = re.compile(r"layers$|^depths$|^num_blocks$|^num_upscale_blocks$|head_depth$")

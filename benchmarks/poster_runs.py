@@ -209,7 +209,10 @@ class SeedRuns:
         made_by = json.loads(json.dumps({"settings": asdict(settings), "loop": asdict(loop)}))
         made_by["loop"].pop("max_minutes")  # how often it stopped on its way
         if done.exists():
-            if json.loads(done.read_text())["made by"] != made_by:
+            before = json.loads(done.read_text())["made by"]
+            # What is set since then was as it is by default.
+            before["settings"] = asdict(type(settings)()) | before["settings"]
+            if json.loads(json.dumps(before)) != made_by:
                 # What was made of it, and its measurements, are no longer those of the settings.
                 raise MasqclipError(
                     f"{out} was trained with other settings: choose another --out, or delete "

@@ -30,7 +30,7 @@ from masqclip.data.coco import CocoPanoptic, is_base
 from masqclip.proposals.mask2former import Mask2FormerProposer, miniature_mask2former_config
 from masqclip.training.distill import DistillStage
 from masqclip.training.loop import Trainer
-from masqclip.training.pretrain import PretrainStage, clip_config
+from masqclip.training.pretrain import PretrainStage
 from masqclip.training.settings import (
     DistillSettings,
     FrameSettings,
@@ -39,6 +39,7 @@ from masqclip.training.settings import (
     TeacherSettings,
     TuneSettings,
 )
+from masqclip.training.small_clip import small_config
 from masqclip.training.stage import Stage
 from masqclip.training.teacher import TeacherStage
 from masqclip.training.tune import TuneStage, join
@@ -145,7 +146,7 @@ def write_parts(folder: Path, world: Path) -> None:
     """A CLIP, a proposer and a backbone with random weights."""
     stage = PretrainStage([world], PRETRAIN)
     torch.manual_seed(1)
-    CLIPModel(clip_config(PRETRAIN, stage.tokenizer)).save_pretrained(folder / "clip")
+    CLIPModel(small_config(PRETRAIN, stage.tokenizer)).save_pretrained(folder / "clip")
     stage.tokenizer.save_pretrained(folder / "clip")
     config = miniature_mask2former_config(
         num_queries=10, width=32, backbone_widths=(8, 8, 16, 16), backbone_depths=(1, 1, 1, 1),

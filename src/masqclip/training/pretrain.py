@@ -21,7 +21,6 @@ has never seen a mask. Notable choices:
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import sys
@@ -54,11 +53,8 @@ from masqclip.training.distributed import gather_rows
 from masqclip.training.optimizers import MUON
 from masqclip.training.sampling import SkippedPictures
 from masqclip.training.settings import PretrainSettings
-from masqclip.training.small_clip import learn_tokenizer, small_config
+from masqclip.training.small_clip import contrast_of, learn_tokenizer, new_clip
 from masqclip.training.stage import WHOLE, Counts, Share, Stage
-
-# What pairs that are judged one by one start from (Zhai et al., 2023, sec. 3.2): nearly none fits.
-_SIGMOID_SCALE, _SIGMOID_BIAS = 10.0, -10.0
 
 
 class PretrainStage(Stage):
@@ -116,12 +112,7 @@ class PretrainStage(Stage):
             merges=settings.merges,
         )
         torch.manual_seed(settings.seed)
-        family = family_of(settings.family)
-        self.module = family.model_class(small_config(settings, self.tokenizer)).float()
-        if family.contrast == "sigmoid":
-            with torch.no_grad():
-                self.module.logit_scale.fill_(math.log(_SIGMOID_SCALE))
-                self.module.logit_bias.fill_(_SIGMOID_BIAS)
+        self.module = new_clip(settings, self.tokenizer)
 
     @property
     def words(self) -> Words:
@@ -285,7 +276,7 @@ class PretrainStage(Stage):
         Symmetric, over all captions and over all pictures; of a family whose pairs are judged one
         by one (Zhai et al., 2023, eq. 1) the sum over a picture's pairs.
         """
-        clip = self.module
+        clip, settings = self.module, self.settings
         images = F.normalize(
             window_features(
                 clip, normalise(batch["pixels"], self.normalisation), batch["corner"], batch["kept"]
@@ -303,7 +294,7 @@ class PretrainStage(Stage):
         with torch.autocast(images.device.type, enabled=False):
             by_image = images @ texts.T * scale
             found = own.gather(1, by_image.argmax(-1, keepdim=True)).sum() / pictures
-            if family.contrast == "sigmoid":
+            if contrast_of(settings, clip) == "sigmoid":
                 logits = by_image + clip.logit_bias
                 loss = F.binary_cross_entropy_with_logits(logits, own, reduction="sum") / pictures
                 return {"loss": loss, "found": found}

@@ -105,8 +105,9 @@ class PretrainSettings:
     """The CLIP to train, and how.
 
     Attributes:
-        family: of the CLIP: ``clip``, or ``siglip``, which has no class token and whose pairs of
-            picture and caption are judged one by one.
+        family: of the CLIP: ``clip``, or ``siglip``, which has no class token.
+        contrast: how pictures and captions are told apart: ``softmax``, all of a batch compete, or
+            ``sigmoid``, each pair is judged by itself; the family's own unless given.
         image_size: side of CLIP's square input in pixels.
         patch_size: side of a patch in pixels.
         vision_width, vision_layers, vision_heads: the image transformer.
@@ -128,6 +129,7 @@ class PretrainSettings:
     """
 
     family: str = "clip"
+    contrast: str = ""
     image_size: int = 112
     patch_size: int = 8
     vision_width: int = 192
@@ -151,6 +153,7 @@ class PretrainSettings:
 
     def __post_init__(self) -> None:
         _check_numbers(self)
+        _one_of("contrast", self.contrast, ("", "softmax", "sigmoid"))
         for name in ("drop_patches", "second_moment"):
             if not 0 <= getattr(self, name) < 1:
                 raise MasqclipError(f"{name} is {getattr(self, name):g}; it is 0 or more, below 1")

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
 from masqclip.errors import MasqclipError
 from masqclip.towers.families import FAMILIES, family_of
-from masqclip.towers.pretrainable import SmallSizes
+from masqclip.towers.pretrainable import Contrast, SmallSizes
 from masqclip.training.settings import PretrainSettings
 
+# What pairs that are judged one by one start from (Zhai et al., 2023, sec. 3.2): nearly none fits.
+_SIGMOID_SCALE, _SIGMOID_BIAS = 10.0, -10.0
+# What all others start from (Radford et al., 2021, sec. 2.5).
+_SOFTMAX_SCALE = 1 / 0.07
 _START, _END = "<|startoftext|>", "<|endoftext|>"
 
 
@@ -47,6 +53,37 @@ def small_config(settings: PretrainSettings, tokenizer: CLIPTokenizer) -> Any:
             padding_id=tokenizer.pad_token_id,
         )
     )
+
+
+def new_clip(settings: PretrainSettings, tokenizer: CLIPTokenizer) -> Any:
+    """A CLIP of random weights, with the temperature that training starts from.
+
+    Raises:
+        MasqclipError: there is none of that family, or it cannot be trained as the settings say.
+    """
+    config = small_config(settings, tokenizer)
+    clip = family_of(settings.family).model_class(config).float()
+    sigmoid = contrast_of(settings, clip) == "sigmoid"
+    if hasattr(clip, "logit_bias"):
+        with torch.no_grad():
+            clip.logit_scale.fill_(math.log(_SIGMOID_SCALE if sigmoid else _SOFTMAX_SCALE))
+            clip.logit_bias.fill_(_SIGMOID_BIAS)
+    return clip
+
+
+def contrast_of(settings: PretrainSettings, clip: Any) -> Contrast:
+    """How a CLIP's pictures and captions are told apart: as asked for, or as its family does.
+
+    Raises:
+        MasqclipError: pairs are to be judged one by one, and the CLIP has no bias for that.
+    """
+    if settings.contrast == "sigmoid" and not hasattr(clip, "logit_bias"):
+        raise MasqclipError(
+            f"contrast is sigmoid, and a CLIP of the family {settings.family!r} has no bias to "
+            "learn for it: set contrast=softmax, or family=siglip"
+        )
+    own = family_of(clip.config.model_type).contrast
+    return "sigmoid" if (settings.contrast or own) == "sigmoid" else "softmax"
 
 
 def learn_tokenizer(captions: Iterable[str], *, merges: int) -> CLIPTokenizer:

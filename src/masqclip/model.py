@@ -214,16 +214,7 @@ class MasQClipModel(PostProcessing, PreTrainedModel):
         return embed_masks(self.tower, self.queries, tokens, visible, mask_from=first)
 
     def embed_untuned(self, tokens: ImageTokens, mask_logits: Tensor) -> Tensor:
-        """[B,Q,E] embeddings of masks by CLIP's own queries, as `embed_masks`.
-
-        Raises:
-            MasqclipError: the tokens were made for masks with own keys or values.
-        """
-        if self.config.own_projections != "q":
-            raise MasqclipError(
-                "untuned_seen and untuned_unseen need masks that read CLIP's own keys and values; "
-                f"those of this model have own projections {self.config.own_projections!r}"
-            )
+        """[B,Q,E] embeddings of masks by CLIP's own queries, as `embed_masks`."""
         tower, first = self.tower, self.refinements.mask_from_block
         untuned = MaskQueries(tower).to(self.device)
         untuned.start(tower)

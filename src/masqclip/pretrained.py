@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -19,6 +20,7 @@ from masqclip.model import MasQClipModel
 from masqclip.options import check_size
 from masqclip.own_world import OwnWorld, load_world
 from masqclip.parts import join_parts
+from masqclip.refinements import Refinements
 from masqclip.towers.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
@@ -138,6 +140,31 @@ class Pretrained:
         """One line: the model, where it is, and in which precision."""
         dtype = str(self.model.dtype).removeprefix("torch.")
         return f"<{type(self).__name__}: {self.name or 'unnamed'} on {self.device}, {dtype}>"
+
+    def refine(self, settings: Refinements | Mapping[str, object] | None = None) -> None:
+        """Change how masks are read and named, without training; `save_pretrained` keeps it.
+
+        Args:
+            settings: refinements, or some of them by name, such as ``{"prune": 0.05}``; all others
+                are as published. None = the published method.
+
+        Raises:
+            MasqclipError: there is no such refinement, a value is out of its bounds, or the model
+                has nothing to refine so.
+        """
+        chosen = settings if isinstance(settings, Refinements) else Refinements.read(settings)
+        mixes = chosen.untuned_seen or chosen.untuned_unseen
+        if chosen.changed and self.model.system != MasQClipModel.system:
+            raise MasqclipError(
+                f"a model of the system {self.model.system!r} has no refinements: take one of "
+                "masqclip"
+            )
+        if mixes and self.model.config.own_projections != "q":
+            raise MasqclipError(
+                "untuned_seen and untuned_unseen need masks that read CLIP's own keys and values; "
+                f"those of this model have own projections {self.model.config.own_projections!r}"
+            )
+        self.model.config.refinements = chosen.changed
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model and its tokenizer as a folder for `from_pretrained`."""

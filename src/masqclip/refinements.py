@@ -7,7 +7,7 @@ in ``docs/refinements.md``, and is off where it does not win there.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self
 
@@ -82,7 +82,7 @@ class Refinements:
         return cls(**(given or {}))
 
     @classmethod
-    def parse(cls, assignments: list[str]) -> Self:
+    def parse(cls, assignments: Sequence[str]) -> Self:
         """Refinements from texts such as ``prune=0.05``.
 
         Raises:

@@ -107,7 +107,8 @@ def test_a_recipe_of_our_own_says_what_was_measured(recipe: str, stage: str) -> 
 
 def test_pretraining_by_default() -> None:
     assert vars(PretrainSettings()) == {
-        "image_size": 112, "patch_size": 8, "vision_width": 192, "vision_layers": 6,
+        "family": "clip", "contrast": "", "image_size": 112, "patch_size": 8,
+        "vision_width": 192, "vision_layers": 6,
         "vision_heads": 3, "text_width": 128, "text_layers": 3, "text_heads": 2,
         "embedding_size": 192, "merges": 1000, "batch_size": 128, "extra_captions": 0,
         "learning_rate": 1e-3, "weight_decay": 0.1, "seed": 0, "drop_patches": 0.0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,7 +17,7 @@ from masqclip.cli.console import (
     print_line,
     print_notes,
 )
-from masqclip.cli.models import fetch_models, load_segmenter
+from masqclip.cli.models import check_refine, fetch_models, load_segmenter
 from masqclip.cli.output_files import check_folder
 from masqclip.errors import MasqclipError
 
@@ -94,6 +95,7 @@ def evaluate(
     save_predictions: Annotated[Path | None, Parameter(metavar="DIR")] = None,
     beside: Annotated[list[Path] | None, Parameter(metavar="DIR")] = None,
     untuned: Annotated[bool, Parameter(show_default=False)] = False,
+    refine: Annotated[list[str] | None, Parameter(metavar="NAME=VALUE")] = None,
     object_score: Annotated[
         bool, Parameter(negative="--no-object-score", show_default=False)
     ] = True,
@@ -128,6 +130,8 @@ def evaluate(
         save_predictions: Where predictions go; "predictions" in --out unless given.
         beside: An earlier --out whose figures the table shows as well; repeat it for several.
         untuned: Put CLIP's own queries in place of the tuned ones (MaskCLIP).
+        refine: Read or name masks in another way than the published one, such as "prune=0.05";
+            repeat it for several.
         object_score: Multiply class probabilities with the object score.
         size: The size at which pictures are seen, in place of the protocol's: SHORTEST, the
             shorter side in pixels, or SHORTEST:LONGEST.
@@ -177,6 +181,7 @@ def evaluate(
             }
             # Mistakes in these are told before the model is loaded.
             words = _words(truth, vocabulary, template, readable=readable)
+            check_refine(refine or ())
             protocol = _protocol(truth, size, overrides, object_score=object_score)
             fetch_models(model)
             segmenter = _segmenter(
@@ -185,6 +190,7 @@ def evaluate(
                 dtype,
                 size if protocol.shortest_edge is None else None,
                 untuned=untuned,
+                refine=refine or (),
                 quiet=hidden,
             )
             if processes.first and segmenter.world is not None:
@@ -230,9 +236,18 @@ def _truth(
 
 
 def _segmenter(
-    model: str, device: str | None, dtype: str, size: str | None, *, untuned: bool, quiet: bool
+    model: str,
+    device: str | None,
+    dtype: str,
+    size: str | None,
+    *,
+    untuned: bool,
+    refine: Sequence[str],
+    quiet: bool,
 ) -> Segmenter:
-    segmenter = load_segmenter(model, device=device, dtype=dtype, size=size, quiet=quiet)
+    segmenter = load_segmenter(
+        model, device=device, dtype=dtype, size=size, refine=refine, quiet=quiet
+    )
     if untuned:
         if segmenter.model.system != "masqclip":
             raise MasqclipError(

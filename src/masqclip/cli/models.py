@@ -3,6 +3,7 @@ loaded; then loaded, with a note where a choice costs time."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from masqclip.cli.console import print_error
 from masqclip.errors import MasqclipError
 
 if TYPE_CHECKING:
+    from masqclip.refinements import Refinements
     from masqclip.result import Task
     from masqclip.segmenter import Segmenter
 
@@ -101,6 +103,20 @@ def check_size_option(size: str | None) -> str | None:
     return ":".join(str(edge) for edge in check_size(size, what="--size") if edge is not None)
 
 
+def check_refine(refine: Sequence[str]) -> Refinements:
+    """``--refine`` as refinements.
+
+    Raises:
+        MasqclipError: there is no such refinement, or a value is out of its bounds.
+    """
+    from masqclip.refinements import Refinements
+
+    try:
+        return Refinements.parse(refine)
+    except MasqclipError as error:
+        raise MasqclipError(f"--refine: {error}") from error
+
+
 def load_segmenter(
     model: str,
     *,
@@ -108,6 +124,7 @@ def load_segmenter(
     dtype: str | None,
     size: str | None,
     parts: Parts | None = None,
+    refine: Sequence[str] = (),
     quiet: bool = False,
 ) -> Segmenter:
     """Load what the options name, and say where the precision is a slow one.
@@ -117,6 +134,7 @@ def load_segmenter(
         device, dtype: as given; None = the best here.
         size: as given; None = the model's own.
         parts: in place of a whole model.
+        refine: texts such as ``prune=0.05``, in place of the model's own refinements.
         quiet: say nothing.
 
     Raises:
@@ -129,8 +147,13 @@ def load_segmenter(
     precision = choose_dtype(dtype, where)
     print_slow_dtype(device, dtype, quiet=quiet)
     if parts is not None:
-        return Segmenter.from_parts(*parts, device=where, dtype=precision, size=size)
-    return Segmenter.from_pretrained(model, device=where, dtype=precision, size=size)
+        segmenter = Segmenter.from_parts(*parts, device=where, dtype=precision, size=size)
+    else:
+        segmenter = Segmenter.from_pretrained(model, device=where, dtype=precision, size=size)
+    if refine:
+        segmenter.refine(check_refine(refine))
+        segmenter.name += f" ({', '.join(refine)})"
+    return segmenter
 
 
 def print_slow_dtype(device: str | None, dtype: str | None, *, quiet: bool = False) -> None:

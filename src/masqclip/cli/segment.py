@@ -22,7 +22,13 @@ from masqclip.cli.console import (
     print_left_out,
     print_line,
 )
-from masqclip.cli.models import check_parts, check_size_option, fetch_models, load_segmenter
+from masqclip.cli.models import (
+    check_parts,
+    check_refine,
+    check_size_option,
+    fetch_models,
+    load_segmenter,
+)
 from masqclip.cli.output_files import (
     OutputFiles,
     UnwritableError,
@@ -146,6 +152,7 @@ def segment(
     stuff: Annotated[str, Parameter(metavar="NAMES", show_default=False)] = "",
     things: Annotated[str, Parameter(metavar="NAMES", show_default=False)] = "",
     template: Annotated[list[str] | None, Parameter(metavar="TEXT")] = None,
+    refine: Annotated[list[str] | None, Parameter(metavar="NAME=VALUE")] = None,
     recursive: Annotated[bool, Parameter(alias="-r", show_default=False)] = False,
     overlay: Annotated[bool, Parameter(negative="--no-overlay", show_default=False)] = True,
     json: Annotated[bool, Parameter(show_default=False)] = False,
@@ -187,6 +194,8 @@ def segment(
         things: Names of the vocabulary that are counted, whatever else is said of them.
         template: A sentence to put each name into, such as "a photo of a {}."; repeat it for
             several, which are averaged.
+        refine: Read or name masks in another way than the published one, such as "prune=0.05";
+            repeat it for several. docs/refinements.md says what there is, and what it is worth.
         recursive: Search folders with their sub-folders.
         overlay: Draw the masks on each picture and write that as PNG.
         json: Print one JSON document a picture on stdout, and nothing else there.
@@ -204,6 +213,7 @@ def segment(
     check_count(batch_size, what="--batch-size")
     parts = check_parts(clip, proposer, queries)
     size = check_size_option(size)
+    check_refine(refine or ())
     model = model if parts is None else f"{clip} + {proposer}"
     from masqclip.clip.vocabulary import Vocabulary
     from masqclip.data.folders import LeftOut
@@ -265,7 +275,13 @@ def segment(
                 if segmenter is None:
                     with steps.paused():  # for a note
                         segmenter = load_segmenter(
-                            model, parts=parts, device=device, dtype=dtype, size=size, quiet=quiet
+                            model,
+                            parts=parts,
+                            device=device,
+                            dtype=dtype,
+                            size=size,
+                            refine=refine or (),
+                            quiet=quiet,
                         )
                     general = segmenter.notes_on(words, task)
                     if compile:

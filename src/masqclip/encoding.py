@@ -19,6 +19,7 @@ from masqclip.data.clip_text import reading
 from masqclip.data.images import Channels, ImageInput, LoadedImage, read_image
 from masqclip.decoding.masks import ResizedMasks
 from masqclip.devices import wait_for
+from masqclip.errors import MasqclipError
 from masqclip.model import MasQClipModel
 from masqclip.options import check_size, longest_edge
 from masqclip.proposals.base import object_log_scores, tempered
@@ -115,6 +116,11 @@ class EncodedImage:
         mix = model.refinements
         if not (mix.untuned_seen or mix.untuned_unseen):
             return log_probs
+        if not self.tokens.keys:
+            raise MasqclipError(
+                "untuned_seen and untuned_unseen ask CLIP about the picture once more, and of this "
+                "one only its embeddings are left: encode the picture itself"
+            )
         untuned = model.embed_untuned(self.tokens, self.mask_logits[None])
         others = model.classify(untuned, rows, num_classes)[0]
         seen = {reading(name) for name in model.config.tuned_names}

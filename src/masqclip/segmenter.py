@@ -206,7 +206,8 @@ class Segmenter(Pretrained):
         check_unnamed(words, task)
         source = picture_source(images)
         rows = self._text(words)
-        heard, notes = least_object_score(task, least, words), self.notes_on(words, task)
+        trust, notes = self.model.refinements.trust, self.notes_on(words, task)
+        heard = least_object_score(task, least, words, trust=trust)
         if level is not None:
             groups_at(words.paths, level)  # refused before any work
 

@@ -126,18 +126,22 @@ def least_score(min_score: float | None) -> float:
 
 
 def least_object_score(
-    task: Task, min_score: float | None, words: Vocabulary | None = None
+    task: Task, min_score: float | None, words: Vocabulary | None = None, *, trust: float = 0.0
 ) -> float:
     """The object score below which a proposal is not heard: in a semantic vote all are.
 
     Args:
         task, min_score: of the call.
         words: what is looked for, where its names may have least scores of their own.
+        trust: of the model's `Refinements`: a sure class can raise an object score so far.
     """
     if task == "semantic":
         return 0.0
     least = MIN_SCORE if min_score is None else min_score
-    return least if words is None else lowest_score(words, least)
+    least = least if words is None else lowest_score(words, least)
+    if not trust:
+        return least
+    return 0.0 if least <= trust else 1 - (1 - least) / (1 - trust)
 
 
 def find_segments(

@@ -73,6 +73,11 @@ def _straw_module(seen: Calls) -> types.ModuleType:
             seen.loaded.append({"name": name, **options})
             return cls()
 
+        name = "straw"
+
+        def refine(self, settings: Any) -> None:
+            seen.loaded[-1]["refined"] = settings.changed
+
         def notes_on(self, *_: Any) -> tuple[str, ...]:
             return ()
 

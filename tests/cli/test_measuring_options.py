@@ -19,6 +19,7 @@ from masqclip.convert.files import ClipOptions
 from masqclip.evaluation.protocol import published_protocol
 from masqclip.model import MasQClipModel
 from masqclip.own_world import OwnWorld
+from masqclip.refinements import Refinements
 from masqclip.segmenter import Segmenter
 
 CPU = torch.device("cpu")
@@ -50,11 +51,12 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Heard]:
         name="straw",
         model=SimpleNamespace(
             queries=SimpleNamespace(start=Heard()),
-            clip=SimpleNamespace(vision_model="tower"),
+            tower="tower",
             system=MasQClipModel.system,
             tasks=MasQClipModel.tasks,
             takes_masks=MasQClipModel.takes_masks,
         ),
+        refine=Heard(),
         world=OwnWorld("straw", frozenset({"cat"}), "look elsewhere"),
     )
     heard = {
@@ -109,7 +111,8 @@ def test_evaluate_takes_its_options(
     words += shlex.split("--oracle masks --model mine --out out --split novel --limit 1")
     words += shlex.split("--template the_{} --readable --images pictures --vocabulary a,b")
     words += shlex.split("--save-predictions kept --beside one --beside two --untuned")
-    words += shlex.split("--no-object-score --size 64:96 --top-k 7")
+    words += shlex.split("--no-object-score --size 64:96 --top-k 7 --refine prune=0.05")
+    words += shlex.split("--refine mask_from_block=2")
     words += shlex.split("--object-threshold 0 --overlap-threshold 0.5 --semantic-resize scores")
     assert main([*words, "--device", "cpu", "--dtype", "bfloat16"]) == 0
     assert asked["load_truth"].only == (
@@ -121,7 +124,8 @@ def test_evaluate_takes_its_options(
     )  # fmt: skip
     (segmenter, truth, tasks), named = asked["evaluate"].only
     assert (truth.asked, tasks) == (("novel", 1), ("semantic", "panoptic", "masks"))
-    assert segmenter.name == "straw (untuned)"
+    assert segmenter.name == "straw (prune=0.05, mask_from_block=2) (untuned)"
+    assert segmenter.refine.only == ((Refinements(prune=0.05, mask_from_block=2),), {})
     assert segmenter.model.queries.start.only[0] == ("tower", "clip")
     assert (named["words"].names, named["words"].templates) == (("cat", "dog", "cow"), ("the_{}",))
     assert named["protocol"] == replace(

@@ -44,11 +44,18 @@ def test_options_reach_the_model(calls: Calls) -> None:
     picture("a.png")
     words = ["-v", "cat,grass", "--stuff", "grass", "--not", "dog,cow", "--template"]
     more = ["a {}", "--template", "the {}", "-t", "semantic", "--min-score", "0.25", "-q"]
+    more += ["--refine", "prune=0.05"]
     rest = ["--model", "mine", "--device", "cpu", "--dtype", "bfloat16", "--out", "there"]
     rest += ["--size", "64:96"]
     assert run("a.png", *words, *more, *rest) == 0
     assert calls.loaded == [
-        {"name": "mine", "device": torch.device("cpu"), "dtype": torch.bfloat16, "size": "64:96"}
+        {
+            "name": "mine",
+            "device": torch.device("cpu"),
+            "dtype": torch.bfloat16,
+            "size": "64:96",
+            "refined": {"prune": 0.05},
+        }
     ]
     (options,) = calls.options
     vocabulary = options["vocabulary"]

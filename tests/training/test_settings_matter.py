@@ -40,10 +40,12 @@ OTHERS: dict[str, dict[str, Any]] = {
         "vision_heads": 1, "text_width": 48, "text_layers": 2, "text_heads": 1,
         "embedding_size": 16, "merges": 5, "batch_size": 2, "extra_captions": 0,
         "drop_patches": 0.5, "second_moment": 0.9, "muon_rate": 1e-3,
-        "learning_rate": 1e-3, "weight_decay": 0.2, "seed": 1,
+        "learning_rate": 1e-3, "weight_decay": 0.2, "family": "siglip", "seed": 1,
     },
     # What AdamW does not show.
     "pretrain, by Muon": {"muon_steps": 2},
+    # What a CLIP cannot do.
+    "pretrain, of a SigLIP": {"contrast": "softmax"},
     "teacher": {
         "augmentation": "none", "image_size": 96, "min_scale": 0.4, "max_scale": 1.6, "flip": False,
         "filter_empty": False, "backbone": "", "freeze_batch_norm": False, "batch_size": 1,
@@ -58,6 +60,7 @@ OTHERS: dict[str, dict[str, Any]] = {
         "filter_empty": False, "batch_size": 1, "learning_rate": 1e-3, "weight_decay": 0.05,
         "learns": "qkv", "masks": "proposals", "dice_cost_threshold": 0.5, "assign_size": 8,
         "background_weight": 0.2, "loss_weight": 1.0, "query_start": "random", "seed": 1,
+        "consistency": 1.0, "mix_names": 1.0,
     },
     # What a square frame does not show.
     "tune, as pictures are": {"clip_input": "aspect", "shortest_edge": 96, "longest_edge": 72},
@@ -68,7 +71,7 @@ ELSEWHERE = {
     # A student has its teacher's; all else is the teacher stage's, in the same code.
     "distill": {field.name for field in fields(golden_runs.TEACHER)} | {"rounds"},
     "tune": set(OTHERS["tune, as pictures are"]),
-    "pretrain": {"compile", *OTHERS["pretrain, by Muon"]},  # compiled: the same but for rounding
+    "pretrain": {"compile", "muon_steps", "contrast"},  # compiled: the same but for rounding
 }
 #: The loop's: another value, and whether a run must differ (else it must not). Its seed is for
 #: what draws from the global generator, as dropout does, and none of ours has any: test_loop.py.
@@ -94,8 +97,10 @@ def stage(name: str, folders: tuple[Path, Path], **settings: Any) -> Stage:
     world, parts = folders
     base = CocoPanoptic(world, keep=is_base)
     if name.startswith("pretrain"):
-        if name != "pretrain":
+        if name == "pretrain, by Muon":
             settings = {"muon_rate": 1e-3} | settings
+        if name == "pretrain, of a SigLIP":
+            settings = {"family": "siglip"} | settings
         return PretrainStage([world], replace(golden_runs.PRETRAIN, **settings))
     if name == "distill":
         return DistillStage(base, parts / "proposer", replace(golden_runs.DISTILL, **settings))

@@ -216,7 +216,10 @@ class Encoder(Stage):
         # Embeddings are kept for any question, and so of every proposal.
         if settings.save_embeddings:
             return 0.0
-        return least_object_score(settings.task, settings.min_score, settings.vocabulary)
+        trust = self.segmenter.model.refinements.trust
+        return least_object_score(
+            settings.task, settings.min_score, settings.vocabulary, trust=trust
+        )
 
     def _batches(self, table: pa.Table, readable: list[int]) -> Iterator[list[int]]:
         """Rows that go through the model together: as many of one frame as memory allows."""

@@ -86,10 +86,11 @@ class ClipOptions:
 
     def normalisation(self, own: ClipNormalisation = OPENAI) -> ClipNormalisation:
         """A CLIP's own, where no other is asked for."""
-        return {
+        changed: ClipNormalisation = {
             "clip_mean": self.mean or own["clip_mean"],
             "clip_std": self.std or own["clip_std"],
         }
+        return {**own, **changed}
 
 
 @dataclass(frozen=True)

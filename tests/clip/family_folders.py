@@ -19,10 +19,10 @@ from transformers import (
 )
 
 FAMILIES = ("siglip", "siglip2", "metaclip_2", "tipsv2")
-WORDS = (
+_TEXT = (
     "a photo of the cat dog on grass red car traffic light person tree house bicycle This is "
     "straße naïve über кот 狗 t-shirt people sit in front zebra kayak lamp quilt vw xylophone jug"
-).split()
+)
 TOWER: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 _SPECIAL = {
     "siglip": ["<pad>", "</s>", "<unk>"],
@@ -43,12 +43,10 @@ def small_model(kind: str, seed: int = 0, **vision: Any) -> Any:
     torch.manual_seed(seed)
     mlp = {"intermediate_size": 48}
     picture = TOWER | {"image_size": 32, "patch_size": 8}
-    text = TOWER | mlp | {"vocab_size": 400, "max_position_embeddings": 24}
+    text = TOWER | mlp | {"vocab_size": 400, "max_position_embeddings": 64}
     model: Any
     if kind in ("siglip", "siglip2"):
-        model = SiglipModel(
-            SiglipConfig(text_config=text, vision_config=picture | mlp | vision)
-        )
+        model = SiglipModel(SiglipConfig(text_config=text, vision_config=picture | mlp | vision))
     elif kind == "metaclip_2":
         text |= {"eos_token_id": 2, "bos_token_id": 0, "pad_token_id": 1}
         model = MetaClip2Model(
@@ -72,7 +70,7 @@ def small_model(kind: str, seed: int = 0, **vision: Any) -> Any:
 def write_tokenizer(folder: Path, kind: str) -> None:
     """A ``tokenizer.json`` of the family's kind, learned from a few hundred lines."""
     chance = random.Random(0)
-    lines = [" ".join(chance.choices(WORDS, k=6)).lower() for _ in range(300)]
+    lines = [" ".join(chance.choices(_TEXT.split(), k=6)).lower() for _ in range(300)]
     special = _SPECIAL[kind]
     tokenizer: Any
     if kind in ("siglip", "metaclip_2"):
@@ -82,9 +80,7 @@ def write_tokenizer(folder: Path, kind: str) -> None:
         )
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     else:
-        tokenizer = Tokenizer(
-            models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True)
-        )
+        tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
         letters = [f"<0x{byte:02X}>" for byte in range(256)]
         trainer = trainers.BpeTrainer(
             vocab_size=390, special_tokens=[*special, *letters], show_progress=False

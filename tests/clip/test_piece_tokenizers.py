@@ -86,9 +86,12 @@ def test_specials_around_a_text(tmp_path: Path) -> None:
         (ids,) = tokenizer(["a red car"])["input_ids"]
         special = {tokenizer.eos_token_id, tokenizer.bos_token_id}
         assert [ids[0] in special, ids[-1] in special] == [before, behind], kind
-    assert siglip_tokenizer(tmp_path / "siglip2", small_model("siglip2").config.text_config)(
-        ["A Red CAR"]
-    )["input_ids"] == loaded(tmp_path / "siglip2", "siglip2")(["a red car"])["input_ids"]
+    assert (
+        siglip_tokenizer(tmp_path / "siglip2", small_model("siglip2").config.text_config)(
+            ["A Red CAR"]
+        )["input_ids"]
+        == loaded(tmp_path / "siglip2", "siglip2")(["a red car"])["input_ids"]
+    )
 
 
 @pytest.mark.parametrize("kind", FAMILIES)

@@ -26,8 +26,8 @@ from masqclip.clip.example_rows import Exampled, mix_examples
 from masqclip.clip.name_items import BACKGROUND
 from masqclip.clip.name_limits import shown
 from masqclip.clip.reading import check_text, read_text, too_long
-from masqclip.clip.text_cache import EmbeddingCache
 from masqclip.clip.templates import TOWER
+from masqclip.clip.text_cache import EmbeddingCache
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.errors import MasqclipError
 from masqclip.towers.families import family_of, words_of

@@ -27,7 +27,6 @@ from masqclip.towers.tokenizer import check_tokenizer, load_tokenizer, tower_tok
 from masqclip.towers.tower import Tower, Words
 from masqclip.weights.configs import build_config
 
-
 # What OpenAI, the makers of SigLIP and those of TIPS put names into, where they put out figures.
 _OPENAI_TEMPLATES = ("a photo of a {}.",)
 _SIGLIP_TEMPLATES = ("This is a photo of {}.",)

@@ -81,9 +81,7 @@ def clip_normalisation(folder: Path) -> ClipNormalisation:
     resample = _resample(told, "resample", _FILTERS, usual, source)
     if flag(told, "do_flip_channel_order", False, source=source):
         raise MasqclipError(f"{source} says do_flip_channel_order: a CLIP reads RGB here")
-    mean, std = normalisation(
-        told, mean=usual["clip_mean"], std=usual["clip_std"], source=source
-    )
+    mean, std = normalisation(told, mean=usual["clip_mean"], std=usual["clip_std"], source=source)
     return _settings(mean, std, resample)
 
 

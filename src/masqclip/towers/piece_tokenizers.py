@@ -36,10 +36,7 @@ def siglip_tokenizer(folder: Path, text_config: Any) -> Any:
     Raises:
         MasqclipError: there is none, it is damaged, or it is not the tower's.
     """
-    if _is_openais_kind(folder):
-        tokenizer = load_tokenizer(folder)
-    else:
-        tokenizer = _loaded(folder, _siglip)
+    tokenizer = load_tokenizer(folder) if _is_openais_kind(folder) else _loaded(folder, _siglip)
     check_pieces(text_config, tokenizer)
     return tokenizer
 
@@ -103,8 +100,8 @@ def _loaded(folder: Path, build: Callable[[PieceTables], Any]) -> Any:
         there = [name for name in _MODELS if (folder / name).is_file()]
         rest = (
             f"only SentencePiece's {there[0]}: install sentencepiece and protobuf (pip install "
-            "sentencepiece protobuf), load it with transformers' AutoTokenizer, and save_pretrained "
-            f"writes {FILE}"
+            "sentencepiece protobuf), load it with transformers' AutoTokenizer, and its "
+            f"save_pretrained writes {FILE}"
             if there
             else f"no tokenizer: it needs {FILE}"
         )

@@ -193,7 +193,7 @@ def segment(
             else everybody takes for a region need not be said.
         things: Names of the vocabulary that are counted, whatever else is said of them.
         template: A sentence to put each name into, such as "a photo of a {}."; repeat it for
-            several, which are averaged.
+            several, which are averaged. "tower" stands for those of the CLIP's own makers.
         refine: Read or name masks in another way than the published one, such as "prune=0.05";
             repeat it for several. docs/refinements.md says what there is, and what it is worth.
         recursive: Search folders with their sub-folders.

@@ -44,6 +44,7 @@ def class_log_probs(
     num_classes: int,
     logit_scale: float = LOGIT_SCALE,
     prune: float = 0.0,
+    sigmoid_bias: float | None = None,
 ) -> Tensor:
     """Log-probability of every class for every mask.
 
@@ -55,16 +56,24 @@ def class_log_probs(
         num_classes: K.
         prune: a class that none of a picture's masks is with this probability or more is taken out
             of that picture's competition; its probability is zero.
+        sigmoid_bias: what a CLIP that judges pairs one by one adds to a scaled cosine: then no
+            rows compete, and a row's exponentials may sum to more than one. None for softmax.
 
     Returns:
         [B,Q,K] float32.
     """
     logits = clip_logits(mask_embeddings, text_embeddings, logit_scale=logit_scale)
-    log_probs = F.log_softmax(logits, dim=-1)
+    if sigmoid_bias is not None:
+        log_probs = F.logsigmoid(logits + sigmoid_bias)
+    else:
+        log_probs = F.log_softmax(logits, dim=-1)
     if prune > 0 and log_probs.shape[1]:
         there = log_probs.amax(dim=1, keepdim=True).exp() >= prune
         there[..., num_classes:] = True
-        log_probs = F.log_softmax(logits.masked_fill(~there, -torch.inf), dim=-1)
+        if sigmoid_bias is not None:
+            log_probs = log_probs.masked_fill(~there, -torch.inf)
+        else:
+            log_probs = F.log_softmax(logits.masked_fill(~there, -torch.inf), dim=-1)
     return log_probs[..., :num_classes]
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,14 @@ from torch.nn import functional
 from masqclip.clip.example_rows import Exampled, mix_examples
 from masqclip.clip.name_items import BACKGROUND
 from masqclip.clip.name_limits import shown
-from masqclip.clip.reading import read_text, too_long
+from masqclip.clip.reading import check_text, read_text, too_long
+from masqclip.clip.templates import TOWER
 from masqclip.clip.text_cache import EmbeddingCache
 from masqclip.clip.vocabulary import Vocabulary
-from masqclip.data.clip_text import reading
 from masqclip.errors import MasqclipError
 from masqclip.refinements import Synonyms
-from masqclip.towers.families import words_of
+from masqclip.towers.families import family_of, words_of
+from masqclip.towers.tokenizer import reads_as_openai
 
 # Bounds on memory, whatever the number of names: tokens in one forward pass, strings whose
 # embeddings are held at once, vocabularies kept whole.
@@ -61,6 +62,9 @@ class TextEncoder:
         self.words = words_of(clip, tokenizer)
         self.clip: Any = clip
         self.tokenizer = tokenizer
+        # What OpenAI's tokenizer reads alike others may tell apart: they are given what is written.
+        self._read = read_text if reads_as_openai(tokenizer) else check_text
+        self._templates = family_of(self.clip.config.model_type).templates
         self.context_length = self.words.context_length
         self._cache_choice = cache
         self._cache: EmbeddingCache | None = None
@@ -119,12 +123,25 @@ class TextEncoder:
             MasqclipError: it is so.
         """
         if not any(vocabulary == known for known, _ in self._vocabularies):
-            self._check(place.sentence for place in _placed(vocabulary))
+            self._check(place.sentence for place in self._placed(vocabulary))
             self._check_examples(vocabulary)
 
     def probe(self) -> NDArray[np.float32]:
         """[P,D] unit embeddings of `PROBE`, by which a CLIP is known, in whatever precision."""
         return functional.normalize(self.embed_strings(PROBE), dim=-1).cpu().numpy()
+
+    def _placed(self, vocabulary: Vocabulary) -> list[_Place]:
+        """All sentences that are embedded."""
+        groups = [category.prompts if category.worded else () for category in vocabulary.rows]
+        groups.append((BACKGROUND,))
+        templates: list[str] = []
+        for template in vocabulary.templates:
+            templates += self._templates if template == TOWER else (template,)
+        return [
+            _Place(sentence, row, prompt)
+            for row, prompts in enumerate(groups)
+            for sentence, prompt in _sentences(prompts, templates, self._read).items()
+        ]
 
     def _check_examples(self, vocabulary: Vocabulary) -> None:
         exampled = _exampled(vocabulary)
@@ -136,12 +153,13 @@ class TextEncoder:
             )
 
     def _check(self, sentences: Iterable[str]) -> None:
-        # A token takes a byte at least, so nearly all are known to be short enough.
-        most = self.context_length - 2
+        # A token takes a byte at least, so nearly all are known to be short enough; three tokens
+        # more may stand before the text and behind it.
+        most = self.context_length - 3
         long = [s for s in sentences if len(s) > most or not s.isascii() or "&" in s]
         for start in range(0, len(long), CHUNK_STRINGS):
             chunk = long[start : start + CHUNK_STRINGS]
-            tokens = self.words.token_ids([read_text(name) for name in chunk])
+            tokens = self.words.token_ids([self._read(name) for name in chunk])
             for name, ids in zip(chunk, tokens, strict=True):
                 if len(ids) > self.context_length:
                     raise too_long(name, len(ids), self.context_length)
@@ -153,7 +171,7 @@ class TextEncoder:
             self._cache = None
 
     def _embed_rows(self, vocabulary: Vocabulary, synonyms: Synonyms) -> Tensor:
-        placed = _placed(vocabulary)
+        placed = self._placed(vocabulary)
         # Before hours of work, not after.
         self._check(place.sentence for place in placed)
         self._check_examples(vocabulary)
@@ -201,7 +219,7 @@ class TextEncoder:
             return cache
 
     def _embed(self, strings: Sequence[str], cache: EmbeddingCache) -> Tensor:
-        read = [read_text(string) for string in strings]
+        read = [self._read(string) for string in strings]
         known = cache.table()
         if missing := known.missing(read):
             written = dict(zip(read, strings, strict=True))
@@ -234,6 +252,8 @@ class TextEncoder:
         digest = hashlib.blake2b(digest_size=16)
         vocabulary = sorted(self.tokenizer.get_vocab().items())
         digest.update(repr((self.words.settings, vocabulary)).encode())
+        if not reads_as_openai(self.tokenizer):  # whose scores and pairs follow from no vocabulary
+            digest.update(self.tokenizer.backend_tokenizer.to_str().encode())
         for module in self.words.modules:
             for name, weight in module.state_dict().items():
                 digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
@@ -259,18 +279,9 @@ class _Place:
     prompt: int
 
 
-def _placed(vocabulary: Vocabulary) -> list[_Place]:
-    """All sentences that are embedded."""
-    groups = [category.prompts if category.worded else () for category in vocabulary.rows]
-    groups.append((BACKGROUND,))
-    return [
-        _Place(sentence, row, prompt)
-        for row, prompts in enumerate(groups)
-        for sentence, prompt in _sentences(prompts, vocabulary.templates).items()
-    ]
-
-
-def _sentences(prompts: Sequence[str], templates: Sequence[str]) -> dict[str, int]:
+def _sentences(
+    prompts: Sequence[str], templates: Sequence[str], read: Callable[[str], str]
+) -> dict[str, int]:
     """The prompts in the templates, and which prompt each holds. What CLIP reads alike counts once:
     twice, it weighs double."""
     if len(prompts) == len(templates) == 1:
@@ -279,7 +290,7 @@ def _sentences(prompts: Sequence[str], templates: Sequence[str]) -> dict[str, in
     for number, prompt in enumerate(prompts):
         for template in templates:
             sentence = template.replace("{}", prompt)
-            sentences.setdefault(reading(sentence), (sentence, number))
+            sentences.setdefault(read(sentence), (sentence, number))
     return dict(sentences.values())
 
 

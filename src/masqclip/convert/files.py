@@ -86,10 +86,11 @@ class ClipOptions:
 
     def normalisation(self, own: ClipNormalisation = OPENAI) -> ClipNormalisation:
         """A CLIP's own, where no other is asked for."""
-        return {
+        changed: ClipNormalisation = {
             "clip_mean": self.mean or own["clip_mean"],
             "clip_std": self.std or own["clip_std"],
         }
+        return {**own, **changed}
 
 
 @dataclass(frozen=True)
@@ -360,6 +361,11 @@ def _load_clip(
     else:
         model = load_clip(folder)
         tokenizer = _tokenizer(model.config, options)
+    if model.config.model_type != "clip":
+        raise MasqclipError(
+            f"the CLIP {str(source)!r} is of the family {model.config.model_type!r}: the "
+            "checkpoint's is OpenAI's"
+        )
     return model.config, dict(model.state_dict()), tokenizer, scale
 
 

@@ -154,7 +154,7 @@ def _is_piece(piece: Any) -> bool:
 
 def _charsmap(normaliser: Any, source: str) -> bytes | None:
     """The first compiled table of characters among a tokenizer's normalisers."""
-    steps = [normaliser]
+    steps: Any = [normaliser]
     if isinstance(normaliser, dict) and normaliser.get("type") == "Sequence":
         steps = normaliser.get("normalizers")
     for step in steps if isinstance(steps, list) else []:

@@ -149,7 +149,7 @@ def _siglip1(tables: PieceTables, scores: list[float]) -> Any:
         steps.append(normalizers.Precompiled(tables.charsmap))
         steps.append(normalizers.Replace(Regex(" {2,}"), " "))
     inner.normalizer = normalizers.Sequence(steps)
-    inner.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
+    inner.pre_tokenizer = pre_tokenizers.Metaspace(replacement="\u2581", prepend_scheme="always")
     end = names["eos_token"]
     inner.post_processor = processors.TemplateProcessing(
         single=["$A", end], special_tokens=[(end, tables.id_of(end))]

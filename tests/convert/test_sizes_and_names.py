@@ -20,7 +20,7 @@ from masqclip.errors import MasqclipError
 from masqclip.towers.openai_clip import (
     NOT_NEEDED,
     VisionTower,
-    _heads,
+    attention_heads,
     huggingface_clip,
     openai_clip_to_transformers,
     vision_tower_to_transformers,
@@ -63,14 +63,14 @@ def test_heads_and_activation_are_those_given(
 )
 def test_heads_are_64_wide_but_in_the_largest_towers(width: int, heads: int | None) -> None:
     if heads is not None:
-        assert _heads(width, None, what="vision") == heads
-        assert _heads(width, 1, what="vision") == 1
+        assert attention_heads(width, None, what="vision") == heads
+        assert attention_heads(width, 1, what="vision") == 1
     else:
         with pytest.raises(MasqclipError, match=f"text tower is {width} wide .*--text-heads"):
-            _heads(width, None, what="text")
+            attention_heads(width, None, what="text")
     for wrong in (0, width + 1):
         with pytest.raises(MasqclipError, match="give vision_heads"):
-            _heads(width, wrong, what="vision")
+            attention_heads(width, wrong, what="vision")
 
 
 def test_what_is_dropped_is_said_with_its_reason() -> None:

@@ -13,6 +13,8 @@ from transformers import CLIPModel, SiglipModel
 
 from masqclip.errors import MasqclipError
 from masqclip.towers.clip import ClipTower, ClipWords, small_clip
+from masqclip.towers.eva02 import Eva02ClipModel, Eva02Tower
+from masqclip.towers.pe import PeClipModel, PeTower
 from masqclip.towers.pretrainable import Contrast, SmallSizes
 from masqclip.towers.siglip import SiglipTower, SiglipWords, small_siglip
 from masqclip.towers.tokenizer import check_tokenizer, tower_tokenizer
@@ -52,7 +54,7 @@ class Family:
     fits: Callable[[Any, Any], None] = _anything
 
 
-#: By transformers' model type, which stands in the ``clip_config`` of a model.
+#: By the model type, as transformers has it, which stands in the ``clip_config`` of a model.
 FAMILIES: Mapping[str, Family] = {
     "clip": Family("clip", CLIPModel, ClipTower, ClipWords, small=small_clip, fits=check_tokenizer),
     "siglip": Family(
@@ -64,6 +66,8 @@ FAMILIES: Mapping[str, Family] = {
         largest_scale=math.inf,
         small=small_siglip,
     ),
+    "eva02_clip": Family("eva02", Eva02ClipModel, Eva02Tower, ClipWords, fits=check_tokenizer),
+    "pe_clip": Family("pe", PeClipModel, PeTower, ClipWords, fits=check_tokenizer),
 }
 
 

@@ -23,7 +23,10 @@ PUBLISHED = {
     "pixel_std": (58.395, 57.12, 57.375),
     "clip_mean": (0.48145466, 0.4578275, 0.40821073),
     "clip_std": (0.26862954, 0.26130258, 0.27577711),
+    "clip_resample": "bicubic",
     "logit_scale": 100.0,
+    "logit_bias": None,
+    "scores": "softmax",
     "object_threshold": 0.3,
     "overlap_threshold": 0.3,
 }
@@ -41,7 +44,10 @@ OTHERS: dict[str, Any] = {
     "pixel_std": (4.0, 5.0, 6.0),
     "clip_mean": (0.1, 0.2, 0.3),
     "clip_std": (0.4, 0.5, 0.6),
+    "clip_resample": "bilinear",
     "logit_scale": 20.0,
+    "logit_bias": -16.5,
+    "scores": "sigmoid",
     "object_threshold": 0.4,
     "overlap_threshold": 0.7,
 }
@@ -115,6 +121,11 @@ def test_channels_are_three_numbers_and_spreads_above_zero(name: str) -> None:
         ({"query_start": "zero"}, "query_start is 'zero'; it is 'clip' or 'random'"),
         ({"own_projections": "kq"}, "own_projections is 'kq'; it is one of q, k, v, qk, qkv"),
         ({"own_projections": ["q"]}, "own_projections is .*; it is one of q, k, v, qk, qkv"),
+        ({"clip_resample": "box"}, "clip_resample is 'box'; it is 'bicubic' or 'bilinear'"),
+        ({"scores": "top"}, "scores is 'top'; it is 'softmax' or 'sigmoid'"),
+        ({"scores": "sigmoid"}, "scores is 'sigmoid', and there is no logit_bias"),
+        ({"logit_bias": "x"}, "logit_bias is x; it is a number from -1000 to 1000"),
+        ({"logit_bias": float("nan")}, "logit_bias is nan"),
         ({"clip_input": "crop"}, "clip_input is 'crop'; it is 'stretch' or 'aspect'"),
     ],
 )

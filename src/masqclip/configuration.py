@@ -16,6 +16,7 @@ _BOUNDS: dict[str, tuple[float, float, type]] = {
     "longest_edge": (1, LARGEST_SIZE, int),
     "size_divisor": (1, 1_024, int),
     "logit_scale": (1e-6, 10_000, float),
+    "logit_bias": (-1_000, 1_000, float),
     "object_threshold": (0, 1, float),
     "overlap_threshold": (0, 1, float),
 }
@@ -41,8 +42,12 @@ class MasQClipConfig(PretrainedConfig):
         size_divisor: sides are zero-padded at the bottom right to a multiple of this.
         pixel_mean, pixel_std: the proposer's normalisation of 0..255 RGB values.
         clip_mean, clip_std: CLIP's normalisation of 0..1 RGB values.
+        clip_resample: how pictures are resized for CLIP: ``bicubic`` (published) or ``bilinear``.
         logit_scale: inverse temperature of the classifier. CLIPs that were trained to the end
             have learned 100, where the published model fixes it; a CLIP of its own has its own.
+        logit_bias: what is added to a scaled cosine where pairs were judged one by one (SigLIP).
+        scores: ``softmax``: names compete for a mask (published); ``sigmoid``: each is judged by
+            itself, with `logit_bias`.
         object_threshold, overlap_threshold: of the panoptic rule.
         system: which of the systems of `baselines` reads the masks; this package's own is
             ``masqclip``.
@@ -67,7 +72,10 @@ class MasQClipConfig(PretrainedConfig):
         pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375),
         clip_mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073),
         clip_std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711),
+        clip_resample: str = "bicubic",
         logit_scale: float = 100.0,
+        logit_bias: float | None = None,
+        scores: str = "softmax",
         object_threshold: float = 0.3,
         overlap_threshold: float = 0.3,
         system: str = "masqclip",
@@ -82,6 +90,8 @@ class MasQClipConfig(PretrainedConfig):
             object_threshold=object_threshold,
             overlap_threshold=overlap_threshold,
         )
+        if logit_bias is not None:
+            _check_numbers(logit_bias=logit_bias)
         for name, channels in (
             ("pixel_mean", pixel_mean),
             ("pixel_std", pixel_std),
@@ -105,6 +115,17 @@ class MasQClipConfig(PretrainedConfig):
             )
         if clip_input not in ("stretch", "aspect"):
             raise MasqclipError(f"clip_input is {clip_input!r}; it is 'stretch' or 'aspect'")
+        if clip_resample not in ("bicubic", "bilinear"):
+            raise MasqclipError(
+                f"clip_resample is {str(clip_resample)[:40]!r}; it is 'bicubic' or 'bilinear'"
+            )
+        if scores not in ("softmax", "sigmoid"):
+            raise MasqclipError(f"scores is {str(scores)[:40]!r}; it is 'softmax' or 'sigmoid'")
+        if scores == "sigmoid" and logit_bias is None:
+            raise MasqclipError(
+                "scores is 'sigmoid', and there is no logit_bias: a CLIP without one is asked with "
+                "'softmax'"
+            )
         self.clip_config = clip_config or CLIPConfig().to_dict()
         self.proposer_type = proposer_type
         self.proposer_config = proposer_config or {}
@@ -118,7 +139,10 @@ class MasQClipConfig(PretrainedConfig):
         self.pixel_std = tuple(pixel_std)
         self.clip_mean = tuple(clip_mean)
         self.clip_std = tuple(clip_std)
+        self.clip_resample = clip_resample
         self.logit_scale = logit_scale
+        self.logit_bias = logit_bias
+        self.scores = scores
         self.object_threshold = object_threshold
         self.overlap_threshold = overlap_threshold
         self.system = system

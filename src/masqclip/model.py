@@ -43,7 +43,7 @@ from masqclip.proposals.adapters import build_proposer
 from masqclip.proposals.base import Proposals, promising
 from masqclip.proposals.segmenters import SegmenterProposer
 from masqclip.result import Task
-from masqclip.towers.families import build_clip, family_of, tower_of
+from masqclip.towers.families import build_clip, learned_scale, tower_of
 from masqclip.towers.tower import Tower
 from masqclip.weights.configs import describe
 from masqclip.weights.folders import load_model
@@ -137,8 +137,7 @@ class MasQClipModel(PostProcessing, PreTrainedModel):
             settings: of `MasQClipConfig`, for instance ``shortest_edge``.
         """
         given: Any = clip
-        most = family_of(given.config.model_type).largest_scale
-        learned = {"logit_scale": min(most, float(given.logit_scale.detach().exp()))}
+        learned = learned_scale(clip)
         config = MasQClipConfig(
             clip_config=describe(given.config),
             proposer_type=proposer.config.model_type,
@@ -231,7 +230,7 @@ class MasQClipModel(PostProcessing, PreTrainedModel):
         resized = F.interpolate(
             pixel_values / 255,
             size=self.clip_size(pixel_values),
-            mode="bicubic",
+            mode=self.config.clip_resample,
             align_corners=False,
             antialias=self.config.clip_input == "aspect",  # the published stretch has none
         )
@@ -280,12 +279,13 @@ class MasQClipModel(PostProcessing, PreTrainedModel):
     def classify(
         self, mask_embeddings: Tensor, text_embeddings: Tensor, num_classes: int
     ) -> Tensor:
-        """[B,Q,K] class log-probabilities, at the model's own temperature (`class_log_probs`)."""
+        """[B,Q,K] class log-probabilities, as the model's settings score (`class_log_probs`)."""
         return class_log_probs(
             mask_embeddings,
             text_embeddings,
             num_classes=num_classes,
             logit_scale=self.config.logit_scale,
+            sigmoid_bias=self.config.logit_bias if self.config.scores == "sigmoid" else None,
         )
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> None:

@@ -19,7 +19,7 @@ from masqclip.model import MasQClipModel
 from masqclip.options import check_size
 from masqclip.own_world import OwnWorld, load_world
 from masqclip.parts import join_parts
-from masqclip.towers.tokenizer import load_tokenizer
+from masqclip.towers.families import folder_tokenizer
 
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
@@ -83,7 +83,7 @@ class Pretrained:
         try:
             world = load_world(source)
             model, missing = load_system(source, dtype=choose_dtype(dtype, where))
-            tokenizer = load_tokenizer(source)
+            tokenizer = folder_tokenizer(source, model.clip)
         except MasqclipError as error:
             raise MasqclipError(
                 f"the model {str(name_or_path)!r} cannot be loaded: {error}"

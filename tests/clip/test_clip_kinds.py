@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from transformers import CLIPModel, SiglipConfig, SiglipModel
 
 from masqclip import MasqclipError
+from masqclip.hub.kinds import check_kind
 from masqclip.towers.loading import load_clip, load_clip_and_tokenizer
 from masqclip.towers.tokenizer import load_tokenizer
 
@@ -29,9 +30,6 @@ def refused(folder: Path) -> str:
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("siglip", "it is a SigLIP (model_type 'siglip')"),
-        ("siglip2", "it is a SigLIP 2 (model_type 'siglip2')"),
-        ("metaclip_2", "it is a MetaCLIP 2 (model_type 'metaclip_2')"),
         ("chinese_clip", "it is a Chinese-CLIP (model_type 'chinese_clip')"),
         ("altclip", "it is an AltCLIP (model_type 'altclip')"),
         ("clipseg", "it is a CLIPSeg (model_type 'clipseg')"),
@@ -42,7 +40,7 @@ def refused(folder: Path) -> str:
     ],
 )
 def test_other_kinds_are_refused_by_name(tmp_path: Path, kind: str, said: str) -> None:
-    """A MetaCLIP 2 has a CLIP's tensors: it would load, and its words would mean nothing."""
+    """A Chinese-CLIP has a CLIP's towers: it would load, and its words would mean nothing."""
     small_clip().save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text()) | {"model_type": kind}
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -51,6 +49,17 @@ def test_other_kinds_are_refused_by_name(tmp_path: Path, kind: str, said: str) -
     message = refused(tmp_path)
     assert said in message
     assert "use a CLIP of OpenAI, LAION, MetaCLIP or DFN" in message
+
+
+def test_a_siglip_of_any_size_names_those_of_one_size(tmp_path: Path) -> None:
+    """It reads patches with a map of which are there, and its published models are twins of
+    others that do not."""
+    (tmp_path / "config.json").write_text('{"model_type": "siglip2"}')
+    said = refused(tmp_path)
+    assert "it is a SigLIP 2 of any picture size (NaFlex) (model_type 'siglip2')" in said
+    assert "use a SigLIP 2 of one picture size, such as google/siglip2-large-patch16-384" in said
+    with pytest.raises(MasqclipError, match="use a SigLIP 2 of one picture size"):
+        check_kind(tmp_path, what="CLIP", name="google/siglip2-base-patch16-naflex")
 
 
 def test_a_whole_model_is_no_clip(tmp_path: Path) -> None:
@@ -71,7 +80,7 @@ def test_a_siglip_that_says_it_is_a_clip(tmp_path: Path) -> None:
         vision_config=tower | {"image_size": 32, "patch_size": 8},
     )
     SiglipModel(config).save_pretrained(tmp_path)
-    assert "it is a SigLIP" in refused(tmp_path)
+    assert load_clip(tmp_path).config.model_type == "siglip"
     document = json.loads((tmp_path / "config.json").read_text()) | {"model_type": "clip"}
     (tmp_path / "config.json").write_text(json.dumps(document))
     assert "the tensor 'logit_scale' is (1,)" in refused(tmp_path)

@@ -81,11 +81,12 @@ def test_what_open_clip_wrote_counts_before_a_conversions(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("told", "name", "said"),
     [
-        ({"resample": 2}, OWN, "says resample = 2: .* bicubically"),
+        ({"resample": 0}, OWN, "says resample = 0: .* resized bilinear .2. or bicubic .3. here"),
+        ({"resample": True}, OWN, "says resample = True"),
         ({"do_flip_channel_order": True}, OWN, "do_flip_channel_order"),
         ({"image_std": [0, 1, 1]}, OWN, "image_std = .* above 0"),
         ([], OWN, "no object of settings"),
-        ({"preprocess_cfg": {"interpolation": "bilinear"}}, OPEN_CLIP, "says interpolation = bil"),
+        ({"preprocess_cfg": {"interpolation": "random"}}, OPEN_CLIP, "says interpolation = rand"),
         ({"preprocess_cfg": {"mean": "x"}}, OPEN_CLIP, "says mean = x: it is three numbers"),
         ({"preprocess_cfg": {"std": 0}}, OPEN_CLIP, "says std = 0"),
         ({"preprocess_cfg": []}, OPEN_CLIP, "no object of settings"),
@@ -94,6 +95,17 @@ def test_what_open_clip_wrote_counts_before_a_conversions(tmp_path: Path) -> Non
 def test_what_is_refused(tmp_path: Path, told: Any, name: str, said: str) -> None:
     with pytest.raises(MasqclipError, match=said):
         clip_normalisation(written(tmp_path, told, name))
+
+
+def test_how_pictures_are_resized(tmp_path: Path) -> None:
+    """SigLIP 2's processors say bilinear; nothing is said of bicubic, which is the default."""
+    found = clip_normalisation(written(tmp_path, {"resample": 2}))
+    assert found == {**OPENAI, "clip_resample": "bilinear"}
+    write_normalisation(tmp_path, found, 32)
+    assert clip_normalisation(tmp_path) == found
+    assert clip_normalisation(written(tmp_path, {"resample": 3})) == OPENAI
+    told = {"preprocess_cfg": {"interpolation": "bilinear"}}
+    assert clip_normalisation(written(tmp_path, told, OPEN_CLIP)) == found
 
 
 def test_what_is_written_is_read_by_both(tmp_path: Path) -> None:

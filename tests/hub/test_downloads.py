@@ -101,11 +101,11 @@ def test_an_index_of_what_is_not_there(hub: Hub) -> None:
     ("config", "what", "said"),
     [
         (
-            {"model_type": "siglip"},
+            {"model_type": "altclip"},
             "CLIP",
-            "is a SigLIP .model_type 'siglip'., and a CLIP here is of the type clip",
+            "is an AltCLIP .model_type 'altclip'., and a CLIP here is of the type clip or siglip",
         ),
-        ({"model_type": "metaclip_2"}, "CLIP", "is a MetaCLIP 2"),
+        ({"model_type": "siglip2"}, "CLIP", "is a SigLIP 2 .*: use a SigLIP 2 of one picture size"),
         ({"model_type": "sam2"}, "proposer", "is a SAM 2"),
         ({"model_type": "clip"}, "proposer", "is a CLIP .*; it is a clip"),
         (

@@ -129,6 +129,7 @@ def batch(
             else everybody takes for a region need not be said.
         things: Names of the vocabulary that are counted, whatever else is said of them.
         template: A sentence to put each name into; repeat it for several, which are averaged.
+            "tower" stands for those of the CLIP's own makers.
         format: Of the shards: Parquet tables, or COCO JSON files.
         overlay: Draw the masks on each picture as well: DIR/overlays/SHARD.
         save_embeddings: Keep the encoded pictures in DIR/embeddings.

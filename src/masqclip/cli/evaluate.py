@@ -120,7 +120,8 @@ def evaluate(
             built-in list ("stickers2-150"), compete.
         vocabulary: Your own words: a text file with a line for each class of the dataset, synonyms
             after commas. What it holds besides competes and is not counted.
-        template: A sentence to put each name into; repeat it for several.
+        template: A sentence to put each name into; repeat it for several. "tower" stands for those
+            of the CLIP's own makers.
         readable: Part words that Pascal Context runs together; the published figures did not.
         images: The pictures of a COCO file; "images" beside it unless given.
         limit: Only the first so many pictures.

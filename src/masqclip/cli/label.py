@@ -110,7 +110,7 @@ def label(
             else everybody takes for a region need not be said.
         things: Names of the vocabulary that are counted, whatever else is said of them.
         template: A sentence to put each prompt into, such as "a photo of a {}."; repeat it for
-            several, which are averaged.
+            several, which are averaged. "tower" stands for those of the CLIP's own makers.
         split: yolo: the share of pictures to validate on; 0 = no picture is set apart.
         images: yolo: copy the pictures, or link to them; those of formats that trainers do not
             open are converted to PNG.

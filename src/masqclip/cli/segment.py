@@ -186,7 +186,7 @@ def segment(
             else everybody takes for a region need not be said.
         things: Names of the vocabulary that are counted, whatever else is said of them.
         template: A sentence to put each name into, such as "a photo of a {}."; repeat it for
-            several, which are averaged.
+            several, which are averaged. "tower" stands for those of the CLIP's own makers.
         recursive: Search folders with their sub-folders.
         overlay: Draw the masks on each picture and write that as PNG.
         json: Print one JSON document a picture on stdout, and nothing else there.

@@ -39,14 +39,23 @@ def class_log_probs(
     *,
     num_classes: int,
     logit_scale: float = LOGIT_SCALE,
+    sigmoid_bias: float | None = None,
 ) -> Tensor:
     """Log-probability of every class for every mask.
 
     All text rows compete; rows after the first `num_classes` (distractors, background) are then
     dropped, so the exponentials of a row sum to less than one.
 
+    Args:
+        mask_embeddings, text_embeddings, logit_scale: as for `clip_logits`.
+        num_classes: K.
+        sigmoid_bias: what a CLIP that judges pairs one by one adds to a scaled cosine: then no
+            rows compete, and a row's exponentials may sum to more than one. None for softmax.
+
     Returns:
         [B,Q,K] float32.
     """
     logits = clip_logits(mask_embeddings, text_embeddings, logit_scale=logit_scale)
+    if sigmoid_bias is not None:
+        return F.logsigmoid(logits[..., :num_classes] + sigmoid_bias)
     return F.log_softmax(logits, dim=-1)[..., :num_classes]

@@ -24,6 +24,15 @@ def read_text(text: str) -> str:
     """What CLIP reads of a text (`masqclip.data.clip_text.reading`), if it can be read.
 
     Raises:
+        MasqclipError: as in `check_text`.
+    """
+    return reading(check_text(text))
+
+
+def check_text(text: str) -> str:
+    """A text as it is written, if it can be read.
+
+    Raises:
         MasqclipError: it is far longer than any tower reads, or holds what no tokenizer takes.
     """
     if len(text) > MAX_TEXT_CHARACTERS:
@@ -33,7 +42,7 @@ def read_text(text: str) -> str:
         )
     if not text.isprintable():
         check_writable(text, what=f"the name {shown(text)}")
-    return reading(text)
+    return text
 
 
 def token_ids(texts: Sequence[str], tokenizer: CLIPTokenizer) -> list[list[int]]:

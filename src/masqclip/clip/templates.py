@@ -6,6 +6,8 @@ from masqclip.clip.name_limits import MAX_NAME_CHARACTERS, check_writable, shown
 from masqclip.errors import MasqclipError
 
 PLAIN_TEMPLATES = ("{}",)
+#: Stands for the templates that a CLIP's own makers put names into (`Family.templates`).
+TOWER = "tower"
 
 # Views of the same thing that a photographer could name; averaged, they blur the accident of one.
 CLIP_TEMPLATES = (
@@ -27,7 +29,7 @@ CLIP_TEMPLATES = (
 
 
 def check_template(template: object) -> None:
-    """Refuse what is no sentence with a place for a name.
+    """Refuse what is no sentence with a place for a name, and not `TOWER`.
 
     Raises:
         MasqclipError: it is none, or too long.
@@ -35,6 +37,8 @@ def check_template(template: object) -> None:
     if not isinstance(template, str):
         raise MasqclipError(f"the template {shown(template)} is no string: give words and {{}}")
     check_writable(template, what="a template")
+    if template == TOWER:
+        return
     places = template.count("{}")
     if not places:
         raise MasqclipError(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,13 @@ from torch.nn import functional
 from masqclip.clip.example_rows import Exampled, mix_examples
 from masqclip.clip.name_items import BACKGROUND
 from masqclip.clip.name_limits import shown
-from masqclip.clip.reading import read_text, too_long
+from masqclip.clip.reading import check_text, read_text, too_long
+from masqclip.clip.templates import TOWER
 from masqclip.clip.text_cache import EmbeddingCache
 from masqclip.clip.vocabulary import Vocabulary
-from masqclip.data.clip_text import reading
 from masqclip.errors import MasqclipError
-from masqclip.towers.families import words_of
+from masqclip.towers.families import family_of, words_of
+from masqclip.towers.tokenizer import reads_as_openai
 
 # Bounds on memory, whatever the number of names: tokens in one forward pass, strings whose
 # embeddings are held at once, vocabularies kept whole.
@@ -59,6 +60,9 @@ class TextEncoder:
         self.words = words_of(clip, tokenizer)
         self.clip: Any = clip
         self.tokenizer = tokenizer
+        # What OpenAI's tokenizer reads alike others may tell apart: they are given what is written.
+        self._read = read_text if reads_as_openai(tokenizer) else check_text
+        self._templates = family_of(self.clip.config.model_type).templates
         self.context_length = self.words.context_length
         self._cache_choice = cache
         self._cache: EmbeddingCache | None = None
@@ -115,12 +119,25 @@ class TextEncoder:
             MasqclipError: it is so.
         """
         if vocabulary not in self._vocabularies:
-            self._check(sentence for sentence, _ in _placed(vocabulary))
+            self._check(sentence for sentence, _ in self._placed(vocabulary))
             self._check_examples(vocabulary)
 
     def probe(self) -> NDArray[np.float32]:
         """[P,D] unit embeddings of `PROBE`, by which a CLIP is known, in whatever precision."""
         return functional.normalize(self.embed_strings(PROBE), dim=-1).cpu().numpy()
+
+    def _placed(self, vocabulary: Vocabulary) -> list[tuple[str, int]]:
+        """All sentences that are embedded, each with the row that it belongs to."""
+        groups = [category.prompts if category.worded else () for category in vocabulary.rows]
+        groups.append((BACKGROUND,))
+        templates: list[str] = []
+        for template in vocabulary.templates:
+            templates += self._templates if template == TOWER else (template,)
+        return [
+            (sentence, row)
+            for row, prompts in enumerate(groups)
+            for sentence in _sentences(prompts, templates, self._read)
+        ]
 
     def _check_examples(self, vocabulary: Vocabulary) -> None:
         exampled = _exampled(vocabulary)
@@ -132,12 +149,13 @@ class TextEncoder:
             )
 
     def _check(self, sentences: Iterable[str]) -> None:
-        # A token takes a byte at least, so nearly all are known to be short enough.
-        most = self.context_length - 2
+        # A token takes a byte at least, so nearly all are known to be short enough; three tokens
+        # more may stand before the text and behind it.
+        most = self.context_length - 3
         long = [s for s in sentences if len(s) > most or not s.isascii() or "&" in s]
         for start in range(0, len(long), CHUNK_STRINGS):
             chunk = long[start : start + CHUNK_STRINGS]
-            tokens = self.words.token_ids([read_text(name) for name in chunk])
+            tokens = self.words.token_ids([self._read(name) for name in chunk])
             for name, ids in zip(chunk, tokens, strict=True):
                 if len(ids) > self.context_length:
                     raise too_long(name, len(ids), self.context_length)
@@ -149,7 +167,7 @@ class TextEncoder:
             self._cache = None
 
     def _embed_rows(self, vocabulary: Vocabulary) -> Tensor:
-        placed = _placed(vocabulary)
+        placed = self._placed(vocabulary)
         # Before hours of work, not after.
         self._check(sentence for sentence, _ in placed)
         self._check_examples(vocabulary)
@@ -182,7 +200,7 @@ class TextEncoder:
             return cache
 
     def _embed(self, strings: Sequence[str], cache: EmbeddingCache) -> Tensor:
-        read = [read_text(string) for string in strings]
+        read = [self._read(string) for string in strings]
         known = cache.table()
         if missing := known.missing(read):
             written = dict(zip(read, strings, strict=True))
@@ -215,6 +233,8 @@ class TextEncoder:
         digest = hashlib.blake2b(digest_size=16)
         vocabulary = sorted(self.tokenizer.get_vocab().items())
         digest.update(repr((self.words.settings, vocabulary)).encode())
+        if not reads_as_openai(self.tokenizer):  # whose scores and pairs follow from no vocabulary
+            digest.update(self.tokenizer.backend_tokenizer.to_str().encode())
         for module in self.words.modules:
             for name, weight in module.state_dict().items():
                 digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
@@ -231,18 +251,9 @@ def _exampled(vocabulary: Vocabulary) -> list[Exampled]:
     ]
 
 
-def _placed(vocabulary: Vocabulary) -> list[tuple[str, int]]:
-    """All sentences that are embedded, each with the row that it belongs to."""
-    groups = [category.prompts if category.worded else () for category in vocabulary.rows]
-    groups.append((BACKGROUND,))
-    return [
-        (sentence, row)
-        for row, prompts in enumerate(groups)
-        for sentence in _sentences(prompts, vocabulary.templates)
-    ]
-
-
-def _sentences(prompts: Sequence[str], templates: Sequence[str]) -> list[str]:
+def _sentences(
+    prompts: Sequence[str], templates: Sequence[str], read: Callable[[str], str]
+) -> list[str]:
     """The prompts in the templates. What CLIP reads alike counts once: twice, it weighs double."""
     if len(prompts) == len(templates) == 1:
         return [templates[0].replace("{}", prompts[0])]
@@ -250,7 +261,7 @@ def _sentences(prompts: Sequence[str], templates: Sequence[str]) -> list[str]:
     for prompt in prompts:
         for template in templates:
             sentence = template.replace("{}", prompt)
-            sentences.setdefault(reading(sentence), sentence)
+            sentences.setdefault(read(sentence), sentence)
     return list(sentences.values())
 
 

@@ -174,7 +174,8 @@ class Vocabulary:
             things: names (of `value`) that are counted, whatever else is said of them.
             distractors: names that compete and are never reported; added to those of `value`. A
                 vocabulary, or the path of a file of names, competes with its examples.
-            templates: strings with ``{}``, in place of those of `value`.
+            templates: strings with ``{}``, in place of those of `value`; ``tower`` stands for those
+                of the CLIP's own makers.
             limits: how much there may be (`masqclip.clip.name_limits`); by default 100,000 names,
                 1,000 characters in each, and 8 MB of text.
             files: whether a string may be the path of a file; not one that a stranger wrote.

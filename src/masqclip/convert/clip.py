@@ -14,7 +14,12 @@ from masqclip.errors import MasqclipError
 from masqclip.hub import find_weights
 from masqclip.towers.families import family_of
 from masqclip.towers.loading import load_clip, load_clip_and_tokenizer
-from masqclip.towers.normalisation import OPENAI, ClipNormalisation, clip_normalisation
+from masqclip.towers.normalisation import (
+    OPENAI,
+    ClipNormalisation,
+    clip_normalisation,
+    usual_normalisation,
+)
 from masqclip.towers.openai_clip import huggingface_clip, openai_clip_to_transformers
 from masqclip.towers.timm_clip import timm_clip_kind, timm_clip_to_model
 from masqclip.towers.tokenizer import check_own_vocabulary, check_tokenizer, load_tokenizer
@@ -22,8 +27,6 @@ from masqclip.weights.checkpoint import read_state_dict
 from masqclip.weights.preprocessing import Channels
 from masqclip.weights.rules import StateDict
 
-# What PE-Core and SigLIP were trained with.
-_HALF: ClipNormalisation = {"clip_mean": (0.5, 0.5, 0.5), "clip_std": (0.5, 0.5, 0.5)}
 #: What begins a name of a CLIP in transformers' own layout.
 TRANSFORMERS = ("vision_model.",)
 
@@ -48,15 +51,16 @@ class ClipOptions:
 
     def normalisation(self, own: ClipNormalisation = OPENAI) -> ClipNormalisation:
         """A CLIP's own, where no other is asked for."""
-        return {
+        changed: ClipNormalisation = {
             "clip_mean": self.mean or own["clip_mean"],
             "clip_std": self.std or own["clip_std"],
         }
+        return {**own, **changed}
 
 
 def file_normalisation(config: Any, options: ClipOptions) -> ClipNormalisation:
     """How pictures are normalised for a file's CLIP: as was asked for, or as was published."""
-    return options.normalisation(_HALF if config.model_type in ("pe_clip", "siglip") else OPENAI)
+    return options.normalisation(usual_normalisation(config.model_type))
 
 
 def own_tokenizer(config: Any, options: ClipOptions) -> CLIPTokenizer:
@@ -110,11 +114,16 @@ def convert_clip(
 def load_source(
     source: str | Path, options: ClipOptions
 ) -> tuple[Any, StateDict, CLIPTokenizer, ClipNormalisation]:
-    """A CLIP of any format, a file of one, or a folder or name; with all that belongs to it."""
+    """A CLIP of OpenAI's family, a file of one, or a folder or name; with all that belongs to it.
+
+    Raises:
+        MasqclipError: there is none, or it is of another family.
+    """
     if Path(source).is_file():
         state_dict = read_state_dict(source)
         huggingface = any(name.startswith(TRANSFORMERS) for name in state_dict)
         config, weights = convert_clip(state_dict, options, huggingface)
+        _check_family(config, source)
         return config, weights, own_tokenizer(config, options), file_normalisation(config, options)
     folder = find_weights(source, what="CLIP")
     scale = options.normalisation(clip_normalisation(folder))
@@ -122,5 +131,15 @@ def load_source(
         model, tokenizer = load_clip_and_tokenizer(folder)
     else:
         model = load_clip(folder)
+        _check_family(model.config, source)
         tokenizer = own_tokenizer(model.config, options)
+    _check_family(model.config, source)
     return model.config, dict(model.state_dict()), tokenizer, scale
+
+
+def _check_family(config: Any, source: str | Path) -> None:
+    if config.model_type != "clip":
+        raise MasqclipError(
+            f"the CLIP {str(source)!r} is of the family {config.model_type!r}: the "
+            "checkpoint's is OpenAI's"
+        )

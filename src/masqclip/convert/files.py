@@ -230,11 +230,6 @@ def _whole_model(
             "(--clip)"
         )
     clip_config, clip_weights, tokenizer, scale = load_source(source, options)
-    if clip_config.model_type != "clip":
-        raise MasqclipError(
-            f"{str(source)!r} is {kind_in_words(clip_config.model_type)}, and this {kind} was "
-            "tuned on a CLIP of OpenAI's kind (--clip)"
-        )
     config, weights = (masqclip_to_model if ours else maskclip_to_model)(
         state_dict, clip_config, clip_weights, heads=options.vision_heads
     )

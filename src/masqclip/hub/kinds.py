@@ -17,7 +17,7 @@ from masqclip.hub.open_clip_kinds import open_clip_kind
 
 #: transformers' model types that each part may be of.
 TYPES: Mapping[str, tuple[str, ...]] = {
-    "clip": ("clip", "eva02_clip", "pe_clip"),
+    "clip": ("clip", "siglip", "metaclip_2", "tipsv2", "eva02_clip", "pe_clip"),
     "proposer": ("mask2former", "maskformer", "oneformer", "eomt", "sam"),
     "model": ("masqclip",),
 }
@@ -63,9 +63,15 @@ _NAMES = {
     "sam_hq": "SAM-HQ",
     "segformer": "SegFormer",
     "siglip": "SigLIP",
-    "siglip2": "SigLIP 2",
+    "siglip2": "SigLIP 2 of any picture size (NaFlex)",
+    "tipsv2": "TIPS v2",
     "upernet": "UPerNet",
     "xclip": "X-CLIP",
+}
+# What to use in place of a kind that is refused.
+_INSTEAD = {
+    "siglip2": "a SigLIP 2 of one picture size, such as google/siglip2-large-patch16-384 "
+    "(model_type 'siglip')",
 }
 
 
@@ -97,6 +103,7 @@ def check_kind(folder: Path, *, what: str, name: str) -> None:
         raise MasqclipError(
             f"{name!r} is {kind_in_words(kind)}, and a {what} here is of the type "
             f"{' or '.join(wanted)}{_elsewhere(kind)}"
+            + (f": use {instead}" if (instead := instead_of(kind)) else "")
         )
 
 
@@ -105,6 +112,11 @@ def kind_in_words(model_type: str) -> str:
     known = _NAMES.get(model_type, model_type[:60])
     article = "an" if known[:1] in "AEIOaeio" else "a"
     return f"{article} {known} (model_type {model_type[:60]!r})"
+
+
+def instead_of(model_type: str) -> str | None:
+    """What to use in place of a kind that is refused, where something comes near it."""
+    return _INSTEAD.get(model_type)
 
 
 def _elsewhere(kind: str) -> str:

@@ -114,6 +114,12 @@ class ClipTower:
         return self.vision.embeddings.position_embedding.weight
 
 
+class MetaClip2Tower(ClipTower):
+    """The picture tower of a MetaCLIP 2, which computes as a CLIP's."""
+
+    family = "metaclip_2"
+
+
 class ClipWords:
     """The word tower of a CLIP; see `masqclip.towers.tower.Words`.
 

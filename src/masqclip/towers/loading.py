@@ -9,7 +9,7 @@ import torch
 
 from masqclip.errors import MasqclipError
 from masqclip.hub import find_weights
-from masqclip.hub.kinds import kind_in_words
+from masqclip.hub.kinds import instead_of, kind_in_words
 from masqclip.towers.families import FAMILIES, family_of
 from masqclip.towers.open_clip import check_open_clip_folder, is_open_clip, read_open_clip
 from masqclip.towers.tokenizer_files import check_tokenizer_class
@@ -17,7 +17,10 @@ from masqclip.weights.configs import read_config
 from masqclip.weights.folders import fill_model, load_model
 from masqclip.weights.model_kinds import model_type_of
 
-_SUPPORTED = "a CLIP of OpenAI, LAION, MetaCLIP or DFN (model_type 'clip'), or a SigLIP"
+_SUPPORTED = (
+    "a CLIP of OpenAI, LAION, MetaCLIP or DFN (model_type 'clip'), a SigLIP, a MetaCLIP 2, a "
+    "TIPS v2, an EVA02-CLIP or a PE-Core"
+)
 
 
 def load_clip(name_or_path: str | Path) -> Any:
@@ -89,7 +92,7 @@ def check_clip_kind(folder: Path, name: str | Path) -> str:
     """
     kind = model_type_of(folder, name=name)
     if kind not in FAMILIES:
-        use = "it as --model" if kind == "masqclip" else _SUPPORTED
+        use = "it as --model" if kind == "masqclip" else instead_of(kind) or _SUPPORTED
         raise MasqclipError(
             f"it is {kind_in_words(kind)}, whose text tower is not supported: use {use}"
         )

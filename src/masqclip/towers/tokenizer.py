@@ -143,6 +143,14 @@ def check_own_vocabulary(
     check_tokenizer(text_config, tokenizer, remedy=remedy)
 
 
+def reads_as_openai(tokenizer: Any) -> bool:
+    """Whether a tokenizer cuts texts as OpenAI's does, of which `masqclip.data.clip_text` knows
+    what it reads alike."""
+    from transformers import CLIPTokenizer
+
+    return isinstance(tokenizer, CLIPTokenizer)
+
+
 def plain_token_ids(tokenizer: Any, texts: Sequence[str], most: int | None) -> list[list[int]]:
     """Tokens of texts at their own lengths, special ones included.
 

@@ -18,7 +18,7 @@ from masqclip.data.open_coco import CocoFiles, CocoMasks
 from masqclip.errors import MasqclipError
 from masqclip.hub import find_weights
 from masqclip.model import MasQClipModel
-from masqclip.towers.tokenizer import load_tokenizer
+from masqclip.towers.families import folder_tokenizer
 from masqclip.training.annotated import join_system
 from masqclip.training.baseline_settings import BaselineSettings, OpenSegSettings
 from masqclip.training.baselines import BaselineStage, LSegStage, MaskClipStage
@@ -94,7 +94,7 @@ def train_baseline(
             return False
         if place:
             model, _ = load_system(goal)
-            tokenizer = load_tokenizer(goal)
+            tokenizer = folder_tokenizer(goal, model.clip)
             sources = sources | {"the stage before": digest_model(goal)}
     return True
 

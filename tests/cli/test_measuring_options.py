@@ -15,7 +15,7 @@ from heard import Heard
 
 from masqclip.cli import bench
 from masqclip.cli.main import main
-from masqclip.convert.files import ClipOptions
+from masqclip.convert.clip import ClipOptions
 from masqclip.evaluation.protocol import published_protocol
 from masqclip.model import MasQClipModel
 from masqclip.own_world import OwnWorld

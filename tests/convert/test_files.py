@@ -26,7 +26,8 @@ from masqclip import Segmenter
 from masqclip.cli.main import main
 from masqclip.clip.classifier import clip_logits
 from masqclip.convert import files
-from masqclip.convert.files import ClipOptions, convert_file
+from masqclip.convert.clip import ClipOptions
+from masqclip.convert.files import convert_file
 from masqclip.convert.mask2former import NOT_NEEDED, mask2former_to_transformers
 from masqclip.convert.masqclip import published_clip, setting_of, vision_tower
 from masqclip.decoding.instance import decode_instance

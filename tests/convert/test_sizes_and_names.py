@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPVisionConfig
 
-from masqclip.convert import files
+from masqclip.convert import clip, files
 from masqclip.convert.files import _dropped
 from masqclip.convert.masqclip import published_clip, setting_of
 from masqclip.convert.resnet import resnet_backbone, widen
@@ -20,7 +20,7 @@ from masqclip.errors import MasqclipError
 from masqclip.towers.openai_clip import (
     NOT_NEEDED,
     VisionTower,
-    _heads,
+    attention_heads,
     huggingface_clip,
     openai_clip_to_transformers,
     vision_tower_to_transformers,
@@ -63,14 +63,19 @@ def test_heads_and_activation_are_those_given(
 )
 def test_heads_are_64_wide_but_in_the_largest_towers(width: int, heads: int | None) -> None:
     if heads is not None:
-        assert _heads(width, None, what="vision") == heads
-        assert _heads(width, 1, what="vision") == 1
+        assert attention_heads(width, None, what="vision") == heads
+        assert attention_heads(width, 1, what="vision") == 1
     else:
         with pytest.raises(MasqclipError, match=f"text tower is {width} wide .*--text-heads"):
-            _heads(width, None, what="text")
+            attention_heads(width, None, what="text")
     for wrong in (0, width + 1):
         with pytest.raises(MasqclipError, match="give vision_heads"):
-            _heads(width, wrong, what="vision")
+            attention_heads(width, wrong, what="vision")
+
+
+def test_words_are_read_by_heads_of_64_but_in_the_largest_siglips() -> None:
+    """ViT-bigG and PE-Core G have pictures' towers with wide heads, and words' with twenty."""
+    assert [attention_heads(w, None, what="text") for w in (1024, 1280, 1152)] == [16, 20, 16]
 
 
 def test_what_is_dropped_is_said_with_its_reason() -> None:
@@ -94,14 +99,18 @@ def test_kinds_are_converted_with_what_is_dropped(
 ) -> None:
     config = SimpleNamespace(
         num_labels=3,
+        model_type="clip",
         to_dict=lambda: {
             "backbone_config": {"model_type": "resnet", "depths": [1, 2]}, "encoder_layers": 6,
             "decoder_layers": 10, "num_queries": 100, "hidden_dim": 256,
         },
         vision_config=CLIPVisionConfig(), text_config=CLIPTextConfig(),
     )  # fmt: skip
-    for name in ("mask2former_to_transformers", "openai_clip_to_transformers"):
-        monkeypatch.setattr(files, name, lambda *given, **named: (config, {}))
+    for place, name in (
+        (files, "mask2former_to_transformers"),
+        (clip, "openai_clip_to_transformers"),
+    ):
+        monkeypatch.setattr(place, name, lambda *given, **named: (config, {}))
     monkeypatch.setattr(files, "check_fits", lambda *given, **named: None)
     extra = "criterion.empty_weight" if what == "Mask2Former" else "context_length"
     given: Any = {name: torch.ones(1) for name in (*tensors, extra)}

@@ -20,7 +20,8 @@ from hub_server import Hub  # noqa: E402
 from layouts import ade20k_150, coco  # noqa: E402
 
 from drawings import drawings, write_cache  # noqa: E402
-from masqclip.convert.files import ClipOptions, convert_file  # noqa: E402
+from masqclip.convert.clip import ClipOptions  # noqa: E402
+from masqclip.convert.files import convert_file  # noqa: E402
 from masqclip.data.stickers.files import write_stickers  # noqa: E402
 from masqclip.data.stickers.scenes import SceneSettings, StickerWorld  # noqa: E402
 from masqclip.data.stickers.sprites import SpriteSet, load_sprites  # noqa: E402

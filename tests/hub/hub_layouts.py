@@ -17,14 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
+from tower_recipe import weights
 from transformers import CLIPConfig, CLIPModel
 
 from masqclip.hub.registry import NamedModel
 from masqclip.towers.tokenizer import load_tokenizer
 
 Files = dict[str, bytes]
+
+TOWERS = Path(__file__).parents[1] / "data" / "towers"
 
 OPENAI = {"image_mean": [0.48145466, 0.4578275, 0.40821073],
           "image_std": [0.26862954, 0.26130258, 0.27577711]}  # fmt: skip
@@ -35,6 +39,8 @@ IMAGENET = {"image_mean": [0.48500001430511475, 0.4560000002384186, 0.4059999883
 
 def layout(model: NamedModel, families: dict[str, Callable[[], Any]]) -> Files:
     """The files of a repository."""
+    if model.name.startswith(("eva02-", "pe-")):
+        return _timm_clip(model)
     return _clip(model) if model.kind == "clip" else _proposer(model, families)
 
 
@@ -119,6 +125,47 @@ def _clip(model: NamedModel) -> Files:
         ).encode()
         files["open_clip_pytorch_model.bin"] = b"o" * 9_000
     return files
+
+
+def _timm_clip(model: NamedModel) -> Files:
+    """As open_clip's library writes one with a tower of timm's: no file is transformers'."""
+    eva02 = model.name.startswith("eva02-")
+    with safe_open(TOWERS / ("eva02.safetensors" if eva02 else "pe.safetensors"), "pt") as file:
+        shapes = json.loads(file.metadata()["shapes"])
+    # Twice as wide as those that were recorded, for a head of the published width; and all tokens.
+    wide = {name: [2 * n if n % 32 == 0 or n == 85 else n for n in shape]
+            for name, shape in shapes.items()}  # fmt: skip
+    wide["text.token_embedding.weight"] = [49_408, 64]
+    tensors = weights(wide)
+    if eva02:
+        tensors = {name: tensor.half() for name, tensor in tensors.items()}
+    tower = "eva02_base_patch16_clip_224" if eva02 else "vit_pe_core_base_patch16_224"
+    normal = OPENAI if eva02 else HALVES
+    config = {
+        "model_cfg": {
+            "embed_dim": 24,
+            "vision_cfg": {
+                "image_size": 32, "timm_model_name": tower, "timm_model_pretrained": False,
+                "timm_pool": "token" if eva02 else "map", "timm_proj": None,
+            },
+            "text_cfg": {
+                "context_length": 12, "vocab_size": 49_408, "width": 64, "heads": 1, "layers": 2,
+            },
+            "custom_text": True,
+        },
+        "preprocess_cfg": {
+            "mean": normal["image_mean"], "std": normal["image_std"],
+            "interpolation": "bicubic" if eva02 else "bilinear",
+            "resize_mode": "shortest" if eva02 else "squash",
+        },
+    }  # fmt: skip
+    return {
+        "README.md": b"---\nlicense: mit\n---\n",
+        "open_clip_config.json": json.dumps(config).encode(),
+        "open_clip_model.safetensors": safetensors_bytes(tensors),
+        "open_clip_pytorch_model.bin": b"o" * 9_000,
+        **tokenizer_files(),
+    }
 
 
 def _old_clip_config(config: CLIPConfig) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from hub_server import Hub
 
 from masqclip import Segmenter
 from masqclip.cli.main import main
-from masqclip.convert.files import ClipOptions, convert_file
+from masqclip.convert.clip import ClipOptions
+from masqclip.convert.files import convert_file
 from masqclip.data.files import write_atomically
 
 DATA = Path(__file__).parents[1] / "data"

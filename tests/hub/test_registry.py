@@ -75,7 +75,10 @@ def test_a_clip(hub: Hub, model: NamedModel, tmp_path: Path) -> None:
     kinds = {Path(name).suffix for name in large if "tokenizer" not in name and "vocab" not in name}
     assert kinds <= {".safetensors", ".bin", ".txt", ".json", ".md"}
     assert not any(name.startswith(("open_clip_pytorch", "tf_", "flax")) for name in large)
-    expected = (0.5, 0.5, 0.5) if model.name == "laion-l14" else (0.48145466, 0.4578275, 0.40821073)
+    halves = model.name == "laion-l14" or model.name.startswith("pe-")
+    expected = (0.5, 0.5, 0.5) if halves else (0.48145466, 0.4578275, 0.40821073)
+    resample = "bilinear" if model.name.startswith("pe-") else "bicubic"
+    assert segmenter.model.config.clip_resample == resample
     assert segmenter.model.config.clip_mean == pytest.approx(expected, rel=1e-12)
     three_tasks(segmenter)
     segmenter.save_pretrained(tmp_path / "saved")

@@ -31,8 +31,10 @@ masqclip convert maskclip.pth models/maskclip
 # a proposer: a stage-1 teacher or student, or detectron2's Mask2Former
 masqclip convert model_final_94dc52.pkl models/mask2former
 
-# a CLIP of OpenAI or open_clip
+# a CLIP of OpenAI or open_clip, an EVA02-CLIP, a PE-Core
 masqclip convert ViT-B-16.pt models/clip
+masqclip convert EVA02_CLIP_L_336_psz14_s6B.pt models/eva02
+masqclip convert PE-Core-L14-336.pt models/pe
 masqclip convert open_clip_pytorch_model.bin models/laion --activation gelu \\
     --mean 0.5 --std 0.5
 ```
@@ -66,17 +68,19 @@ def convert(
         clip: The CLIP that a MasQCLIP or MaskCLIP was tuned on: a file, a folder, or a name on the
             Hugging Face Hub. The default is the one of OpenAI that has its sizes.
         vision_heads: Attention heads of CLIP's vision tower, where they are not the published ones.
-        text_heads: Attention heads of CLIP's text tower, where they are not width / 64.
-        activation: CLIP's activation: quick_gelu for OpenAI, MetaCLIP and DFN, gelu for LAION.
+        text_heads: Attention heads of CLIP's text tower, where they are not the published ones.
+        activation: Of a CLIP with OpenAI's towers: quick_gelu for OpenAI, MetaCLIP and DFN, gelu
+            for LAION.
         mean: What CLIP's pictures are normalised by: one number of 0 to 1, or three between commas,
-            for red, green and blue. OpenAI's, or those of --clip, unless given.
+            for red, green and blue. The published ones, or those of --clip, unless given.
         std: The deviation, likewise.
         tokenizer: The folder of CLIP's tokenizer, where it is not OpenAI's.
     """
     check_folder(out, "OUT")
     if tokenizer is not None and not tokenizer.is_dir():
         raise MasqclipError(f"--tokenizer {tokenizer}: there is no such folder")
-    from masqclip.convert.files import ClipOptions, convert_file
+    from masqclip.convert.clip import ClipOptions
+    from masqclip.convert.files import convert_file
 
     options = ClipOptions(
         vision_heads,

@@ -12,8 +12,6 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import (
-    CLIPConfig,
-    CLIPModel,
     CLIPTokenizer,
     Mask2FormerForUniversalSegmentation,
     PreTrainedConfig,
@@ -21,6 +19,14 @@ from transformers import (
 )
 
 from masqclip.baselines.maskclip import MaskClipModel
+from masqclip.convert.clip import (
+    TRANSFORMERS,
+    ClipOptions,
+    convert_clip,
+    file_normalisation,
+    load_source,
+    own_tokenizer,
+)
 from masqclip.convert.mask2former import NOT_NEEDED as LOSS_WEIGHTS
 from masqclip.convert.mask2former import mask2former_to_transformers
 from masqclip.convert.maskclip import frozen_tower, maskclip_to_model
@@ -32,23 +38,19 @@ from masqclip.convert.masqclip import (
 )
 from masqclip.data.files import move_folder, shared, writing
 from masqclip.errors import MasqclipError, is_out_of_memory
-from masqclip.hub import find_weights
+from masqclip.hub.kinds import kind_in_words
 from masqclip.model import MasQClipModel
-from masqclip.towers.loading import load_clip, load_clip_and_tokenizer
+from masqclip.towers.families import family_of
 from masqclip.towers.normalisation import (
-    OPENAI,
     ClipNormalisation,
-    clip_normalisation,
     write_normalisation,
 )
 from masqclip.towers.openai_clip import (
     NOT_NEEDED as CLIP_NOT_NEEDED,
 )
-from masqclip.towers.openai_clip import huggingface_clip, openai_clip_to_transformers
-from masqclip.towers.tokenizer import check_own_vocabulary, check_tokenizer, load_tokenizer
+from masqclip.towers.timm_clip import ROTARY_TABLE
 from masqclip.weights.checkpoint import read_state_dict
 from masqclip.weights.folders import check_fits
-from masqclip.weights.preprocessing import Channels
 from masqclip.weights.rules import StateDict, in_float32
 from masqclip.weights.tensor_files import error_line
 
@@ -58,39 +60,12 @@ _KINDS = {
     "MaskCLIP": ("maskclip.",),
     "Mask2Former": ("sem_seg_head.", "backbone.stem.", "backbone.patch_embed."),
     "OpenAI CLIP": ("visual.",),
-    "CLIP": ("vision_model.",),
+    "CLIP": TRANSFORMERS,
 }
 _READY = {
     "proposer.": "a model of this package",
     "model.pixel_level_module.": "a universal segmenter in transformers' format",
 }
-
-
-@dataclass(frozen=True)
-class ClipOptions:
-    """What tensors' shapes do not tell of a CLIP; None = as published.
-
-    Attributes:
-        vision_heads, text_heads: attention heads.
-        activation: ``quick_gelu`` or ``gelu``.
-        mean, std: of RGB values in 0..1; None = those of its folder, or OpenAI's.
-        tokenizer: a folder; None = that of its folder, or OpenAI's.
-    """
-
-    vision_heads: int | None = None
-    text_heads: int | None = None
-    activation: str = "quick_gelu"
-    mean: Channels | None = None
-    std: Channels | None = None
-    tokenizer: str | Path | None = None
-
-    def normalisation(self, own: ClipNormalisation = OPENAI) -> ClipNormalisation:
-        """A CLIP's own, where no other is asked for."""
-        changed: ClipNormalisation = {
-            "clip_mean": self.mean or own["clip_mean"],
-            "clip_std": self.std or own["clip_std"],
-        }
-        return {**own, **changed}
 
 
 @dataclass(frozen=True)
@@ -254,7 +229,7 @@ def _whole_model(
             f"{sizes.num_hidden_layers} blocks: name the CLIP that this {kind} was tuned on "
             "(--clip)"
         )
-    clip_config, clip_weights, tokenizer, scale = _load_clip(source, options)
+    clip_config, clip_weights, tokenizer, scale = load_source(source, options)
     config, weights = (masqclip_to_model if ours else maskclip_to_model)(
         state_dict, clip_config, clip_weights, heads=options.vision_heads
     )
@@ -292,81 +267,31 @@ def _mask2former(state_dict: Mapping[str, Tensor]) -> Conversion:
 
 
 def _clip(state_dict: Mapping[str, Tensor], options: ClipOptions, huggingface: bool) -> Conversion:
-    config, weights = _convert_clip(state_dict, options, huggingface)
-    tokenizer = _tokenizer(config, options)
+    config, weights = convert_clip(state_dict, options, huggingface)
+    tokenizer = own_tokenizer(config, options)
     vision, text = config.vision_config, config.text_config
+    plain = config.model_type == "clip"
     layout = "transformers'" if huggingface else "OpenAI's (or open_clip's)"
+    what = f"a CLIP with {layout} names" if plain else kind_in_words(config.model_type)
+    activation = (
+        f"activation {vision.hidden_act} (LAION's CLIPs need --activation gelu), " if plain else ""
+    )
     return Conversion(
         found=[
-            f"a CLIP with {layout} names: ViT of width {vision.hidden_size}, "
+            f"{what}: ViT of width {vision.hidden_size}, "
             f"{vision.num_hidden_layers} blocks, patch {vision.patch_size}, {vision.image_size} "
             f"pixels; text tower of width {text.hidden_size}, {text.num_hidden_layers} blocks",
             f"not told by shapes: {vision.num_attention_heads} and {text.num_attention_heads} "
-            f"attention heads, activation {vision.hidden_act} (LAION's CLIPs need --activation "
-            "gelu), pictures' mean and deviation (--mean, --std)",
+            f"attention heads, {activation}pictures' mean and deviation (--mean, --std)",
         ],
         result="a CLIP: masqclip segment --clip FOLDER --proposer PROPOSER",
-        model_class=CLIPModel,
+        model_class=family_of(config.model_type).model_class,
         config=config,
         weights=in_float32(weights),
         dropped=_dropped(state_dict),
         tokenizer=tokenizer,
-        normalisation=options.normalisation(),
+        normalisation=file_normalisation(config, options),
     )
-
-
-def _tokenizer(config: CLIPConfig, options: ClipOptions) -> CLIPTokenizer:
-    """The tokenizer of a file's CLIP, whose tokens its configuration then names.
-
-    Raises:
-        MasqclipError: it is not the tower's.
-    """
-    text = config.text_config
-    if options.tokenizer is None:
-        tokenizer = load_tokenizer()
-        check_own_vocabulary(text, tokenizer, remedy="give its own (--tokenizer FOLDER)")
-        return tokenizer
-    tokenizer = load_tokenizer(options.tokenizer)
-    text.bos_token_id, text.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
-    text.pad_token_id = tokenizer.pad_token_id
-    check_tokenizer(text, tokenizer, remedy="give its own (--tokenizer FOLDER)")
-    return tokenizer
-
-
-def _convert_clip(
-    state_dict: Mapping[str, Tensor], options: ClipOptions, huggingface: bool
-) -> tuple[CLIPConfig, StateDict]:
-    convert = huggingface_clip if huggingface else openai_clip_to_transformers
-    return convert(
-        state_dict,
-        vision_heads=options.vision_heads,
-        text_heads=options.text_heads,
-        activation=options.activation,
-    )
-
-
-def _load_clip(
-    source: str | Path, options: ClipOptions
-) -> tuple[CLIPConfig, StateDict, CLIPTokenizer, ClipNormalisation]:
-    """A CLIP of any format, a file of one, or a folder or name; with all that belongs to it."""
-    if Path(source).is_file():
-        state_dict = read_state_dict(source)
-        huggingface = any(name.startswith(_KINDS["CLIP"]) for name in state_dict)
-        config, weights = _convert_clip(state_dict, options, huggingface)
-        return config, weights, _tokenizer(config, options), options.normalisation()
-    folder = find_weights(source, what="CLIP")
-    scale = options.normalisation(clip_normalisation(folder))
-    if options.tokenizer is None:
-        model, tokenizer = load_clip_and_tokenizer(folder)
-    else:
-        model = load_clip(folder)
-        tokenizer = _tokenizer(model.config, options)
-    if model.config.model_type != "clip":
-        raise MasqclipError(
-            f"the CLIP {str(source)!r} is of the family {model.config.model_type!r}: the "
-            "checkpoint's is OpenAI's"
-        )
-    return model.config, dict(model.state_dict()), tokenizer, scale
 
 
 def _describe_mask2former(config: Mapping[str, Any]) -> str:
@@ -382,6 +307,8 @@ def _describe_mask2former(config: Mapping[str, Any]) -> str:
 def _dropped(state_dict: Mapping[str, Tensor]) -> dict[str, str]:
     reasons = dict.fromkeys(LOSS_WEIGHTS, "weights of the training loss")
     reasons |= dict.fromkeys(CLIP_NOT_NEEDED, "a count that the sizes repeat")
+    tables = filter(ROTARY_TABLE.match, state_dict)
+    reasons |= dict.fromkeys(tables, "a table that the sizes repeat")
     return {name: reason for name, reason in reasons.items() if name in state_dict}
 
 

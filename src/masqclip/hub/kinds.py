@@ -13,10 +13,11 @@ from typing import Any
 from masqclip.data.json_files import read_json
 from masqclip.errors import MasqclipError
 from masqclip.hub.local import OPEN_CLIP_CONFIG
+from masqclip.hub.open_clip_kinds import open_clip_kind
 
 #: transformers' model types that each part may be of.
 TYPES: Mapping[str, tuple[str, ...]] = {
-    "clip": ("clip", "siglip", "metaclip_2", "tipsv2"),
+    "clip": ("clip", "siglip", "metaclip_2", "tipsv2", "eva02_clip", "pe_clip"),
     "proposer": ("mask2former", "maskformer", "oneformer", "eomt", "sam"),
     "model": ("masqclip",),
 }
@@ -40,6 +41,7 @@ _NAMES = {
     "edgetam": "EdgeTAM",
     "eomt": "EoMT",
     "eomt_dinov3": "EoMT of DINOv3",
+    "eva02_clip": "EVA02-CLIP",
     "flava": "FLAVA",
     "grounding-dino": "Grounding DINO",
     "groupvit": "GroupViT",
@@ -52,6 +54,7 @@ _NAMES = {
     "oneformer": "OneFormer",
     "owlv2": "OWLv2",
     "owlvit": "OWL-ViT",
+    "pe_clip": "PE-Core",
     "sam": "SAM",
     "sam2": "SAM 2",
     "sam2_video": "SAM 2",
@@ -69,25 +72,6 @@ _NAMES = {
 _INSTEAD = {
     "siglip2": "a SigLIP 2 of one picture size, such as google/siglip2-large-patch16-384 "
     "(model_type 'siglip')",
-}
-# Settings that shapes tell again, that this module reads, or that matter to training only; and the
-# one value that others may have.
-_KNOWN: dict[str, frozenset[str]] = {
-    "model_cfg": frozenset(
-        {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "custom_text", "init_logit_scale"}
-    ),
-    "vision_cfg": frozenset(
-        {"image_size", "layers", "width", "head_width", "patch_size", "mlp_ratio"}
-        | {"patch_dropout", "output_tokens"}
-    ),
-    "text_cfg": frozenset(
-        {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "output_tokens"}
-    ),
-}
-_ONLY = {
-    ("vision_cfg", "pool_type"): "tok",
-    ("vision_cfg", "pos_embed_type"): "learnable",
-    ("text_cfg", "pool_type"): "argmax",
 }
 
 
@@ -111,7 +95,7 @@ def check_kind(folder: Path, *, what: str, name: str) -> None:
     open_clip = folder / OPEN_CLIP_CONFIG
     if not (folder / "config.json").is_file():
         if "clip" in what.lower() and open_clip.is_file():
-            check_open_clip(_document(open_clip), f"the open_clip_config.json of {name!r}")
+            open_clip_kind(_document(open_clip), f"the open_clip_config.json of {name!r}")
             return
         raise MasqclipError(f"{name!r} is no {what}: its folder holds no config.json")
     kind = str(_document(folder / "config.json").get("model_type"))
@@ -133,46 +117,6 @@ def kind_in_words(model_type: str) -> str:
 def instead_of(model_type: str) -> str | None:
     """What to use in place of a kind that is refused, where something comes near it."""
     return _INSTEAD.get(model_type)
-
-
-def check_open_clip(
-    settings: Mapping[str, Any], source: str
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """The parts of an ``open_clip_config.json``: the model's, and its two towers'.
-
-    Args:
-        settings: the file's.
-        source: what it is called in errors.
-
-    Raises:
-        MasqclipError: the towers compute in another way than OpenAI's; the message names the
-            setting.
-    """
-    model = _part(settings, "model_cfg", source)
-    vision, text = (_part(model, name, source) for name in ("vision_cfg", "text_cfg"))
-    for name, part in (("model_cfg", model), ("vision_cfg", vision), ("text_cfg", text)):
-        _check(name, part, source)
-    return model, vision, text
-
-
-def _part(document: Mapping[str, Any], name: str, source: str) -> dict[str, Any]:
-    part = document.get(name)
-    if not isinstance(part, dict):
-        raise MasqclipError(f"{source!r} describes no CLIP: there is no {name} in it")
-    return part
-
-
-def _check(part: str, settings: dict[str, Any], source: str) -> None:
-    """Refuse a tower that would not compute as OpenAI's."""
-    for name, value in settings.items():
-        if name in _KNOWN[part] or not value or value == _ONLY.get((part, name)):
-            continue
-        raise MasqclipError(
-            f"{source!r} says {name[:60]} = {str(value)[:60]!r} ({part}), which is not supported: "
-            "use a CLIP whose towers are OpenAI's ViT and text transformer"
-        )
-    if isinstance(settings.get("layers"), list):
-        raise MasqclipError(f"{source!r} describes a ResNet CLIP: use one with a ViT")
 
 
 def _elsewhere(kind: str) -> str:

@@ -13,6 +13,8 @@ from transformers import CLIPModel, MetaClip2Model, SiglipModel, Tipsv2Model
 
 from masqclip.errors import MasqclipError
 from masqclip.towers.clip import ClipTower, ClipWords, MetaClip2Tower, small_clip
+from masqclip.towers.eva02 import Eva02ClipModel, Eva02Tower
+from masqclip.towers.pe import PeClipModel, PeTower
 from masqclip.towers.piece_tokenizers import (
     check_ended_pieces,
     check_pieces,
@@ -83,7 +85,7 @@ class Family:
     scale: Callable[[Any], float] = _exponential
 
 
-#: By transformers' model type, which stands in the ``clip_config`` of a model.
+#: By the model type, as transformers has it, which stands in the ``clip_config`` of a model.
 FAMILIES: Mapping[str, Family] = {
     "clip": Family("clip", CLIPModel, ClipTower, ClipWords, small=small_clip, fits=check_tokenizer),
     "siglip": Family(
@@ -117,6 +119,8 @@ FAMILIES: Mapping[str, Family] = {
         templates=_TIPS_TEMPLATES,
         scale=tips_scale,
     ),
+    "eva02_clip": Family("eva02", Eva02ClipModel, Eva02Tower, ClipWords, fits=check_tokenizer),
+    "pe_clip": Family("pe", PeClipModel, PeTower, ClipWords, fits=check_tokenizer),
 }
 
 

@@ -6,22 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import CLIPModel
 
 from masqclip.errors import MasqclipError
 from masqclip.hub import find_weights
 from masqclip.hub.kinds import instead_of, kind_in_words
 from masqclip.towers.families import FAMILIES, family_of
-from masqclip.towers.open_clip import is_open_clip, read_open_clip
-from masqclip.towers.tokenizer import tower_tokenizer
+from masqclip.towers.open_clip import check_open_clip_folder, is_open_clip, read_open_clip
 from masqclip.towers.tokenizer_files import check_tokenizer_class
 from masqclip.weights.configs import read_config
 from masqclip.weights.folders import fill_model, load_model
 from masqclip.weights.model_kinds import model_type_of
 
 _SUPPORTED = (
-    "a CLIP of OpenAI, LAION, MetaCLIP or DFN (model_type 'clip'), a SigLIP, a MetaCLIP 2 or a "
-    "TIPS v2"
+    "a CLIP of OpenAI, LAION, MetaCLIP or DFN (model_type 'clip'), a SigLIP, a MetaCLIP 2, a "
+    "TIPS v2, an EVA02-CLIP or a PE-Core"
 )
 
 
@@ -39,10 +37,10 @@ def load_clip(name_or_path: str | Path) -> Any:
     folder = find_weights(name_or_path, what="CLIP")
     try:
         if is_open_clip(folder):
-            check_tokenizer_class(folder)
+            kind = check_open_clip_folder(folder)
             config, weights = read_open_clip(folder)
             clip, missing = fill_model(
-                CLIPModel,
+                family_of(kind).model_class,
                 config,
                 weights,
                 dtype=torch.float32,
@@ -69,7 +67,8 @@ def load_clip_and_tokenizer(name_or_path: str | Path) -> tuple[Any, Any]:
     folder = find_weights(name_or_path, what="CLIP")
     if is_open_clip(folder):  # whose sizes only the weights tell
         clip = load_clip(folder)
-        return clip, tower_tokenizer(folder, clip.config.text_config)
+        family = family_of(clip.config.model_type)
+        return clip, family.load_tokenizer(folder, clip.config.text_config)
     try:
         family = family_of(check_clip_kind(folder, name_or_path))
         config = read_config(folder, family.model_class.config_class)

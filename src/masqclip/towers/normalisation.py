@@ -45,6 +45,9 @@ OPENAI: ClipNormalisation = {"clip_mean": _MEAN, "clip_std": _STD}
 # Of families that were trained with others, by transformers' model type, where a folder says none.
 _UNSAID: dict[object, ClipNormalisation] = {
     "siglip": {"clip_mean": (0.5, 0.5, 0.5), "clip_std": (0.5, 0.5, 0.5)},
+    "pe_clip": {
+        "clip_mean": (0.5, 0.5, 0.5), "clip_std": (0.5, 0.5, 0.5), "clip_resample": "bilinear",
+    },
     "tipsv2": {
         "clip_mean": (0.0, 0.0, 0.0), "clip_std": (1.0, 1.0, 1.0), "clip_resample": "bilinear",
     },
@@ -75,7 +78,7 @@ def clip_normalisation(folder: Path) -> ClipNormalisation:
     if trained is not None:
         return _of_open_clip(trained, repr(str(folder / OPEN_CLIP_CONFIG)))
     told, source = read_preprocessing(folder)
-    usual = _UNSAID.get(read_object(folder, "config.json").get("model_type"), OPENAI)
+    usual = usual_normalisation(read_object(folder, "config.json").get("model_type"))
     if not told:
         return usual
     resample = _resample(told, "resample", _FILTERS, usual, source)
@@ -83,6 +86,11 @@ def clip_normalisation(folder: Path) -> ClipNormalisation:
         raise MasqclipError(f"{source} says do_flip_channel_order: a CLIP reads RGB here")
     mean, std = normalisation(told, mean=usual["clip_mean"], std=usual["clip_std"], source=source)
     return _settings(mean, std, resample)
+
+
+def usual_normalisation(model_type: object) -> ClipNormalisation:
+    """How pictures are normalised for the CLIPs of a family, where nothing is said."""
+    return _UNSAID.get(model_type, OPENAI)
 
 
 def _as_preprocessing(found: ClipNormalisation, image_size: int) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 from transformers import CLIPConfig, CLIPVisionConfig
@@ -33,11 +34,15 @@ NOT_NEEDED = (
 )
 
 HEAD_WIDTH = 64
-# Towers whose heads are wider: ViT-H, ViT-g and ViT-bigG have sixteen.
-_WIDE_HEADS = {1280: 16, 1408: 16, 1664: 16}
+# Towers whose heads are wider: sixteen have ViT-H, ViT-g and ViT-bigG, the SigLIPs so400m and giant
+# with the words of both (1152), and PE-Core G.
+_WIDE_HEADS = {
+    "vision": dict.fromkeys((1152, 1280, 1408, 1536, 1664), 16),
+    "text": {1152: 16},
+}
 
-# One residual block: the same in both towers.
-_BLOCK_RULES = (
+#: One residual block: the same in both towers, and in the words of a SigLIP.
+BLOCK_RULES = (
     {
         "attn.in_proj_weight": f"self_attn.{QKV}_proj.weight",
         "attn.in_proj_bias": f"self_attn.{QKV}_proj.bias",
@@ -112,13 +117,25 @@ def openai_clip_to_transformers(
     vision = vision_tower_to_transformers(state_dict, prefix="visual.", heads=vision_heads)
     if vision.query_projections or vision.mask_embedding is not None:
         raise MasqclipError("this is a MasQCLIP, not a plain CLIP: convert its vision tower alone")
+    converted = vision.state_dict | text_tower_to_transformers(state_dict)
+    return _config(converted, vision_heads, text_heads, activation), converted
+
+
+def text_tower_to_transformers(state_dict: Mapping[str, Tensor]) -> StateDict:
+    """OpenAI's text tower with its projection and ``logit_scale``, whatever the tower beside it.
+
+    Args:
+        state_dict: a whole CLIP; not changed. Names may have ``text.`` before them.
+
+    Raises:
+        MasqclipError: not a text tower in OpenAI's format; the message names the tensor.
+    """
     rest = {
         name.removeprefix("text."): tensor
         for name, tensor in state_dict.items()
         if not name.startswith("visual.") and name not in NOT_NEEDED
     }
-    converted = vision.state_dict | _rename(rest, _TEXT_RULES, "text_model.encoder.layers")
-    return _config(converted, vision_heads, text_heads, activation), converted
+    return _rename(rest, _TEXT_RULES, "text_model.encoder.layers")
 
 
 def huggingface_clip(
@@ -146,12 +163,29 @@ def _config(
     converted: StateDict, vision_heads: int | None, text_heads: int | None, activation: str
 ) -> CLIPConfig:
     vision = _vision_config(converted, vision_heads, activation)
+    return CLIPConfig(
+        text_config=text_tower_config(converted, text_heads, activation),
+        vision_config=vision.to_dict(),
+        projection_dim=vision.projection_dim,
+    )
+
+
+def text_tower_config(
+    converted: Mapping[str, Tensor], heads: int | None, activation: str
+) -> dict[str, Any]:
+    """The settings of transformers' `CLIPTextConfig` for a tower under its names.
+
+    Args:
+        converted: from `text_tower_to_transformers`.
+        heads: attention heads; None = width / 64.
+        activation: as in `openai_clip_to_transformers`.
+    """
     vocabulary, width = converted["text_model.embeddings.token_embedding.weight"].shape
-    text_config = {
+    return {
         "hidden_size": width,
         "intermediate_size": _mlp_width(converted, "text_model"),
         "num_hidden_layers": _num_layers(converted, "text_model"),
-        "num_attention_heads": _heads(width, text_heads, what="text"),
+        "num_attention_heads": attention_heads(width, heads, what="text"),
         "max_position_embeddings": len(
             converted["text_model.embeddings.position_embedding.weight"]
         ),
@@ -164,11 +198,6 @@ def _config(
         "eos_token_id": vocabulary - 1,
         "pad_token_id": vocabulary - 1,
     }
-    return CLIPConfig(
-        text_config=text_config,
-        vision_config=vision.to_dict(),
-        projection_dim=vision.projection_dim,
-    )
 
 
 def vision_tower_to_transformers(
@@ -210,16 +239,13 @@ def vision_tower_to_transformers(
 
 def _vision_config(converted: StateDict, heads: int | None, activation: str) -> CLIPVisionConfig:
     patches = converted["vision_model.embeddings.patch_embedding.weight"]  # [D, 3, P, P]
-    positions = len(converted["vision_model.embeddings.position_embedding.weight"]) - 1
-    grid = math.isqrt(positions)
-    if grid * grid != positions:
-        raise MasqclipError(f"the positional embedding has {positions} patches, not a square")
+    grid = square_side(len(converted["vision_model.embeddings.position_embedding.weight"]) - 1)
     width, patch_size = patches.shape[0], patches.shape[-1]
     return CLIPVisionConfig(
         hidden_size=width,
         intermediate_size=_mlp_width(converted, "vision_model"),
         num_hidden_layers=_num_layers(converted, "vision_model"),
-        num_attention_heads=_heads(width, heads, what="vision"),
+        num_attention_heads=attention_heads(width, heads, what="vision"),
         image_size=grid * patch_size,
         patch_size=patch_size,
         projection_dim=len(converted["visual_projection.weight"]),
@@ -253,7 +279,7 @@ def _rename(
 def _block_table(table: dict[str, str], layers: str, blocks: int) -> dict[str, str]:
     """A tower's table with those of its blocks added."""
     for i in range(max(1, blocks)):
-        table |= below(f"transformer.resblocks.{i}.", _BLOCK_RULES, f"{layers}.{i}.")
+        table |= below(f"transformer.resblocks.{i}.", BLOCK_RULES, f"{layers}.{i}.")
     return table
 
 
@@ -281,8 +307,30 @@ def _mlp_width(converted: StateDict, tower: str) -> int:
     return len(converted[f"{tower}.encoder.layers.0.mlp.fc1.bias"])
 
 
-def _heads(width: int, heads: int | None, *, what: str) -> int:
-    heads = heads if heads is not None else _WIDE_HEADS.get(width, width // HEAD_WIDTH)
+def square_side(patches: int) -> int:
+    """How many patches stand in a row of a square of them.
+
+    Raises:
+        MasqclipError: there is no such square.
+    """
+    side = math.isqrt(patches)
+    if side * side != patches:
+        raise MasqclipError(f"the positional embedding has {patches} patches, not a square")
+    return side
+
+
+def attention_heads(width: int, heads: int | None, *, what: str) -> int:
+    """The heads of a tower.
+
+    Args:
+        width: of the tower.
+        heads: as told; None = the published ones.
+        what: ``vision`` or ``text``, for the errors.
+
+    Raises:
+        MasqclipError: they do not divide the width.
+    """
+    heads = heads if heads is not None else _WIDE_HEADS[what].get(width, width // HEAD_WIDTH)
     if heads < 1 or width % heads:
         raise MasqclipError(
             f"the {what} tower is {width} wide and cannot have {heads} attention heads: "

@@ -74,17 +74,19 @@ class MasQClipConfig(PretrainedConfig):
         system_config: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        _check_numbers(
+        check_pictures(
             shortest_edge=shortest_edge,
             longest_edge=longest_edge,
             size_divisor=size_divisor,
+            pixel_mean=pixel_mean,
+            pixel_std=pixel_std,
+        )
+        _check_numbers(
             logit_scale=logit_scale,
             object_threshold=object_threshold,
             overlap_threshold=overlap_threshold,
         )
         for name, channels in (
-            ("pixel_mean", pixel_mean),
-            ("pixel_std", pixel_std),
             ("clip_mean", clip_mean),
             ("clip_std", clip_std),
         ):
@@ -124,6 +126,21 @@ class MasQClipConfig(PretrainedConfig):
         self.system = system
         self.system_config = system_config or {}
         super().__init__(**kwargs)
+
+
+def check_pictures(*, pixel_mean: Any, pixel_std: Any, **edges: Any) -> None:
+    """Refuse settings that no proposer can see pictures by.
+
+    Args:
+        pixel_mean, pixel_std: as in `MasQClipConfig`.
+        edges: ``shortest_edge``, ``longest_edge`` and ``size_divisor``.
+
+    Raises:
+        MasqclipError: one is out of its bounds; the message names it.
+    """
+    _check_numbers(**edges)
+    _check_channels("pixel_mean", pixel_mean)
+    _check_channels("pixel_std", pixel_std)
 
 
 def _check_numbers(**settings: Any) -> None:

@@ -41,7 +41,7 @@ from masqclip.model_output import MasQClipOutput, Seen
 from masqclip.post_processing import PostProcessing
 from masqclip.proposals.adapters import build_proposer
 from masqclip.proposals.base import Proposals, promising
-from masqclip.proposals.segmenters import SegmenterProposer
+from masqclip.proposals.segmenters import ModelProposer
 from masqclip.result import Task
 from masqclip.weights.configs import build_config, describe
 from masqclip.weights.folders import load_model
@@ -120,7 +120,7 @@ class MasQClipModel(PostProcessing, PreTrainedModel):
     def from_parts(
         cls,
         clip: CLIPModel,
-        proposer: SegmenterProposer,
+        proposer: ModelProposer,
         **settings: Any,
     ) -> Self:
         """Join a CLIP and a proposer that exist already; the queries are untuned (MaskCLIP).

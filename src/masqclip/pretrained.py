@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -13,13 +14,13 @@ from masqclip.clip.text import TextEncoder
 from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.data.files import shared
 from masqclip.devices import choose_device, choose_dtype
-from masqclip.encoding import set_size
+from masqclip.encoding import resize_model
 from masqclip.errors import MasqclipError
 from masqclip.hub import Parts, find_model
 from masqclip.model import MasQClipModel
 from masqclip.options import check_size
 from masqclip.own_world import OwnWorld, load_world
-from masqclip.parts import join_parts
+from masqclip.parts import join_parts, several
 
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
@@ -93,7 +94,7 @@ class Pretrained:
                 f"the model {str(name_or_path)!r} is incomplete: it has no {min(missing)!r}"
             )
         if size is not None:
-            set_size(model.config, size)
+            resize_model(model, size)
         return cls(
             model.to(device=where, dtype=choose_dtype(dtype, where)),
             tokenizer,
@@ -107,7 +108,7 @@ class Pretrained:
     def from_parts(
         cls,
         clip: str | Path,
-        proposer: str | Path,
+        proposer: str | Path | Sequence[str | Path],
         queries: str | Path | None = None,
         *,
         device: str | torch.device | None = None,
@@ -120,8 +121,9 @@ class Pretrained:
         Args:
             clip: a CLIP with ViT towers: a folder in transformers' format, a name of the registry
                 (``masqclip info --models``), or of the Hugging Face Hub.
-            proposer: a Mask2Former, MaskFormer, OneFormer, EoMT or SAM, named likewise. Its own
-                classes do not matter: they become one object score.
+            proposer: a Mask2Former, MaskFormer, OneFormer, EoMT, SAM, SAM 2 or SAM 3, named
+                likewise. Its own classes do not matter: they become one object score. Several of
+                them, in a list, propose together (`masqclip.proposals.union`).
             queries: a MasQ add-on (`MasQClipModel.save_queries`) that was tuned on this CLIP;
                 without one the model is MaskCLIP.
             device, dtype, size, cache: as in `from_pretrained`.
@@ -132,7 +134,8 @@ class Pretrained:
         model, tokenizer = join_parts(clip, proposer, queries, size=size)
         where = choose_device(device)
         model.to(device=where, dtype=choose_dtype(dtype, where))
-        return cls(model, tokenizer, name=f"{clip} + {proposer}", cache=cache, sized=True)
+        name = " + ".join(str(part) for part in (clip, *several(proposer)))
+        return cls(model, tokenizer, name=name, cache=cache, sized=True)
 
     def __repr__(self) -> str:
         """One line: the model, where it is, and in which precision."""

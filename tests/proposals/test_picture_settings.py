@@ -14,8 +14,8 @@ from transformers import OneFormerProcessor, SamProcessor
 from masqclip import MasqclipError
 from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.configuration import MasQClipConfig
-from masqclip.encoding import resized_size
 from masqclip.proposals.picture_settings import picture_settings
+from masqclip.proposals.sight import resized_size
 
 OWN = "preprocessor_config.json"
 STANDARD = MasQClipConfig()

@@ -3,6 +3,7 @@ loaded; then loaded, with a note where a choice costs time."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,19 +14,21 @@ if TYPE_CHECKING:
     from masqclip.result import Task
     from masqclip.segmenter import Segmenter
 
-#: The CLIP, the proposer and the queries of `Segmenter.from_parts`.
-Parts = tuple[str, str, Path | None]
+#: The CLIP, the proposers and the queries of `Segmenter.from_parts`.
+Parts = tuple[str, list[str], Path | None]
 
 
-def check_parts(clip: str | None, proposer: str | None, queries: Path | None) -> Parts | None:
+def check_parts(
+    clip: str | None, proposers: Sequence[str] | None, queries: Path | None
+) -> Parts | None:
     """The parts of a model, or None where a whole one is asked for.
 
     Raises:
         MasqclipError: one is missing.
     """
-    if clip is not None and proposer is not None:
-        return clip, proposer, queries
-    if clip is None and proposer is None and queries is None:
+    if clip is not None and proposers:
+        return clip, list(proposers), queries
+    if clip is None and not proposers and queries is None:
         return None
     missing = "--clip" if clip is None else "--proposer"
     raise MasqclipError(f"--clip and --proposer go together: {missing} is missing")
@@ -35,13 +38,13 @@ def fetch_models(
     model: str | None = None,
     *,
     clip: str | Path | None = None,
-    proposer: str | Path | None = None,
+    proposer: str | Path | Sequence[str | Path] | None = None,
 ) -> None:
     """Have what a command needs on this machine; what is there already is not touched.
 
     Args:
         model: a whole model or a preset.
-        clip, proposer: or the parts.
+        clip, proposer: or the parts; several proposers may be named.
 
     Raises:
         MasqclipError: there is none, or it cannot be fetched; told within seconds.
@@ -52,8 +55,8 @@ def fetch_models(
         find_model(model, tell=_tell)
     if clip is not None:
         find_weights(clip, what="CLIP", tell=_tell)
-    if proposer is not None:
-        find_weights(proposer, what="proposer", tell=_tell)
+    for one in [proposer] if isinstance(proposer, str | Path) else proposer or ():
+        find_weights(one, what="proposer", tell=_tell)
 
 
 def check_system(model: str, task: Task | None, *, masks: bool = False) -> None:

@@ -136,7 +136,7 @@ def segment(
     task: Annotated[Task, Parameter(alias="-t")] = "panoptic",
     model: Annotated[str, Parameter(alias="-m", metavar="NAME")] = "masqclip-mini",
     clip: Annotated[str | None, Parameter(metavar="NAME")] = None,
-    proposer: Annotated[str | None, Parameter(metavar="NAME")] = None,
+    proposer: Annotated[list[str] | None, Parameter(metavar="NAME")] = None,
     queries: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     size: Annotated[str | None, Parameter(metavar="PIXELS")] = None,
     out: Annotated[Path, Parameter(alias="-o", metavar="DIR")] = Path("masqclip-out"),
@@ -171,7 +171,8 @@ def segment(
             ("masqclip info --models"); a folder; or a name on the Hugging Face Hub.
         clip: Instead of a model, its two halves: the CLIP that names masks, a folder or a name
             ("masqclip info --models" lists some).
-        proposer: The segmenter that finds masks: Mask2Former, MaskFormer, OneFormer, EoMT or SAM.
+        proposer: The segmenter that finds masks: Mask2Former, MaskFormer, OneFormer, EoMT, SAM,
+            SAM 2 or SAM 3; repeat it for several, whose masks are put together.
         queries: A file that MasQ-Tuning made for this CLIP.
         size: The size at which pictures are seen, in place of the model's own: SHORTEST, the
             shorter side in pixels, or SHORTEST:LONGEST.
@@ -204,7 +205,7 @@ def segment(
     check_count(batch_size, what="--batch-size")
     parts = check_parts(clip, proposer, queries)
     size = check_size_option(size)
-    model = model if parts is None else f"{clip} + {proposer}"
+    model = model if parts is None else " + ".join((parts[0], *parts[1]))
     from masqclip.clip.vocabulary import Vocabulary
     from masqclip.data.folders import LeftOut
 

@@ -26,11 +26,11 @@ from masqclip.data.class_lists import read_class_list
 from masqclip.data.coco import Sample
 from masqclip.data.open_coco import CocoFiles, CocoMasks
 from masqclip.data.transforms import resize
-from masqclip.encoding import resized_size
 from masqclip.errors import MasqclipError
 from masqclip.hub import find_weights, quiet_transformers
 from masqclip.model import MasQClipModel
 from masqclip.proposals.adapters import load_proposer
+from masqclip.proposals.sight import resized_size
 from masqclip.render.overlay import numbering_notes
 from masqclip.training.framing import Frame, augment, draw_mirror, stack, tensors
 from masqclip.training.inputs import annotated_pictures, dataset_inputs, dataset_notes, dataset_size

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self, get_args
 
 import torch
 
@@ -12,6 +13,7 @@ from masqclip.acceleration import compile_model
 from masqclip.baselines.loading import load_system
 from masqclip.clip.text import TextEncoder
 from masqclip.clip.tokenizer import load_tokenizer
+from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.files import shared
 from masqclip.devices import choose_device, choose_dtype
 from masqclip.encoding import resize_model
@@ -21,11 +23,14 @@ from masqclip.model import MasQClipModel
 from masqclip.options import check_size
 from masqclip.own_world import OwnWorld, load_world
 from masqclip.parts import join_parts, several
+from masqclip.proposals.words import asking
 
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
 
 Size = str | int | tuple[int, int] | None
+#: What a proposer that takes words is asked for: words of its own, or the names of the vocabulary.
+ProposerWords = Literal["own", "vocabulary"]
 
 
 class Pretrained:
@@ -45,6 +50,7 @@ class Pretrained:
         self.name = name
         self.world = world
         self._sized = sized
+        self._proposer_words: ProposerWords = "own"
         self.text = TextEncoder(model.clip, tokenizer, cache=cache)
 
     @classmethod
@@ -149,6 +155,36 @@ class Pretrained:
             self.text.tokenizer.save_pretrained(folder)
         if self.world is not None:
             self.world.save(Path(folder))
+
+    @property
+    def proposer_words(self) -> ProposerWords:
+        """What a proposer that takes words (SAM 3) is asked for: general words of its ``own``, or
+        the names of the ``vocabulary``, whose masks are then named by CLIP like all others.
+
+        It holds where a picture and names come together, in a call and in `stream`; a picture that
+        is encoded before its names are known is asked the proposer's own.
+        """
+        return self._proposer_words
+
+    @proposer_words.setter
+    def proposer_words(self, words: ProposerWords) -> None:
+        if words not in get_args(ProposerWords):
+            raise MasqclipError(f"proposer_words is {words!r}: it is 'own' or 'vocabulary'")
+        if words == "vocabulary" and not self.model.proposer.takes_words:
+            raise MasqclipError(
+                f"proposer_words is {words!r}, and the proposer of {self.name!r} takes no words: "
+                "use a SAM 3"
+            )
+        self._proposer_words = words
+
+    def proposing(self, words: Vocabulary) -> AbstractContextManager[None]:
+        """Where the proposer is to be asked for them, have it look for the names of a vocabulary,
+        those that only compete among them."""
+        if self._proposer_words == "own" or words.unnamed:
+            return asking(None)
+        names = list(dict.fromkeys(row.name for row in words.rows if row.worded))
+        prompts: list[list[int]] = load_tokenizer()(names)["input_ids"] if names else []
+        return asking(prompts or None)
 
     def compile(self) -> None:
         """Compile the model for this machine, with CUDA graphs where there is a GPU.

@@ -211,7 +211,9 @@ class Segmenter(Pretrained):
             groups_at(words.paths, level)  # refused before any work
 
         def segment(pictures: Sequence[Picture]) -> Iterator[Segmentation]:
-            for encoded in self._encoded(pictures, heard):
+            with self.proposing(words):
+                seen = self._encoded(pictures, heard)
+            for encoded in seen:
                 result = segment_encoded(
                     self.model, encoded, words, rows, task, min_score=least, level=level
                 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from masqclip.cli.console import print_error
 from masqclip.errors import MasqclipError
@@ -131,9 +131,25 @@ def load_segmenter(
     where = choose_device(device)
     precision = choose_dtype(dtype, where)
     print_slow_dtype(device, dtype, quiet=quiet)
+    options: dict[str, Any] = {"device": where, "dtype": precision, "size": size}
     if parts is not None:
-        return Segmenter.from_parts(*parts, device=where, dtype=precision, size=size)
-    return Segmenter.from_pretrained(model, device=where, dtype=precision, size=size)
+        segmenter = Segmenter.from_parts(*parts, **options)
+    else:
+        segmenter = Segmenter.from_pretrained(model, **options)
+    if not quiet and where.type == "cpu":
+        _print_cost(segmenter)
+    return segmenter
+
+
+def _print_cost(segmenter: Segmenter) -> None:
+    """A note on stderr where a picture will take long, before the first one does."""
+    import torch
+
+    from masqclip.proposals.cost import cost_note
+
+    note = cost_note(segmenter.model.proposer, threads=torch.get_num_threads())
+    if note is not None:
+        print_error(note, kind="note: ")
 
 
 def print_slow_dtype(device: str | None, dtype: str | None, *, quiet: bool = False) -> None:

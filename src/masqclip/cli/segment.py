@@ -137,6 +137,7 @@ def segment(
     model: Annotated[str, Parameter(alias="-m", metavar="NAME")] = "masqclip-mini",
     clip: Annotated[str | None, Parameter(metavar="NAME")] = None,
     proposer: Annotated[list[str] | None, Parameter(metavar="NAME")] = None,
+    proposer_words: Literal["own", "vocabulary"] = "own",
     queries: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     size: Annotated[str | None, Parameter(metavar="PIXELS")] = None,
     out: Annotated[Path, Parameter(alias="-o", metavar="DIR")] = Path("masqclip-out"),
@@ -173,6 +174,8 @@ def segment(
             ("masqclip info --models" lists some).
         proposer: The segmenter that finds masks: Mask2Former, MaskFormer, OneFormer, EoMT, SAM,
             SAM 2 or SAM 3; repeat it for several, whose masks are put together.
+        proposer_words: What a SAM 3 looks for: things in general (own), or the names of the
+            vocabulary, each of which takes a while.
         queries: A file that MasQ-Tuning made for this CLIP.
         size: The size at which pictures are seen, in place of the model's own: SHORTEST, the
             shorter side in pixels, or SHORTEST:LONGEST.
@@ -268,6 +271,7 @@ def segment(
                         segmenter = load_segmenter(
                             model, parts=parts, device=device, dtype=dtype, size=size, quiet=quiet
                         )
+                    segmenter.proposer_words = proposer_words
                     general = segmenter.notes_on(words, task)
                     if compile:
                         segmenter.compile()

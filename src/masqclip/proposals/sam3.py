@@ -58,6 +58,11 @@ class Sam3Proposer(SegmenterProposer):
         super().adopt(segmenter)
 
     @property
+    def takes_words(self) -> bool:
+        """See `ModelProposer`."""
+        return True
+
+    @property
     def prompts(self) -> list[Prompt]:
         """What is looked for, as many tokens of each as the text encoder reads."""
         most = int(self.config.text_config.max_position_embeddings)

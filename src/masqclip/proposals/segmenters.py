@@ -44,6 +44,11 @@ class ModelProposer(nn.Module, ABC):
     black: tuple[float, ...] = tuple(-m / s for m, s in zip(PIXEL_MEAN, PIXEL_STD, strict=True))
 
     @property
+    def takes_words(self) -> bool:
+        """Whether it looks for what words name (`words.asking`)."""
+        return False
+
+    @property
     @abstractmethod
     def config(self) -> Any:
         """The architecture; its `model_type` is the model's `proposer_type`."""

@@ -82,6 +82,11 @@ class UnionProposer(ModelProposer):
             )
 
     @property
+    def takes_words(self) -> bool:
+        """See `ModelProposer`: whether a part does."""
+        return any(part.takes_words for part, _ in self._pairs())
+
+    @property
     def config(self) -> UnionConfig:
         """What it consists of."""
         return UnionConfig(

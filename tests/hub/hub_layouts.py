@@ -219,7 +219,8 @@ def _pictures(model: NamedModel, config: dict[str, Any]) -> dict[str, Any]:
                          "do_split_image": False,
                          "image_processor_type": "EomtImageProcessorFast"}  # fmt: skip
     if model.name.startswith("sam2"):
-        return common | {"size": {"height": 64, "width": 64}, "mask_size": {"height": 16, "width": 16},
+        return common | {"size": {"height": 64, "width": 64},
+                         "mask_size": {"height": 16, "width": 16},
                          "image_processor_type": "Sam2ImageProcessorFast",
                          "processor_class": "Sam2VideoProcessor"}  # fmt: skip
     if model.name == "sam3":

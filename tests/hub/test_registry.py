@@ -18,7 +18,7 @@ from masqclip.hub import find_model, find_weights, named_models, presets
 from masqclip.hub.kinds import TYPES
 from masqclip.hub.local import cached
 from masqclip.hub.registry import NamedModel
-from masqclip.proposals.adapters import ADAPTERS
+from masqclip.proposals.adapters import _VIDEOS, ADAPTERS
 from masqclip.proposals.sight import resized_size
 from masqclip.result import Task
 
@@ -60,7 +60,7 @@ def three_tasks(segmenter: Segmenter) -> None:
 
 
 def test_types_are_those_of_the_adapters() -> None:
-    assert set(TYPES["proposer"]) >= set(ADAPTERS)
+    assert set(TYPES["proposer"]) == {*ADAPTERS, *_VIDEOS}
 
 
 @pytest.mark.parametrize("model", CLIPS, ids=lambda model: model.name)

@@ -13,8 +13,8 @@ from transformers import CONFIG_MAPPING, CLIPConfig, CLIPModel
 
 from masqclip import MasqclipError, Segmenter
 from masqclip.clip.tokenizer import load_tokenizer
-from masqclip.hub.kinds import _DETECTORS, ANY, TYPES, check_kind
-from masqclip.proposals.adapters import _VIDEOS, ADAPTERS, build_proposer, load_proposer
+from masqclip.hub.kinds import _DETECTORS, ANY, check_kind
+from masqclip.proposals.adapters import ADAPTERS, build_proposer, load_proposer
 from masqclip.proposals.segmenters import OneFormerProposer
 
 
@@ -119,7 +119,6 @@ def test_the_task_that_oneformer_is_asked_for() -> None:
 
 def test_every_family_is_tried() -> None:
     assert {name.split("-")[0] for name in FAMILIES} == set(ADAPTERS)
-    assert set(TYPES["proposer"]) == {*ADAPTERS, *_VIDEOS}
 
 
 def test_what_is_no_proposer(tmp_path: Path, clip: Path) -> None:

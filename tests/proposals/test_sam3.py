@@ -143,3 +143,18 @@ def test_names_of_a_vocabulary_are_what_is_looked_for(
     alone = Segmenter.from_parts(tmp_path / "clip", tmp_path / "eomt", size=64)
     with pytest.raises(MasqclipError, match="takes no words: use a SAM 3"):
         alone.proposer_words = "vocabulary"
+
+
+def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_tiny_clip(tmp_path / "clip")
+    torch.manual_seed(1)
+    for kind in ("sam3", "eomt"):
+        FAMILIES[kind]().save_pretrained(tmp_path / kind)
+    Image.new("RGB", (64, 64), (200, 90, 30)).save(tmp_path / "a.png")
+    words = ["segment", str(tmp_path / "a.png"), "-v", "cat", "--out", str(tmp_path / "out")]
+    words += ["--clip", str(tmp_path / "clip"), "--size", "64", "--device", "cpu"]
+    words += ["--proposer-words", "vocabulary", "--proposer"]
+    assert main([*words, str(tmp_path / "eomt")]) == 2
+    assert "takes no words: use a SAM 3" in capsys.readouterr().err
+    assert main([*words, str(tmp_path / "sam3")]) == 0
+    assert "minutes" not in capsys.readouterr().err, "a small one is quick, and says nothing"

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from families import FAMILIES
+from PIL import Image
 
 from masqclip import MasqclipError, Segmenter
+from masqclip.cli.main import main
 from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.proposals.base import object_log_scores
 from masqclip.proposals.picture_settings import picture_settings

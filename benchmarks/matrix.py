@@ -125,9 +125,17 @@ def framed(proposer: SegmenterProposer, picture: Path) -> tuple[torch.Tensor, to
     return ((frame - mean) / std)[None] * inside[:, None], inside
 
 
-def measure(name: str, picture: Path) -> dict[str, object]:
-    """What one proposer costs; to be asked in a process of its own, whose memory is told."""
+def measure(name: str, picture: Path, points: int | None = None) -> dict[str, object]:
+    """What one proposer costs; to be asked in a process of its own, whose memory is told.
+
+    Args:
+        name: of the proposer.
+        picture: a file.
+        points: a side of the grid of those that have one; None = as published.
+    """
     proposer = proposers()[name]()
+    if points is not None and hasattr(proposer.config, "points_per_side"):
+        proposer.config.points_per_side = points
     pixels, inside = framed(proposer, picture)
     started, busy = time.perf_counter(), time.process_time()
     with torch.inference_mode():
@@ -150,13 +158,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", choices=[*proposers(), []])
     parser.add_argument("--picture", type=Path, default=PICTURE)
+    parser.add_argument("--points", type=int, help="a side of the grid of SAM and SAM 2")
     parser.add_argument("--here", action="store_true", help="in this process, for one name")
     given = parser.parse_args()
     if given.here:
-        print(json.dumps(measure(given.names[0], given.picture)), flush=True)
+        print(json.dumps(measure(given.names[0], given.picture, given.points)), flush=True)
         return
     for name in given.names or proposers():
         words = [sys.executable, __file__, name, "--here", "--picture", str(given.picture)]
+        if given.points is not None:
+            words += ["--points", str(given.points)]
         subprocess.run(words, check=True)
 
 

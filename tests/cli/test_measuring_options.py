@@ -49,6 +49,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Heard]:
     model = SimpleNamespace(
         name="straw",
         model=SimpleNamespace(
+            proposer=None,
             queries=SimpleNamespace(start=Heard()),
             clip=SimpleNamespace(vision_model="tower"),
             system=MasQClipModel.system,

@@ -9,12 +9,18 @@ import numpy as np
 import pytest
 import torch
 from families import FAMILIES
-from transformers import CONFIG_MAPPING, CLIPConfig, CLIPModel
+from transformers import (
+    CONFIG_MAPPING,
+    CLIPConfig,
+    CLIPModel,
+    Mask2FormerForUniversalSegmentation,
+)
 
 from masqclip import MasqclipError, Segmenter
 from masqclip.clip.tokenizer import load_tokenizer
 from masqclip.hub.kinds import _DETECTORS, ANY, check_kind
 from masqclip.proposals.adapters import ADAPTERS, build_proposer, load_proposer
+from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.proposals.segmenters import OneFormerProposer
 
 
@@ -98,6 +104,21 @@ def test_another_size_than_the_folders(clip: Path, tmp_path: Path) -> None:
             Segmenter.from_parts(clip, tmp_path, size=size)
     config = Segmenter.from_parts(clip, tmp_path, size="32:40").model.config
     assert (config.shortest_edge, config.longest_edge) == (32, 40)
+
+
+def test_as_many_queries_as_a_published_one_has(tmp_path: Path) -> None:
+    """Those with Swin-B and Swin-L have 200; their names become one object score."""
+    config = FAMILIES["mask2former-swin"]().config
+    config.num_queries = 200
+    config.id2label = {i: f"class {i}" for i in range(133)}
+    Mask2FormerForUniversalSegmentation(config).save_pretrained(tmp_path)
+    proposer = load_proposer(tmp_path).eval()
+    assert isinstance(proposer, Mask2FormerProposer)
+    assert proposer.num_queries == 200
+    with torch.no_grad():
+        found = proposer(torch.zeros(1, 3, 64, 96), torch.ones(1, 64, 96, dtype=torch.bool))
+    assert found.mask_logits.shape == (1, 200, 16, 24)
+    assert found.object_logits.shape == (1, 200, 2)
 
 
 def test_black_beside_the_picture(clip: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ Shapes: `B` pictures, `Q` proposals, `s` = 288 for the published square of 1008 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -66,7 +66,7 @@ class Sam3Proposer(SegmenterProposer):
     def prompts(self) -> list[Prompt]:
         """What is looked for, as many tokens of each as the text encoder reads."""
         most = int(self.config.text_config.max_position_embeddings)
-        given = asked() or self.config.prompts
+        given = _asked() or self.config.prompts
         return [
             prompt if len(prompt) <= most else [*prompt[: most - 1], prompt[-1]] for prompt in given
         ]
@@ -114,3 +114,9 @@ class Sam3Proposer(SegmenterProposer):
         assert masks is not None
         assert scores is not None
         return masks, scores
+
+
+@torch.compiler.disable
+def _asked() -> Sequence[Prompt] | None:
+    """What is asked for here; a compiled model is not to remember the first answer."""
+    return asked()

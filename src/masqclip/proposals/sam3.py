@@ -13,7 +13,7 @@ Shapes: `B` pictures, `Q` proposals, `s` = 288 for the published square of 1008 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -37,6 +37,8 @@ _SETTINGS = {
 }
 _CANDIDATES = 4  # for every proposal: the best of them are compared with one another
 _GREY = (0.0, 0.0, 0.0)  # never seen: the picture is stretched over the square
+# A compiled model is not to remember what was asked first.
+_asked: Callable[[], Sequence[Prompt] | None] = torch.compiler.disable(asked)
 
 
 class Sam3Proposer(SegmenterProposer):
@@ -114,9 +116,3 @@ class Sam3Proposer(SegmenterProposer):
         assert masks is not None
         assert scores is not None
         return masks, scores
-
-
-@torch.compiler.disable
-def _asked() -> Sequence[Prompt] | None:
-    """What is asked for here; a compiled model is not to remember the first answer."""
-    return asked()

@@ -16,9 +16,9 @@ from masqclip.proposals.segmenters import ModelProposer, SegmenterProposer
 from masqclip.proposals.square import picture_side
 from masqclip.proposals.union import UnionProposer
 
-#: Multiplications a second of one thread, as measured with `benchmarks/matrix.py`: of a picture's
-#: encoder, and of SAM's decoder, whose layers are small and whose maps are large.
-PACE, DECODER_PACE = 25e9, 12e9
+#: Multiplications a second of one thread, measured on a busy machine by its processor's time: of an
+#: encoder (EoMT-L, SAM 2.1 B+), and of SAM's decoder, whose layers are small and maps are large.
+PACE, DECODER_PACE = 22e9, 11e9
 #: Seconds below which nothing is said.
 PATIENCE = 20.0
 _STRIDE = 16  # of the maps that decoders read

@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 from masqclip.data.images import read_image
-from masqclip.encoding import resized_size
+from masqclip.proposals.sight import resized_size
 from masqclip.segmenter import Segmenter
 from models import full_size
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from masqclip.configuration import MasQClipConfig
-from masqclip.encoding import resized_size
+from masqclip.proposals.sight import resized_size
 
 
 def published(

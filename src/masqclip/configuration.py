@@ -89,10 +89,14 @@ class MasQClipConfig(PretrainedConfig):
         tuned_names: list[str] | None = None,
         **kwargs: Any,
     ) -> None:
-        _check_numbers(
+        check_pictures(
             shortest_edge=shortest_edge,
             longest_edge=longest_edge,
             size_divisor=size_divisor,
+            pixel_mean=pixel_mean,
+            pixel_std=pixel_std,
+        )
+        _check_numbers(
             logit_scale=logit_scale,
             object_threshold=object_threshold,
             overlap_threshold=overlap_threshold,
@@ -100,8 +104,6 @@ class MasQClipConfig(PretrainedConfig):
         if logit_bias is not None:
             _check_numbers(logit_bias=logit_bias)
         for name, channels in (
-            ("pixel_mean", pixel_mean),
-            ("pixel_std", pixel_std),
             ("clip_mean", clip_mean),
             ("clip_std", clip_std),
         ):
@@ -158,6 +160,21 @@ class MasQClipConfig(PretrainedConfig):
         self.refinements = Refinements.read(refinements).changed
         self.tuned_names = _names(tuned_names)
         super().__init__(**kwargs)
+
+
+def check_pictures(*, pixel_mean: Any, pixel_std: Any, **edges: Any) -> None:
+    """Refuse settings that no proposer can see pictures by.
+
+    Args:
+        pixel_mean, pixel_std: as in `MasQClipConfig`.
+        edges: ``shortest_edge``, ``longest_edge`` and ``size_divisor``.
+
+    Raises:
+        MasqclipError: one is out of its bounds; the message names it.
+    """
+    _check_numbers(**edges)
+    _check_channels("pixel_mean", pixel_mean)
+    _check_channels("pixel_std", pixel_std)
 
 
 def _check_numbers(**settings: Any) -> None:

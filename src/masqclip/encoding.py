@@ -23,9 +23,10 @@ from masqclip.errors import MasqclipError
 from masqclip.model import MasQClipModel
 from masqclip.options import check_size, longest_edge
 from masqclip.proposals.base import object_log_scores, tempered
-from masqclip.proposals.picture_settings import square_side
-from masqclip.proposals.square import fitted_size
+from masqclip.proposals.seen import seen_by
+from masqclip.proposals.sight import resized_size
 from masqclip.towers.families import read_clip_config
+from masqclip.weights.configs import describe
 
 #: A probability of none or one has no finite logit to be resized.
 _LEAST_PROBABILITY = 1e-6
@@ -182,19 +183,11 @@ def encode_pictures(
     return [encoded[i] for i in range(len(images))]
 
 
-def resized_size(height: int, width: int, config: MasQClipConfig) -> tuple[int, int]:
-    """(height, width) to which a model resizes a picture, its aspect kept; at least one pixel.
-
-    To the pixel as published (detectron2's resize by the shortest edge): the order of operations is
-    its own, and halves are rounded up.
-    """
-    shortest, longest = config.shortest_edge, config.longest_edge
-    scale = shortest / min(height, width)
-    tall, wide = (shortest, scale * width) if height < width else (scale * height, shortest)
-    if max(tall, wide) > longest:
-        shrink = longest / max(tall, wide)
-        tall, wide = tall * shrink, wide * shrink
-    return max(1, int(tall + 0.5)), max(1, int(wide + 0.5))
+def resize_model(model: MasQClipModel, size: str | int | tuple[int, int]) -> None:
+    """Have a model, and each of its proposers, see pictures at another size; see `set_size`."""
+    set_size(model.config, size)
+    model.proposer.follow(model.config.shortest_edge, model.config.longest_edge)
+    model.config.proposer_config = describe(model.proposer.config)
 
 
 def set_size(config: MasQClipConfig, size: str | int | tuple[int, int]) -> None:
@@ -224,12 +217,13 @@ def seen_sizes(config: MasQClipConfig, height: int, width: int) -> str:
         config: the model's.
         height, width: of the picture, in pixels.
     """
-    (tall, wide), frame = frame_sizes(height, width, config)
-    if side := square_side(config.proposer_type, config.proposer_config):
-        tall, wide = fitted_size(tall, wide, side)
+    inside, frame = frame_sizes(height, width, config)
+    proposers = seen_by(config.proposer_type, config.proposer_config, inside)
+    told = " and ".join(f"{wide} x {tall}" for tall, wide in proposers)
     clip = read_clip_config(config.clip_config, source="the model's clip_config")
     rows, columns = input_size(clip.vision_config, frame, config.clip_input)
-    return f"the proposer sees {wide} x {tall} pixels, CLIP {columns} x {rows}"
+    who = "the proposer sees" if len(proposers) == 1 else "the proposers see"
+    return f"{who} {told} pixels, CLIP {columns} x {rows}"
 
 
 def frame_sizes(

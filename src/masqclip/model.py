@@ -40,7 +40,7 @@ from masqclip.model_output import MasQClipOutput, Seen
 from masqclip.post_processing import PostProcessing
 from masqclip.proposals.adapters import build_proposer
 from masqclip.proposals.base import Proposals, promising
-from masqclip.proposals.segmenters import SegmenterProposer
+from masqclip.proposals.segmenters import ModelProposer
 from masqclip.refinements import Refinements
 from masqclip.result import Task
 from masqclip.towers.families import build_clip, learned_scale, tower_of
@@ -131,7 +131,7 @@ class MasQClipModel(PostProcessing, PreTrainedModel):
     def from_parts(
         cls,
         clip: nn.Module,
-        proposer: SegmenterProposer,
+        proposer: ModelProposer,
         **settings: Any,
     ) -> Self:
         """Join a CLIP and a proposer that exist already; the queries are untuned (MaskCLIP).

@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self, get_args
 
 import torch
 
 from masqclip.acceleration import compile_model
 from masqclip.baselines.loading import load_system
 from masqclip.clip.text import TextEncoder
+from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.files import shared
 from masqclip.devices import choose_device, choose_dtype
-from masqclip.encoding import set_size
+from masqclip.encoding import resize_model
 from masqclip.errors import MasqclipError
 from masqclip.hub import Parts, find_model
 from masqclip.model import MasQClipModel
 from masqclip.options import check_size
 from masqclip.own_world import OwnWorld, load_world
-from masqclip.parts import join_parts
+from masqclip.parts import join_parts, several
+from masqclip.proposals.words import asking
 from masqclip.refinements import Refinements
 from masqclip.towers.families import folder_tokenizer
+from masqclip.towers.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
 
 Size = str | int | tuple[int, int] | None
+#: What a proposer that takes words is asked for: words of its own, or the names of the vocabulary.
+ProposerWords = Literal["own", "vocabulary"]
 
 
 class Pretrained:
@@ -46,6 +52,7 @@ class Pretrained:
         self.name = name
         self.world = world
         self._sized = sized
+        self._proposer_words: ProposerWords = "own"
         self.text = TextEncoder(model.clip, tokenizer, cache=cache)
 
     @classmethod
@@ -95,7 +102,7 @@ class Pretrained:
                 f"the model {str(name_or_path)!r} is incomplete: it has no {min(missing)!r}"
             )
         if size is not None:
-            set_size(model.config, size)
+            resize_model(model, size)
         return cls(
             model.to(device=where, dtype=choose_dtype(dtype, where)),
             tokenizer,
@@ -109,7 +116,7 @@ class Pretrained:
     def from_parts(
         cls,
         clip: str | Path,
-        proposer: str | Path,
+        proposer: str | Path | Sequence[str | Path],
         queries: str | Path | None = None,
         *,
         device: str | torch.device | None = None,
@@ -122,8 +129,9 @@ class Pretrained:
         Args:
             clip: a CLIP with ViT towers: a folder in transformers' format, a name of the registry
                 (``masqclip info --models``), or of the Hugging Face Hub.
-            proposer: a Mask2Former, MaskFormer, OneFormer, EoMT or SAM, named likewise. Its own
-                classes do not matter: they become one object score.
+            proposer: a Mask2Former, MaskFormer, OneFormer, EoMT, SAM, SAM 2 or SAM 3, named
+                likewise. Its own classes do not matter: they become one object score. Several of
+                them, in a list, propose together (`masqclip.proposals.union`).
             queries: a MasQ add-on (`MasQClipModel.save_queries`) that was tuned on this CLIP;
                 without one the model is MaskCLIP.
             device, dtype, size, cache: as in `from_pretrained`.
@@ -134,7 +142,8 @@ class Pretrained:
         model, tokenizer = join_parts(clip, proposer, queries, size=size)
         where = choose_device(device)
         model.to(device=where, dtype=choose_dtype(dtype, where))
-        return cls(model, tokenizer, name=f"{clip} + {proposer}", cache=cache, sized=True)
+        name = " + ".join(str(part) for part in (clip, *several(proposer)))
+        return cls(model, tokenizer, name=name, cache=cache, sized=True)
 
     def __repr__(self) -> str:
         """One line: the model, where it is, and in which precision."""
@@ -173,6 +182,36 @@ class Pretrained:
             self.text.tokenizer.save_pretrained(folder)
         if self.world is not None:
             self.world.save(Path(folder))
+
+    @property
+    def proposer_words(self) -> ProposerWords:
+        """What a proposer that takes words (SAM 3) is asked for: general words of its ``own``, or
+        the names of the ``vocabulary``, whose masks are then named by CLIP like all others.
+
+        It holds where a picture and names come together, in a call and in `stream`; a picture that
+        is encoded before its names are known is asked the proposer's own.
+        """
+        return self._proposer_words
+
+    @proposer_words.setter
+    def proposer_words(self, words: ProposerWords) -> None:
+        if words not in get_args(ProposerWords):
+            raise MasqclipError(f"proposer_words is {words!r}: it is 'own' or 'vocabulary'")
+        if words == "vocabulary" and not self.model.proposer.takes_words:
+            raise MasqclipError(
+                f"proposer_words is {words!r}, and the proposer of {self.name!r} takes no words: "
+                "use a SAM 3"
+            )
+        self._proposer_words = words
+
+    def proposing(self, words: Vocabulary) -> AbstractContextManager[None]:
+        """Where the proposer is to be asked for them, have it look for the names of a vocabulary,
+        those that only compete among them."""
+        if self._proposer_words == "own" or words.unnamed:
+            return asking(None)
+        names = list(dict.fromkeys(row.name for row in words.rows if row.worded))
+        prompts: list[list[int]] = load_tokenizer()(names)["input_ids"] if names else []
+        return asking(prompts or None)
 
     def compile(self) -> None:
         """Compile the model for this machine, with CUDA graphs where there is a GPU.

@@ -205,14 +205,15 @@ class Segmenter(Pretrained):
         words = self._words(vocabulary, stuff, things, distractors)
         check_unnamed(words, task)
         source = picture_source(images)
-        rows = self._text(words)
-        trust, notes = self.model.refinements.trust, self.notes_on(words, task)
-        heard = least_object_score(task, least, words, trust=trust)
+        rows, notes = self._text(words), self.notes_on(words, task)
+        heard = least_object_score(task, least, words, trust=self.model.refinements.trust)
         if level is not None:
             groups_at(words.paths, level)  # refused before any work
 
         def segment(pictures: Sequence[Picture]) -> Iterator[Segmentation]:
-            for encoded in self._encoded(pictures, heard):
+            with self.proposing(words):
+                seen = self._encoded(pictures, heard)
+            for encoded in seen:
                 result = segment_encoded(
                     self.model, encoded, words, rows, task, min_score=least, level=level
                 )

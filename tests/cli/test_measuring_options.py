@@ -50,6 +50,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Heard]:
     model = SimpleNamespace(
         name="straw",
         model=SimpleNamespace(
+            proposer=None,
             queries=SimpleNamespace(start=Heard()),
             tower="tower",
             system=MasQClipModel.system,
@@ -185,7 +186,9 @@ ROW = {"encode": 0.1, "panoptic": 0.02, "semantic": 0.03, "pictures_per_second":
 @pytest.fixture
 def timed(monkeypatch: pytest.MonkeyPatch) -> tuple[Heard, Any]:
     config = SimpleNamespace(shortest_edge=96)
-    segmenter = SimpleNamespace(model=SimpleNamespace(config=config), compile=Heard())
+    segmenter = SimpleNamespace(
+        model=SimpleNamespace(config=config, proposer=None), compile=Heard()
+    )
     loaded = Heard(segmenter)
     monkeypatch.setattr(Segmenter, "from_pretrained", loaded)
     measure = Heard()

@@ -37,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("here")
 def loaded(monkeypatch: pytest.MonkeyPatch) -> Heard:
     """What a model is loaded with."""
     config = SimpleNamespace(shortest_edge=96)
-    model = SimpleNamespace(config=config)
+    model = SimpleNamespace(config=config, proposer=None)
     heard = Heard(SimpleNamespace(model=model, compile=Heard(), notes_on=lambda *_: ()))
     monkeypatch.setattr(Segmenter, "from_pretrained", heard)
     return heard

@@ -6,7 +6,13 @@ from pickle import UnpicklingError
 from typing import Any
 
 import pytest
-from transformers import CLIPVisionConfig, MaskFormerConfig
+from transformers import (
+    CLIPVisionConfig,
+    EomtDinov3Config,
+    MaskFormerConfig,
+    Sam2Config,
+    Sam2HieraDetConfig,
+)
 
 from masqclip.errors import MasqclipError
 from masqclip.weights.budget import Budget
@@ -108,3 +114,27 @@ def test_a_file_may_ask_for_four_times_itself_and_16_mb() -> None:
     budget.spend(0)
     with pytest.raises(UnpicklingError):
         budget.spend(1)
+
+
+def test_rotations_are_numbers_of_a_usual_kind() -> None:
+    told = {"rope_theta": 50.0, "rope_type": "default"}
+    found = build_config(EomtDinov3Config, {"rope_parameters": told}, source="it")
+    assert found.rope_parameters["rope_theta"] == 50
+    for wrong, said in (
+        ({"rope_type": "yarn"}, "rope_parameters of a type that no model here has"),
+        ({"rope_theta": 1e99}, "a number of a usual size"),
+        ({"rope_theta": {"a": 1}}, "it is a number, a text or a list"),
+    ):
+        with pytest.raises(MasqclipError, match=said):
+            build_config(EomtDinov3Config, {"rope_parameters": wrong}, source="it")
+
+
+def test_layers_are_counted_wherever_they_are_described() -> None:
+    with pytest.raises(MasqclipError, match="more than 256 layers"):
+        build_config(Sam2HieraDetConfig, {"blocks_per_stage": [1, 300, 1, 1]}, source="it")
+    parts = [{"proposer_config": {"num_hidden_layers": n}} for n in (3, 4)]
+    assert num_layers({"proposer_config": {"parts": parts}, "decoder_layers": 2}) == 9
+    with pytest.raises(MasqclipError, match="a vision_config of the type 'clip_vision_model'"):
+        build_config(
+            Sam2Config, {"vision_config": {"model_type": "clip_vision_model"}}, source="it"
+        )

@@ -84,7 +84,7 @@ def fill(hub: Hub, clip_file: Path, folder: Path) -> None:
     files = {path.name: path.read_bytes() for path in (folder / "clip").iterdir()}
     hub.repositories["openai/clip-vit-large-patch14-336"] = files
     for model in named_models():
-        if model.name == "eomt-l-640-coco":
+        if model.name in ("eomt-l-640-coco", "sam2.1-t"):
             hub.repositories[model.repository] = layout(model, FAMILIES)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import load as safetensors_tensors
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 from transformers import CLIPConfig, CLIPModel
@@ -186,10 +187,15 @@ def _old_clip_config(config: CLIPConfig) -> dict[str, Any]:
 
 def _proposer(model: NamedModel, families: dict[str, Callable[[], Any]]) -> Files:
     torch.manual_seed(1)
-    family = next(
-        name for name in families
-        if name.split("-")[0] == model.name.split("-")[0] and not name.endswith("resnet")
-    )  # fmt: skip
+    if model.name.startswith("eomt-dinov3"):
+        family = "eomt_dinov3"
+    elif model.name.startswith("sam"):
+        family = model.name.split("-")[0].split(".")[0]
+    else:
+        family = next(
+            name for name in families
+            if name.split("-")[0] == model.name.split("-")[0] and not name.endswith("resnet")
+        )  # fmt: skip
     segmenter = families[family]()
     with tempfile.TemporaryDirectory() as folder:
         segmenter.save_pretrained(folder)
@@ -199,12 +205,31 @@ def _proposer(model: NamedModel, families: dict[str, Callable[[], Any]]) -> File
         config["id2label"] = {str(i): f"class {i}" for i in range(model.labels)}
         config["label2id"] = {f"class {i}": i for i in range(model.labels)}
         files |= _with_labels(segmenter, model.labels)
+    pictures = _pictures(model, config)
+    if family in ("sam2", "sam3"):
+        config, files["model.safetensors"] = _video(config, files["model.safetensors"])
     files["config.json"] = json.dumps(config).encode()
-    files["preprocessor_config.json"] = json.dumps(_pictures(model, config)).encode()
+    if family == "sam3":  # whose processor nests the image's
+        files["processor_config.json"] = json.dumps({"image_processor": pictures}).encode()
+    else:
+        files["preprocessor_config.json"] = json.dumps(pictures).encode()
     # Copies of the weights in formats that are not read: EoMT's are the authors' own names.
     files["pytorch_model.bin"] = pickled({"network.encoder.weight": torch.zeros(3)})
     files["model.fp16.safetensors"] = safetensors_bytes({"x": torch.zeros(3_000).half()})
     return files
+
+
+def _video(config: dict[str, Any], weights: bytes) -> tuple[dict[str, Any], bytes]:
+    """The model of videos that is published, whose part is the model of pictures."""
+    tensors = safetensors_tensors(weights)
+    if config["model_type"] == "sam2":
+        memory = {"memory_attention.layer_norm.weight": torch.ones(16)}
+        config = config | {"model_type": "sam2_video", "memory_attention_num_layers": 4}
+        return config, safetensors_bytes(tensors | memory, metadata={"format": "pt"})
+    whole = {f"detector_model.{name}": tensor for name, tensor in tensors.items()}
+    whole |= {"tracker_model.no_object_pointer": torch.zeros(1, 16)}
+    told = {"model_type": "sam3_video", "detector_config": config, "tracker_config": {}}
+    return told, safetensors_bytes(whole, metadata={"format": "pt"})
 
 
 def _with_labels(segmenter: Any, labels: int) -> Files:
@@ -240,6 +265,14 @@ def _pictures(model: NamedModel, config: dict[str, Any]) -> dict[str, Any]:
         return common | {"size": {"longest_edge": side, "shortest_edge": side}, "do_pad": True,
                          "do_split_image": False,
                          "image_processor_type": "EomtImageProcessorFast"}  # fmt: skip
+    if model.name.startswith("sam2"):
+        return common | {"size": {"height": 64, "width": 64},
+                         "mask_size": {"height": 16, "width": 16},
+                         "image_processor_type": "Sam2ImageProcessorFast",
+                         "processor_class": "Sam2VideoProcessor"}  # fmt: skip
+    if model.name == "sam3":
+        return common | HALVES | {"size": {"height": 64, "width": 64},
+                                  "image_processor_type": "Sam3ImageProcessorFast"}  # fmt: skip
     side = config["vision_config"]["image_size"]
     return common | {"size": {"longest_edge": side}, "do_convert_rgb": True, "do_pad": True,
                      "pad_size": {"height": side, "width": side},

@@ -33,6 +33,7 @@ class Hub:
     Attributes:
         repositories: owner/name -> file -> bytes.
         gated: repositories for those with the token "let-me-in".
+        gated_status: what others are answered with: 401 without a token, 403 with another.
         cut: file -> bytes after which its connection breaks; each break counts down `breaks`.
         breaks: how many connections still break.
         wrong: files that come with another content.
@@ -45,6 +46,7 @@ class Hub:
 
     repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
     gated: set[str] = field(default_factory=set)
+    gated_status: int = 403
     cut: dict[str, int] = field(default_factory=dict)
     breaks: int = 0
     wrong: set[str] = field(default_factory=set)
@@ -142,7 +144,7 @@ def serving(hub: Hub) -> Iterator[str]:
             if repository in hub.gated and "let-me-in" not in (
                 self.headers.get("Authorization") or ""
             ):
-                self._refuse(403, "GatedRepo", body)
+                self._refuse(hub.gated_status, "GatedRepo", body)
                 return
             content = hub.repositories.get(repository, {}).get(file)
             if content is None:

@@ -106,7 +106,13 @@ def test_an_index_of_what_is_not_there(hub: Hub) -> None:
             "is an AltCLIP .model_type 'altclip'., and a CLIP here is of the type clip or siglip",
         ),
         ({"model_type": "siglip2"}, "CLIP", "is a SigLIP 2 .*: use a SigLIP 2 of one picture size"),
-        ({"model_type": "sam2"}, "proposer", "is a SAM 2"),
+        ({"model_type": "sam_hq"}, "proposer", "is a SAM-HQ"),
+        ({"model_type": "yolos"}, "proposer", "makes boxes and no masks"),
+        (
+            {"model_type": "oneformer", "backbone_config": {"model_type": "dinat"}},
+            "proposer",
+            "natten",
+        ),
         ({"model_type": "clip"}, "proposer", "is a CLIP .*; it is a clip"),
         (
             {"model_type": "masqclip"},
@@ -118,7 +124,7 @@ def test_an_index_of_what_is_not_there(hub: Hub) -> None:
     ],
 )
 def test_nothing_large_is_fetched_of_a_wrong_type(
-    hub: Hub, config: dict[str, str], what: str, said: str
+    hub: Hub, config: dict[str, object], what: str, said: str
 ) -> None:
     fill(hub, model__safetensors=WEIGHTS)
     hub.repositories[NAME]["config.json"] = json.dumps(config).encode()
@@ -252,10 +258,12 @@ def test_a_name_that_is_nearly_right(hub: Hub) -> None:
     assert hub.served == 0
 
 
-def test_what_is_behind_a_form(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("status", [401, 403])
+def test_what_is_behind_a_form(hub: Hub, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(hub, model__safetensors=WEIGHTS)
-    hub.gated = {NAME}
-    with pytest.raises(MasqclipError, match=r"agree to its terms at .*/owner/model, sign in with"):
+    hub.gated, hub.gated_status = {NAME}, status
+    said = r"agree to its terms at .*/owner/model, sign in with 'hf auth login' \(or set HF_TOKEN"
+    with pytest.raises(MasqclipError, match=said):
         find_weights(NAME, what="CLIP")
     monkeypatch.setenv("HF_TOKEN", "let-me-in")
     assert find_weights(NAME, what="CLIP").is_dir()

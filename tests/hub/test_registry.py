@@ -14,12 +14,12 @@ from hub_server import Hub
 
 from masqclip import Segmenter
 from masqclip.cli.main import main
-from masqclip.encoding import resized_size
 from masqclip.hub import find_model, find_weights, named_models, presets
 from masqclip.hub.kinds import TYPES
 from masqclip.hub.local import cached
 from masqclip.hub.registry import NamedModel
-from masqclip.proposals.adapters import ADAPTERS
+from masqclip.proposals.adapters import _VIDEOS, ADAPTERS
+from masqclip.proposals.sight import resized_size
 from masqclip.result import Task
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "proposals"))
@@ -30,6 +30,7 @@ PROPOSERS = [model for model in named_models() if model.kind == "proposer"]
 SIZES = {  # (height, width) of a photograph of 480 x 640, as each was published
     "mask2former-swin-t-coco": (800, 1067),
     "mask2former-swin-s-coco": (800, 1067),
+    "mask2former-swin-b-coco": (800, 1067),
     "mask2former-swin-l-coco": (800, 1067),
     "mask2former-swin-l-ade20k": (640, 853),
     "maskformer-swin-b-coco": (800, 1067),
@@ -59,7 +60,7 @@ def three_tasks(segmenter: Segmenter) -> None:
 
 
 def test_types_are_those_of_the_adapters() -> None:
-    assert set(TYPES["proposer"]) == set(ADAPTERS)
+    assert set(TYPES["proposer"]) == {*ADAPTERS, *_VIDEOS}
 
 
 @pytest.mark.parametrize("model", CLIPS, ids=lambda model: model.name)

@@ -46,6 +46,60 @@ DETR = {
     "encoder_attention_heads": 2,
     "decoder_attention_heads": 2,
 }
+SAM2_VISION = {
+    "model_type": "sam2_vision_model",
+    "backbone_config": {
+        "model_type": "sam2_hiera_det_model",
+        "hidden_size": 8,
+        "image_size": [64, 64],
+        "blocks_per_stage": [1, 2, 1, 1],
+        "embed_dim_per_stage": [8, 16, 32, 64],
+        "num_attention_heads_per_stage": [1, 1, 2, 2],
+        "window_size_per_stage": [4, 4, 4, 2],
+        "window_positional_embedding_background_size": [4, 4],
+        "global_attention_blocks": [2],
+    },
+    "backbone_channel_list": [64, 32, 16, 8],
+    "backbone_feature_sizes": [[16, 16], [8, 8], [4, 4]],
+    "fpn_hidden_size": 16,
+}
+
+
+def sam3_config() -> transformers.Sam3Config:
+    layer = {"hidden_size": 32, "num_attention_heads": 2}
+    return transformers.Sam3Config(
+        vision_config={
+            "fpn_hidden_size": 32,
+            "backbone_feature_sizes": [[16, 16], [8, 8], [4, 4]],
+            "backbone_config": layer
+            | {
+                "model_type": "sam3_vit_model",
+                "intermediate_size": 32,
+                "num_hidden_layers": 2,
+                "image_size": 64,
+                "patch_size": 16,
+                "window_size": 2,
+                "pretrain_image_size": 32,
+                "global_attn_indexes": [1],
+            },
+        },
+        text_config=layer
+        | {
+            "model_type": "clip_text_model",
+            "intermediate_size": 32,
+            "num_hidden_layers": 1,
+            "max_position_embeddings": 8,
+            "vocab_size": 49_408,
+        },
+        geometry_encoder_config=layer | {"num_layers": 1, "intermediate_size": 32, "roi_size": 2},
+        detr_encoder_config=layer | {"num_layers": 1, "intermediate_size": 32},
+        detr_decoder_config=layer | {"num_layers": 2, "intermediate_size": 32, "num_queries": 5},
+        mask_decoder_config=layer | {"num_upsampling_stages": 2},
+        num_proposals=7,
+        max_overlap=1.0,
+    )
+
+
 FAMILIES: dict[str, Callable[[], Any]] = {
     "mask2former-swin": lambda: transformers.Mask2FormerForUniversalSegmentation(
         transformers.Mask2FormerConfig(backbone_config=SWIN, **MASK2FORMER)
@@ -121,4 +175,35 @@ FAMILIES: dict[str, Callable[[], Any]] = {
             num_proposals=7,
         )
     ),
+    "eomt_dinov3": lambda: transformers.EomtDinov3ForUniversalSegmentation(
+        transformers.EomtDinov3Config(
+            hidden_size=32,
+            num_hidden_layers=3,
+            num_attention_heads=2,
+            intermediate_size=64,
+            image_size=64,
+            patch_size=16,
+            num_blocks=1,
+            num_queries=7,
+            num_labels=3,
+        )
+    ),
+    "sam2": lambda: transformers.Sam2Model(
+        transformers.Sam2Config(
+            vision_config=SAM2_VISION,
+            prompt_encoder_config={"hidden_size": 16, "image_size": 64},
+            mask_decoder_config={
+                "hidden_size": 16,
+                "mlp_dim": 16,
+                "num_attention_heads": 2,
+                "num_hidden_layers": 1,
+                "iou_head_hidden_dim": 16,
+            },
+            points_per_side=3,
+            min_predicted_iou=-9.0,
+            min_stability=0.0,
+            num_proposals=7,
+        )
+    ),
+    "sam3": lambda: transformers.Sam3Model(sam3_config()),
 }

@@ -9,10 +9,17 @@ import numpy as np
 import pytest
 import torch
 from families import FAMILIES
-from transformers import CLIPConfig, CLIPModel
+from transformers import (
+    CONFIG_MAPPING,
+    CLIPConfig,
+    CLIPModel,
+    Mask2FormerForUniversalSegmentation,
+)
 
 from masqclip import MasqclipError, Segmenter
+from masqclip.hub.kinds import _DETECTORS, ANY, check_kind
 from masqclip.proposals.adapters import ADAPTERS, build_proposer, load_proposer
+from masqclip.proposals.mask2former import Mask2FormerProposer
 from masqclip.proposals.segmenters import OneFormerProposer
 from masqclip.towers.tokenizer import load_tokenizer
 
@@ -99,6 +106,21 @@ def test_another_size_than_the_folders(clip: Path, tmp_path: Path) -> None:
     assert (config.shortest_edge, config.longest_edge) == (32, 40)
 
 
+def test_as_many_queries_as_a_published_one_has(tmp_path: Path) -> None:
+    """Those with Swin-B and Swin-L have 200; their names become one object score."""
+    config = FAMILIES["mask2former-swin"]().config
+    config.num_queries = 200
+    config.id2label = {i: f"class {i}" for i in range(133)}
+    Mask2FormerForUniversalSegmentation(config).save_pretrained(tmp_path)
+    proposer = load_proposer(tmp_path).eval()
+    assert isinstance(proposer, Mask2FormerProposer)
+    assert proposer.num_queries == 200
+    with torch.no_grad():
+        found = proposer(torch.zeros(1, 3, 64, 96), torch.ones(1, 64, 96, dtype=torch.bool))
+    assert found.mask_logits.shape == (1, 200, 16, 24)
+    assert found.object_logits.shape == (1, 200, 2)
+
+
 def test_black_beside_the_picture(clip: Path, tmp_path: Path) -> None:
     """EoMT sees black there, which depends on how a model normalises."""
     FAMILIES["eomt"]().save_pretrained(tmp_path)
@@ -134,27 +156,64 @@ def test_what_is_no_proposer(tmp_path: Path, clip: Path) -> None:
         load_proposer(tmp_path)
 
 
+BOXES, NOTHING = "which makes boxes and no masks", "which proposes no masks here"
+
+
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("config", "said"),
     [
-        ("sam2", "a SAM 2"),
-        ("sam2_video", "a SAM 2"),
-        ("sam3", "a SAM 3"),
-        ("sam_hq", "a SAM-HQ"),
-        ("detr", "a DETR"),
-        ("eomt_dinov3", "an EoMT of DINOv3"),
-        ("segformer", "a SegFormer"),
-        ("upernet", "a UPerNet"),
-        ("never_heard_of", "a never_heard_of"),
+        ({"model_type": "sam_hq"}, f"a SAM-HQ (model_type 'sam_hq'), {NOTHING}"),
+        ({"model_type": "segformer"}, f"a SegFormer (model_type 'segformer'), {NOTHING}"),
+        ({"model_type": "upernet"}, f"a UPerNet (model_type 'upernet'), {NOTHING}"),
+        ({"model_type": "new_kind"}, f"a new_kind (model_type 'new_kind'), {NOTHING}"),
+        ({"model_type": "detr"}, f"a DETR (model_type 'detr'), {BOXES}"),
+        ({"model_type": "detr", "architectures": ["DetrForSegmentation"]}, f"'detr'), {NOTHING}"),
+        ({"model_type": "rt_detr"}, f"an RT-DETR (model_type 'rt_detr'), {BOXES}"),
+        ({"model_type": "yolos"}, f"a YOLOS (model_type 'yolos'), {BOXES}"),
+        ({"model_type": "grounding-dino"}, f"(model_type 'grounding-dino'), {BOXES}"),
+        ({"model_type": "edgetam"}, "an EdgeTAM (model_type 'edgetam'), which needs"),
     ],
-)
-def test_other_kinds_are_refused_by_name(tmp_path: Path, kind: str, said: str) -> None:
+)  # fmt: skip
+def test_other_kinds_are_refused_by_name(
+    tmp_path: Path, config: dict[str, object], said: str
+) -> None:
     """Before a weight is read: there is none in the folder."""
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(MasqclipError) as caught:
         load_proposer(tmp_path)
-    assert f"is {said} (model_type '{kind}')" in str(caught.value)
-    assert "use a Mask2Former, MaskFormer, OneFormer, EoMT or SAM" in str(caught.value)
+    line = str(caught.value)
+    assert said in line
+    assert "use a Mask2Former, MaskFormer, OneFormer, EoMT, SAM, SAM 2 or SAM 3" in line
+    # The same where it would be fetched.
+    with pytest.raises(MasqclipError) as again:
+        check_kind(tmp_path, what="proposer", name=str(tmp_path))
+    assert str(again.value) == line
+
+
+def test_every_named_detector_is_one_of_transformers() -> None:
+    assert set(CONFIG_MAPPING) >= _DETECTORS
+
+
+@pytest.mark.parametrize(
+    ("kind", "backbone", "needs"),
+    [
+        ("oneformer", "dinat", "natten"),
+        ("mask2former", "dinat", "natten"),
+        ("mask2former", "timm_backbone", "the package timm"),
+    ],
+)
+def test_backbones_that_need_more_than_torch(
+    tmp_path: Path, kind: str, backbone: str, needs: str
+) -> None:
+    config = {"model_type": kind, "backbone_config": {"model_type": backbone}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    for refuse in (
+        lambda: load_proposer(tmp_path),
+        lambda: check_kind(tmp_path, what="proposer", name="x"),
+        lambda: check_kind(tmp_path, what=ANY, name="x"),
+    ):
+        with pytest.raises(MasqclipError, match=f"{backbone}.*{needs}.*Swin or ResNet"):
+            refuse()
 
 
 def test_a_whole_model_is_no_proposer(tmp_path: Path) -> None:

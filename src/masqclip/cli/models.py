@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from masqclip.cli.console import print_error
 from masqclip.errors import MasqclipError
@@ -15,19 +15,21 @@ if TYPE_CHECKING:
     from masqclip.result import Task
     from masqclip.segmenter import Segmenter
 
-#: The CLIP, the proposer and the queries of `Segmenter.from_parts`.
-Parts = tuple[str, str, Path | None]
+#: The CLIP, the proposers and the queries of `Segmenter.from_parts`.
+Parts = tuple[str, list[str], Path | None]
 
 
-def check_parts(clip: str | None, proposer: str | None, queries: Path | None) -> Parts | None:
+def check_parts(
+    clip: str | None, proposers: Sequence[str] | None, queries: Path | None
+) -> Parts | None:
     """The parts of a model, or None where a whole one is asked for.
 
     Raises:
         MasqclipError: one is missing.
     """
-    if clip is not None and proposer is not None:
-        return clip, proposer, queries
-    if clip is None and proposer is None and queries is None:
+    if clip is not None and proposers:
+        return clip, list(proposers), queries
+    if clip is None and not proposers and queries is None:
         return None
     missing = "--clip" if clip is None else "--proposer"
     raise MasqclipError(f"--clip and --proposer go together: {missing} is missing")
@@ -37,13 +39,13 @@ def fetch_models(
     model: str | None = None,
     *,
     clip: str | Path | None = None,
-    proposer: str | Path | None = None,
+    proposer: str | Path | Sequence[str | Path] | None = None,
 ) -> None:
     """Have what a command needs on this machine; what is there already is not touched.
 
     Args:
         model: a whole model or a preset.
-        clip, proposer: or the parts.
+        clip, proposer: or the parts; several proposers may be named.
 
     Raises:
         MasqclipError: there is none, or it cannot be fetched; told within seconds.
@@ -54,8 +56,8 @@ def fetch_models(
         find_model(model, tell=_tell)
     if clip is not None:
         find_weights(clip, what="CLIP", tell=_tell)
-    if proposer is not None:
-        find_weights(proposer, what="proposer", tell=_tell)
+    for one in [proposer] if isinstance(proposer, str | Path) else proposer or ():
+        find_weights(one, what="proposer", tell=_tell)
 
 
 def check_system(model: str, task: Task | None, *, masks: bool = False) -> None:
@@ -146,14 +148,28 @@ def load_segmenter(
     where = choose_device(device)
     precision = choose_dtype(dtype, where)
     print_slow_dtype(device, dtype, quiet=quiet)
+    options: dict[str, Any] = {"device": where, "dtype": precision, "size": size}
     if parts is not None:
-        segmenter = Segmenter.from_parts(*parts, device=where, dtype=precision, size=size)
+        segmenter = Segmenter.from_parts(*parts, **options)
     else:
-        segmenter = Segmenter.from_pretrained(model, device=where, dtype=precision, size=size)
+        segmenter = Segmenter.from_pretrained(model, **options)
     if refine:
         segmenter.refine(check_refine(refine))
         segmenter.name += f" ({', '.join(refine)})"
+    if not quiet and where.type == "cpu":
+        _print_cost(segmenter)
     return segmenter
+
+
+def _print_cost(segmenter: Segmenter) -> None:
+    """A note on stderr where a picture will take long, before the first one does."""
+    import torch
+
+    from masqclip.proposals.cost import cost_note
+
+    note = cost_note(segmenter.model.proposer, threads=torch.get_num_threads())
+    if note is not None:
+        print_error(note, kind="note: ")
 
 
 def print_slow_dtype(device: str | None, dtype: str | None, *, quiet: bool = False) -> None:

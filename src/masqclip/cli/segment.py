@@ -142,7 +142,8 @@ def segment(
     task: Annotated[Task, Parameter(alias="-t")] = "panoptic",
     model: Annotated[str, Parameter(alias="-m", metavar="NAME")] = "masqclip-mini",
     clip: Annotated[str | None, Parameter(metavar="NAME")] = None,
-    proposer: Annotated[str | None, Parameter(metavar="NAME")] = None,
+    proposer: Annotated[list[str] | None, Parameter(metavar="NAME")] = None,
+    proposer_words: Literal["own", "vocabulary"] = "own",
     queries: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     size: Annotated[str | None, Parameter(metavar="PIXELS")] = None,
     out: Annotated[Path, Parameter(alias="-o", metavar="DIR")] = Path("masqclip-out"),
@@ -178,7 +179,10 @@ def segment(
             ("masqclip info --models"); a folder; or a name on the Hugging Face Hub.
         clip: Instead of a model, its two halves: the CLIP that names masks, a folder or a name
             ("masqclip info --models" lists some).
-        proposer: The segmenter that finds masks: Mask2Former, MaskFormer, OneFormer, EoMT or SAM.
+        proposer: The segmenter that finds masks: Mask2Former, MaskFormer, OneFormer, EoMT, SAM,
+            SAM 2 or SAM 3; repeat it for several, whose masks are put together.
+        proposer_words: What a SAM 3 looks for: things in general (own), or the names of the
+            vocabulary, each of which takes a while.
         queries: A file that MasQ-Tuning made for this CLIP.
         size: The size at which pictures are seen, in place of the model's own: SHORTEST, the
             shorter side in pixels, or SHORTEST:LONGEST.
@@ -214,7 +218,7 @@ def segment(
     parts = check_parts(clip, proposer, queries)
     size = check_size_option(size)
     check_refine(refine or ())
-    model = model if parts is None else f"{clip} + {proposer}"
+    model = model if parts is None else " + ".join((parts[0], *parts[1]))
     from masqclip.clip.vocabulary import Vocabulary
     from masqclip.data.folders import LeftOut
 
@@ -283,6 +287,7 @@ def segment(
                             refine=refine or (),
                             quiet=quiet,
                         )
+                    segmenter.proposer_words = proposer_words
                     general = segmenter.notes_on(words, task)
                     if compile:
                         segmenter.compile()

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from transformers import EomtConfig, EomtForUniversalSegmentation
+from transformers import (
+    EomtConfig,
+    EomtDinov3Config,
+    EomtDinov3ForUniversalSegmentation,
+    EomtForUniversalSegmentation,
+)
 
 from masqclip.proposals.base import Proposals
 from masqclip.proposals.segmenters import SegmenterProposer, object_logits
@@ -19,6 +24,7 @@ class EomtProposer(SegmenterProposer):
 
     config_class = EomtConfig
     segmenter_class = EomtForUniversalSegmentation
+    sees_square = True
 
     def forward(self, pixel_values: Tensor, pixel_mask: Tensor) -> Proposals:
         """Propose masks; see `Proposer`."""
@@ -29,3 +35,10 @@ class EomtProposer(SegmenterProposer):
             for logits, inside in zip(output.masks_queries_logits, pixel_mask, strict=True)
         ]
         return Proposals(torch.stack(masks), object_logits(output.class_queries_logits))
+
+
+class EomtDinov3Proposer(EomtProposer):
+    """An EoMT whose ViT is a DINOv3."""
+
+    config_class = EomtDinov3Config
+    segmenter_class = EomtDinov3ForUniversalSegmentation

@@ -13,6 +13,7 @@ from typing import Any, TypedDict
 
 from masqclip.configuration import LARGEST_SIZE
 from masqclip.errors import MasqclipError
+from masqclip.proposals.seen import SQUARE_TYPES, square_side
 from masqclip.weights.preprocessing import (
     Channels,
     flag,
@@ -27,7 +28,9 @@ _DIVISOR = 32  # what every backbone needs at least
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _SHORTEST, _LONGEST = 800, 1333
 # Whose image processors have no bound on the longer side; ours is what a machine takes.
-_UNBOUNDED = ("oneformer", "eomt", "sam")
+_UNBOUNDED = ("oneformer", *SQUARE_TYPES)
+# SAM 3 was trained with another normalisation than all others.
+_HALVES: tuple[Channels, Channels] = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 # Ways of cutting or turning pictures that no proposer here was trained with.
 _REFUSED = {
     "do_split_image": "cuts pictures into windows",
@@ -68,27 +71,12 @@ def picture_settings(folder: Path, *, published: tuple[int, int] | None = None) 
         settings["shortest_edge"], settings["longest_edge"] = edges
     if divisor := _divisor(told, source):
         settings["size_divisor"] = divisor
-    if told:
-        found = normalisation(told, mean=_MEAN, std=_STD, source=source)
+    halves = str(config.get("model_type")).startswith("sam3")
+    if told or halves:
+        mean, std = _HALVES if halves else (_MEAN, _STD)
+        found = normalisation(told, mean=mean, std=std, source=source)
         settings["pixel_mean"], settings["pixel_std"] = (_times_255(values) for values in found)
     return settings
-
-
-def square_side(proposer_type: str, config: Mapping[str, Any]) -> int | None:
-    """The side in pixels of the one square that a proposer sees; None where it sees any size.
-
-    Args:
-        proposer_type: transformers' model type.
-        config: the proposer's, as a dictionary.
-    """
-    if proposer_type == "sam":
-        vision = config.get("vision_config")
-        side = vision.get("image_size", 1024) if isinstance(vision, Mapping) else 1024
-    elif proposer_type == "eomt":
-        side = config.get("image_size", 640)
-    else:
-        return None
-    return side if type(side) is int else None
 
 
 def _check(told: Mapping[str, Any], config: Mapping[str, Any], source: str) -> None:
@@ -129,7 +117,7 @@ def _edges(
             return side, side
         return None if told.get("max_size") is None else (_SHORTEST, most)
     if type(size) is int:
-        size = {"longest_edge": size} if kind == "sam" else {"shortest_edge": size}
+        size = {"longest_edge": size} if kind.startswith("sam") else {"shortest_edge": size}
     elif isinstance(size, list) and len(size) == 2:
         size = {"height": size[0], "width": size[1]}
     if not isinstance(size, dict):

@@ -10,6 +10,8 @@ Shapes: `B` images, `Q` queries, `H W` the padded frame, `h w` = `H/4 W/4`.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -27,14 +29,44 @@ from masqclip.data.transforms import PIXEL_MEAN, PIXEL_STD
 from masqclip.errors import MasqclipError
 from masqclip.hub import find_weights, quiet_transformers
 from masqclip.proposals.base import Proposals
-from masqclip.weights.folders import load_model
+from masqclip.weights.folders import FolderPart, load_model
+from masqclip.weights.preprocessing import read_object
 
 # What no mask depends on, and files that were written by earlier versions lack: Swin's last norm,
 # which a backbone does not read, the loss's weights, and how many batches a norm has seen.
 _UNREAD = re.compile(r"\.swin\.layernorm\.|\bcriterion\.|\.num_batches_tracked$")
 
 
-class SegmenterProposer(nn.Module):
+class ModelProposer(nn.Module, ABC):
+    """A proposer that a model of this package has as its part: one segmenter, or several."""
+
+    #: What a black pixel is once it is normalised; a model sets its own (`MasQClipModel`).
+    black: tuple[float, ...] = tuple(-m / s for m, s in zip(PIXEL_MEAN, PIXEL_STD, strict=True))
+
+    @property
+    def takes_words(self) -> bool:
+        """Whether it looks for what words name (`words.asking`)."""
+        return False
+
+    @property
+    @abstractmethod
+    def config(self) -> Any:
+        """The architecture; its `model_type` is the model's `proposer_type`."""
+
+    @property
+    @abstractmethod
+    def all_tied_weights_keys(self) -> dict[str, str]:
+        """What is held twice: transformers asks a model's children, but not theirs."""
+
+    @abstractmethod
+    def forward(self, pixel_values: Tensor, pixel_mask: Tensor) -> Proposals:
+        """Propose masks; see `Proposer`."""
+
+    def follow(self, shortest_edge: int, longest_edge: int) -> None:
+        """Pictures are seen by these edges from now on, in pixels; most see what they are given."""
+
+
+class SegmenterProposer(ModelProposer):
     """A proposer around one of transformers' models, which is its `segmenter`.
 
     Args:
@@ -45,8 +77,10 @@ class SegmenterProposer(nn.Module):
     segmenter_class: ClassVar[Any]
     #: Settings in the configuration that the proposer reads and transformers' class does not know.
     own_settings: ClassVar[tuple[str, ...]] = ()
-    #: What a black pixel is once it is normalised; a model sets its own (`MasQClipModel`).
-    black: tuple[float, ...] = tuple(-m / s for m, s in zip(PIXEL_MEAN, PIXEL_STD, strict=True))
+    #: Whether frames of any size become one square.
+    sees_square: ClassVar[bool] = False
+    #: By model type, where the segmenter is a part of a larger model's folder: which.
+    within: ClassVar[Mapping[str, FolderPart]] = {}
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__()
@@ -64,7 +98,7 @@ class SegmenterProposer(nn.Module):
 
     @property
     def all_tied_weights_keys(self) -> dict[str, str]:
-        """What the segmenter holds twice: transformers asks a model's children, but not theirs."""
+        """What the segmenter holds twice."""
         tied = self.segmenter.all_tied_weights_keys
         return {f"segmenter.{name}": f"segmenter.{source}" for name, source in tied.items()}
 
@@ -98,7 +132,11 @@ class SegmenterProposer(nn.Module):
         folder = find_weights(name_or_path, what="proposer")
         try:
             segmenter, lacking = load_model(
-                cls.segmenter_class, folder, dtype=dtype, extra=cls.own_settings
+                cls.segmenter_class,
+                folder,
+                dtype=dtype,
+                extra=cls.own_settings,
+                part=cls.within.get(str(read_object(folder, "config.json").get("model_type"))),
             )
         except MasqclipError as error:
             raise MasqclipError(

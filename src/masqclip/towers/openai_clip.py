@@ -296,14 +296,14 @@ def _query_projections(
     return [(queries[f"{name}.weight"], queries[f"{name}.bias"]) for name in names]
 
 
-def _num_layers(converted: StateDict, tower: str) -> int:
+def _num_layers(converted: Mapping[str, Tensor], tower: str) -> int:
     return sum(
         name.startswith(f"{tower}.encoder.layers.") and name.endswith(".layer_norm1.bias")
         for name in converted
     )
 
 
-def _mlp_width(converted: StateDict, tower: str) -> int:
+def _mlp_width(converted: Mapping[str, Tensor], tower: str) -> int:
     return len(converted[f"{tower}.encoder.layers.0.mlp.fc1.bias"])
 
 

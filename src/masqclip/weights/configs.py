@@ -35,17 +35,24 @@ _COMMON = {field.name for field in dataclasses.fields(PreTrainedConfig)}
 # What a part may be where its class is not fixed: architectures of transformers' own that load
 # nothing from elsewhere.
 _PARTS = {
-    "backbone_config": frozenset(MODEL_FOR_BACKBONE_MAPPING_NAMES) - {"timm_backbone"},
+    "backbone_config": frozenset(MODEL_FOR_BACKBONE_MAPPING_NAMES) - {"timm_backbone"}
+    | {"sam2_hiera_det_model", "sam3_vit_model"},
     "decoder_config": frozenset({"detr"}),
+    "vision_config": frozenset({"sam2_vision_model"}),
+    "text_config": frozenset({"clip_text_model"}),
 }
 _DECODER = "detr"  # of which MaskFormer takes the decoder alone, and no backbone
 # Settings of training that change what a forward pass takes or gives.
 _FIXED = {"is_training": False}
 # Descriptions of parts in a model of this package, which are checked when the parts are built.
 _DESCRIPTIONS = ("clip_config", "proposer_config", "system_config", "refinements")
+_ROTARY = "rope_parameters"  # an object of numbers
 _STAGES = ("out_features", "out_indices")  # arguments of every backbone, but no fields of theirs
 
-_LAYERS = re.compile(r"layers$|^depths$|^num_blocks$|^num_upscale_blocks$|head_depth$")
+_LAYERS = re.compile(
+    r"layers$|^depths$|^num_blocks$|^num_upscale_blocks$|head_depth$|^blocks_per_stage$"
+    r"|^num_upsampling_stages$"
+)
 _POSITIVE = re.compile(
     r"(?<!window)_sizes?$|_dim$|^dim_|heads$|strides?$|channels$|queries$|feats$|^d_model$|_width$"
     r"|downsample_rate$|_length$|embeddings$|seq_len$"
@@ -53,16 +60,24 @@ _POSITIVE = re.compile(
 _NEGATIVE = re.compile(r"_token_id$|^ignore_value$|^out_indices$")
 
 
-def read_config(folder: Path, config_class: Any, *, extra: Collection[str] = ()) -> Any:
-    """The configuration in a folder's ``config.json``. Arguments as in `build_config`.
+def read_config(
+    folder: Path, config_class: Any, *, extra: Collection[str] = (), part: str | None = None
+) -> Any:
+    """The configuration in a folder's ``config.json``. Other arguments as in `build_config`.
+
+    Args:
+        part: the setting that holds it, where the file describes more.
 
     Raises:
         MasqclipError: there is none, it is no JSON, or a value is out of its bounds.
     """
     file = folder / "config.json"
     document = read_json(file, what="the configuration")
-    return build_config(config_class, document, source=f"the configuration {str(file)!r}",
-                        extra=extra)  # fmt: skip
+    source = f"the configuration {str(file)!r}"
+    if part is not None:
+        document = document.get(part) if isinstance(document, dict) else None
+        source += f", {part},"
+    return build_config(config_class, document, source=source, extra=extra)
 
 
 def build_config(
@@ -104,6 +119,8 @@ def num_layers(config: Any) -> int:
     for name, value in (config if isinstance(config, Mapping) else vars(config)).items():
         if isinstance(value, (PreTrainedConfig, Mapping)):
             count += num_layers(value)
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+            count += sum(num_layers(entry) for entry in value if isinstance(entry, Mapping))
         elif _LAYERS.search(str(name)):
             count += sum(_numbers(value))
     return count
@@ -185,6 +202,12 @@ def _labels(values: Mapping[str, Any], source: str) -> dict[int, str]:
 def _check(name: str, value: Any, source: str) -> None:
     """Refuse a value that no model has."""
     if name in _DESCRIPTIONS and isinstance(value, Mapping):
+        return
+    if name == _ROTARY and isinstance(value, Mapping):
+        for setting, number in value.items():
+            _check(f"{name}.{setting}"[:_MAX_TEXT], number, source)
+        if value.get("rope_type", "default") not in ("default", "axial"):
+            raise MasqclipError(f"{source} has {name} of a type that no model here has")
         return
     problem = _problem(name, value)
     if problem:

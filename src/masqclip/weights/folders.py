@@ -11,6 +11,7 @@ import copy
 import os
 import stat
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,19 @@ _SLACK = 32_000_000
 _SMALL = 50_000_000
 
 
+@dataclass(frozen=True)
+class FolderPart:
+    """One model among several that a folder holds together.
+
+    Attributes:
+        setting: of ``config.json``, which describes it.
+        prefix: of its tensors' names.
+    """
+
+    setting: str
+    prefix: str
+
+
 def load_model(
     model_class: Any,
     folder: Path,
@@ -45,6 +59,7 @@ def load_model(
     dtype: torch.dtype = torch.float32,
     pickled: bool = True,
     extra: Collection[str] = (),
+    part: FolderPart | None = None,
 ) -> tuple[Any, set[str]]:
     """Load a model of transformers' in evaluation mode, and say what its folder lacks of it.
 
@@ -54,6 +69,7 @@ def load_model(
         dtype: of the parameters.
         pickled: read ``pytorch_model.bin`` where there are no safetensors.
         extra: settings in ``config.json`` that the model's own class does not know.
+        part: the model is that part of what the folder holds.
 
     Returns:
         The model, and the names of parameters that are not in the folder, which are random.
@@ -63,9 +79,16 @@ def load_model(
             not that of the weights; or a weight is no number.
     """
     inside(folder, "config.json")
-    config = read_config(folder, model_class.config_class, extra=extra)
+    setting = None if part is None else part.setting
+    config = read_config(folder, model_class.config_class, extra=extra, part=setting)
     source = f"the folder {str(folder)!r}"
     tensors = read_folder(folder, pickled=pickled)
+    if part is not None:
+        tensors = {
+            name.removeprefix(part.prefix): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(part.prefix)
+        }
     return fill_model(model_class, config, tensors, dtype=dtype, source=source)
 
 

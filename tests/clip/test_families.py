@@ -198,7 +198,7 @@ def test_sigmoid_scores(tmp_path: Path, proposer: Path) -> None:
     assert torch.allclose(model.classify(masks, rows, 1), alone[..., :1])
     assert not torch.allclose(alone, competing)
     # Two that are both sure are together no surer than one can be.
-    words = Vocabulary.parse("animal > cat, animal > dog")
+    words = Vocabulary.parse("animal > cat, dog")
     _, together = at_level(words, torch.tensor([[-0.1, -0.2], [-4.0, -5.0]]), 0)
     assert together[:, 0].tolist() == pytest.approx([0.0, math.log(math.exp(-4) + math.exp(-5))])
 

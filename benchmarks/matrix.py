@@ -21,10 +21,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 from transformers import (
     EomtConfig,
     EomtDinov3Config,
@@ -47,6 +49,8 @@ from masqclip.proposals.seen import square_side
 from masqclip.proposals.segmenters import SegmenterProposer
 from masqclip.weights.configs import describe
 
+Model = TypeVar("Model", bound=nn.Module)
+
 PICTURE = Path(__file__).parents[1] / "docs" / "example.jpg"
 SIZE = (640, 480)  # (width, height)
 COCO = 133  # panoptic classes
@@ -66,18 +70,22 @@ def proposers() -> dict[str, Callable[[], SegmenterProposer]]:
 
 
 def drawn(proposer_class: type[SegmenterProposer], config: PreTrainedConfig) -> SegmenterProposer:
-    """A proposer of weights that are drawn quickly: some numbers, again and again."""
+    """A proposer of random weights."""
     with no_init_weights():
-        proposer = proposer_class(config)
+        return draw_weights(proposer_class(config))
+
+
+def draw_weights(model: Model) -> Model:
+    """Weights that are drawn quickly: some numbers, again and again."""
     numbers = 0.02 * torch.randn(65_537, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        for name, parameter in proposer.named_parameters():
+        for name, parameter in model.named_parameters():
             if parameter.ndim > 1:
                 some = numbers.repeat(-(-parameter.numel() // len(numbers)))
                 parameter.copy_(some[: parameter.numel()].view_as(parameter))
             else:
                 parameter.fill_(1.0 if name.endswith("weight") else 0.0)
-    return proposer.eval()
+    return model.eval()
 
 
 def _sam2_base_plus() -> Sam2Config:

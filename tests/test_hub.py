@@ -77,7 +77,8 @@ def test_the_registry() -> None:
         assert model.megabytes > 0
         assert model.licence
         assert model.restricted == (model.licence.startswith(("CC BY-NC", "Apple (")))
-        assert model.weights in ("model.safetensors", "pytorch_model.bin")
+        files = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors")
+        assert model.weights in files
         if model.kind == "proposer":
             assert any(kind in model.repository for kind in ADAPTERS)
     for preset in presets():

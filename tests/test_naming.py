@@ -224,7 +224,7 @@ def test_words_of_a_call_are_all_in_its_vocabulary(
     asked: list[Vocabulary] = []
     embed = tiny.text.embed_vocabulary
     monkeypatch.setattr(
-        tiny.text, "embed_vocabulary", lambda words: asked.append(words) or embed(words)
+        tiny.text, "embed_vocabulary", lambda words, **_: asked.append(words) or embed(words)
     )
     image, masks = noise(20, 20), np.ones((1, 20, 20), bool)
     tiny(image, NAMES, stuff=["sky"], distractors=["bus"])
@@ -282,7 +282,7 @@ def test_embeddings_that_are_no_numbers_are_an_error(
         tiny.embed_masks(noise(20, 20), masks)
     monkeypatch.undo()
     monkeypatch.setattr(
-        tiny.text, "embed_vocabulary", lambda words: torch.full((len(words) + 1, 32), torch.nan)
+        tiny.text, "embed_vocabulary", lambda words, **_: torch.full((len(words) + 1, 32), torch.nan)
     )
     with pytest.raises(MasqclipError, match="the names' embeddings are no numbers"):
         tiny.classify_masks(noise(20, 20), masks, NAMES)

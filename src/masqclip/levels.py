@@ -27,7 +27,7 @@ def at_level(words: Vocabulary, log_probs: Tensor, level: int) -> tuple[Vocabula
         G names, and [Q,G].
     """
     groups = groups_at(words.paths, level)
-    together = [log_probs[:, places].logsumexp(dim=1) for _, places in groups]
+    together = [_any_of(log_probs[:, places]) for _, places in groups]
     return words_at(words, level), torch.stack(together, dim=1)
 
 
@@ -77,5 +77,11 @@ def with_children(words: Vocabulary, log_probs: Tensor) -> Tensor:
             if name in places:
                 below.setdefault(places[name], []).append(child)
     for place, children in below.items():
-        joined[:, place] = log_probs[:, [place, *children]].logsumexp(dim=1)
+        joined[:, place] = _any_of(log_probs[:, [place, *children]])
     return joined
+
+
+def _any_of(log_probs: Tensor) -> Tensor:
+    """[Q]: log-probability of any of the names [Q,K]; names that do not compete with one another
+    (``scores`` of `MasQClipConfig`) may have more than one in all."""
+    return log_probs.logsumexp(dim=1).clamp(max=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from masqclip.clip.masked_vision import (
 from masqclip.clip.queries_file import load_queries, save_queries
 from masqclip.clip.text import TextEncoder
 from masqclip.clip.vocabulary import Vocabulary
+from masqclip.levels import at_level
 from masqclip.towers.families import FAMILIES as KNOWN
 from masqclip.towers.families import family_of, tower_of
 from masqclip.towers.loading import load_clip, load_clip_and_tokenizer
@@ -195,6 +197,10 @@ def test_sigmoid_scores(tmp_path: Path, proposer: Path) -> None:
     assert torch.allclose(alone.exp(), expected, atol=1e-6)
     assert torch.allclose(model.classify(masks, rows, 1), alone[..., :1])
     assert not torch.allclose(alone, competing)
+    # Two that are both sure are together no surer than one can be.
+    words = Vocabulary.parse("animal > cat, animal > dog")
+    _, together = at_level(words, torch.tensor([[-0.1, -0.2], [-4.0, -5.0]]), 0)
+    assert together[:, 0].tolist() == pytest.approx([0.0, math.log(math.exp(-4) + math.exp(-5))])
 
 
 @pytest.mark.parametrize("kind", MODELS)

@@ -61,8 +61,9 @@ class TextEncoder:
         self.clip: Any = clip
         self.tokenizer = tokenizer
         # What OpenAI's tokenizer reads alike others may tell apart: they are given what is written.
+        given: Any = clip
         self._read = read_text if reads_as_openai(tokenizer) else check_text
-        self._templates = family_of(self.clip.config.model_type).templates
+        self._templates = family_of(given.config.model_type).templates
         self.context_length = self.words.context_length
         self._cache_choice = cache
         self._cache: EmbeddingCache | None = None

@@ -63,15 +63,6 @@ class PieceTables:
         return self.pieces.index(piece)
 
 
-def model_in(folder: Path) -> dict[str, Any]:
-    """What a folder's ``tokenizer.json`` says of its model: its type and its tables.
-
-    Raises:
-        MasqclipError: the file is missing, damaged, or no tokenizer.
-    """
-    return _model(_document(folder), _source(folder))
-
-
 def read_pieces(folder: Path) -> PieceTables:
     """Read the tables of a folder that has a ``tokenizer.json``.
 
@@ -79,8 +70,11 @@ def read_pieces(folder: Path) -> PieceTables:
         MasqclipError: the file is missing or damaged, or its tables are no tokenizer's of pieces;
             the message names the file.
     """
-    document, source = _document(folder), _source(folder)
-    model = _model(document, source)
+    source = f"the tokenizer {str(folder / FILE)!r}"
+    document = read_json(inside(folder, FILE), what="the tokenizer", max_bytes=_MAX_BYTES)
+    model = document.get("model") if isinstance(document, dict) else None
+    if not isinstance(model, dict):
+        raise MasqclipError(f"{source} is no tokenizer: there is no model in it")
     kind = model.get("type")
     scores: list[float] | None = None
     merges: list[tuple[str, str]] | None = None
@@ -107,21 +101,6 @@ def read_pieces(folder: Path) -> PieceTables:
         special=_special(folder, set(pieces)),
         source=source,
     )
-
-
-def _source(folder: Path) -> str:
-    return f"the tokenizer {str(folder / FILE)!r}"
-
-
-def _document(folder: Path) -> Any:
-    return read_json(inside(folder, FILE), what="the tokenizer", max_bytes=_MAX_BYTES)
-
-
-def _model(document: Any, source: str) -> dict[str, Any]:
-    model = document.get("model") if isinstance(document, dict) else None
-    if not isinstance(model, dict):
-        raise MasqclipError(f"{source} is no tokenizer: there is no model in it")
-    return model
 
 
 def _scored(vocabulary: Any, source: str) -> tuple[list[str], list[float]]:
@@ -175,7 +154,7 @@ def _is_piece(piece: Any) -> bool:
 
 def _charsmap(normaliser: Any, source: str) -> bytes | None:
     """The first compiled table of characters among a tokenizer's normalisers."""
-    steps = [normaliser]
+    steps: Any = [normaliser]
     if isinstance(normaliser, dict) and normaliser.get("type") == "Sequence":
         steps = normaliser.get("normalizers")
     for step in steps if isinstance(steps, list) else []:

@@ -17,8 +17,10 @@ from typing import Any
 
 from masqclip.errors import MasqclipError
 from masqclip.hub.local import has_tokenizer
-from masqclip.towers.piece_tables import FILE, PieceTables, model_in, read_pieces
+from masqclip.towers.piece_tables import FILE, SETTINGS, PieceTables, read_pieces
 from masqclip.towers.tokenizer import load_tokenizer
+from masqclip.towers.tokenizer_files import CLASSES
+from masqclip.weights.preprocessing import read_object
 
 # SentencePiece's own files, which hold the same tables in another format.
 _MODELS = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
@@ -89,10 +91,10 @@ def check_ended_pieces(text_config: Any, tokenizer: Any) -> None:
 
 
 def _is_openais_kind(folder: Path) -> bool:
-    """Whether a tokenizer marks ends of words, as OpenAI's does and SentencePiece's do not."""
+    """Whether a folder's tokenizer cuts texts as OpenAI's does."""
     if not (folder / FILE).is_file():
         return has_tokenizer(folder)
-    return model_in(folder).get("end_of_word_suffix") == "</w>"
+    return read_object(folder, SETTINGS).get("tokenizer_class") in CLASSES
 
 
 def _loaded(folder: Path, build: Callable[[PieceTables], Any]) -> Any:
@@ -147,7 +149,7 @@ def _siglip1(tables: PieceTables, scores: list[float]) -> Any:
         steps.append(normalizers.Precompiled(tables.charsmap))
         steps.append(normalizers.Replace(Regex(" {2,}"), " "))
     inner.normalizer = normalizers.Sequence(steps)
-    inner.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
+    inner.pre_tokenizer = pre_tokenizers.Metaspace(replacement="\u2581", prepend_scheme="always")
     end = names["eos_token"]
     inner.post_processor = processors.TemplateProcessing(
         single=["$A", end], special_tokens=[(end, tables.id_of(end))]

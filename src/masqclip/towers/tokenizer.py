@@ -146,9 +146,10 @@ def check_own_vocabulary(
 def reads_as_openai(tokenizer: Any) -> bool:
     """Whether a tokenizer cuts texts as OpenAI's does, of which `masqclip.data.clip_text` knows
     what it reads alike."""
-    from transformers import CLIPTokenizer
+    from transformers import CLIPTokenizer, PreTrainedTokenizerBase
 
-    return isinstance(tokenizer, CLIPTokenizer)
+    other = isinstance(tokenizer, PreTrainedTokenizerBase)
+    return isinstance(tokenizer, CLIPTokenizer) or not other
 
 
 def plain_token_ids(tokenizer: Any, texts: Sequence[str], most: int | None) -> list[list[int]]:

@@ -19,7 +19,8 @@ from masqclip.weights.folders import inside
 
 FILES = ("tokenizer.json", "vocab.json")
 _SETTINGS = "tokenizer_config.json"
-_CLASSES = ("CLIPTokenizer", "CLIPTokenizerFast")
+#: What transformers calls a CLIP's tokenizer.
+CLASSES = ("CLIPTokenizer", "CLIPTokenizerFast")
 _LONGEST_CONTEXT = 100_000
 
 
@@ -49,10 +50,10 @@ def check_tokenizer_class(folder: Path) -> None:
         MasqclipError: ``tokenizer_config.json`` names another kind.
     """
     kind = _settings(folder).get("tokenizer_class")
-    if kind not in (None, *_CLASSES):
+    if kind not in (None, *CLASSES):
         raise MasqclipError(
             f"the tokenizer of {str(folder)!r} is of the class {str(kind)[:60]!r}, which is not "
-            f"supported: a CLIP's is {_CLASSES[0]}"
+            f"supported: a CLIP's is {CLASSES[0]}"
         )
 
 

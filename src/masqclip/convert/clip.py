@@ -100,8 +100,9 @@ def convert_clip(
     """
     kind = None if huggingface else timm_clip_kind(state_dict)
     if kind is not None:
-        heads = {"vision_heads": options.vision_heads, "text_heads": options.text_heads}
-        return timm_clip_to_model(kind, state_dict, **heads)
+        return timm_clip_to_model(
+            kind, state_dict, vision_heads=options.vision_heads, text_heads=options.text_heads
+        )
     convert = huggingface_clip if huggingface else openai_clip_to_transformers
     return convert(
         state_dict,

@@ -20,11 +20,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
-from tower_recipe import weights
 from transformers import CLIPConfig, CLIPModel
 
 from masqclip.hub.registry import NamedModel
 from masqclip.towers.tokenizer import load_tokenizer
+from tower_recipe import weights
 
 Files = dict[str, bytes]
 

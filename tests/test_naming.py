@@ -282,7 +282,9 @@ def test_embeddings_that_are_no_numbers_are_an_error(
         tiny.embed_masks(noise(20, 20), masks)
     monkeypatch.undo()
     monkeypatch.setattr(
-        tiny.text, "embed_vocabulary", lambda words, **_: torch.full((len(words) + 1, 32), torch.nan)
+        tiny.text,
+        "embed_vocabulary",
+        lambda words, **_: torch.full((len(words) + 1, 32), torch.nan),
     )
     with pytest.raises(MasqclipError, match="the names' embeddings are no numbers"):
         tiny.classify_masks(noise(20, 20), masks, NAMES)

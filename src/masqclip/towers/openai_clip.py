@@ -170,9 +170,7 @@ def _config(
     )
 
 
-def text_tower_config(
-    converted: Mapping[str, Tensor], heads: int | None, activation: str
-) -> dict[str, Any]:
+def text_tower_config(converted: StateDict, heads: int | None, activation: str) -> dict[str, Any]:
     """The settings of transformers' `CLIPTextConfig` for a tower under its names.
 
     Args:

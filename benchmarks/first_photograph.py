@@ -37,35 +37,41 @@ TOWERS = {
     "clip-l14-336": (1024, 24, 16, 14, 336, 768, 12, 768),
     "datacomp-b16": (768, 12, 12, 16, 224, 512, 8, 512),
     "dfn-h14-378": (1280, 32, 16, 14, 378, 1024, 16, 1024),
+    "eva02-l14-336": (1024, 24, 16, 14, 336, 768, 12, 768),
 }
 EOMTS = {"eomt-l-640-coco": (1024, 24, 16, 640, 4), "eomt-s-640-coco": (384, 12, 6, 640, 3),
          "eomt-l-1280-coco": (1024, 24, 16, 1280, 4)}  # fmt: skip
 
 
+def clip_of(name: str) -> Any:
+    """A CLIP of random weights and the published sizes."""
+    from transformers import CLIPConfig, CLIPModel
+
+    from masqclip.towers.eva02 import Eva02ClipConfig, Eva02ClipModel
+
+    width, layers, heads, patch, side, words, text_heads, shared = TOWERS[name]
+    eva = name.startswith("eva02")
+    vision = {"hidden_size": width, "intermediate_size": 2 * (4 * width // 3) if eva else 4 * width,
+              "num_hidden_layers": layers, "num_attention_heads": heads, "patch_size": patch,
+              "image_size": side}  # fmt: skip
+    text = {"hidden_size": words, "intermediate_size": 4 * words, "vocab_size": 49_408,
+            "num_attention_heads": text_heads, "eos_token_id": 2,
+            "num_hidden_layers": 24 if words == 1024 else 12}  # fmt: skip
+    model, described = (Eva02ClipModel, Eva02ClipConfig) if eva else (CLIPModel, CLIPConfig)
+    return model(described(vision_config=vision, text_config=text, projection_dim=shared))
+
+
 def make_parts(preset: Any, folder: Path) -> None:
     """Random parts of the published sizes, unless they are there."""
-    from transformers import (
-        CLIPConfig,
-        CLIPImageProcessorPil,
-        CLIPModel,
-        EomtConfig,
-        EomtForUniversalSegmentation,
-    )
+    from transformers import CLIPImageProcessorPil, EomtConfig, EomtForUniversalSegmentation
     from transformers.models.eomt.image_processing_pil_eomt import EomtImageProcessorPil
 
     from masqclip.towers.tokenizer import load_tokenizer
 
     clip, proposer = folder / "clip", folder / "proposer"
     if not (clip / "preprocessor_config.json").is_file():
-        width, layers, heads, patch, side, words, text_heads, shared = TOWERS[preset.clip]
-        vision = {"hidden_size": width, "intermediate_size": 4 * width, "patch_size": patch,
-                  "num_hidden_layers": layers, "num_attention_heads": heads,
-                  "image_size": side}  # fmt: skip
-        text = {"hidden_size": words, "intermediate_size": 4 * words, "vocab_size": 49_408,
-                "num_attention_heads": text_heads, "eos_token_id": 2,
-                "num_hidden_layers": 24 if words == 1024 else 12}  # fmt: skip
-        config = CLIPConfig(vision_config=vision, text_config=text, projection_dim=shared)
-        CLIPModel(config).save_pretrained(clip)
+        side = TOWERS[preset.clip][4]
+        clip_of(preset.clip).save_pretrained(clip)
         load_tokenizer().save_pretrained(clip)
         CLIPImageProcessorPil(**OPENAI, size=side, crop_size=side).save_pretrained(clip)
     if not (proposer / "preprocessor_config.json").is_file():

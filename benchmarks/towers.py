@@ -7,7 +7,8 @@
 at 336 pixels: a tower may take as many times longer as its multiplications are more. `matrix` joins
 each with each proposer of `matrix.py`, in a process of its own, segments a photograph of 640 x 480
 in all three tasks, and tells seconds, the most memory, and parameters; what is measured is kept,
-and the same command goes on. Word towers are left small: a word is embedded once.
+and the same command goes on. Word towers are left small: a word is embedded once. Seconds are the
+processor's, of all threads together, which other work on the machine hardly changes.
 """
 
 from __future__ import annotations
@@ -134,7 +135,7 @@ def speed(rounds: int) -> None:
             f"{median(own for own, _ in times):.2f} | {ratio:.2f} |",
             flush=True,
         )
-    print(f"\n{threads} threads, float32, {rounds} rounds")
+    print(f"\n{threads} threads, float32, {rounds} rounds; seconds of the processor")
 
 
 def _reading(clip: Any) -> Callable[[], None]:
@@ -155,9 +156,9 @@ def _reading(clip: Any) -> Callable[[], None]:
 
 
 def _seconds(run: Callable[[], None]) -> float:
-    started = time.perf_counter()
+    started = time.process_time()
     run()
-    return time.perf_counter() - started
+    return time.process_time() - started
 
 
 def pair(clip_name: str, proposer_name: str, points: int) -> dict[str, Any]:
@@ -173,16 +174,16 @@ def pair(clip_name: str, proposer_name: str, points: int) -> dict[str, Any]:
     pixels = np.array(Image.open(PICTURE).convert("RGB").resize(SIZE))
     words = Vocabulary.parse(WORDS)
     with torch.inference_mode():
-        started = time.perf_counter()
+        started = time.process_time()
         (encoded,) = encode_pictures(model, [read_image(pixels)])
-        seconds = time.perf_counter() - started
+        seconds = time.process_time() - started
         size = encoded.mask_embeddings.shape[-1]
         rows = F.normalize(torch.randn(len(words) + 1, size), dim=-1)
         found = {}
         for task in model.tasks:
             result = segment_encoded(model, encoded, words, rows, task, min_score=0.0)
             found[task] = len(result)
-        total = time.perf_counter() - started
+        total = time.process_time() - started
     assert all(found.values()), found
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {

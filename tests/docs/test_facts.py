@@ -8,13 +8,13 @@ import sys
 import pytest
 import torch
 from documented import ROOT
-from transformers import CLIPConfig, CLIPModel, EomtConfig, EomtForUniversalSegmentation
+from transformers import EomtConfig, EomtForUniversalSegmentation
 
 from masqclip import Segmenter
 from masqclip.hub import named_models, presets
 
 sys.path.append(str(ROOT / "benchmarks"))
-from first_photograph import EOMTS, TOWERS
+from first_photograph import EOMTS, TOWERS, clip_of
 
 LICENCES, HARDWARE = ((ROOT / f"docs/{name}.md").read_text() for name in ("licences", "hardware"))
 ROWS = {
@@ -43,16 +43,9 @@ def millions(model: torch.nn.Module) -> float:
 
 def clip(name: str) -> tuple[float, float]:
     """The parameters of a CLIP, and those of the queries for it, in millions."""
-    width, layers, heads, patch, side, words, text_heads, shared = TOWERS[name]
-    vision = {"hidden_size": width, "intermediate_size": 4 * width, "patch_size": patch,
-              "num_hidden_layers": layers, "num_attention_heads": heads,
-              "image_size": side}  # fmt: skip
-    text = {"hidden_size": words, "intermediate_size": 4 * words, "vocab_size": 49_408,
-            "num_attention_heads": text_heads,
-            "num_hidden_layers": 24 if words == 1024 else 12}  # fmt: skip
+    width, layers, *_ = TOWERS[name]
     with torch.device("meta"):
-        config = CLIPConfig(vision_config=vision, text_config=text, projection_dim=shared)
-        return millions(CLIPModel(config)), (layers * (width + 1) * width + width) / 1e6
+        return millions(clip_of(name)), (layers * (width + 1) * width + width) / 1e6
 
 
 def eomt(name: str) -> float:

@@ -29,7 +29,7 @@ _PUNCTUATION = "[" + "".join(f"\\{sign}" for sign in string.punctuation) + "]"
 
 def siglip_tokenizer(folder: Path, text_config: Any) -> Any:
     """The tokenizer of a SigLIP's folder: SigLIP's, SigLIP 2's, or OpenAI's kind, with which
-    `masqclip pretrain` trains small ones.
+    `masqclip train pretrain` makes small ones.
 
     Args:
         folder: of the model.

@@ -211,7 +211,7 @@ class SeedRuns:
         if done.exists():
             before = json.loads(done.read_text())["made by"]
             # What is set since then was as it is by default.
-            before["settings"] = asdict(type(settings)()) | before["settings"]
+            before["settings"] = asdict(type(settings)()) | before.get("settings", {})
             if json.loads(json.dumps(before)) != made_by:
                 # What was made of it, and its measurements, are no longer those of the settings.
                 raise MasqclipError(

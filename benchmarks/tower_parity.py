@@ -17,6 +17,7 @@ import sys
 import time
 from pathlib import Path
 
+import cyclopts
 import torch
 from safetensors import safe_open
 
@@ -46,6 +47,9 @@ def largest_errors(file: Path) -> dict[str, float]:
     # What is not saved was described only; a text tower has nothing else.
     positions = torch.arange(config.text_config.max_position_embeddings)[None]
     model.text_model.embeddings.position_ids = positions
+    if kind == "siglip":
+        places = model.vision_model.embeddings.num_positions
+        model.vision_model.embeddings.position_ids = torch.arange(places)[None]
     del given, found
     tower = tower_of(model.eval())
     queries = MaskQueries(tower)
@@ -67,7 +71,7 @@ def largest_errors(file: Path) -> dict[str, float]:
     return errors
 
 
-def main(names: list[str]) -> int:
+def main(*names: str) -> int:
     """Print the errors of models, and say whether all are below the bar."""
     worst = 0.0
     for file in sorted((TESTS / "data" / "towers").glob("full-*.safetensors")):
@@ -84,4 +88,4 @@ def main(names: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    cyclopts.run(main)

@@ -24,7 +24,8 @@ from transformers import (
     Tipsv2Model,
 )
 
-from masqclip.clip.masked_vision import MaskQueries, encode_and_embed, input_size
+from masqclip.clip.masked_vision import MaskQueries, encode_and_embed
+from masqclip.clip.patches import input_size
 from masqclip.towers.families import tower_of
 from masqclip.towers.tower import Tower
 

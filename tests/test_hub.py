@@ -76,7 +76,9 @@ def test_the_registry() -> None:
         assert model.repository.count("/") == 1
         assert model.megabytes > 0
         assert model.licence
-        assert model.restricted == (model.licence.startswith(("CC BY-NC", "Apple (")))
+        assert model.restricted == (
+            model.licence.startswith(("CC BY-NC", "Apple (", "DINOv3 (", "SAM ("))
+        )
         files = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors")
         assert model.weights in files
         if model.kind == "proposer":

@@ -14,6 +14,7 @@ from masqclip.batch.shards import JobSettings
 from masqclip.batch.worker import FLOATS_PER_PIXEL, Encoder, EncoderAndNamer, Namer, batch_size
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.errors import MasqclipError
+from masqclip.refinements import Refinements
 from masqclip.segmenter import least_object_score
 
 WORDS = Vocabulary.parse("cat, dog")
@@ -32,6 +33,7 @@ class Model:
         self.asked: list[tuple[int, float]] = []
         self.read: list[Any] = []
         self.text = SimpleNamespace(embed_vocabulary=self.read.append)
+        self.model = SimpleNamespace(refinements=Refinements())
 
     def encode(self, images: list[Any], *, min_object_score: float = -1.0) -> list[Any]:
         self.asked.append((len(images), min_object_score))

@@ -6,6 +6,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ class Straw:
     """
 
     def __init__(self) -> None:
+        self.model = SimpleNamespace(proposer=None)
         self.loaded: list[str] = []
         self.batches: list[list[str]] = []
         self.options: list[dict[str, Any]] = []

@@ -74,6 +74,7 @@ def _straw_module(seen: Calls) -> types.ModuleType:
             return cls()
 
         name = "straw"
+        model = types.SimpleNamespace(proposer=None)
 
         def refine(self, settings: Any) -> None:
             seen.loaded[-1]["refined"] = settings.changed

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from streams import read_back
 
 from masqclip.errors import MasqclipError
 from masqclip.training.pretrain import PretrainStage, normalise, window_features
@@ -50,7 +51,7 @@ def test_a_picture_without_caption_is_left_out(folder: Path) -> None:
 def test_every_caption_of_a_picture_is_its_own(folder: Path) -> None:
     made = stage(folder, batch_size=6)
     batch = made.batch(0)
-    texts = made.tokenizer.batch_decode(batch["tokens"], skip_special_tokens=True)
+    texts = read_back(made, batch)
     found = [
         {texts[column] for column in row.nonzero().flatten().tolist()} for row in batch["described"]
     ]
@@ -83,7 +84,7 @@ def test_extra_captions_are_new_ones_and_only_negatives(folder: Path) -> None:
     plain, more = stage(folder, batch_size=2), stage(folder, batch_size=2, extra_captions=100)
     for step in range(4):
         batch = more.batch(step)
-        texts = more.tokenizer.batch_decode(batch["tokens"], skip_special_tokens=True)
+        texts = read_back(more, batch)
         assert len(set(texts)) == len(texts) > batch["described"].shape[1]
         assert torch.equal(batch["described"], plain.batch(step)["described"])
         assert batch_losses(more, batch)["loss"] > batch_losses(plain, plain.batch(step))["loss"]

@@ -106,6 +106,7 @@ OWN_LOOP: Values = {
 }
 OWN: Values = {"seed": 0}
 MUON: Values = {"muon_rate": 0.0}  # AdamW for all of it
+TUNING_OWN: Values = {"consistency": 0.0, "mix_names": 0.0}  # terms of later papers
 UNUSED: Values = {"min_scale": 0.1, "max_scale": 2.0}  # without jitter
 TEACHERS_OWN: Values = {
     "architecture": "resnet50",
@@ -130,7 +131,7 @@ def test_a_recipe_is_the_papers_in_every_value(recipe: str, stage: str) -> None:
     settings, loop = load_recipe(recipe, stage)
     own = OWN | (UNUSED if recipe == "cross-dataset" else {})
     own |= TEACHERS_OWN if stage == "distill" else {}
-    own |= MUON if stage != "tune" else {}
+    own |= MUON if stage != "tune" else TUNING_OWN
     assert values(settings) == own | of_stage
     assert values(loop) == OWN_LOOP | {"save_every": SAVE_EVERY[stage]} | of_loop
 
@@ -162,7 +163,7 @@ def test_defaults_are_the_base_novel_settings_but_for_those_that_are_listed() ->
     for stage in ("teacher", "distill", "tune"):
         of_stage, of_loop = PUBLISHED["base-novel", stage]
         own = OWN | (TEACHERS_OWN if stage == "distill" else {})
-        own |= MUON if stage != "tune" else {}
+        own |= MUON if stage != "tune" else TUNING_OWN
         for kind, expected in (
             (STAGES[stage], own | of_stage),
             (LoopSettings, OWN_LOOP | {"save_every": 500, "workers": 1} | of_loop),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from streams import PRETRAIN
+from streams import PRETRAIN, read_back
 from torch import Tensor, nn
 
 from drawings import drawings, write_cache
@@ -90,7 +90,7 @@ def test_captions_are_those_of_the_scenes(cache: Path) -> None:
     stage = made(cache, "kind=portraits,size=16,seed=5", batch_size=8)
     world = stage.sources[0]._world  # type: ignore[attr-defined]
     batch = stage.batch(3)
-    texts = stage.tokenizer.batch_decode(batch["tokens"], skip_special_tokens=True)
+    texts = read_back(stage, batch)
     for row, plan in enumerate(world.plan(5, range(24, 32)).scenes):
         (name,) = {world.sprites.names[sprite] for sprite in plan.sprites}
         (column,) = batch["described"][row].nonzero().flatten().tolist()

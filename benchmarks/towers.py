@@ -66,9 +66,15 @@ def clips() -> dict[str, Callable[[], Any]]:
     """CLIPs by name, each made when it is called."""
 
     def of(model_class: Any, config_class: Any, vision: dict[str, Any], **more: Any) -> Any:
-        config = config_class(vision_config=vision, text_config=dict(_TEXT), **more)
+        text = dict(_TEXT)
+        if model_class is Tipsv2Model:  # whose words are as wide as its pictures
+            text["hidden_size"] = vision["hidden_size"]
+        config = config_class(vision_config=vision, text_config=text, **more)
         with no_init_weights():
-            return draw_weights(model_class(config))
+            clip = draw_weights(model_class(config))
+        if model_class is Tipsv2Model:
+            torch.nn.init.constant_(clip.temperature, 0.01)
+        return clip
 
     large336 = _LARGE | {"image_size": 336, "patch_size": 14}
     return {
@@ -170,7 +176,8 @@ def pair(clip_name: str, proposer_name: str, points: int) -> dict[str, Any]:
         proposer.config.min_predicted_iou = proposer.config.min_stability = 0.0
     side = square_side(proposer.config.model_type, describe(proposer.config))
     edges = {"shortest_edge": side, "longest_edge": side} if side else {}
-    model = MasQClipModel.from_parts(clip, proposer, **edges)
+    # Random masks cover one another, and none would be left of what is mostly hidden.
+    model = MasQClipModel.from_parts(clip, proposer, overlap_threshold=0.0, **edges)
     pixels = np.array(Image.open(PICTURE).convert("RGB").resize(SIZE))
     words = Vocabulary.parse(WORDS)
     with torch.inference_mode():

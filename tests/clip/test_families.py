@@ -26,7 +26,7 @@ from masqclip.clip.text import TextEncoder
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.levels import at_level
 from masqclip.towers.families import FAMILIES as KNOWN
-from masqclip.towers.families import family_of, tower_of
+from masqclip.towers.families import family_of, learned_scale, tower_of
 from masqclip.towers.loading import load_clip, load_clip_and_tokenizer
 from masqclip.towers.normalisation import clip_normalisation
 from tiny import write_tiny_proposer
@@ -276,3 +276,12 @@ def test_half_a_folder(tmp_path: Path, kind: str) -> None:
     assert "model.safetensors" in refused()
     (tmp_path / "config.json").unlink()
     assert "config.json" in refused()
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0])
+def test_a_temperature_that_is_none_is_refused(tmp_path: Path, temperature: float) -> None:
+    write_family(tmp_path, "tipsv2")
+    clip, _ = load_clip_and_tokenizer(tmp_path)
+    torch.nn.init.constant_(clip.temperature, temperature)
+    with pytest.raises(MasqclipError, match="this TIPS has the temperature"):
+        learned_scale(clip)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from masqclip.errors import MasqclipError
 from masqclip.towers.tokenizer import plain_token_ids
 from masqclip.towers.tower import Part, Turns
 
@@ -130,5 +131,15 @@ class TipsWords:
 
 
 def tips_scale(tips: Any) -> float:
-    """How much cosines are multiplied by: this family keeps a temperature."""
-    return 1 / float(tips.temperature.detach())
+    """How much cosines are multiplied by: this family keeps a temperature.
+
+    Raises:
+        MasqclipError: the temperature is none.
+    """
+    temperature = float(tips.temperature.detach())
+    if not temperature > 0:
+        raise MasqclipError(
+            f"this TIPS has the temperature {temperature:g}, by which nothing can be divided: its "
+            "weights are damaged"
+        )
+    return 1 / temperature

@@ -8,11 +8,11 @@ tower's square and at a size of another aspect. Weights are drawn on the spot: n
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
+import cyclopts
 import torch
 from torch import Tensor
 from transformers import (
@@ -102,6 +102,11 @@ def _timed(run: Callable[..., Tensor], *given: Any) -> tuple[Tensor, float]:
         return run(*given), time.perf_counter() - start
 
 
+def main(*names: str) -> None:
+    """Compare the towers that are named, or all."""
+    for name in names or MODELS:
+        compare(name)
+
+
 if __name__ == "__main__":
-    for chosen in sys.argv[1:] or MODELS:
-        compare(chosen)
+    cyclopts.run(main)

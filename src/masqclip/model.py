@@ -214,11 +214,8 @@ class MasQClipModel(PostProcessing, PreTrainedModel):
 
     def embed_untuned(self, tokens: ImageTokens, mask_logits: Tensor) -> Tensor:
         """[B,Q,E] embeddings of masks by CLIP's own queries, as `embed_masks`."""
-        tower, first = self.tower, self.refinements.mask_from_block
-        untuned = MaskQueries(tower).to(self.device)
-        untuned.start(tower)
-        visible = self.visible_patches(mask_logits)
-        return embed_masks(tower, untuned, tokens, visible, mask_from=first)
+        visible, first = self.visible_patches(mask_logits), self.refinements.mask_from_block
+        return embed_masks(self.tower, None, tokens, visible, mask_from=first)
 
     def encode_and_embed(
         self, pixel_values: Tensor, mask_logits: Tensor

@@ -322,3 +322,15 @@ def _whole(model: Any, hidden: Tensor) -> Tensor:
 
 def _gradients(model: nn.Module) -> dict[str, Tensor]:
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("model", [small_clip(), small_siglip()])
+def test_without_queries_masks_are_read_with_clips_own(model: Any) -> None:
+    tower = tower_of(model)
+    queries = MaskQueries(tower)
+    queries.start(tower, "clip")
+    tokens = encode_image(tower, torch.randn(2, 3, 32, 32))
+    visible = torch.rand(2, 5, 16) > 0.5
+    own = embed_masks(tower, None, tokens, visible)
+    torch.testing.assert_close(own, embed_masks(tower, queries, tokens, visible))

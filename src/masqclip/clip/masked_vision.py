@@ -142,7 +142,7 @@ def encode_image(
 
 def embed_masks(
     tower: Tower,
-    queries: MaskQueries,
+    queries: MaskQueries | None,
     tokens: ImageTokens,
     visible: Tensor,
     *,
@@ -152,7 +152,7 @@ def embed_masks(
 
     Args:
         tower: that encoded it.
-        queries: the learned query projections and embedding.
+        queries: the learned query projections and embedding; None = CLIP's own (MaskCLIP).
         tokens: from `encode_image`.
         visible: [B,Q,P] bool, the patches that each mask covers (`patch_visibility`), or float, how
             much each counts beside the class token's 1 (`mask_coverage.patch_weights`).
@@ -233,7 +233,9 @@ def read_picture(tower: Tower, hidden: Tensor, turns: Turns | None = None) -> Te
     return tower.embed(block.finish(own, mixed))[:, 0]
 
 
-def mask_class_tokens(tower: Tower, queries: MaskQueries, visible: Tensor) -> tuple[Tensor, Tensor]:
+def mask_class_tokens(
+    tower: Tower, queries: MaskQueries | None, visible: Tensor
+) -> tuple[Tensor, Tensor]:
     """The masks' own tokens [B,Q,D] before their first block, and what they may see [B,1,Q,T]."""
     # A class token is visible to every mask, so an empty mask still has something to read.
     everyone = torch.ones_like(visible[..., :1]).expand(*visible.shape[:2], tower.prefix)
@@ -242,7 +244,8 @@ def mask_class_tokens(tower: Tower, queries: MaskQueries, visible: Tensor) -> tu
         mask = _never_nothing(mask)
     if mask.is_floating_point():  # in a softmax, the logarithm of a weight is that weight
         mask = mask.log()
-    return tower.own_start(queries.embedding).expand(*visible.shape[:2], -1), mask
+    embedding = tower.own_embedding() if queries is None else queries.embedding
+    return tower.own_start(embedding).expand(*visible.shape[:2], -1), mask
 
 
 def _never_nothing(mask: Tensor) -> Tensor:
@@ -297,7 +300,7 @@ def attend_as_clip(
 
 def attend_as_masks(
     block: Block,
-    queries: MaskQueries,
+    queries: MaskQueries | None,
     number: int,
     own: Tensor,
     key: Tensor,
@@ -305,7 +308,9 @@ def attend_as_masks(
     mask: Tensor,
 ) -> Tensor:
     """Attention of mask class tokens to what they may see, with their own queries: [B,N,Q,D/N]."""
-    query = split_heads(queries.projections[number](block.ask(own)), block.heads).to(key.dtype)
+    asked = block.ask(own)
+    projected = block.project("q", asked) if queries is None else queries.projections[number](asked)
+    query = split_heads(projected, block.heads).to(key.dtype)
     if mask.is_floating_point():
         mask = mask.to(key.dtype)
     if block.reads_itself:

@@ -29,7 +29,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from masqclip.clip.classifier import clip_logits
-from masqclip.clip.masked_vision import ImageTokens, MaskQueries, embed_masks
+from masqclip.clip.masked_vision import ImageTokens, embed_masks
 from masqclip.data.open_coco import CocoFiles, CocoMasks
 from masqclip.errors import MasqclipError
 from masqclip.model import MasQClipModel
@@ -91,10 +91,6 @@ class TuneStage(AnnotatedStage):
         self.settings: TuneSettings = settings
         self.module = choose_learned(model, settings.learns)
         model.config.tuned_names = [*self.vocabulary.names]
-        self._untuned: MaskQueries | None = None
-        if settings.consistency:
-            self._untuned = MaskQueries(model.tower).requires_grad_(False)
-            self._untuned.start(model.tower)
         self.cache: ProposalCache | None = None
 
     @property
@@ -136,7 +132,7 @@ class TuneStage(AnnotatedStage):
             found = self.model.embed_patches(tokens, group["visible"])
             embeddings.append(found.flatten(0, 1))
             targets.append(group["targets"].flatten())
-            if self._untuned is not None:
+            if self.settings.consistency:
                 before.append(self._untuned_answer(tokens, group["visible"]))
             if self.settings.mix_names:
                 wanted = group["targets"].where(self._named(group["targets"]), NOTHING)
@@ -165,9 +161,7 @@ class TuneStage(AnnotatedStage):
     @torch.no_grad()
     def _untuned_answer(self, tokens: ImageTokens, visible: Tensor) -> Tensor:
         """[B*Q,R]: the logits of masks by CLIP's own queries."""
-        assert self._untuned is not None
-        queries = self._untuned.to(visible.device)
-        found = embed_masks(self.model.tower, queries, tokens, visible)
+        found = embed_masks(self.model.tower, None, tokens, visible)
         scale = self.model.config.logit_scale
         return clip_logits(found, self.text_embeddings, logit_scale=scale).flatten(0, 1)
 

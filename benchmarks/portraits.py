@@ -29,7 +29,7 @@ from masqclip.data.stickers.worlds import FAMILIES
 from masqclip.errors import MasqclipError
 from masqclip.towers.loading import load_clip_and_tokenizer
 from masqclip.towers.normalisation import OPENAI, ClipNormalisation, clip_normalisation
-from masqclip.training.pretrain import normalise, window_features
+from masqclip.training.windows import normalise, window_features
 from mistakes import check_count, mistakes_told
 
 #: No training on the worlds uses this seed.

@@ -116,7 +116,7 @@ class SeedRuns:
                 stage.module.segmenter.model.pixel_level_module.load_state_dict(pixels)
                 return stage
 
-            return self._train(folder, teach, settings, loop)
+            return self.train(folder, teach, settings, loop)
         before = "teacher" if name in ("longer", "round-1") else f"round-{int(name[-1]) - 1}"
         source = self.proposer(before, setting)
         settings, loop = self.recipe("distill")
@@ -129,7 +129,7 @@ class SeedRuns:
         def distil() -> Stage:
             return DistillStage(self.dataset(setting), source, settings)
 
-        return self._train(folder, distil, settings, loop)
+        return self.train(folder, distil, settings, loop)
 
     def tuned(self, setting: str, learns: str = "q") -> Path:
         """MasQCLIP on the proposals of one of the settings, tuned in it."""
@@ -150,7 +150,7 @@ class SeedRuns:
             model, tokenizer = join(self.setup.clip, proposer, settings)
             return TuneStage(model, tokenizer, self.dataset(setting), settings)
 
-        return self._train(f"tuned-{setting}-{learns}", tune, settings, loop)
+        return self.train(f"tuned-{setting}-{learns}", tune, settings, loop)
 
     def system(self, name: str) -> Path:
         """One of `SYSTEMS`, trained: XPM for novel names, the others across datasets."""
@@ -161,7 +161,7 @@ class SeedRuns:
         recipes = {stage: self.recipe(stage) for stage in BASELINES[kind]}
         if (out / "done.json").exists():
             for stage, place in BASELINES[kind].items():
-                self._train(str(Path(name) / place), _never, *recipes[stage])
+                self.train(str(Path(name) / place), _never, *recipes[stage])
             return out
         world = self.setup.world
         more = CocoCaptions(world.captioned()) if name == "openseg-captions" else None
@@ -177,7 +177,7 @@ class SeedRuns:
 
         def run(stage: Stage, goal: Path) -> bool:
             part = str(goal.relative_to(self.folder))
-            self._train(part, lambda: stage, *recipes[stage.name])
+            self.train(part, lambda: stage, *recipes[stage.name])
             return True
 
         settings = {stage: found for stage, (found, _) in recipes.items()}
@@ -196,7 +196,7 @@ class SeedRuns:
             "gflops": 2 * count(model),
         }
 
-    def _train(
+    def train(
         self, name: str, make: Callable[[], Stage], settings: Any, loop: LoopSettings
     ) -> Path:
         """A run of this seed, if it is not done yet. Returns its folder.

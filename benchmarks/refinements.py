@@ -90,7 +90,7 @@ def tuned(runs: SeedRuns, setting: str, row: Row) -> Path:
         return TuneStage(model, tokenizer, runs.dataset(setting), settings)
 
     slug = "-".join(f"{name}-{value}" for name, value in row.tuned.items())
-    return runs._train(f"tuned-{setting}-{slug}", tune, settings, loop)
+    return runs.train(f"tuned-{setting}-{slug}", tune, settings, loop)
 
 
 def figures(runs: SeedRuns, row: Row) -> dict[str, float]:

@@ -184,8 +184,10 @@ def pair(clip_name: str, proposer_name: str, points: int) -> dict[str, Any]:
         started = time.process_time()
         (encoded,) = encode_pictures(model, [read_image(pixels)])
         seconds = time.process_time() - started
-        size = encoded.mask_embeddings.shape[-1]
-        rows = F.normalize(torch.randn(len(words) + 1, size), dim=-1)
+        # Random masks are alike: one is made a thing's, one stuff's, and none is no object.
+        masks = F.normalize(encoded.mask_embeddings, dim=-1)
+        rows = F.normalize(torch.randn(len(words) + 1, masks.shape[-1]), dim=-1)
+        rows[0], rows[-2], rows[-1] = masks[0], masks[-1], -masks.mean(dim=0)
         found = {}
         for task in model.tasks:
             result = segment_encoded(model, encoded, words, rows, task, min_score=0.0)
@@ -211,8 +213,10 @@ def matrix(out: Path, points: int) -> None:
                 continue
             words = [sys.executable, __file__, "pair", "--clip", clip, "--proposer", proposer]
             done = subprocess.run(
-                [*words, "--points", str(points)], check=True, capture_output=True, text=True
+                [*words, "--points", str(points)], check=False, capture_output=True, text=True
             )
+            if done.returncode:
+                sys.exit(f"{clip} + {proposer}: {done.stderr[-2000:]}")
             kept[f"{clip} + {proposer}"] = json.loads(done.stdout.splitlines()[-1])
             out.write_text(json.dumps(kept, indent=1))
             print(clip, proposer, kept[f"{clip} + {proposer}"], flush=True)

@@ -28,6 +28,7 @@ TEACHER = TeacherSettings(
 )
 #: So many teach a tokenizer of twenty merges as well as thousands.
 SENTENCES = 60
+SOURCED_STEPS = 400
 STEPS = {"pretrain": 40, "muon": 40, "teacher": 8}
 
 
@@ -48,6 +49,17 @@ def stage(kind: str, cache: Path, *, steps: int = 0, **changes: Any) -> Stage:
     more = {"muon_rate": 1e-3} if kind == "muon" else {}
     pretrain = PretrainSettings(**{**vars(PRETRAIN), **more, **changes})
     return PretrainStage(addresses(cache), pretrain, steps=steps or STEPS[kind])
+
+
+def made(
+    cache: Path, *sources: str | Path, steps: int = SOURCED_STEPS, **changes: Any
+) -> PretrainStage:
+    """A stage of pretraining; sources are settings of a stream, or a folder."""
+    data = [
+        f"stickers:sprites={cache},{source}" if isinstance(source, str) else source
+        for source in sources
+    ]
+    return PretrainStage(data, PretrainSettings(**{**vars(PRETRAIN), **changes}), steps=steps)
 
 
 def loop(kind: str, **changes: Any) -> LoopSettings:

@@ -112,6 +112,7 @@ def test_pretraining_by_default() -> None:
         "vision_heads": 3, "text_width": 128, "text_layers": 3, "text_heads": 2,
         "embedding_size": 192, "merges": 1000, "batch_size": 128, "extra_captions": 0,
         "learning_rate": 1e-3, "weight_decay": 0.1, "seed": 0, "drop_patches": 0.0,
+        "mosaics": 0.0,
         "compile": False, "second_moment": 0.999, "muon_rate": 0.0,
         "muon_steps": 5,
     }  # fmt: skip

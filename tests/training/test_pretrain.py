@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +15,10 @@ from PIL import Image
 from streams import read_back
 
 from masqclip.errors import MasqclipError
-from masqclip.training.pretrain import PretrainStage, normalise, window_features
+from masqclip.training.pretrain import PretrainStage
 from masqclip.training.settings import PretrainSettings
 from masqclip.training.stage import batch_losses
+from masqclip.training.windows import normalise, window_features
 
 CAPTIONS = [["red"], ["red", "round"], ["blue"], ["blue", "square"], ["green"], [], ["a red dot"]]
 SMALL = PretrainSettings(
@@ -98,3 +101,10 @@ def test_an_unreadable_picture_is_left_out(folder: Path) -> None:
     assert torch.isfinite(made.losses(batch | {"pixels": batch["pixels"] / 255}, {})["loss"])
     with pytest.raises(MasqclipError, match=r"more than a tenth .*0\.png"):
         made.prepare(batch)  # one of six is too many
+
+
+def test_pairs_start_as_unlikely_as_a_batch_makes_them(folder: Path) -> None:
+    """One of its captions fits a picture: with the published bias, of 32,768, none seems to."""
+    made = PretrainStage([folder], replace(SMALL, family="siglip", extra_captions=6))
+    assert float(made.module.logit_bias) == pytest.approx(-math.log(10))
+    assert float(made.module.logit_scale.exp()) == pytest.approx(10)

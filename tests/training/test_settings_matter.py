@@ -46,6 +46,8 @@ OTHERS: dict[str, dict[str, Any]] = {
     "pretrain, by Muon": {"muon_steps": 2},
     # What a CLIP cannot do.
     "pretrain, of a SigLIP": {"contrast": "softmax"},
+    # What pictures do not show that are too large for it.
+    "pretrain, of small pictures": {"mosaics": 1.0},
     "teacher": {
         "augmentation": "none", "image_size": 96, "min_scale": 0.4, "max_scale": 1.6, "flip": False,
         "filter_empty": False, "backbone": "", "freeze_batch_norm": False, "batch_size": 1,
@@ -71,7 +73,12 @@ ELSEWHERE = {
     # A student has its teacher's; all else is the teacher stage's, in the same code.
     "distill": {field.name for field in fields(golden_runs.TEACHER)} | {"rounds"},
     "tune": set(OTHERS["tune, as pictures are"]),
-    "pretrain": {"compile", "muon_steps", "contrast"},  # compiled: the same but for rounding
+    "pretrain": {
+        "compile",
+        "muon_steps",
+        "contrast",
+        "mosaics",
+    },  # compiled: the same but for rounding
 }
 #: The loop's: another value, and whether a run must differ (else it must not). Its seed is for
 #: what draws from the global generator, as dropout does, and none of ours has any: test_loop.py.
@@ -101,6 +108,8 @@ def stage(name: str, folders: tuple[Path, Path], **settings: Any) -> Stage:
             settings = {"muon_rate": 1e-3} | settings
         if name == "pretrain, of a SigLIP":
             settings = {"family": "siglip"} | settings
+        if name == "pretrain, of small pictures":
+            settings = {"image_size": 128} | settings
         return PretrainStage([world], replace(golden_runs.PRETRAIN, **settings))
     if name == "distill":
         return DistillStage(base, parts / "proposer", replace(golden_runs.DISTILL, **settings))

@@ -18,7 +18,7 @@ from masqclip.model import MasQClipModel
 from masqclip.proposals.mask2former import Mask2FormerProposer, miniature_mask2former_config
 from masqclip.training.loop import train
 from masqclip.training.naming import assign_labels, tuning_loss
-from masqclip.training.pretrain import PretrainStage, learn_tokenizer, window_features
+from masqclip.training.pretrain import PretrainStage, learn_tokenizer
 from masqclip.training.settings import (
     LoopSettings,
     PretrainSettings,
@@ -28,6 +28,7 @@ from masqclip.training.settings import (
 from masqclip.training.stage import Stage, batch_losses
 from masqclip.training.teacher import TeacherStage
 from masqclip.training.tune import TuneStage, join
+from masqclip.training.windows import window_features
 from tiny import tiny_proposer_config
 
 SPRITES = Path(__file__).parent.parent / "data" / "sprites"

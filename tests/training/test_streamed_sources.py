@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from streams import PRETRAIN, read_back
+from streams import SOURCED_STEPS as STEPS
+from streams import made, read_back
 from torch import Tensor, nn
 
 from drawings import drawings, write_cache
@@ -22,11 +22,10 @@ from masqclip.data.stickers.source import StickerSource, parse_sticker_address
 from masqclip.errors import MasqclipError
 from masqclip.training.captioned import DrawnCaptions, open_captioned
 from masqclip.training.inputs import dataset_size
-from masqclip.training.pretrain import PretrainStage, window_features
+from masqclip.training.pretrain import PretrainStage
 from masqclip.training.settings import PretrainSettings
 from masqclip.training.stage import Share
-
-STEPS = 400
+from masqclip.training.windows import window_features
 
 pytestmark = pytest.mark.usefixtures("few_sentences")
 
@@ -43,15 +42,6 @@ def folder(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     world = StickerSource(cache, size=24).world()
     write_stickers(out, world, images=3, seed=77, captions_only=True)
     return out
-
-
-def made(cache: Path, *sources: str | Path, steps: int = STEPS, **changes: Any) -> PretrainStage:
-    """A stage; sources are settings of a stream, or a folder."""
-    data = [
-        f"stickers:sprites={cache},{source}" if isinstance(source, str) else source
-        for source in sources
-    ]
-    return PretrainStage(data, PretrainSettings(**{**vars(PRETRAIN), **changes}), steps=steps)
 
 
 def taken(stage: PretrainStage, steps: range) -> Counter[int]:

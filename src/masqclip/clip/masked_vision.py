@@ -125,7 +125,13 @@ def encode_image(
             patches, positions are interpolated.
         queries: of the masks that are to read them, which may have own keys and values.
     """
-    hidden, turns = tower.start(pixel_values)
+    return encode_tokens(tower, *tower.start(pixel_values), queries)
+
+
+def encode_tokens(
+    tower: Tower, hidden: Tensor, turns: Turns | None = None, queries: MaskQueries | None = None
+) -> ImageTokens:
+    """`encode_image` from the tokens [B,T,D] on that come into the first block."""
     keys, values = [], []
     last = len(tower.blocks) - 1
     for number, block in enumerate(tower.blocks, start=-tower.first):

@@ -79,7 +79,7 @@ def window_tokens(embeddings: Any, pixel_values: Tensor, corner: Tensor, kept: T
     y, x = (int(value) for value in corner)
     window = grid[y : y + rows, x : x + columns].flatten(0, 1)
     tokens: Tensor = patches.flatten(2).transpose(1, 2) + window
-    if kept is not None and kept.shape[1] < tokens.shape[1]:
+    if kept is not None:
         tokens = tokens.gather(1, kept.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
     return tokens
 

@@ -8,6 +8,8 @@ has never seen a mask. Notable choices:
   patches costs a third of the time, and things keep the size they will have in whole pictures.
 - A share of the patches is not looked at, others each time (FLIP, Li et al. 2023): the picture
   costs that much less, and nothing else changes.
+- Small pictures may be laid together, four and four, and read each under its own patches
+  (`mosaics`, see `windows.py`).
 - Pictures may be drawn as they are needed (``stickers:...``), by worker processes, or on the GPU
   that trains. Sources may come and go in the course of a run: small pictures first, whole scenes
   last.
@@ -34,19 +36,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from masqclip.clip.masked_vision import read_picture
 from masqclip.data.digests import combine_digests, digest_model
 from masqclip.data.stickers.plans import Plans
 from masqclip.errors import MasqclipError
 from masqclip.hub import find_weights, quiet_transformers
-from masqclip.towers.families import family_of, tower_of, words_of
+from masqclip.towers.families import family_of, words_of
 from masqclip.towers.loading import load_clip_and_tokenizer
-from masqclip.towers.normalisation import (
-    OPENAI,
-    ClipNormalisation,
-    clip_normalisation,
-    write_normalisation,
-)
+from masqclip.towers.normalisation import OPENAI, clip_normalisation, write_normalisation
 from masqclip.towers.tower import Words
 from masqclip.training.captioned import CaptionedPictures, open_captioned
 from masqclip.training.distributed import gather_rows
@@ -55,6 +51,7 @@ from masqclip.training.sampling import SkippedPictures
 from masqclip.training.settings import PretrainSettings
 from masqclip.training.small_clip import contrast_of, learn_tokenizer, new_clip
 from masqclip.training.stage import WHOLE, Counts, Share, Stage
+from masqclip.training.windows import SIDE, mosaic_features, normalise, window_features
 
 
 class PretrainStage(Stage):
@@ -193,12 +190,13 @@ class PretrainStage(Stage):
 
         Returns:
             ``pixels`` [B,3,h,w] uint8, or the plan of scenes to be painted by `prepare`;
-            ``source``, whose they are; ``corner`` [2], the window's first patch; ``kept`` [B,k],
-            the patches of it that are looked at; ``tokens`` [T,L], the captions of the whole
-            batch, each once, and behind them the extra ones; ``described`` [N,t] bool, which of
-            the batch's t captions describe which of its N pictures; ``share``, which part this is
-            of how many; ``skipped``, why a picture could not be read: it is gray, and no caption
-            describes it.
+            ``source``, whose they are; ``side``, how many stand along each side of a mosaic, 1
+            where each is alone; ``corner`` [2], the first patch of the window or of the mosaic;
+            ``kept`` [B,k], the patches of each picture that are looked at; ``tokens`` [T,L], the
+            captions of the whole batch, each once, and behind them the extra ones; ``described``
+            [N,t] bool, which of the batch's t captions describe which of its N pictures;
+            ``share``, which part this is of how many; ``skipped``, why a picture could not be
+            read: it is gray, and no caption describes it.
         """
         settings = self.settings
         chance = np.random.default_rng((settings.seed, step))
@@ -225,11 +223,13 @@ class PretrainStage(Stage):
             )
         grid = settings.image_size // settings.patch_size
         rows, columns = (min(grid, length // settings.patch_size) for length in (height, width))
-        corner = torch.from_numpy(chance.integers(0, [grid - rows + 1, grid - columns + 1]))
+        side = self._side(rows, columns, len(places), chance)
+        free = [grid - side * rows + 1, grid - side * columns + 1]
         return {
             "pixels": found.pictures,
             "source": number,
-            "corner": corner,
+            "side": side,
+            "corner": torch.from_numpy(chance.integers(0, free)),
             "kept": self._kept(rows * columns, chance)[list(places)],
             "tokens": tokens,
             "described": described,
@@ -243,6 +243,19 @@ class PretrainStage(Stage):
         there = [i for i, s in enumerate(self.sources) if s.first <= min(at, 1 - 1e-9) < s.last]
         weights = np.array([self.sources[i].weight for i in there], float)
         return there[int(chance.choice(len(there), p=weights / weights.sum()))]
+
+    def _side(self, rows: int, columns: int, count: int, chance: np.random.Generator) -> int:
+        """How many of `count` pictures, of so many patches, stand along each side of a mosaic."""
+        settings = self.settings
+        if not settings.mosaics:  # nothing is drawn
+            return 1
+        if count % SIDE**2:
+            raise MasqclipError(
+                f"mosaics are of {SIDE**2} pictures, and each process has {count} of the batch: "
+                f"set batch_size to a multiple of {SIDE**2} times the number of processes"
+            )
+        small = SIDE * max(rows, columns) * settings.patch_size <= settings.image_size
+        return SIDE if chance.random() < settings.mosaics and small else 1
 
     def _kept(self, patches: int, chance: np.random.Generator) -> Tensor:
         """[N,k]: which patches of each picture of the whole batch are looked at."""
@@ -277,12 +290,9 @@ class PretrainStage(Stage):
         by one (Zhai et al., 2023, eq. 1) the sum over a picture's pairs.
         """
         clip, settings = self.module, self.settings
-        images = F.normalize(
-            window_features(
-                clip, normalise(batch["pixels"], self.normalisation), batch["corner"], batch["kept"]
-            ).float(),
-            dim=-1,
-        )
+        pixels = normalise(batch["pixels"], self.normalisation)
+        features = window_features if batch["side"] == 1 else mosaic_features
+        images = F.normalize(features(clip, pixels, batch["corner"], batch["kept"]).float(), dim=-1)
         texts = F.normalize(self.words.embed(batch["tokens"]).float(), dim=-1)
         family = family_of(clip.config.model_type)
         scale = clip.logit_scale.exp().clamp(max=family.largest_scale)
@@ -318,30 +328,6 @@ def _spread(logits: Tensor, positives: Tensor) -> Tensor:
     """Cross-entropy with a row's positives, in equal shares; the sum over rows that have any."""
     target = positives / positives.sum(-1, keepdim=True).clamp(min=1)
     return F.cross_entropy(logits, target, reduction="sum")
-
-
-def normalise(pixels: Tensor, scale: ClipNormalisation = OPENAI) -> Tensor:
-    """Pixels in 0..1 to a CLIP's own scale."""
-    mean = pixels.new_tensor(scale["clip_mean"]).view(3, 1, 1)
-    std = pixels.new_tensor(scale["clip_std"]).view(3, 1, 1)
-    return (pixels - mean) / std
-
-
-def window_features(
-    clip: Any, pixel_values: Tensor, corner: Tensor, kept: Tensor | None = None
-) -> Tensor:
-    """Image features [B,D] of pictures that are windows of CLIP's input.
-
-    Args:
-        clip: the model.
-        pixel_values: [B,3,h,w], normalised, sides multiples of the patch size and at most the
-            model's image size. At the full size this is CLIP's own forward pass.
-        corner: [2] row and column, in patches, of the window's first patch.
-        kept: [B,k], the window's patches that are looked at; all unless given.
-    """
-    tower: Any = tower_of(clip)
-    hidden = tower.run(tower.start_window(pixel_values, corner, kept))
-    return read_picture(tower, hidden)
 
 
 def _check_compiler() -> None:

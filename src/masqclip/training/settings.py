@@ -117,6 +117,8 @@ class PretrainSettings:
         batch_size: pictures a step.
         extra_captions: captions of other pictures that join a step as negatives.
         drop_patches: share of a picture's patches that are not looked at.
+        mosaics: share of the steps in which four and four pictures are laid together, and each is
+            read under its own patches; pictures that are too large for it stay alone.
         compile: compile the transformers' blocks with `torch.compile`, which takes a while before
             the first step of every size of pictures and, on a CPU, a C++ compiler.
         learning_rate, weight_decay: of AdamW; gains, biases and embeddings do not decay.
@@ -143,6 +145,7 @@ class PretrainSettings:
     batch_size: int = 128
     extra_captions: int = 0
     drop_patches: float = 0.0
+    mosaics: float = 0.0
     compile: bool = False
     learning_rate: float = 1e-3
     weight_decay: float = 0.1
@@ -157,6 +160,8 @@ class PretrainSettings:
         for name in ("drop_patches", "second_moment"):
             if not 0 <= getattr(self, name) < 1:
                 raise MasqclipError(f"{name} is {getattr(self, name):g}; it is 0 or more, below 1")
+        if not 0 <= self.mosaics <= 1:
+            raise MasqclipError(f"mosaics is {self.mosaics:g}; it is a share of the steps, 0 to 1")
         if self.image_size < self.patch_size:
             raise MasqclipError(
                 f"image_size is {self.image_size}; it must be patch_size, {self.patch_size}, or "

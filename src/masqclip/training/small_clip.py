@@ -17,8 +17,8 @@ from masqclip.towers.families import FAMILIES, family_of
 from masqclip.towers.pretrainable import Contrast, SmallSizes
 from masqclip.training.settings import PretrainSettings
 
-# What pairs that are judged one by one start from (Zhai et al., 2023, sec. 3.2): nearly none fits.
-_SIGMOID_SCALE, _SIGMOID_BIAS = 10.0, -10.0
+# What pairs that are judged one by one start from (Zhai et al., 2023, sec. 3.2).
+_SIGMOID_SCALE = 10.0
 # What all others start from (Radford et al., 2021, sec. 2.5).
 _SOFTMAX_SCALE = 1 / 0.07
 _START, _END = "<|startoftext|>", "<|endoftext|>"
@@ -67,7 +67,8 @@ def new_clip(settings: PretrainSettings, tokenizer: CLIPTokenizer) -> Any:
     if hasattr(clip, "logit_bias"):
         with torch.no_grad():
             clip.logit_scale.fill_(math.log(_SIGMOID_SCALE if sigmoid else _SOFTMAX_SCALE))
-            clip.logit_bias.fill_(_SIGMOID_BIAS)
+            # About one caption of a batch fits a picture; the published -10 is that of 32,768.
+            clip.logit_bias.fill_(-math.log(settings.batch_size + settings.extra_captions))
     return clip
 
 

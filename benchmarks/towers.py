@@ -179,18 +179,22 @@ def pair(clip_name: str, proposer_name: str, points: int) -> dict[str, Any]:
     # Random masks cover one another, and none would be left of what is mostly hidden.
     model = MasQClipModel.from_parts(clip, proposer, overlap_threshold=0.0, **edges)
     pixels = np.array(Image.open(PICTURE).convert("RGB").resize(SIZE))
-    words = Vocabulary.parse(WORDS)
+    words, all_things = Vocabulary.parse(WORDS), Vocabulary.parse(WORDS.replace("stuff: ", ""))
     with torch.inference_mode():
         started = time.process_time()
         (encoded,) = encode_pictures(model, [read_image(pixels)])
         seconds = time.process_time() - started
-        # Random masks are alike: one is made a thing's, one stuff's, and none is no object.
+        # Random masks are alike: half of them are a thing's, half stuff's, and none no object.
         masks = F.normalize(encoded.mask_embeddings, dim=-1)
         rows = F.normalize(torch.randn(len(words) + 1, masks.shape[-1]), dim=-1)
-        rows[0], rows[-2], rows[-1] = masks[0], masks[-1], -masks.mean(dim=0)
+        middle = masks.mean(dim=0)
+        apart = torch.linalg.svd(masks - middle).Vh[0]
+        rows[0], rows[-2], rows[-1] = middle + apart, middle - apart, -middle
+        rows = F.normalize(rows, dim=-1)
         found = {}
         for task in model.tasks:
-            result = segment_encoded(model, encoded, words, rows, task, min_score=0.0)
+            asked = all_things if task == "instance" else words
+            result = segment_encoded(model, encoded, asked, rows, task, min_score=0.0)
             found[task] = len(result)
         total = time.process_time() - started
     assert all(found.values()), found

@@ -115,6 +115,18 @@ def test_pictures_that_are_too_large_stay_alone(cache: Path) -> None:
     assert stage.batch(0)["side"] == 1
 
 
+@torch.no_grad()
+def test_processes_have_the_mosaics_that_one_would_have(cache: Path) -> None:
+    stage = made(cache, "size=16", mosaics=1.0, batch_size=8)
+
+    def features(share: Share) -> Tensor:
+        batch, _ = stage.prepare(stage.batch(0, share))
+        return mosaic_features(stage.module, batch["pixels"], batch["corner"], batch["kept"])
+
+    both = torch.cat([features(Share(0, 2)), features(Share(1, 2))])
+    torch.testing.assert_close(both, features(Share(0, 1)))
+
+
 @pytest.mark.parametrize(("size", "share"), [(6, Share(0, 1)), (4, Share(0, 2))])
 def test_a_batch_is_whole_mosaics(cache: Path, size: int, share: Share) -> None:
     stage = made(cache, "size=16", mosaics=1.0, batch_size=size)

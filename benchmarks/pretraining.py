@@ -31,7 +31,7 @@ from masqclip.clip.masked_vision import read_picture
 from masqclip.data.files import write_atomically
 from masqclip.data.stickers.files import write_stickers
 from masqclip.data.stickers.source import StickerSource
-from masqclip.training import pretrain
+from masqclip.training import windows
 from masqclip.training.loop import Trainer
 from masqclip.training.memory import keep_freed_memory
 from masqclip.training.pretrain import PretrainStage
@@ -105,7 +105,7 @@ class Side:
 
     def _step(self, step: int, batch: list[Any]) -> None:
         read = _read_whole_block if self.recipe.whole else read_picture
-        with patch.object(pretrain, "read_picture", read):
+        with patch.object(windows, "read_picture", read):
             self.trainer.step(step, batch)
 
     def row(self, portraits: StickerSource, count: int) -> dict[str, float]:

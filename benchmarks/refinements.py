@@ -73,7 +73,6 @@ ROWS = (
     Row("four prompts, mean", {}, _PROMPTS),
     Row("four prompts, the best", {"synonyms": "best"}, _PROMPTS, beside="four prompts, mean"),
     Row("tuned on annotated masks", tuned={"masks": "ground-truth"}),
-    Row("tuned on both", tuned={"masks": "both"}),
     Row("tuned, held to CLIP's own answer", tuned={"consistency": 1.0}),
     Row("tuned with mixed names", tuned={"mix_names": 0.5}),
 )  # fmt: skip

@@ -88,7 +88,12 @@ def main(
     """
     out.mkdir(parents=True, exist_ok=True)
     for name, words in _DATA.items():
-        command(out, name, ["data", "stickers", *words.split(), "--out", name])
+        last = "captions" if "--captions-only" in words else "panoptic"  # of a folder's files
+        command(
+            out,
+            f"{name}/annotations/{last}.json",
+            ["data", "stickers", *words.split(), "--out", name],
+        )
     if not (out / "proposer").exists():
         Segmenter.from_pretrained("masqclip-mini").model.proposer.save_pretrained(out / "proposer")
     families = [family] if family else [*_FAMILIES]

@@ -186,7 +186,7 @@ def pair(clip_name: str, proposer_name: str, points: int) -> dict[str, Any]:
         seconds = time.process_time() - started
         # Random masks are alike: half of them are a thing's, half stuff's, and none no object.
         masks = F.normalize(encoded.mask_embeddings, dim=-1)
-        rows = F.normalize(torch.randn(len(words) + 1, masks.shape[-1]), dim=-1)
+        rows = torch.randn(len(words) + 1, masks.shape[-1])
         middle = masks.mean(dim=0)
         apart = torch.linalg.svd(masks - middle).Vh[0]
         rows[0], rows[-2], rows[-1] = middle + apart, middle - apart, -middle

@@ -76,6 +76,13 @@ def losses(folder: Path) -> list[dict[str, float]]:
     return [{name: line[name] for name in line if name not in took} for line in lines]
 
 
+def read_back(stage: PretrainStage, batch: dict[str, Any]) -> list[str]:
+    """The captions that a batch's tokens stand for, up to the end of each."""
+    end = stage.tokenizer.eos_token_id
+    rows = [ids[: ids.index(end)] for ids in batch["tokens"].tolist()]
+    return [stage.tokenizer.decode(ids, skip_special_tokens=True) for ids in rows]
+
+
 def main(kind: str, cache: str, out: str) -> None:
     """Train slowly enough to be killed."""
     captioned._SAMPLED_SENTENCES = SENTENCES
@@ -92,10 +99,3 @@ def main(kind: str, cache: str, out: str) -> None:
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
-
-
-def read_back(stage: PretrainStage, batch: dict[str, Any]) -> list[str]:
-    """The captions that a batch's tokens stand for, up to the end of each."""
-    end = stage.tokenizer.eos_token_id
-    rows = [ids[: ids.index(end)] for ids in batch["tokens"].tolist()]
-    return [stage.tokenizer.decode(ids, skip_special_tokens=True) for ids in rows]

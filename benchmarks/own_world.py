@@ -28,7 +28,8 @@ from masqclip.data.images import find_images, read_image
 from masqclip.data.stickers.source import StickerSource
 from masqclip.data.stickers.worlds import FAMILIES
 from masqclip.hub import model_folders
-from masqclip.own_world import OwnWorld, PictureTest, fit_pictures, patch_statistics
+from masqclip.own_world import OwnWorld, PictureTest
+from masqclip.picture_statistics import fit_pictures, own_statistics, patch_statistics
 from mistakes import check_count, mistakes_told
 
 ABOUT = "it knows drawn things only. For photographs: --model photo"
@@ -115,7 +116,7 @@ def main() -> int:
     encoded = segmenter.encode(next(scenes(world[:1], REPORT, 1)))
     started = time.perf_counter()
     for _ in range(200):
-        segmenter.world.picture_note(encoded.tokens)
+        segmenter.world.picture_note(own_statistics(segmenter.world, encoded.tokens))
     print(f"a picture's test takes {(time.perf_counter() - started) * 5:.3f} ms")
     if given.write and not failed:
         segmenter.world.save(model_folders(given.model)[0])

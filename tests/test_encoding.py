@@ -14,9 +14,9 @@ from masqclip.encoding import (
     encode_pictures,
     frame_picture,
     frame_sizes,
-    read_picture,
 )
 from masqclip.errors import MasqclipError
+from masqclip.picture import read_picture
 from masqclip.proposals.base import Proposals, object_log_scores, promising
 from masqclip.segmenter import Segmenter
 from masqclip.streams import read_ahead

@@ -17,8 +17,9 @@ from masqclip.clip.masked_vision import ImageTokens
 from masqclip.configuration import MasQClipConfig
 from masqclip.data.images import read_image
 from masqclip.encoding import EncodedImage
-from masqclip.everything import nearest_names, suggestions
+from masqclip.everything import suggestions
 from masqclip.model import MasQClipModel
+from masqclip.segments import nearest_names
 from masqclip.serve.answers import to_document
 
 BEACH = Path(__file__).parents[1] / "examples/beach.png"

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from masqclip import given_masks, segments
+from masqclip import assembly, given_masks
 from masqclip import segmenter as segmenting
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.encoding import EncodedImage
@@ -106,18 +106,18 @@ def test_regions_are_counted_and_stuff_is_none_of_the_things() -> None:
 def test_masks_are_kept_as_bits_beyond_a_bound(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     """What just fits is kept as it is: 3 masks of 4 pixels, of which instances keep all."""
     for bound, packed in ((12, False), (11, True)):
-        monkeypatch.setattr(segments, "MAX_MASK_BYTES", bound)
+        monkeypatch.setattr(assembly, "MAX_MASK_BYTES", bound)
         parts = found(task, MASKS, PROBS)
         assert {"_bits" in part.__dict__ for part in parts} == {packed}
-    assert segments._too_large(3, (2, 2))
-    assert not segments._too_large(2, (2, 2))
+    assert assembly.too_large(3, (2, 2))
+    assert not assembly.too_large(2, (2, 2))
 
 
 def test_values_of_a_map_are_counted_band_by_band(monkeypatch: pytest.MonkeyPatch) -> None:
     labels = np.array([[0, 3], [3, 5], [1, 0]], np.int32)
     for band in (1, 2, 4, 1 << 20):
-        monkeypatch.setattr(segments, "_BAND", band)
-        assert segments._values(labels, 7) == [0, 1, 3, 5]
+        monkeypatch.setattr(assembly, "_BAND", band)
+        assert assembly._values(labels, 7) == [0, 1, 3, 5]
 
 
 # What a model says

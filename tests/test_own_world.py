@@ -14,7 +14,8 @@ from masqclip.cli.main import main
 from masqclip.clip.masked_vision import ImageTokens
 from masqclip.clip.vocabulary import Vocabulary, load_builtin
 from masqclip.data.images import read_image
-from masqclip.own_world import OwnWorld, PictureTest, fit_pictures, load_world, patch_statistics
+from masqclip.own_world import OwnWorld, PictureTest, load_world
+from masqclip.picture_statistics import fit_pictures, own_statistics, patch_statistics
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PHOTOGRAPHS = Path(__file__).parent / "data" / "photographs" / "train2017"
@@ -148,6 +149,10 @@ def test_a_discriminant_parts_what_differs() -> None:
 def test_a_picture_without_tokens_is_not_judged() -> None:
     test = PictureTest(0, (1.0,) * 12, -1e9)
     world = OwnWorld("m", frozenset(), "a.", test)
-    assert world.picture_note(tokens(torch.zeros(4, 6))) != ()
-    assert world.picture_note(ImageTokens((), ())) == ()
-    assert OwnWorld("m", frozenset(), "a.").picture_note(tokens(torch.zeros(4, 6))) == ()
+
+    def note(world: OwnWorld, seen: ImageTokens) -> tuple[str, ...]:
+        return world.picture_note(own_statistics(world, seen))
+
+    assert note(world, tokens(torch.zeros(4, 6))) != ()
+    assert note(world, ImageTokens((), ())) == ()
+    assert note(OwnWorld("m", frozenset(), "a."), tokens(torch.zeros(4, 6))) == ()

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from masqclip.assembly import least_object_score
 from masqclip.clip.classifier import class_log_probs, clip_logits, geometric_mean
 from masqclip.clip.patches import patch_visibility
 from masqclip.clip.vocabulary import Vocabulary
@@ -17,7 +18,6 @@ from masqclip.errors import MasqclipError
 from masqclip.proposals.base import object_log_scores, tempered
 from masqclip.refinements import Refinements
 from masqclip.segmenter import Segmenter
-from masqclip.segments import least_object_score
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 

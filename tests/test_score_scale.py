@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from masqclip.assembly import least_object_score
 from masqclip.clip.category import Category
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.decoding.masks import ResizedMasks
@@ -17,7 +18,7 @@ from masqclip.levels import at_level, with_children
 from masqclip.result import Task
 from masqclip.score_scale import calibrated, least_scores, lowest_score, of_model
 from masqclip.segment import Segment
-from masqclip.segments import find_segments, least_object_score
+from masqclip.segments import find_segments
 
 #: Three proposals side by side on 4 x 6 pixels, and what they may be called.
 LOGITS = torch.full((3, 4, 6), -20.0)

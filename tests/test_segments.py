@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from masqclip import segments
+from masqclip import assembly
 from masqclip.clip.masked_vision import ImageTokens
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.bit_masks import BitMask
@@ -51,7 +51,7 @@ def test_masks_as_bits_are_the_masks(
         return Segmentation(picture.image.pixels, task, WORDS.names, parts)
 
     whole = found()
-    monkeypatch.setattr(segments, "MAX_MASK_BYTES", 0)
+    monkeypatch.setattr(assembly, "MAX_MASK_BYTES", 0)
     packed = found()
     assert len(whole) == len(packed)
     assert len(whole) > 0 or size == (1, 1)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from masqclip.clip.classifier import geometric_mean
@@ -16,12 +18,14 @@ from masqclip.clip.masked_vision import ImageTokens
 from masqclip.clip.patches import input_size
 from masqclip.configuration import MasQClipConfig
 from masqclip.data.clip_text import reading
-from masqclip.data.images import Channels, ImageInput, LoadedImage, read_image
+from masqclip.data.images import LoadedImage
+from masqclip.decoding.instance import instance_mask
 from masqclip.decoding.masks import ResizedMasks
 from masqclip.devices import wait_for
 from masqclip.errors import MasqclipError
 from masqclip.model import MasQClipModel
 from masqclip.options import check_size, longest_edge
+from masqclip.picture import Encoded, Picture
 from masqclip.proposals.base import object_log_scores, tempered
 from masqclip.proposals.seen import seen_by
 from masqclip.proposals.sight import resized_size
@@ -33,7 +37,7 @@ _LEAST_PROBABILITY = 1e-6
 
 
 @dataclass(frozen=True, repr=False)
-class EncodedImage:
+class EncodedImage(Encoded):
     """A picture after the proposer and CLIP have seen it, before any word.
 
     Attributes:
@@ -72,6 +76,27 @@ class EncodedImage:
         """Mask logits at the picture's own size, made as they are read."""
         size = (self.image.height, self.image.width)
         return ResizedMasks(self.mask_logits, self.frame_size, self.resized, size)
+
+    def with_image(self, image: LoadedImage) -> Self:
+        """See `Encoded`."""
+        return replace(self, image=image)
+
+    def masks_at(self, size: tuple[int, int]) -> NDArray[np.float32]:
+        """See `Encoded`."""
+        return replace(self.masks, output_size=size).rows(0, size[0]).cpu().numpy()
+
+    def proposed_mask(self, proposal: int) -> NDArray[np.bool_]:
+        """See `Encoded`."""
+        mask: NDArray[np.bool_] = instance_mask(self.masks, proposal).cpu().numpy()
+        return mask
+
+    def object_scores(self) -> NDArray[np.float32]:
+        """See `Encoded`."""
+        return object_log_scores(self.object_logits).exp().float().cpu().numpy()
+
+    def directions(self) -> NDArray[np.float32]:
+        """See `Encoded`."""
+        return F.normalize(self.mask_embeddings.float().cpu(), dim=-1).numpy()
 
     @torch.inference_mode()
     def named(
@@ -129,15 +154,15 @@ class EncodedImage:
         return geometric_mean(log_probs, others, log_probs.new_tensor(weights))
 
 
-Picture = LoadedImage | EncodedImage
+def check_own(image: Encoded) -> EncodedImage:
+    """A picture that PyTorch has encoded.
 
-PictureInput = ImageInput | EncodedImage
-"""What a picture can be: see `read_image`; or one that is encoded already."""
-
-
-def read_picture(image: PictureInput, *, channels: Channels = "rgb") -> Picture:
-    """A picture as it can be encoded; what is encoded already passes."""
-    return image if isinstance(image, EncodedImage) else read_image(image, channels=channels)
+    Raises:
+        MasqclipError: something else has.
+    """
+    if not isinstance(image, EncodedImage):
+        raise MasqclipError(f"{image.image.source} was encoded by another engine: encode it anew")
+    return image
 
 
 @torch.inference_mode()
@@ -152,7 +177,7 @@ def encode_pictures(
         min_object_score: proposals below it do not enter CLIP and are left out. A proposal scores
             at most its object score under any name, so results above this score are the same.
     """
-    encoded = {i: image for i, image in enumerate(images) if isinstance(image, EncodedImage)}
+    encoded = {i: check_own(image) for i, image in enumerate(images) if isinstance(image, Encoded)}
     loaded = {i: image for i, image in enumerate(images) if isinstance(image, LoadedImage)}
     framed = {i: frame_picture(image.pixels, model.config) for i, image in loaded.items()}
     groups: dict[tuple[int, ...], list[int]] = {}

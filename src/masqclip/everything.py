@@ -2,25 +2,17 @@
 
 All proposals are reported as they are, each with its object score alone, and with the name of a
 large list that comes nearest as a suggestion: to look through pictures nobody has words for yet, or
-to label objects of whatever class. What distractors describe better is left out.
-
-Shapes: Q proposals, K suggested names, D distractors.
+to label objects of whatever class. What distractors describe better is left out. Free of torch.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
-from torch import Tensor
-
 from masqclip.clip.category import Category
 from masqclip.clip.vocabulary import EVERYTHING, Vocabulary, load_builtin
-from masqclip.encoding import EncodedImage
 from masqclip.errors import MasqclipError
-from masqclip.model import MasQClipModel
 from masqclip.own_world import OwnWorld
-from masqclip.proposals.base import object_log_scores
 from masqclip.result import Task
 
 #: What names are suggested from, where a model does not say what it has read.
@@ -55,24 +47,3 @@ def check_unnamed(words: Vocabulary, task: Task) -> None:
         raise MasqclipError(
             f"{EVERYTHING!r} is found as instances or panoptic segments; semantic ones need names"
         )
-
-
-@torch.inference_mode()
-def nearest_names(
-    model: MasQClipModel, encoded: EncodedImage, rows: Tensor, words: Vocabulary
-) -> Tensor:
-    """[Q,K]: of each proposal its log object score under the name that comes nearest, and nothing
-    (-inf) under all others; under all, where a distractor is nearer.
-
-    Args:
-        model: that encoded the picture.
-        encoded: Q proposals.
-        rows: text embeddings of `words` (`TextEncoder`).
-        words: K names and D distractors.
-    """
-    names = [category.name for category in words.rows]
-    _, log_probs = encoded.named(model, rows, len(names), object_score=False, names=names)
-    best = log_probs.argmax(dim=1, keepdim=True)  # [Q,1], of K + D
-    scores = torch.full_like(log_probs, -torch.inf)
-    scores.scatter_(1, best, object_log_scores(encoded.object_logits).to(scores)[:, None])
-    return scores[:, : len(words)]

@@ -2,47 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
-from masqclip.clip.mask_coverage import Masks
-from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.images import Channels, LoadedImage
 from masqclip.devices import overflow_advice
-from masqclip.encoding import (
-    EncodedImage,
-    PictureInput,
-    encode_pictures,
-    frame_sizes,
-    read_picture,
-)
+from masqclip.encoding import check_own, encode_pictures, frame_sizes
 from masqclip.errors import MasqclipError
 from masqclip.model import MasQClipModel
+from masqclip.picture import Encoded, Masks, PictureInput, read_picture
 
 # Given masks that go through CLIP together.
 _MASKS_AT_ONCE = 1000
-
-
-@dataclass(frozen=True)
-class MaskClassification:
-    """Names for masks that were given.
-
-    Attributes:
-        names: the best name of each mask.
-        scores: its probability, 0..1, among all names, distractors and background.
-        probs: [N,K] probabilities of all names.
-        vocabulary: the names, in the order of the columns.
-    """
-
-    names: tuple[str, ...]
-    scores: tuple[float, ...]
-    probs: NDArray[np.float32] = field(repr=False)
-    vocabulary: tuple[str, ...]
 
 
 def embed_given_masks(
@@ -54,9 +26,10 @@ def embed_given_masks(
             f"a model of the system {model.system!r} names its own masks only: take one of masqclip"
         )
     picture = read_picture(image, channels=channels)
-    loaded = picture.image if isinstance(picture, EncodedImage) else picture
+    loaded = picture.image if isinstance(picture, Encoded) else picture
     size = (loaded.height, loaded.width)
-    if isinstance(picture, EncodedImage):
+    if isinstance(picture, Encoded):
+        picture = check_own(picture)
         resized, frame = picture.resized, picture.frame_size
     else:
         resized, frame = frame_sizes(*size, model.config)
@@ -75,30 +48,24 @@ def embed_given_masks(
     return F.normalize(embeddings, dim=-1)
 
 
-def name_embeddings(
-    model: MasQClipModel, embeddings: Tensor, words: Vocabulary, rows: Tensor
-) -> MaskClassification:
-    """Name masks by their embeddings [N,E].
+def name_probabilities(
+    model: MasQClipModel, embeddings: Tensor, rows: Tensor, num_classes: int
+) -> Tensor:
+    """[N,K] on the CPU: the probability of each name for masks.
 
     Args:
-        model: that made them.
-        embeddings: L2-normalised.
-        words: the K names.
-        rows: their text embeddings, those of distractors and background (`TextEncoder`).
+        model: that made the embeddings.
+        embeddings: [N,E] of the masks, L2-normalised.
+        rows: text embeddings of the K names, distractors and background (`TextEncoder`).
+        num_classes: K.
 
     Raises:
         MasqclipError: the model overflows.
     """
-    probs = model.classify(embeddings[None], rows, len(words))[0].exp().cpu()
+    probs = model.classify(embeddings[None], rows, num_classes)[0].exp().cpu()
     if not bool(probs.isfinite().all()):
         raise _no_numbers(model, "the names' embeddings")
-    scores, best = probs.max(dim=-1)
-    return MaskClassification(
-        names=tuple(words.names[i] for i in best.tolist()),
-        scores=tuple(scores.tolist()),
-        probs=probs.numpy(),
-        vocabulary=words.names,
-    )
+    return probs
 
 
 def _no_numbers(model: MasQClipModel, what: str) -> MasqclipError:

@@ -1,32 +1,24 @@
 """Examples out of a picture: a mask, or the proposal that fits a box or a point, as a category.
 
 What a mask is called by is `masqclip.clip.examples`; here it is taken from an encoded picture.
+Free of torch.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from masqclip.clip.examples import Examples, ExampleSpace, as_half
-from masqclip.clip.mask_coverage import Masks
-from masqclip.clip.text import TextEncoder
+from masqclip.clip.name_encoder import NameEncoder
 from masqclip.clip.vocabulary import load_builtin
 from masqclip.data.bit_masks import mask_box
-from masqclip.decoding.instance import instance_mask
-from masqclip.encoding import EncodedImage
 from masqclip.errors import MasqclipError
-from masqclip.given_masks import embed_given_masks
-from masqclip.model import MasQClipModel
-from masqclip.proposals.base import object_log_scores
+from masqclip.picture import Encoded, Masks
 
 Box = Sequence[float]
 Point = Sequence[float]
@@ -39,9 +31,8 @@ _LEAST_FIT = 0.3  # IoU of a proposal's box with the one that was drawn
 _THUMBNAIL = 64
 
 
-@torch.inference_mode()
 def example_space(
-    text: TextEncoder, known: Iterable[str] | None, logit_scale: float, *, model: str
+    text: NameEncoder, known: Iterable[str] | None, logit_scale: float, *, model: str
 ) -> ExampleSpace:
     """Where words and masks lie for a CLIP.
 
@@ -52,14 +43,14 @@ def example_space(
         model: what it is called.
     """
     words = sorted(known) if known is not None else load_builtin(_MANY_WORDS).names
-    many = F.normalize(text.embed_strings(words), dim=-1).cpu()
-    mean = many.mean(dim=0)
-    spread = float((many - mean).norm(dim=-1).mean())
-    return ExampleSpace(model, text.probe(), mean.numpy(), spread, logit_scale)
+    many = text.unit(text.string_rows(words))
+    mean = many.mean(axis=0)
+    spread = float(np.linalg.norm(many - mean, axis=-1).mean())
+    return ExampleSpace(model, text.probe(), mean, spread, logit_scale)
 
 
 def fitting_mask(
-    encoded: EncodedImage, *, box: Box | None = None, point: Point | None = None
+    encoded: Encoded, *, box: Box | None = None, point: Point | None = None
 ) -> NDArray[np.bool_]:
     """The mask of the proposal that fits a box or a point best.
 
@@ -75,7 +66,7 @@ def fitting_mask(
         MasqclipError: they are not within the picture, or no proposal fits.
     """
     small, scale = _small_masks(encoded)
-    scores = object_log_scores(encoded.object_logits).exp().float().cpu()
+    scores = encoded.object_scores()
     if box is not None:
         told = _numbers(box, 4, what="box", of="x0, y0, x1, y1")
         x0, y0, x1, y1 = told
@@ -85,7 +76,7 @@ def fitting_mask(
                 f"the box {_listed(told)} is none of a picture of {width} x {height} pixels: give "
                 "x0, y0, x1, y1 with x0 < x1 and y0 < y1"
             )
-        fits = _box_ious(small > 0, torch.tensor(told) * scale)
+        fits = _box_ious(small > 0, [edge * scale for edge in told])
         # Of proposals that fit alike, such as one thing's twice, the likelier object.
         best = int((fits + 0.05 * scores).argmax())
         if float(fits[best]) < _LEAST_FIT:
@@ -105,82 +96,81 @@ def fitting_mask(
             min(int(v * scale), s - 1) for v, s in zip((y, x), small.shape[1:], strict=True)
         )
         heights = small[:, row, column]
-        if not bool((heights > 0).any()):
+        if not (heights > 0).any():
             raise MasqclipError(
                 f"no proposal covers the point {_listed(told)}: choose another, or give a mask"
             )
-        best = int((scores * (heights > 0) * heights.sigmoid()).argmax())
+        best = int((scores * (heights > 0) / (1 + np.exp(-heights.clip(0)))).argmax())
     else:
         raise MasqclipError("give a mask, a box or a point that shows the example")
-    return instance_mask(encoded.masks, best).cpu().numpy()
+    return encoded.proposed_mask(best)
 
 
 def make_examples(
-    model: MasQClipModel,
+    embed: Callable[[Encoded, Masks], NDArray[np.float32]],
     space: ExampleSpace,
-    encoded: EncodedImage,
+    encoded: Encoded,
     masks: Masks,
 ) -> Examples:
     """Examples of masks on one picture.
 
     Args:
-        model: that encoded the picture.
-        space: of its CLIP.
+        embed: gives masks on a picture their embeddings, [N,E] of length one.
+        space: of the CLIP that does so.
         encoded: the picture.
         masks: [N,H,W] at its size, as in `Segmenter.embed_masks`.
 
     Raises:
         MasqclipError: there is no mask, one is empty, or they are not of the picture's size.
     """
-    embeddings = embed_given_masks(model, encoded, masks).cpu()
-    drawn = [np.asarray(mask.cpu() if isinstance(mask, Tensor) else mask) > 0 for mask in masks]
+    embeddings = embed(encoded, masks)
+    drawn = [np.asarray(mask.cpu() if hasattr(mask, "cpu") else mask) > 0 for mask in masks]
     for number, mask in enumerate(drawn, start=1):
         if not mask.any():
             raise MasqclipError(f"mask {number} is empty: an example shows something")
     return Examples(
         space,
-        as_half(embeddings.numpy()),
-        as_half(_context(encoded, drawn).numpy()),
+        as_half(embeddings),
+        as_half(_context(encoded, drawn)),
         tuple(_thumbnail(encoded.image.pixels, mask) for mask in drawn),
     )
 
 
-def _context(encoded: EncodedImage, drawn: Sequence[NDArray[np.bool_]]) -> Tensor:
+def _context(encoded: Encoded, drawn: Sequence[NDArray[np.bool_]]) -> NDArray[np.float32]:
     """[E]: what masks of the picture look like in general, those of the examples left out."""
     small, _ = _small_masks(encoded)
-    found = (small > 0).flatten(1).float()
-    weights = object_log_scores(encoded.object_logits).exp().float().cpu()
+    found = (small > 0).reshape(len(small), small.shape[1] * small.shape[2]).astype(np.float32)
+    weights = encoded.object_scores()
     for mask in drawn:
         image = Image.fromarray(mask).convert("L")
         size = (small.shape[2], small.shape[1])
         shown = np.asarray(image.resize(size, Image.Resampling.BOX)) > 127
-        own = torch.from_numpy(shown).flatten().float()
+        own = shown.ravel().astype(np.float32)
         shared = found @ own
         weights = weights * (shared <= _OWN * (found.sum(1) + own.sum() - shared))
-    units = F.normalize(encoded.mask_embeddings.float().cpu(), dim=-1)
+    units = encoded.directions()
     # A picture of nothing else says nothing of what masks look like.
-    return (units * weights[:, None]).sum(0) / weights.sum().clamp(min=1e-6)
+    return (units * weights[:, None]).sum(0) / max(weights.sum(), np.float32(1e-6))
 
 
-def _small_masks(encoded: EncodedImage) -> tuple[Tensor, float]:
-    """Mask logits [Q,h,w] on the CPU, and what a pixel of the picture measures there."""
+def _small_masks(encoded: Encoded) -> tuple[NDArray[np.float32], float]:
+    """Mask logits [Q,h,w], and what a pixel of the picture measures there."""
     height, width = encoded.image.height, encoded.image.width
     scale = min(1.0, _SIDE / max(height, width))
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
-    source = replace(encoded.masks, output_size=size)
-    return source.rows(0, size[0]).cpu(), scale
+    return encoded.masks_at(size), scale
 
 
-def _box_ious(masks: Tensor, box: Tensor) -> Tensor:
+def _box_ious(masks: NDArray[np.bool_], box: Sequence[float]) -> NDArray[np.float32]:
     """IoU [Q] of the boxes of masks [Q,h,w] with a box; 0 of an empty mask."""
-    left, top, right, bottom = box.tolist()
+    left, top, right, bottom = box
     area = (right - left) * (bottom - top)
     fits = []
-    for mask in masks.numpy():
+    for mask in masks:
         x0, y0, x1, y1 = mask_box(mask)
         shared = max(0.0, min(x1, right) - max(x0, left)) * max(0.0, min(y1, bottom) - max(y0, top))
         fits.append(shared / ((x1 - x0) * (y1 - y0) + area - shared))
-    return torch.tensor(fits)
+    return np.array(fits, np.float32)
 
 
 def _numbers(given: Sequence[float], count: int, *, what: str, of: str) -> list[float]:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from masqclip.clip.classifier import class_log_probs
-from masqclip.clip.mask_coverage import Masks, patch_weights
+from masqclip.clip.mask_coverage import patch_weights
 from masqclip.clip.masked_vision import (
     ImageTokens,
     MaskQueries,
@@ -37,6 +37,7 @@ from masqclip.data.files import shared
 from masqclip.errors import MasqclipError
 from masqclip.hub import find_weights
 from masqclip.model_output import MasQClipOutput, Seen
+from masqclip.picture import Masks
 from masqclip.post_processing import PostProcessing
 from masqclip.proposals.adapters import build_proposer
 from masqclip.proposals.base import Proposals, promising

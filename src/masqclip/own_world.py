@@ -10,22 +10,21 @@ its CLIP has read, and how its own pictures differ from photographs:
   channel the mean and the deviation over the picture's patches. They are there anyway, so that
   this costs a sum. `benchmarks/own_world.py` fits and measures it.
 
-Real weights have no such card, and nothing is said of them.
+Real weights have no such card, and nothing is said of them. Free of torch; the statistics are
+taken in `masqclip.picture_statistics`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from masqclip.clip.masked_vision import ImageTokens
 from masqclip.clip.name_limits import few_names
 from masqclip.clip.region_names import singulars
 from masqclip.clip.vocabulary import Vocabulary
@@ -55,13 +54,9 @@ class PictureTest:
     weights: tuple[float, ...]
     threshold: float
 
-    def is_foreign(self, tokens: ImageTokens) -> bool:
-        """Whether a picture is unlike those of training; false where its tokens are not there."""
-        if self.block >= len(tokens.values):
-            return False
-        found = patch_statistics(tokens, self.block)
-        weights = torch.tensor(self.weights, dtype=found.dtype, device=found.device)
-        return bool(found @ weights > self.threshold)
+    def is_foreign(self, statistics: NDArray[np.float32]) -> bool:
+        """Whether a picture of these statistics [2 C] is unlike those of training."""
+        return bool(statistics @ np.array(self.weights, np.float32) > self.threshold)
 
 
 @dataclass(frozen=True)
@@ -104,9 +99,14 @@ class OwnWorld:
             return ()
         return (f"{self.model} has never read: {few_names(unread)}; {self.about}",)
 
-    def picture_note(self, tokens: ImageTokens) -> tuple[str, ...]:
-        """A line on a picture that is unlike those of training."""
-        if self.pictures is None or not self.pictures.is_foreign(tokens):
+    def picture_note(self, statistics: NDArray[np.float32] | None) -> tuple[str, ...]:
+        """A line on a picture that is unlike those of training.
+
+        Args:
+            statistics: [2 C] of its values in the block of `pictures`; None where they are not
+                there, and nothing is said.
+        """
+        if self.pictures is None or statistics is None or not self.pictures.is_foreign(statistics):
             return ()
         return (f"{self.model} was never trained on pictures like this one; {self.about}",)
 
@@ -180,36 +180,3 @@ def load_world(folder: Path) -> OwnWorld | None:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise MasqclipError(f"the model card {str(card)!r} is damaged: {error!r}") from error
-
-
-def patch_statistics(tokens: ImageTokens, block: int) -> Tensor:
-    """[2 C] float32: mean and deviation of a block's values over one picture's patches."""
-    values = tokens.values[block][0].float()  # [N, 1 + P, C / N]
-    patches = values.transpose(0, 1).flatten(1)[1:]
-    return torch.cat([patches.mean(dim=0), patches.std(dim=0)])
-
-
-def fit_pictures(
-    own: Sequence[Tensor], others: Sequence[Tensor], *, shrinkage: float = 0.1
-) -> tuple[Tensor, float]:
-    """Fisher's discriminant between pictures at home and others.
-
-    Args:
-        own, others: `patch_statistics` of each.
-        shrinkage: of the covariance towards a multiple of the identity.
-
-    Returns:
-        The weights [2 C], and the middle between the two means.
-    """
-    mine, theirs = torch.stack(list(own)).double(), torch.stack(list(others)).double()
-    scale = mine.std(dim=0) + 1e-6
-    covariance = (torch.cov((mine / scale).T) + torch.cov((theirs / scale).T)) / 2
-    size = len(covariance)
-    covariance = (1 - shrinkage) * covariance + shrinkage * covariance.trace() / size * torch.eye(
-        size, dtype=covariance.dtype
-    )
-    gap = (theirs.mean(dim=0) - mine.mean(dim=0)) / scale
-    weights = torch.linalg.solve(covariance, gap) / scale
-    weights = weights / weights.norm()
-    middle = float((mine.mean(dim=0) + theirs.mean(dim=0)) @ weights / 2)
-    return weights.float(), middle

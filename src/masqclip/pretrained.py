@@ -53,7 +53,7 @@ class Pretrained:
         self.world = world
         self._sized = sized
         self._proposer_words: ProposerWords = "own"
-        self.text = TextEncoder(model.clip, tokenizer, cache=cache)
+        self._text = TextEncoder(model.clip, tokenizer, cache=cache)
 
     @classmethod
     def from_pretrained(
@@ -182,6 +182,11 @@ class Pretrained:
             self.text.tokenizer.save_pretrained(folder)
         if self.world is not None:
             self.world.save(Path(folder))
+
+    @property
+    def text(self) -> TextEncoder:
+        """The model's word tower, with the embeddings that it has made."""
+        return self._text
 
     @property
     def proposer_words(self) -> ProposerWords:

@@ -3,67 +3,44 @@
     segmenter = Segmenter.from_pretrained("masqclip-mini")
     segmenter("scene.png", "cat, car, grass", task="panoptic").save("scene.overlay.png")
 
-A picture's part and the words' part are apart: `encode` runs the proposer and CLIP once, and what
-it returns can be asked about any names, in any task, for almost nothing.
+Here is what PyTorch computes; the calls themselves are in `masqclip.segmenting`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
-from functools import cached_property
-from typing import cast, overload
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from masqclip.clip.category import Category
-from masqclip.clip.examples import ExampleSpace
-from masqclip.clip.hierarchy import groups_at
-from masqclip.clip.mask_coverage import Masks
+from masqclip.assembly import MIN_SCORE, least_object_score
 from masqclip.clip.vocabulary import Names, Vocabulary
 from masqclip.data.images import Channels
-from masqclip.data.pixels import check_channels
-from masqclip.encoding import (
-    EncodedImage,
-    Picture,
-    PictureInput,
-    encode_pictures,
-    read_picture,
-    seen_sizes,
-)
-from masqclip.errors import MasqclipError
-from masqclip.everything import check_unnamed, suggestions
-from masqclip.given_masks import MaskClassification, embed_given_masks, name_embeddings
-from masqclip.make_examples import Box, Point, example_space, fitting_mask, make_examples
-from masqclip.options import check_count, check_share
-from masqclip.own_world import vocabulary_notes
+from masqclip.encoding import EncodedImage, encode_pictures, seen_sizes
+from masqclip.given_masks import embed_given_masks, name_probabilities
+from masqclip.model import MasQClipModel
+from masqclip.picture import Encoded, Masks, Picture, PictureInput
+from masqclip.picture_statistics import own_statistics
 from masqclip.pretrained import Pretrained, Size
+from masqclip.refinements import Refinements
 from masqclip.result import Segmentation, Task
-from masqclip.segments import (
-    MIN_SCORE,
-    check_system_task,
-    least_object_score,
-    least_score,
-    segment_encoded,
-)
-from masqclip.streams import (
-    Errors,
-    PicturesInput,
-    check_errors,
-    is_several,
-    picture_source,
-    progress_bar,
-    read_ahead,
-    segmented,
-)
+from masqclip.segmenting import BaseSegmenter, MaskClassification
+from masqclip.segments import segment_encoded
 
-__all__ = ["MIN_SCORE", "EncodedImage", "Names", "Segmenter", "Size", "least_object_score"]
+__all__ = [
+    "MIN_SCORE",
+    "EncodedImage",
+    "MaskClassification",
+    "Names",
+    "Segmenter",
+    "Size",
+    "least_object_score",
+]
 
 
-class Segmenter(Pretrained):
+class Segmenter(Pretrained, BaseSegmenter[EncodedImage, Tensor]):
     """Segments pictures by names.
 
     Threads may share one: all calls but `compile`, and changing or training the model, may overlap,
@@ -79,322 +56,63 @@ class Segmenter(Pretrained):
         sized: note in results at which size pictures were seen, as that was not told by the model.
     """
 
-    # A string is a sequence of strings, but one picture: the first that fits is meant.
-    @overload
-    def __call__(  # type: ignore[overload-overlap]
-        self,
-        image: PictureInput,
-        vocabulary: Names,
-        task: Task = "panoptic",
-        *,
-        min_score: float | None = None,
-        level: int | None = None,
-        stuff: str | Iterable[str] = (),
-        things: str | Iterable[str] = (),
-        distractors: str | Iterable[str] | Vocabulary = (),
-        channels: Channels = "rgb",
-    ) -> Segmentation: ...
+    @property
+    def system(self) -> MasQClipModel:
+        """See `BaseSegmenter`."""
+        return self.model
 
-    @overload
-    def __call__(
-        self,
-        image: Sequence[PictureInput],
-        vocabulary: Names,
-        task: Task = "panoptic",
-        *,
-        min_score: float | None = None,
-        level: int | None = None,
-        stuff: str | Iterable[str] = (),
-        things: str | Iterable[str] = (),
-        distractors: str | Iterable[str] | Vocabulary = (),
-        channels: Channels = "rgb",
-    ) -> list[Segmentation]: ...
+    @property
+    def refinements(self) -> Refinements:
+        """See `BaseSegmenter`."""
+        return self.model.refinements
 
-    def __call__(
-        self,
-        image: PictureInput | Sequence[PictureInput],
-        vocabulary: Names,
-        task: Task = "panoptic",
-        *,
-        min_score: float | None = None,
-        level: int | None = None,
-        stuff: str | Iterable[str] = (),
-        things: str | Iterable[str] = (),
-        distractors: str | Iterable[str] | Vocabulary = (),
-        channels: Channels = "rgb",
-    ) -> Segmentation | list[Segmentation]:
-        """Segment a picture, or a list of them.
-
-        Args:
-            image: a path, bytes, PIL picture, array or tensor; an `EncodedImage`; or a list or
-                tuple of these.
-            vocabulary: names as a list, a string, a file, a built-in vocabulary, or a `Vocabulary`.
-            task: ``instance`` finds every thing (masks may overlap), ``semantic`` names every
-                pixel, ``panoptic`` does both without overlap.
-            min_score: what scores less is left out or stays unlabelled; 0.3 by default, or a name's
-                own, where the vocabulary says one.
-            level: of the vocabulary's hierarchy that is reported: 0 = the widest names.
-            stuff: names that are regions, not countable things; a list, or a string with commas.
-                Sky, grass and what else everybody takes for one need not be said.
-            things: names that are counted, whatever else is said of them; likewise.
-            distractors: names that compete but are never reported; likewise.
-            channels: the order of the colours of arrays and tensors: ``rgb``, or ``bgr`` as OpenCV
-                has them. Files and PIL pictures know their own.
-
-        Returns:
-            A `Segmentation`, or a list of them for a list.
-
-        Raises:
-            MasqclipError: the names or an option cannot be used, which is told before any work;
-                or a picture.
-        """
-        several = is_several(image)
-        results = self.stream(
-            image if several else [cast(PictureInput, image)],
-            vocabulary,
-            task,
-            min_score=min_score,
-            level=level,
-            stuff=stuff,
-            things=things,
-            distractors=distractors,
-            channels=channels,
-        )
-        return list(results) if several else next(results)
-
-    def stream(
-        self,
-        images: PicturesInput,
-        vocabulary: Names,
-        task: Task = "panoptic",
-        *,
-        batch_size: int = 8,
-        min_score: float | None = None,
-        level: int | None = None,
-        stuff: str | Iterable[str] = (),
-        things: str | Iterable[str] = (),
-        distractors: str | Iterable[str] | Vocabulary = (),
-        channels: Channels = "rgb",
-        errors: Errors = "raise",
-        progress: bool = False,
-    ) -> Iterator[Segmentation]:
-        """Segment any number of pictures, one result at a time, in their order.
-
-        `images` is anything to iterate over, a folder or glob of pictures, or one picture; a
-        warning says which pictures of a folder are left out, such as those of sub-folders. Each
-        result says in `Segmentation.path` which file it is of.
-
-        Pictures whose frames are of one size go through the model together. A result never depends
-        on what else is in its batch.
-
-        Args:
-            images: see above.
-            vocabulary, task, min_score, level, stuff, things, distractors, channels: as in a call.
-            batch_size: pictures at a time.
-            errors: ``raise`` ends at the first picture that cannot be read or segmented; ``skip``
-                leaves it out, and a warning says which and why.
-            progress: show a bar; in a notebook it needs ipywidgets (extra ``notebook``).
-
-        Raises:
-            MasqclipError: the names, an option or the folder cannot be used, which this call tells
-                itself; or a picture, once its turn has come.
-        """
-        task, least = check_system_task(self.model, task), least_score(min_score)
-        batch_size = check_count(batch_size, what="batch_size")
-        channels, errors = check_channels(channels), check_errors(errors)
-        words = self._words(vocabulary, stuff, things, distractors)
-        check_unnamed(words, task)
-        source = picture_source(images)
-        rows, notes = self._text(words), self.notes_on(words, task)
-        heard = least_object_score(task, least, words, trust=self.model.refinements.trust)
-        if level is not None:
-            groups_at(words.paths, level)  # refused before any work
-
-        def segment(pictures: Sequence[Picture]) -> Iterator[Segmentation]:
-            with self.proposing(words):
-                seen = self._encoded(pictures, heard)
-            for encoded in seen:
-                result = segment_encoded(
-                    self.model, encoded, words, rows, task, min_score=least, level=level
-                )
-                yield replace(result, notes=(*result.notes, *notes))
-
-        def results() -> Iterator[Segmentation]:
-            batches = read_ahead(source, batch_size, channels=channels, errors=errors)
-            with progress_bar(source, shown=progress) as advance:
-                yield from segmented(batches, segment, errors=errors, advance=advance)
-
-        return results()
-
-    @overload
-    def encode(  # type: ignore[overload-overlap]
-        self,
-        image: PictureInput,
-        *,
-        min_object_score: float = 0.0,
-        channels: Channels = "rgb",
-    ) -> EncodedImage: ...
-
-    @overload
-    def encode(
-        self,
-        image: Sequence[PictureInput],
-        *,
-        min_object_score: float = 0.0,
-        channels: Channels = "rgb",
-    ) -> list[EncodedImage]: ...
-
-    def encode(
-        self,
-        image: PictureInput | Sequence[PictureInput],
-        *,
-        min_object_score: float = 0.0,
-        channels: Channels = "rgb",
-    ) -> EncodedImage | list[EncodedImage]:
-        """Run the proposer and CLIP over a picture, for any number of calls that follow.
-
-        Args:
-            image: a picture, or a list or tuple of them: those whose frames have one size go
-                through the model together.
-            min_object_score: leave out proposals that score less (see `least_object_score`).
-            channels: as in a call.
-
-        Returns:
-            An `EncodedImage`, or a list of them for a list.
-
-        Raises:
-            MasqclipError: the score is none, which is told before any picture is read; or a
-                picture cannot be used.
-        """
-        min_object_score = check_share(min_object_score, what="min_object_score")
-        several = is_several(image)
-        given = cast(Sequence[PictureInput], image if several else [image])
-        pictures = [read_picture(picture, channels=channels) for picture in given]
-        encoded = self._encoded(pictures, min_object_score)
-        return encoded if several else encoded[0]
-
-    def _encoded(self, pictures: Sequence[Picture], heard: float) -> list[EncodedImage]:
-        """Pictures, encoded, with a note of where one of them lies outside what the model knows."""
-        encoded = encode_pictures(self.model, pictures, min_object_score=heard)
-        return [
-            found if found is picture else self._noted(found)
-            for picture, found in zip(pictures, encoded, strict=True)
-        ]
-
-    def _noted(self, encoded: EncodedImage) -> EncodedImage:
-        image, notes = encoded.image, list(encoded.image.notes)
-        if self._sized:
-            notes.append(seen_sizes(self.model.config, image.height, image.width))
-        if self.world is not None:
-            notes += self.world.picture_note(encoded.tokens)
-        return replace(encoded, image=replace(image, notes=tuple(notes)))
-
-    def notes_on(self, words: Vocabulary, task: Task) -> tuple[str, ...]:
-        """What is to be said of names, whatever the picture: those that are taken for regions
-        although nobody said so, and those that the model has never read."""
-        return vocabulary_notes(words, task, self.world)
+    @property
+    def logit_scale(self) -> float:
+        """See `BaseSegmenter`."""
+        return self.model.config.logit_scale
 
     def embed_masks(
         self, image: PictureInput, masks: Masks, *, channels: Channels = "rgb"
     ) -> Tensor:
-        """CLIP embeddings of masks that come from elsewhere: SAM, an annotator, ground truth.
-
-        However small a mask is, it sees the patches about it (`mask_coverage`); one without a pixel
-        sees none. Masks of any number and size take little memory beside themselves.
-
-        Args:
-            image: a picture or an `EncodedImage`.
-            masks: [N,H,W] bool, or 0 and 1, at the picture's own size: an array, a tensor, or a
-                list of masks.
-            channels: as in a call.
-
-        Returns:
-            [N,E] float32, L2-normalised, comparable with text embeddings.
-
-        Raises:
-            MasqclipError: the masks' size is not the picture's, or they hold probabilities, logits
-                or other numbers.
-        """
+        """CLIP embeddings [N,E] of masks that come from elsewhere; see `BaseSegmenter`."""
         return embed_given_masks(self.model, image, masks, channels=channels)
 
-    def classify_masks(
+    def _encode(self, pictures: Sequence[Picture], heard: float) -> list[EncodedImage]:
+        return encode_pictures(self.model, pictures, min_object_score=heard)
+
+    def _picture_notes(self, encoded: EncodedImage) -> tuple[str, ...]:
+        image, notes = encoded.image, []
+        if self._sized:
+            notes.append(seen_sizes(self.model.config, image.height, image.width))
+        if self.world is not None:
+            notes += self.world.picture_note(own_statistics(self.world, encoded.tokens))
+        return tuple(notes)
+
+    def _segment(
         self,
-        image: PictureInput,
-        masks: Masks,
-        vocabulary: Names,
+        encoded: EncodedImage,
+        words: Vocabulary,
+        rows: Tensor,
+        task: Task,
         *,
-        distractors: str | Iterable[str] | Vocabulary = (),
-        channels: Channels = "rgb",
-    ) -> MaskClassification:
-        """Name masks that come from elsewhere. Arguments as in `embed_masks`.
+        min_score: float,
+        level: int | None,
+    ) -> Segmentation:
+        return segment_encoded(
+            self.model, encoded, words, rows, task, min_score=min_score, level=level
+        )
 
-        Raises:
-            MasqclipError: the names cannot be used, which is told before the picture is read; or
-                the picture or the masks.
-        """
-        words = self._words(vocabulary, (), (), distractors)
-        rows = self._text(words)
-        embeddings = self.embed_masks(image, masks, channels=channels)
-        return name_embeddings(self.model, embeddings, words, rows)
-
-    def example(
-        self,
-        name: str,
-        image: PictureInput,
-        mask: NDArray[np.generic] | Tensor | None = None,
-        *,
-        box: Box | None = None,
-        point: Point | None = None,
-        prompts: Sequence[str] | None = None,
-        stuff: bool = False,
-        channels: Channels = "rgb",
-    ) -> Vocabulary:
-        """A vocabulary of one category that a picture shows: "here is one of them".
-
-        `Vocabulary.joined` puts several together and adds them to names; `Vocabulary.save` keeps
-        them. How much they count beside the name follows from how well the name fits them.
-
-        Args:
-            name: what results call it.
-            image: a picture or an `EncodedImage`.
-            mask: [H,W] bool, or 0 and 1, at the picture's own size: where it is. In its place:
-            box, point: (x0, y0, x1, y1) or (x, y) in pixels; the proposal that fits is taken.
-            prompts: what CLIP reads beside the example; the name by default, none if it is empty.
-            stuff: it is a region, not a countable thing.
-            channels: as in a call.
-
-        Raises:
-            MasqclipError: the mask is empty or of another size, no proposal fits, or none is given.
-        """
-        if sum(given is not None for given in (mask, box, point)) != 1:
-            raise MasqclipError("give one of a mask, a box and a point that shows the example")
-        if isinstance(prompts, str):
-            raise MasqclipError(f"the prompts {prompts!r:.100} are one string: give a list of them")
-        words = (name,) if prompts is None else tuple(prompts)
-        Category(name, words)  # names are refused before any work
-        if is_several(image):
-            raise MasqclipError("several pictures: an example is of one, so give them one by one")
-        encoded = self.encode(image, channels=channels)
-        shown = fitting_mask(encoded, box=box, point=point) if mask is None else mask
-        examples = make_examples(self.model, self.example_space, encoded, [shown])
-        return Vocabulary((Category(name, words, not stuff, examples, worded=bool(words)),))
-
-    @cached_property
-    def example_space(self) -> ExampleSpace:
-        """Where words and masks lie for this model."""
-        known = None if self.world is None else self.world.names
-        return example_space(self.text, known, self.model.config.logit_scale, model=self.name)
-
-    def _words(
-        self,
-        vocabulary: Names,
-        stuff: str | Iterable[str],
-        things: str | Iterable[str],
-        distractors: str | Iterable[str] | Vocabulary,
-    ) -> Vocabulary:
-        words = Vocabulary.parse(vocabulary, stuff=stuff, things=things, distractors=distractors)
-        return suggestions(words, self.world) if words.unnamed else words
-
-    def _text(self, words: Vocabulary) -> Tensor:
+    def _probabilities(
+        self, embeddings: Tensor, words: Vocabulary, rows: Tensor
+    ) -> NDArray[np.float32]:
         with torch.inference_mode():
-            return self.text.embed_vocabulary(words, synonyms=self.model.refinements.synonyms)
+            probs = name_probabilities(self.model, embeddings, rows, len(words))
+            found: NDArray[np.float32] = probs.numpy()
+            return found
+
+    def _directions(self, encoded: Encoded, masks: Masks) -> NDArray[np.float32]:
+        return self.embed_masks(encoded, masks).cpu().numpy()
+
+    def _rows(self, words: Vocabulary) -> Tensor:
+        with torch.inference_mode():
+            return self.text.embed_vocabulary(words, synonyms=self.refinements.synonyms)

@@ -1,17 +1,23 @@
-"""Decoded masks as the segments of a result: the last step of `Segmenter`."""
+"""Encoded pictures named and decoded, with PyTorch: from proposals to the segments of a result."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
 from itertools import compress
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor
 
-from masqclip.clip.vocabulary import UNNAMED, Vocabulary
+from masqclip.assembly import (
+    as_result,
+    check_system_task,
+    instance_segments,
+    panoptic_segments,
+    semantic_segments,
+    too_large,
+)
+from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.bit_masks import BitMask
 from masqclip.decoding.instance import decode_instance, instance_mask
 from masqclip.decoding.masks import ResizedMasks, sound_proposals
@@ -19,34 +25,13 @@ from masqclip.decoding.panoptic import decode_panoptic
 from masqclip.decoding.semantic import decode_semantic
 from masqclip.devices import overflow_advice
 from masqclip.encoding import EncodedImage
-from masqclip.errors import MasqclipError
-from masqclip.everything import nearest_names
 from masqclip.levels import at_level, with_children
 from masqclip.model import MasQClipModel
-from masqclip.options import check_share, check_task
-from masqclip.result import Segmentation, Task, Timing
-from masqclip.score_scale import calibrated, least_scores, lowest_score
+from masqclip.options import check_task
+from masqclip.proposals.base import object_log_scores
+from masqclip.result import Segmentation, Task
+from masqclip.score_scale import least_scores
 from masqclip.segment import Segment
-
-#: What scores less stays unlabelled, unless a call says otherwise: the published object threshold.
-MIN_SCORE = 0.3
-#: Masks of one picture that take more memory than this are kept as bits, an eighth of it.
-MAX_MASK_BYTES = 1 << 28
-_BAND = 1 << 20
-
-
-def check_system_task(model: MasQClipModel | type[MasQClipModel], task: Task) -> Task:
-    """Refuse a task that is none, or that a model's system has not.
-
-    Raises:
-        MasqclipError: it is so.
-    """
-    if check_task(task) not in model.tasks:
-        raise MasqclipError(
-            f"a model of the system {model.system!r} has no {task} segmentation: ask for "
-            f"{' or '.join(model.tasks)}"
-        )
-    return task
 
 
 @torch.inference_mode()
@@ -94,54 +79,40 @@ def segment_encoded(
         min_score=min_score,
         overlap_threshold=model.config.overlap_threshold,
     )
-    image, notes = encoded.image, encoded.image.notes
+    notes: tuple[str, ...] = ()
     if not bool(sound_proposals(masks, log_probs).all()):
         advice = overflow_advice(model.dtype)
-        notes += (f"proposals whose masks or classes are no numbers were left out: {advice}",)
-    timing = Timing()
-    if image.seconds is not None:
-        timing["reading"] = image.seconds
-    if encoded.seconds is not None:
-        timing["encoding"] = encoded.seconds
-    timing["decoding"] = time.perf_counter() - started
-    return Segmentation(
-        image.pixels,
+        notes = (f"proposals whose masks or classes are no numbers were left out: {advice}",)
+    return as_result(
+        encoded.image,
         task,
-        (UNNAMED,) if words.unnamed else words.names,
+        words,
         segments,
-        notes,
-        image.path,
-        timing,
-        kinds={path[-1]: path[:-1] for path in words.paths if len(path) > 1},
+        encoding=encoded.seconds,
+        decoding=time.perf_counter() - started,
+        notes=notes,
     )
 
 
-def least_score(min_score: float | None) -> float:
-    """The score below which a result leaves something out: that of a call, or the usual one.
-
-    Raises:
-        MasqclipError: it is no number from 0 to 1.
-    """
-    return MIN_SCORE if min_score is None else check_share(min_score, what="min_score")
-
-
-def least_object_score(
-    task: Task, min_score: float | None, words: Vocabulary | None = None, *, trust: float = 0.0
-) -> float:
-    """The object score below which a proposal is not heard: in a semantic vote all are.
+@torch.inference_mode()
+def nearest_names(
+    model: MasQClipModel, encoded: EncodedImage, rows: Tensor, words: Vocabulary
+) -> Tensor:
+    """[Q,K]: of each proposal its log object score under the name that comes nearest, and nothing
+    (-inf) under all others; under all, where a distractor is nearer.
 
     Args:
-        task, min_score: of the call.
-        words: what is looked for, where its names may have least scores of their own.
-        trust: of the model's `Refinements`: a sure class can raise an object score so far.
+        model: that encoded the picture.
+        encoded: Q proposals.
+        rows: text embeddings of `words` (`TextEncoder`).
+        words: K names and D distractors.
     """
-    if task == "semantic":
-        return 0.0
-    least = MIN_SCORE if min_score is None else min_score
-    least = least if words is None else lowest_score(words, least)
-    if not trust:
-        return least
-    return 0.0 if least <= trust else 1 - (1 - least) / (1 - trust)
+    names = [category.name for category in words.rows]
+    _, log_probs = encoded.named(model, rows, len(names), object_score=False, names=names)
+    best = log_probs.argmax(dim=1, keepdim=True)  # [Q,1], of K + D
+    scores = torch.full_like(log_probs, -torch.inf)
+    scores.scatter_(1, best, object_log_scores(encoded.object_logits).to(scores)[:, None])
+    return scores[:, : len(words)]
 
 
 def find_segments(
@@ -178,7 +149,7 @@ def find_segments(
 def _instances(
     source: ResizedMasks, log_probs: Tensor, words: Vocabulary, least: Tensor
 ) -> tuple[Segment, ...]:
-    large = _too_large(source.shape[0], source.output_size)
+    large = too_large(source.shape[0], source.output_size)
     found = decode_instance(
         source,
         log_probs,
@@ -192,11 +163,11 @@ def _instances(
         masks = [_bits(instance_mask(source, query)) for query in found.unique_queries.tolist()]
     else:
         masks = list(found.unique_masks.cpu().numpy())
-    indices = found.mask_index.tolist()
-    pairs = zip(found.class_ids.tolist(), found.scores.tolist(), indices, strict=True)
-    return tuple(
-        _segment(n, words, label, score, True, masks[index])
-        for n, (label, score, index) in enumerate(compress(pairs, enough), start=1)
+    return instance_segments(
+        words,
+        list(compress(found.class_ids.tolist(), enough)),
+        list(compress(found.scores.tolist(), enough)),
+        [masks[index] for index in compress(found.mask_index.tolist(), enough)],
     )
 
 
@@ -210,15 +181,7 @@ def _semantic(
     scores = found.scores.cpu().numpy()
     places = found.class_map.to(torch.int32).add_(1).cpu().numpy()  # 0 = unlabelled
     del found  # the classes of 50 megapixels in int64 are 400 MB
-    present = [place for place in _values(places, len(words)) if place > 0]
-    segments = []
-    for n, (place, mask) in enumerate(zip(present, _masks_of(places, present), strict=True)):
-        label = place - 1
-        whole = mask.unpack() if isinstance(mask, BitMask) else mask
-        score = float(min(1.0, scores[whole].mean()))
-        thing = label not in words.stuff_ids
-        segments.append(_segment(n + 1, words, label, score, thing, mask))
-    return tuple(segments)
+    return semantic_segments(words, places, scores)
 
 
 def _panoptic(
@@ -240,57 +203,9 @@ def _panoptic(
         object_threshold=float(least.min()),
         overlap_threshold=overlap_threshold,
     )
-    ids = found.segment_map.cpu().numpy()
-    masks = _masks_of(ids, [segment.id for segment in found.segments])
-    return tuple(
-        _segment(s.id, words, s.class_id, s.score, s.thing, mask)
-        for s, mask in zip(found.segments, masks, strict=True)
-    )
-
-
-def _too_large(number: int, size: tuple[int, ...]) -> bool:
-    """Whether this many masks of (H, W) are to be kept as bits."""
-    return number * size[0] * size[1] > MAX_MASK_BYTES
+    return panoptic_segments(words, found.segment_map.cpu().numpy(), found.segments)
 
 
 def _bits(mask: Tensor) -> BitMask:
     height, width = mask.shape
     return BitMask.pack(mask.cpu().numpy(), shape=(height, width))
-
-
-def _segment(
-    id: int,
-    words: Vocabulary,
-    class_id: int,
-    score: float,
-    thing: bool,
-    mask: np.ndarray | BitMask,
-) -> Segment:
-    make = Segment.packed if isinstance(mask, BitMask) else Segment
-    name, suggestion = words.names[class_id], None
-    if words.unnamed:
-        name, class_id, suggestion = UNNAMED, 0, name
-    meant = calibrated(score, words.calibration)
-    return make(id, name, class_id, meant, thing, mask, suggestion)  # type: ignore[arg-type]
-
-
-def _values(labels: np.ndarray, highest: int) -> list[int]:
-    """The values, 0 to `highest`, that stand in a map [H,W], in order."""
-    step = max(1, _BAND // labels.shape[1])  # counting makes int64 of what it counts
-    counts = np.zeros(highest + 1, np.int64)
-    for start in range(0, len(labels), step):
-        counts += np.bincount(labels[start : start + step].ravel(), minlength=highest + 1)
-    return np.flatnonzero(counts).tolist()
-
-
-def _masks_of(labels: np.ndarray, values: Sequence[int]) -> Iterator[np.ndarray | BitMask]:
-    """The masks of values above 0 in a map [H,W] int32, each of which stands there."""
-    height, width = labels.shape
-    if not _too_large(len(values), labels.shape):
-        yield from (labels == value for value in values)
-        return
-    boxes = ndimage.find_objects(labels, max(values))
-    for value in values:
-        rows, columns = boxes[value - 1]
-        part = labels[rows, columns] == value
-        yield BitMask.pack(part, shape=(height, width), at=(columns.start, rows.start))

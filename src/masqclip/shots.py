@@ -6,15 +6,13 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-import torch
-
 from masqclip.clip.category import Category
 from masqclip.clip.examples import MAX_EXAMPLES, Examples
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.open_coco import CocoFiles
+from masqclip.engine import A, E
 from masqclip.errors import MasqclipError
-from masqclip.make_examples import make_examples
-from masqclip.segmenter import Segmenter
+from masqclip.segmenting import BaseSegmenter
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class Shots:
 
 
 def take_shots(
-    segmenter: Segmenter,
+    segmenter: BaseSegmenter[E, A],
     dataset: CocoFiles,
     shots: int,
     *,
@@ -70,8 +68,7 @@ def take_shots(
             if not len(masks):
                 continue
             largest = masks[masks.sum((1, 2)).argmax()]
-            with torch.inference_mode():
-                shown = make_examples(segmenter.model, segmenter.example_space, encoded, [largest])
+            shown = segmenter.examples_of(encoded, [largest])
             found[category] = found[category].joined(shown) if category in found else shown
     report(len(wanted), len(wanted))
     if not found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,14 +13,13 @@ from pathlib import Path
 from typing import Literal, TypeGuard, cast, get_args
 
 import numpy as np
-import torch
 from PIL import Image
 
 from masqclip.clip.name_limits import shown
 from masqclip.data.folders import LeftOut
 from masqclip.data.images import Channels, find_images
-from masqclip.encoding import Picture, PictureInput, read_picture
 from masqclip.errors import MasqclipError, is_out_of_memory
+from masqclip.picture import Picture, PictureInput, read_picture
 from masqclip.result import Segmentation
 
 Errors = Literal["raise", "skip"]
@@ -64,7 +64,9 @@ def picture_source(images: PicturesInput) -> Iterable[PictureInput]:
         return listed_pictures(images)
     one = isinstance(images, bytes | bytearray | memoryview | Image.Image | Picture)
     # Of four axes and more, the first counts pictures.
-    if one or (isinstance(images, np.ndarray | torch.Tensor) and images.ndim < 4):
+    torch = sys.modules.get("torch")  # without which there is no tensor
+    arrays = (np.ndarray,) if torch is None else (np.ndarray, torch.Tensor)
+    if one or (isinstance(images, arrays) and cast(np.ndarray, images).ndim < 4):
         return [cast(PictureInput, images)]
     if hasattr(images, "read"):  # an open file would be iterated line by line
         return [cast(PictureInput, images)]

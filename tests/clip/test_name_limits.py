@@ -14,7 +14,8 @@ import pytest
 from masqclip.clip import name_limits
 from masqclip.clip.category import Category
 from masqclip.clip.name_limits import NameLimits, closest, shown
-from masqclip.clip.reading import MAX_TEXT_CHARACTERS, read_text, token_ids
+from masqclip.clip.read_names import MAX_TEXT_CHARACTERS, read_text
+from masqclip.clip.reading import token_ids
 from masqclip.clip.templates import CLIP_TEMPLATES
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.errors import MasqclipError

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch.nn import functional
 from transformers import CLIPConfig, CLIPModel
 
-from masqclip.clip import text
+from masqclip.clip import name_encoder
 from masqclip.clip.category import Category
 from masqclip.clip.reading import tokenize
 from masqclip.clip.text import TextEncoder
@@ -49,13 +50,13 @@ def clip() -> CLIPModel:
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every string that goes through the text tower."""
     seen: list[str] = []
-    run_tower = TextEncoder._run_tower
+    run = TextEncoder._run
 
-    def counted(self: TextEncoder, strings: list[str], written: list[str]) -> torch.Tensor:
+    def counted(self: TextEncoder, strings: list[str], written: list[str]) -> np.ndarray:
         seen.extend(strings)
-        return run_tower(self, strings, written)
+        return run(self, strings, written)
 
-    monkeypatch.setattr(TextEncoder, "_run_tower", counted)
+    monkeypatch.setattr(TextEncoder, "_run", counted)
     return seen
 
 
@@ -64,7 +65,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_same_as_transformers(
     tokenizer, monkeypatch: pytest.MonkeyPatch, end: int, batch_tokens: int
 ) -> None:
-    monkeypatch.setattr(text, "BATCH_TOKENS", batch_tokens)
+    monkeypatch.setattr(name_encoder, "BATCH_TOKENS", batch_tokens)
     clip = small_clip(eos_token_id=end)
     with torch.no_grad():
         expected = clip.get_text_features(tokenize(NAMES, tokenizer)).pooler_output
@@ -95,7 +96,7 @@ def test_order_and_chunks_do_not_matter(
 ) -> None:
     vocabulary = Vocabulary.parse({f"name {i}": [f"name {i}", f"thing {i}"] for i in range(40)})
     whole = TextEncoder(clip, tokenizer).embed_vocabulary(vocabulary)
-    monkeypatch.setattr(text, "CHUNK_STRINGS", 7)
+    monkeypatch.setattr(name_encoder, "CHUNK_STRINGS", 7)
     encoder = TextEncoder(clip, tokenizer, cache=False)
     turned = encoder.embed_vocabulary(vocabulary.subset(reversed(vocabulary.names)))
     torch.testing.assert_close(turned[:-1].flip(0), whole[:-1])
@@ -164,11 +165,11 @@ def test_unwritable_cache_is_no_error(clip: CLIPModel, tokenizer, tmp_path: Path
 
 def test_cache_is_bounded() -> None:
     cache = EmbeddingCache(2, max_strings=3)
-    cache.add(["a", "b"], torch.tensor([[1.0, 1.0], [2.0, 2.0]]))
-    cache.add(["c", "d"], torch.tensor([[3.0, 3.0], [4.0, 4.0]]))
+    cache.add(["a", "b"], np.array([[1.0, 1.0], [2.0, 2.0]], np.float32))
+    cache.add(["c", "d"], np.array([[3.0, 3.0], [4.0, 4.0]], np.float32))
     assert cache.table().missing(["a", "b", "c", "d"]) == ["a", "b"]
     assert cache.table().lookup(["d", "c"]).tolist() == [[4.0, 4.0], [3.0, 3.0]]
-    cache.add(list("vwxyz"), torch.ones(5, 2))
+    cache.add(list("vwxyz"), np.ones((5, 2), np.float32))
     assert len(cache) == 3
 
 
@@ -263,15 +264,15 @@ def test_a_file_that_cannot_be_right_is_not_believed(kind: str, tmp_path: Path) 
     save_file({"embeddings": rows}, file, metadata={"strings": json.dumps(strings)})
     cache = EmbeddingCache(3, file)
     assert len(cache) == (2 if kind == "half" else 0)
-    assert cache.table().embeddings.dtype == torch.float32
+    assert cache.table().embeddings.dtype == np.float32
 
 
 def test_a_bound_is_what_fits() -> None:
     cache = EmbeddingCache(1, max_strings=3)
-    cache.add(["a"], torch.ones(1, 1))
-    known = cache.add(["b", "c"], torch.ones(2, 1))
+    cache.add(["a"], np.ones((1, 1), np.float32))
+    known = cache.add(["b", "c"], np.ones((2, 1), np.float32))
     assert len(cache) == len(known.rows) == 3
-    assert cache.add(["b", "d"], torch.ones(2, 1)).missing(list("abcd")) == []
+    assert cache.add(["b", "d"], np.ones((2, 1), np.float32)).missing(list("abcd")) == []
     assert cache.table().missing(list("abcd")) == ["a", "c"]
 
 
@@ -293,8 +294,11 @@ def test_only_so_many_vocabularies_are_kept_the_latest_ones(
 
 def test_batches_hold_strings_of_like_length_in_bounded_numbers() -> None:
     lengths = [5, 77, 9, 3, 4096, 8, 2048]
-    batches = list(text._batches(lengths))
+    batches = list(name_encoder._batches(lengths))
     assert sorted(i for batch in batches for i in batch) == list(range(7))
     assert batches[:2] == [[4], [6, 1]]
     for batch in batches:
-        assert len(batch) * max(lengths[i] for i in batch) <= text.BATCH_TOKENS or len(batch) == 1
+        assert (
+            len(batch) * max(lengths[i] for i in batch) <= name_encoder.BATCH_TOKENS
+            or len(batch) == 1
+        )

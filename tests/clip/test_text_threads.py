@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 from transformers import CLIPConfig, CLIPModel
@@ -71,7 +72,7 @@ def test_a_table_that_others_add_to_keeps_its_rows() -> None:
 
     def add() -> None:
         for i in range(600):
-            cache.add([str(i)], torch.tensor([[float(i)]]))
+            cache.add([str(i)], np.array([[float(i)]], np.float32))
 
     def read() -> int:
         wrong = 0

@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from masqclip.clip.reading import MAX_TEXT_CHARACTERS, read_text, token_ids, tokenize, too_long
+from masqclip.clip.read_names import MAX_TEXT_CHARACTERS, read_text, too_long
+from masqclip.clip.reading import token_ids, tokenize
 from masqclip.errors import MasqclipError
 from masqclip.towers import tokenizer_files
 from masqclip.towers.tokenizer import load_tokenizer

@@ -210,7 +210,7 @@ class Encoder(Stage):
 
     def _least(self) -> float:
         """The object score below which masks cannot matter."""
-        from masqclip.segments import least_object_score
+        from masqclip.assembly import least_object_score
 
         settings = self.settings
         # Embeddings are kept for any question, and so of every proposal.

@@ -165,8 +165,8 @@ def _with_scores(
 def _report(held: Detections, numbers: Calibration, least: list[float | None]) -> dict[str, Any]:
     import numpy as np
 
+    from masqclip.assembly import MIN_SCORE
     from masqclip.evaluation import calibration
-    from masqclip.segments import MIN_SCORE
 
     after = held.at(numbers)
     usual = [MIN_SCORE] * len(held.names)

@@ -71,9 +71,9 @@ def check_system(model: str, task: Task | None, *, masks: bool = False) -> None:
     Raises:
         MasqclipError: it is such a model.
     """
+    from masqclip.assembly import check_system_task
     from masqclip.baselines.loading import system_of
     from masqclip.hub import model_folders
-    from masqclip.segments import check_system_task
 
     folder, *more = model_folders(model)
     if more:  # parts, which make a MasQCLIP

@@ -26,10 +26,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.special import logsumexp
-from torch import Tensor
 
 from masqclip.clip.examples import Examples
 
@@ -65,20 +63,19 @@ class Exampled:
     worded: bool
 
 
-def mix_examples(rows: Tensor, exampled: Sequence[Exampled]) -> Tensor:
+def mix_examples(rows: NDArray[np.float32], exampled: Sequence[Exampled]) -> NDArray[np.float32]:
     """Rows with examples in them.
 
     Args:
-        rows: [R,E] float32, the words' unit embeddings; those of categories without words are not
-            read.
+        rows: [R,E], the words' unit embeddings; those of categories without words are not read.
         exampled: the rows that have examples, all of one CLIP.
 
     Returns:
-        [R,E] float32 on the same device. The rows of examples are not of length one.
+        [R,E]. The rows of examples are not of length one.
     """
     if not exampled:
         return rows
-    mixed = rows.cpu().double().numpy()
+    mixed = rows.astype(np.float64)
     space = exampled[0].examples.space
     mean = space.word_mean.astype(np.float64)
     counts = np.array([len(one.examples) for one in exampled], float)
@@ -93,7 +90,7 @@ def mix_examples(rows: Tensor, exampled: Sequence[Exampled]) -> Tensor:
     chosen = [_weight(found, shared, part) for found, part in zip(likely, parts, strict=True)]
     for part, weight in zip(parts, chosen, strict=True):
         mixed[part.row] = mean + part.offset(weight)
-    return torch.from_numpy(mixed).to(rows)
+    return mixed.astype(np.float32)
 
 
 class _Part:

@@ -23,13 +23,10 @@ from typing import Any, TypeGuard
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from masqclip.errors import MasqclipError
-
-#: Masks of one picture, of bool, or 0 and 1: [N,H,W], or N of [H,W].
-Masks = NDArray[Any] | Tensor | Sequence[NDArray[Any] | Tensor]
+from masqclip.picture import Masks
 
 _BAND = 1 << 21  # pixels that are worked on at once
 

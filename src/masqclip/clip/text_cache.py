@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
+from safetensors.numpy import save
 
 from masqclip.data.files import write_atomically
 
@@ -32,34 +32,34 @@ class EmbeddingTable:
     """Strings and their embeddings; nobody changes either.
 
     Attributes:
-        embeddings: [N, D] float32 on the CPU.
+        embeddings: [N, D].
         rows: the row of each string.
     """
 
-    embeddings: Tensor
+    embeddings: NDArray[np.float32]
     rows: dict[str, int] = field(default_factory=dict)
 
     def missing(self, strings: Sequence[str]) -> list[str]:
         """Those of the strings that are not in the table, each once, in order."""
         return [string for string in dict.fromkeys(strings) if string not in self.rows]
 
-    def lookup(self, strings: Sequence[str]) -> Tensor:
+    def lookup(self, strings: Sequence[str]) -> NDArray[np.float32]:
         """Embeddings [N, D] of strings that are all in the table."""
         return self.embeddings[[self.rows[string] for string in strings]]
 
-    def joined(self, strings: Sequence[str], embeddings: Tensor) -> EmbeddingTable:
+    def joined(self, strings: Sequence[str], embeddings: NDArray[np.float32]) -> EmbeddingTable:
         """A table with more strings, none of which is in this one, and their embeddings [N, D]."""
         first = len(self.rows)
         return EmbeddingTable(
-            torch.cat([self.embeddings, embeddings.float().cpu()]),
+            np.concatenate([self.embeddings, embeddings]),
             self.rows | {string: first + i for i, string in enumerate(strings)},
         )
 
 
 class EmbeddingCache:
-    """Rows of float32 embeddings on the CPU, found by string.
+    """Rows of embeddings, found by string.
 
-    Any number of threads may read while one adds or saves; the `TextEncoder` has them take turns.
+    Any number of threads may read while one adds or saves; the `NameEncoder` has them take turns.
 
     Args:
         width: channels D of a row.
@@ -72,7 +72,7 @@ class EmbeddingCache:
     ) -> None:
         self._max_strings = max_strings
         self._file = file
-        self._table = EmbeddingTable(torch.empty(0, width, dtype=torch.float32))
+        self._table = EmbeddingTable(np.empty((0, width), np.float32))
         self._unsaved = False
         if file is not None:
             self._load(file)
@@ -84,7 +84,7 @@ class EmbeddingCache:
         """What is known now."""
         return self._table
 
-    def add(self, strings: Sequence[str], embeddings: Tensor) -> EmbeddingTable:
+    def add(self, strings: Sequence[str], embeddings: NDArray[np.float32]) -> EmbeddingTable:
         """Take in strings and their embeddings [N, D]; what exceeds the bound is not kept.
 
         Returns:
@@ -118,7 +118,7 @@ class EmbeddingCache:
         if not file.is_file():  # opening a FIFO would wait for a writer
             return
         try:
-            with safe_open(file, "pt") as opened:
+            with safe_open(file, "np") as opened:
                 strings = json.loads(opened.metadata()["strings"])
                 table = opened.get_tensor("embeddings")
         except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError):
@@ -126,6 +126,6 @@ class EmbeddingCache:
         if not isinstance(strings, list) or not all(isinstance(text, str) for text in strings):
             return
         whole = table.shape == (len(strings), self._table.embeddings.shape[1])
-        if whole and bool(table.isfinite().all()) and len(set(strings)) == len(strings):
+        if whole and bool(np.isfinite(table).all()) and len(set(strings)) == len(strings):
             rows = {string: i for i, string in enumerate(strings)}
-            self._table = EmbeddingTable(table.float(), rows)
+            self._table = EmbeddingTable(table.astype(np.float32), rows)

@@ -102,8 +102,8 @@ def compare(folder: Path) -> list[str]:
     from transformers.image_transforms import get_size_with_aspect_ratio
 
     from masqclip.configuration import MasQClipConfig
+    from masqclip.data.frames import resized_size
     from masqclip.parts import parts_settings
-    from masqclip.proposals.sight import resized_size
 
     told = parts_settings(folder / "clip", folder / "proposer")
     config = MasQClipConfig(**told)

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from masqclip.data.frames import resized_size
 from masqclip.data.images import read_image
-from masqclip.proposals.sight import resized_size
 from masqclip.segmenter import Segmenter
 from models import full_size
 

@@ -82,7 +82,9 @@ def main() -> int:
     block = len(segmenter.model.clip.vision_model.encoder.layers) // 2
 
     def found(pictures: Iterable[np.ndarray]) -> list[torch.Tensor]:
-        return [patch_statistics(segmenter.encode(picture).tokens, block) for picture in pictures]
+        return [
+            patch_statistics(segmenter.encode(picture).tokens, block)[0] for picture in pictures
+        ]
 
     own = found(cut(scenes(world, FIT, given.scenes), 0))
     strange = [one for n in range(3) for one in found(cut(photographs(given.photographs), 10 + n))]

@@ -130,7 +130,7 @@ def tokens(values: torch.Tensor) -> ImageTokens:
 
 def test_statistics_are_of_patches() -> None:
     values = torch.randn(9, 6, generator=torch.Generator().manual_seed(0))
-    found = patch_statistics(tokens(values), 0)
+    (found,) = patch_statistics(tokens(values), 0)
     torch.testing.assert_close(found, torch.cat([values.mean(0), values.std(0)]))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from masqclip.configuration import MasQClipConfig
-from masqclip.proposals.sight import resized_size
+from masqclip.data.frames import resized_size
 
 
 def published(

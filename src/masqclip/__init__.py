@@ -46,6 +46,11 @@ def __getattr__(name: str) -> Any:
     """Import a public name from its room when it is first asked for (PEP 562)."""
     if name not in _HOMES:
         raise AttributeError(f"module 'masqclip' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
+    try:
+        value = getattr(import_module(_HOMES[name]), name)
+    except ImportError as error:
+        from masqclip.errors import lacks_torch
+
+        raise (lacks_torch(error) or error) from error
     globals()[name] = value
     return value

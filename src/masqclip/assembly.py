@@ -10,10 +10,9 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from masqclip.clip.vocabulary import UNNAMED, Vocabulary
-from masqclip.data.bit_masks import BitMask
+from masqclip.data.bit_masks import BitMask, label_boxes
 from masqclip.data.images import LoadedImage
 from masqclip.errors import MasqclipError
 from masqclip.options import check_share, check_task
@@ -214,8 +213,8 @@ def masks_of(labels: NDArray[np.int32], values: Sequence[int]) -> Iterator[Mask]
     if not too_large(len(values), labels.shape):
         yield from (labels == value for value in values)
         return
-    boxes = ndimage.find_objects(labels, max(values))
+    boxes = label_boxes(labels, max(values))
     for value in values:
-        rows, columns = boxes[value - 1]
-        part = labels[rows, columns] == value
-        yield BitMask.pack(part, shape=(height, width), at=(columns.start, rows.start))
+        left, top, right, bottom = boxes[value].tolist()
+        part = labels[top:bottom, left:right] == value
+        yield BitMask.pack(part, shape=(height, width), at=(left, top))

@@ -18,6 +18,7 @@ from masqclip.clip.masked_vision import ImageTokens
 from masqclip.clip.patches import input_size
 from masqclip.configuration import MasQClipConfig
 from masqclip.data.clip_text import reading
+from masqclip.data.frames import resized_size
 from masqclip.data.images import LoadedImage
 from masqclip.decoding.instance import instance_mask
 from masqclip.decoding.masks import ResizedMasks
@@ -28,7 +29,6 @@ from masqclip.options import check_size, longest_edge
 from masqclip.picture import Encoded, Picture
 from masqclip.proposals.base import object_log_scores, tempered
 from masqclip.proposals.seen import seen_by
-from masqclip.proposals.sight import resized_size
 from masqclip.towers.families import read_clip_config
 from masqclip.weights.configs import describe
 

@@ -63,6 +63,16 @@ def require(module: str, *, extra: str, purpose: str) -> object:
         ) from error
 
 
+def lacks_torch(error: ImportError) -> MasqclipError | None:
+    """In place of an import that failed because PyTorch is not installed: what to do about it."""
+    if (error.name or "").split(".")[0] not in ("torch", "transformers", "scipy"):
+        return None
+    return MasqclipError(
+        f"this needs {error.name}, which is not installed: pip install 'masqclip[torch]' (without "
+        'it, exported models run: "masqclip segment --model FOLDER")'
+    )
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an error says that memory, of the machine or of its GPU, is used up."""
     # torch has a class for GPUs; of the CPU's allocator only the message tells.

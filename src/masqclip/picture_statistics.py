@@ -18,15 +18,15 @@ def own_statistics(world: OwnWorld | None, tokens: ImageTokens) -> NDArray[np.fl
     picture's tokens are not there."""
     if world is None or world.pictures is None or world.pictures.block >= len(tokens.values):
         return None
-    found: NDArray[np.float32] = patch_statistics(tokens, world.pictures.block).cpu().numpy()
+    found: NDArray[np.float32] = patch_statistics(tokens, world.pictures.block)[0].cpu().numpy()
     return found
 
 
 def patch_statistics(tokens: ImageTokens, block: int) -> Tensor:
-    """[2 C] float32: mean and deviation of a block's values over one picture's patches."""
-    values = tokens.values[block][0].float()  # [N, 1 + P, C / N]
-    patches = values.transpose(0, 1).flatten(1)[1:]
-    return torch.cat([patches.mean(dim=0), patches.std(dim=0)])
+    """[B,2 C] float32: mean and deviation of a block's values over each picture's patches."""
+    values = tokens.values[block].float()  # [B, N, 1 + P, C / N]
+    patches = values.transpose(1, 2).flatten(2)[:, 1:]
+    return torch.cat([patches.mean(dim=1), patches.std(dim=1)], dim=1)
 
 
 def fit_pictures(
@@ -35,7 +35,7 @@ def fit_pictures(
     """Fisher's discriminant between pictures at home and others.
 
     Args:
-        own, others: `patch_statistics` of each.
+        own, others: [2 C] of each (`patch_statistics`).
         shrinkage: of the covariance towards a multiple of the identity.
 
     Returns:

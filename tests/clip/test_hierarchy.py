@@ -7,7 +7,7 @@ import pytest
 from masqclip.clip.hierarchy import groups_at
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.errors import MasqclipError
-from masqclip.levels import words_at
+from masqclip.word_levels import words_at
 
 WRITTEN = {
     "animal > dog, cat": {"dog": ("animal", "dog"), "cat": ("animal", "cat")},

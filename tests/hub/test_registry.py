@@ -14,12 +14,12 @@ from hub_server import Hub
 
 from masqclip import Segmenter
 from masqclip.cli.main import main
+from masqclip.data.frames import resized_size
 from masqclip.hub import find_model, find_weights, named_models, presets
 from masqclip.hub.kinds import TYPES
 from masqclip.hub.local import cached
 from masqclip.hub.registry import NamedModel
 from masqclip.proposals.adapters import _VIDEOS, ADAPTERS
-from masqclip.proposals.sight import resized_size
 from masqclip.result import Task
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "proposals"))

@@ -13,8 +13,8 @@ from transformers import OneFormerProcessor, SamProcessor
 
 from masqclip import MasqclipError
 from masqclip.configuration import MasQClipConfig
+from masqclip.data.frames import resized_size
 from masqclip.proposals.picture_settings import picture_settings
-from masqclip.proposals.sight import resized_size
 from masqclip.towers.tokenizer import load_tokenizer
 
 OWN = "preprocessor_config.json"

@@ -12,6 +12,7 @@ from masqclip.baselines.openseg import OpenSegModel
 from masqclip.baselines.xpm import XpmModel
 from masqclip.data.json_files import read_json
 from masqclip.errors import MasqclipError
+from masqclip.hub.local import EXPORTED
 from masqclip.model import MasQClipModel
 from masqclip.weights.folders import inside, load_model
 
@@ -29,6 +30,11 @@ def system_of(folder: Path) -> type[MasQClipModel]:
         MasqclipError: there is no such file, it is damaged, or it names no known system.
     """
     document = read_json(inside(folder, "config.json"), what="the configuration")
+    if isinstance(document, dict) and document.get("format") == EXPORTED:
+        raise MasqclipError(
+            'it is exported: "masqclip segment --model FOLDER" and '
+            "masqclip.runtime.OnnxSegmenter run it; give the model that it was exported from"
+        )
     name = document.get("system", "masqclip") if isinstance(document, dict) else "masqclip"
     if not isinstance(name, str) or name not in SYSTEMS:
         raise MasqclipError(

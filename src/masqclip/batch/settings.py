@@ -12,9 +12,9 @@ from masqclip.clip.name_limits import DEFAULT_LIMITS
 from masqclip.clip.saved_vocabulary import from_json, to_json
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.errors import MasqclipError
-from masqclip.levels import words_at
 from masqclip.options import check_count, check_countable, check_share, check_size, check_task
 from masqclip.result import Task
+from masqclip.word_levels import words_at
 
 
 @dataclass(frozen=True)

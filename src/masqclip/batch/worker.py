@@ -223,7 +223,7 @@ class Encoder(Stage):
 
     def _batches(self, table: pa.Table, readable: list[int]) -> Iterator[list[int]]:
         """Rows that go through the model together: as many of one frame as memory allows."""
-        from masqclip.proposals.sight import resized_size
+        from masqclip.data.frames import resized_size
 
         config = self.segmenter.model.config
         groups: dict[tuple[int, int], list[int]] = {}

@@ -22,7 +22,7 @@ from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, Unused
 from masqclip import __version__
 from masqclip.cli.console import print_error
 from masqclip.cli.sources import STANDARD_INPUT, STANDARD_INPUT_FILE
-from masqclip.errors import MasqclipError, is_out_of_memory, storage_error
+from masqclip.errors import MasqclipError, is_out_of_memory, lacks_torch, storage_error
 
 DEBUG_FLAG = "--debug"
 _SPINS = "2000"  # how often a waiting thread looks before it sleeps; OpenMP's default is 300,000
@@ -38,6 +38,7 @@ VERBS = (
     ("evaluate", "masqclip.cli.evaluate:app", "Measure a model on a dataset: AP, mIoU, PQ."),
     ("calibrate", "masqclip.cli.calibrate:app", "Make scores mean something, on your pictures."),
     ("convert", "masqclip.cli.convert:app", "Make a model of a published checkpoint."),
+    ("export", "masqclip.cli.export:app", "Write a model as ONNX graphs, whose words stay free."),
     ("download", "masqclip.cli.download:app", "Fetch a model's weights, to use without a network."),
     ("serve", "masqclip.cli.serve:app", "Serve a model over HTTP, with a page for people."),
     ("bench", "masqclip.cli.bench:app", "Say how fast a model is on this machine."),
@@ -103,6 +104,12 @@ def main(tokens: Sequence[str] | None = None) -> int:
         if debug:
             raise
         print_error(_told(error) if isinstance(error, CycloptsError) else str(error))
+        return 2
+    except ImportError as error:
+        lacking = lacks_torch(error)
+        if debug or lacking is None:
+            raise
+        print_error(str(lacking))
         return 2
     except (MemoryError, RuntimeError) as error:
         if debug or not is_out_of_memory(error):

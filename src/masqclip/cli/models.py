@@ -13,6 +13,7 @@ from masqclip.errors import MasqclipError
 if TYPE_CHECKING:
     from masqclip.refinements import Refinements
     from masqclip.result import Task
+    from masqclip.runtime import OnnxSegmenter
     from masqclip.segmenter import Segmenter
 
 #: The CLIP, the proposers and the queries of `Segmenter.from_parts`.
@@ -158,6 +159,49 @@ def load_segmenter(
         segmenter.name += f" ({', '.join(refine)})"
     if not quiet and where.type == "cpu":
         _print_cost(segmenter)
+    return segmenter
+
+
+def check_exported(model: str, **options: object) -> bool:
+    """Whether a model is one that was exported, which some options are not for.
+
+    Args:
+        model: the name of a whole model.
+        options: by name, those that an exported model has not, as they were given.
+
+    Raises:
+        MasqclipError: it is one, and an option is given.
+    """
+    from masqclip.hub.local import is_exported
+
+    if not is_exported(model):
+        return False
+    for name, value in options.items():
+        if value not in (None, False):
+            raise MasqclipError(
+                f"--{name.replace('_', '-')}: {model} is exported, and such a model runs as it "
+                "was exported: leave the option out, or give the model itself"
+            )
+    return True
+
+
+def load_exported(model: str, *, device: str | None, refine: Sequence[str] = ()) -> OnnxSegmenter:
+    """Load a model that was exported.
+
+    Args:
+        model: its folder.
+        device: as given; None = the best here.
+        refine: texts such as ``prune=0.05``, in place of the model's own refinements.
+
+    Raises:
+        MasqclipError: it is damaged, or the device or a refinement cannot be had.
+    """
+    from masqclip.runtime import OnnxSegmenter
+
+    segmenter = OnnxSegmenter.from_pretrained(model, device=device)
+    if refine:
+        segmenter.refine(check_refine(refine))
+        segmenter.name += f" ({', '.join(refine)})"
     return segmenter
 
 

@@ -23,10 +23,12 @@ from masqclip.cli.console import (
     print_line,
 )
 from masqclip.cli.models import (
+    check_exported,
     check_parts,
     check_refine,
     check_size_option,
     fetch_models,
+    load_exported,
     load_segmenter,
 )
 from masqclip.cli.output_files import (
@@ -51,6 +53,7 @@ from masqclip.proposals.progress import listening
 if TYPE_CHECKING:
     from masqclip.data.images import LoadedImage
     from masqclip.result import Segmentation
+    from masqclip.runtime import OnnxSegmenter
     from masqclip.segmenter import Segmenter
 
 Task = Literal["instance", "semantic", "panoptic"]
@@ -176,7 +179,8 @@ def segment(
         task: instance: a mask for each thing. semantic: a name for each pixel. panoptic: both,
             things counted and regions filled.
         model: masqclip-mini, which is shipped; photo or another preset, which is fetched first
-            ("masqclip info --models"); a folder; or a name on the Hugging Face Hub.
+            ("masqclip info --models"); a folder, also one that "masqclip export" wrote; or a name
+            on the Hugging Face Hub.
         clip: Instead of a model, its two halves: the CLIP that names masks, a folder or a name
             ("masqclip info --models" lists some).
         proposer: The segmenter that finds masks: Mask2Former, MaskFormer, OneFormer, EoMT, SAM,
@@ -218,6 +222,10 @@ def segment(
     parts = check_parts(clip, proposer, queries)
     size = check_size_option(size)
     check_refine(refine or ())
+    vocabulary_words = proposer_words == "vocabulary"
+    exported = parts is None and check_exported(
+        model, size=size, dtype=dtype, compile=compile, proposer_words=vocabulary_words
+    )
     model = model if parts is None else " + ".join((parts[0], *parts[1]))
     from masqclip.clip.vocabulary import Vocabulary
     from masqclip.data.folders import LeftOut
@@ -230,11 +238,12 @@ def segment(
     paths, missing = find_sources(images, recursive=recursive, out=out, left_out=left_out)
     print_left_out(left_out, quiet=quiet)
     if parts is None:
-        fetch_models(model)
+        if not exported:
+            fetch_models(model)
     else:
         fetch_models(clip=clip, proposer=proposer)
     total = len(paths) + len(missing)
-    segmenter: Segmenter | None = None
+    segmenter: Segmenter | OnnxSegmenter | None = None
     general: tuple[str, ...] = ()
     hidden = quiet or total == 1
     with (
@@ -275,22 +284,26 @@ def segment(
         with ThreadPoolExecutor(1, thread_name_prefix="write") as writer:
             waiting: deque[_Written] = deque()
             unread = partial(_refuse, failures)
-            for batch in read_batches(paths, batch_size, unread, meanwhile=_load_libraries):
+            libraries = partial(_load_libraries, exported=exported)
+            for batch in read_batches(paths, batch_size, unread, meanwhile=libraries):
                 if segmenter is None:
                     with steps.paused():  # for a note
-                        segmenter = load_segmenter(
-                            model,
-                            parts=parts,
-                            device=device,
-                            dtype=dtype,
-                            size=size,
-                            refine=refine or (),
-                            quiet=quiet,
-                        )
-                    segmenter.proposer_words = proposer_words
+                        if exported:
+                            segmenter = load_exported(model, device=device, refine=refine or ())
+                        else:
+                            segmenter = load_segmenter(
+                                model,
+                                parts=parts,
+                                device=device,
+                                dtype=dtype,
+                                size=size,
+                                refine=refine or (),
+                                quiet=quiet,
+                            )
+                            segmenter.proposer_words = proposer_words
+                            if compile:
+                                segmenter.compile()
                     general = segmenter.notes_on(words, task)
-                    if compile:
-                        segmenter.compile()
                 for path, result in segment_each(batch, ask):
                     if isinstance(result, Exception):
                         failures.add(str(path), result)
@@ -330,8 +343,11 @@ def _show_points(steps: Steps, bars: Phases, done: int, total: int) -> None:
         bars.close()
 
 
-def _load_libraries() -> None:
-    import masqclip.segmenter  # noqa: F401
+def _load_libraries(*, exported: bool) -> None:
+    if exported:
+        import masqclip.runtime
+    else:
+        import masqclip.segmenter  # noqa: F401
 
 
 # After: files and what is said of them

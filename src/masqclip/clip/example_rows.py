@@ -27,7 +27,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 
 from masqclip.clip.examples import Examples
 
@@ -144,8 +143,15 @@ def _likelihoods(
             logits = plain.copy()
             logits[:, places] = scale * some @ mixed[column].T
             logits[place] = scale * (some * own).sum(1)
-            table[start : start + step, column] = logits[place] - logsumexp(logits, axis=1)
+            table[start : start + step, column] = logits[place] - _log_sums(logits)
     return np.split(table, np.cumsum(counts)[:-1])
+
+
+def _log_sums(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[S]: the logarithms of the sums of exponentials of [S,R]."""
+    highest = logits.max(axis=1)
+    sums: NDArray[np.float64] = np.exp(logits - highest[:, None]).sum(axis=1)
+    return np.log(sums) + highest
 
 
 def _weight(found: NDArray[np.float64], shared: NDArray[np.float64], part: _Part) -> float:

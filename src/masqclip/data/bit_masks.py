@@ -22,6 +22,22 @@ def mask_box(mask: NDArray[np.bool_]) -> Box:
     return (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
 
 
+def label_boxes(labels: NDArray[np.integer], highest: int) -> NDArray[np.int64]:
+    """The box of each label of a map [H,W] of labels 0 to `highest`: [highest + 1, 4], as
+    `mask_box` has them; that of a label that is nowhere is nothing."""
+    height, width = labels.shape
+    in_rows = np.zeros((height, highest + 1), bool)
+    in_columns = np.zeros((width, highest + 1), bool)
+    places = np.arange(width)
+    for row, found in zip(labels, in_rows, strict=True):
+        found[row] = True
+        in_columns[places, row] = True
+    rows, columns = in_rows.argmax(axis=0), in_columns.argmax(axis=0)
+    last_rows = height - in_rows[::-1].argmax(axis=0)
+    last_columns = width - in_columns[::-1].argmax(axis=0)
+    return np.stack([columns, rows, last_columns, last_rows], axis=1)
+
+
 def binary_mask(mask: NDArray[Any], *, what: str) -> NDArray[np.bool_]:
     """A mask [H, W] as bool.
 

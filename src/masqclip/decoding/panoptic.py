@@ -27,6 +27,7 @@ from masqclip.decoding.masks import (
     tile_bounds,
     widen_rows,
 )
+from masqclip.decoding.winner import PanopticSegment
 
 #: Pixels of a magnified picture whose owner is one as a rule.
 TILE_ROWS, TILE_COLUMNS = 64, 64
@@ -34,20 +35,6 @@ TILE_ROWS, TILE_COLUMNS = 64, 64
 _MAGNIFIED = 8
 # By which a bound may be wrong: resizing and the sigmoid round in the seventh digit.
 _ROUNDING = 1e-5
-
-
-@dataclass(frozen=True)
-class PanopticSegment:
-    """One thing, or all regions of one stuff class.
-
-    ``id`` counts from 1 and is the segment's value in the map; ``score`` (0..1) is the class
-    probability of the proposal, for merged stuff that of its best one.
-    """
-
-    id: int
-    class_id: int
-    score: float
-    thing: bool
 
 
 @dataclass(frozen=True)

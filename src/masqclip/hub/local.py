@@ -25,6 +25,8 @@ PICTURES = ("preprocessor_config.json", "processor_config.json", OPEN_CLIP_CONFI
 PARTS = ("clip", "proposer")
 #: What a MasQ add-on is called in such a folder.
 QUERIES = "queries.safetensors"
+#: What the ``config.json`` of a folder of ONNX graphs says under ``format``.
+EXPORTED = "masqclip-onnx"
 #: Says where a folder of downloaded files came from.
 ORIGIN = "masqclip_origin.json"
 
@@ -125,6 +127,18 @@ def parts_in(folder: Path) -> Parts | None:
         return None
     queries = folder / QUERIES
     return Parts(clip, proposer, queries if queries.is_file() else None)
+
+
+def is_exported(name_or_path: str | Path) -> bool:
+    """Whether something is a folder of ONNX graphs, or was one before a file of it was lost."""
+    folder = Path(name_or_path)
+    if not (folder / "config.json").is_file():
+        return (folder / "image.onnx").is_file()
+    try:
+        document = read_json(folder / "config.json", what="the settings")
+    except MasqclipError:
+        return (folder / "image.onnx").is_file()
+    return isinstance(document, dict) and document.get("format") == EXPORTED
 
 
 def origin(folder: Path) -> str | None:

@@ -24,10 +24,10 @@ from masqclip.labelling.formats import DatasetWriter, Format, FormatSettings, da
 from masqclip.labelling.journal import FILE_NAME as JOURNAL_NAME
 from masqclip.labelling.journal import Journal, PictureFile, read_picture
 from masqclip.labelling.written import WrittenFiles
-from masqclip.levels import words_at
 from masqclip.options import check_count, check_countable, check_share, check_task
 from masqclip.render.sheet import contact_sheet
 from masqclip.result import Segmentation, Task
+from masqclip.word_levels import words_at
 
 if TYPE_CHECKING:
     from PIL import Image

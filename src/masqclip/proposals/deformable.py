@@ -81,7 +81,14 @@ class LevelwiseAttention(
         weights = weights.softmax(dim=-1).unflatten(-1, sizes[1:])
         # Positions need float32 in any model: in bfloat16 two neighbours are one.
         offsets, value, sampled = offsets.float(), value.float(), weights.float()
-        sizes_xy = offsets.new_tensor([[width, height] for height, width in spatial_shapes_list])
+        # One by one: a list of sizes would be a constant to whoever traces this.
+        sizes_xy = torch.stack(
+            [
+                torch.scalar_tensor(side, dtype=torch.float32, device=offsets.device)
+                for height, width in spatial_shapes_list
+                for side in (width, height)
+            ]
+        ).view(-1, 2)
         centres = pixel_centres(spatial_shapes_list, offsets.device)
         locations = centres[:, None, None, None] + offsets / sizes_xy[:, None]
         output = deformable_attention(

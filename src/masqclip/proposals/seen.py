@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from masqclip.proposals.sight import Sight, resized_size
+from masqclip.data.frames import resized_size
+from masqclip.proposals.sight import Sight
 from masqclip.proposals.square import fitted_size
 from masqclip.proposals.union import UNION
 

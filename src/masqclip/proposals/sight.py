@@ -4,20 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from masqclip.configuration import check_pictures
 from masqclip.errors import MasqclipError
 from masqclip.weights.preprocessing import Channels
-
-
-class Edges(Protocol):
-    """The edges of `Sight`, also of a model's configuration."""
-
-    @property
-    def shortest_edge(self) -> int: ...
-    @property
-    def longest_edge(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -61,18 +52,3 @@ class Sight:
         """(height, width) of the padded frame for a picture of that size."""
         step = self.size_divisor
         return -(-height // step) * step, -(-width // step) * step
-
-
-def resized_size(height: int, width: int, config: Edges) -> tuple[int, int]:
-    """(height, width) to which a model resizes a picture, its aspect kept; at least one pixel.
-
-    To the pixel as published (detectron2's resize by the shortest edge): the order of operations is
-    its own, and halves are rounded up.
-    """
-    shortest, longest = config.shortest_edge, config.longest_edge
-    scale = shortest / min(height, width)
-    tall, wide = (shortest, scale * width) if height < width else (scale * height, shortest)
-    if max(tall, wide) > longest:
-        shrink = longest / max(tall, wide)
-        tall, wide = tall * shrink, wide * shrink
-    return max(1, int(tall + 0.5)), max(1, int(wide + 0.5))

@@ -20,10 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
+from masqclip.data.frames import resized_size
 from masqclip.proposals.base import Proposals, object_log_scores
 from masqclip.proposals.overlaps import best
 from masqclip.proposals.segmenters import ModelProposer, SegmenterProposer
-from masqclip.proposals.sight import Sight, resized_size
+from masqclip.proposals.sight import Sight
 from masqclip.proposals.square import from_frame, picture_size
 from masqclip.weights.configs import describe
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from scipy import ndimage
 
+from masqclip.render.distances import distances
 from masqclip.render.lettering import Lettering
 from masqclip.render.palette import Colour, ink_on, mix
 
@@ -183,7 +183,7 @@ def interior_points(
     if not small.any():
         return []
     # The frame counts as a border too: a label in a corner is further from it than its mask.
-    depth = ndimage.distance_transform_edt(np.pad(small, 1))[1:-1, 1:-1]
+    depth = distances(np.pad(small, 1))[1:-1, 1:-1]
     scale_x = (box[2] - box[0]) / mask.shape[1]
     scale_y = (box[3] - box[1]) / mask.shape[0]
     rows, columns = np.ogrid[: small.shape[0], : small.shape[1]]

@@ -22,13 +22,13 @@ from masqclip.clip.text import TextEncoder
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.class_lists import read_class_list
 from masqclip.data.coco import Sample
+from masqclip.data.frames import resized_size
 from masqclip.data.open_coco import CocoFiles, CocoMasks
 from masqclip.data.transforms import resize
 from masqclip.errors import MasqclipError
 from masqclip.hub import find_weights, quiet_transformers
 from masqclip.model import MasQClipModel
 from masqclip.proposals.adapters import load_proposer
-from masqclip.proposals.sight import resized_size
 from masqclip.render.overlay import numbering_notes
 from masqclip.towers.loading import load_clip_and_tokenizer
 from masqclip.towers.normalisation import clip_normalisation

@@ -1,0 +1,10 @@
+"""A model as ONNX graphs whose words stay free: what `masqclip export` writes.
+
+refusals.py     what can be exported, and what not
+modules.py      the three graphs as modules
+square.py       proposers that see a square
+tracing.py      a module traced into a graph
+storage.py      how weights are stored: halves, eighths, files beside a graph
+description.py  what the folder says of itself
+export.py       the whole
+"""

@@ -1,0 +1,83 @@
+"""Tracing a module into an ONNX graph, with sizes left open, by torch.export's exporter."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from io import StringIO
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor, nn
+from transformers.models.mask2former import modeling_mask2former
+
+#: ONNX operator sets that are written. GridSample has its present form from 20 on.
+OPSETS = range(20, 24)
+
+
+@contextmanager
+def open_sizes() -> Iterator[None]:
+    """Have nothing that depends on a picture's size be kept from an earlier one.
+
+    transformers keeps the position encodings of the last size in a cache, which asks an open size
+    for its value: every other size would then get those of the traced one.
+    """
+    embedding: Any = modeling_mask2former.Mask2FormerSinePositionEmbedding
+    name = "build_sine_position_embedding"
+    build = getattr(embedding, name).__wrapped__
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(embedding, name, staticmethod(build)))
+        yield
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back what the exporter says of its own steps."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    before = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, before, strict=True):
+                logger.setLevel(level)
+
+
+def to_onnx(
+    module: nn.Module,
+    inputs: Mapping[str, Tensor],
+    outputs: Sequence[str],
+    *,
+    open: Mapping[str, Mapping[int, Any]],
+    opset: int,
+) -> Any:
+    """The graph of a module, as an `onnx_ir.Model`.
+
+    Args:
+        module: in evaluation mode; its inputs are those of `forward`, in order.
+        inputs: an example of each, by name.
+        outputs: the names of what `forward` gives.
+        open: of each input the axes whose sizes are left open (`torch.export.Dim`).
+        opset: of `OPSETS`.
+    """
+    shapes = tuple(dict(open.get(name, {})) for name in inputs)
+    # With gradients on, attention over levels is sampled (GridSample), not looked up in bags.
+    with open_sizes(), _quiet(), redirect_stdout(StringIO()), torch.enable_grad():
+        program: Any = torch.onnx.export(
+            module,
+            tuple(inputs.values()),
+            dynamo=True,
+            opset_version=opset,
+            dynamic_shapes=shapes,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            verify=False,
+            report=False,
+        )
+    return program.model

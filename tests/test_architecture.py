@@ -70,10 +70,11 @@ ORDER = (
     "training",
     "serve",
     "batch",
+    "web",
     "cli",
 )
 # What is built on the package: of these, only the command line knows, and nobody knows it.
-LEAVES = ("labelling", "training", "serve", "batch", "cli")
+LEAVES = ("labelling", "training", "serve", "batch", "web", "cli")
 # Rooms that stay usable by themselves, and all they may import besides themselves.
 ONLY = {"render": ("errors", "data"), "export": ("errors", "data")}
 

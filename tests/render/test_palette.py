@@ -13,11 +13,11 @@ import pytest
 from masqclip.clip.vocabulary import builtin_vocabularies, load_builtin
 from masqclip.render.palette import (
     Colour,
-    _colours,
     ink_on,
     instance_colour,
     mix,
     name_colour,
+    palette,
     vocabulary_colours,
 )
 
@@ -141,7 +141,7 @@ def test_many_names_are_as_far_apart_as_can_be_and_soon(number: int, least: floa
     assert apart(list(colours.values())) >= least
 
 
-def test_very_many_names_share_colours() -> None:
+def test_very_many_names_sharepalette() -> None:
     colours = vocabulary_colours([f"name {i}" for i in range(20_000)])
     assert len(colours) == 20_000
     assert len(set(colours.values())) == 1024
@@ -176,13 +176,13 @@ def test_the_colours_of_names_are_pinned(name: str) -> None:
 
 
 def test_no_colour_is_near_black_white_or_grey() -> None:
-    assert len(set(_colours())) == len(_colours()) == 1024
-    assert is_bright(to_lab(_colours())).all()
+    assert len(set(palette())) == len(palette()) == 1024
+    assert is_bright(to_lab(palette())).all()
     assert not is_bright(to_lab([(0, 0, 0), (255, 255, 255), (128, 128, 128)])).any()
 
 
 def test_ink_is_legible_on_every_colour_and_its_variations() -> None:
-    for colour in _colours():
+    for colour in palette():
         for index in range(5):
             ground = instance_colour(colour, index)
             assert contrast(ground, ink_on(ground)) >= 4.5
@@ -194,7 +194,7 @@ def test_ink_is_legible_on_every_colour_and_its_variations() -> None:
 
 
 def test_segments_of_a_name_differ_and_stay_nearer_to_it_than_to_any_other() -> None:
-    colours = _colours()[:32]
+    colours = palette()[:32]
     labs = to_lab(colours)
     for place, colour in enumerate(colours):
         variations = [instance_colour(colour, i) for i in range(5)]

@@ -41,6 +41,7 @@ VERBS = (
     ("export", "masqclip.cli.export:app", "Write a model as ONNX graphs, whose words stay free."),
     ("download", "masqclip.cli.download:app", "Fetch a model's weights, to use without a network."),
     ("serve", "masqclip.cli.serve:app", "Serve a model over HTTP, with a page for people."),
+    ("web", "masqclip.cli.web:app", "Write the page as a folder that needs no server."),
     ("bench", "masqclip.cli.bench:app", "Say how fast a model is on this machine."),
     ("info", "masqclip.cli.info:app", "Say what is installed and which models there are."),
 )

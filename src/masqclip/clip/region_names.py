@@ -26,7 +26,7 @@ _ADDED = (
 def is_region(name: str) -> bool:
     """Whether a name is that of a region where nobody says so; its plural counts as it does."""
     word = reading(name)
-    return any(form in _region_names() for form in (word, *singulars(word)))
+    return any(form in region_names() for form in (word, *singulars(word)))
 
 
 def singulars(word: str) -> tuple[str, ...]:
@@ -42,7 +42,8 @@ def singulars(word: str) -> tuple[str, ...]:
 
 
 @cache
-def _region_names() -> frozenset[str]:
+def region_names() -> frozenset[str]:
+    """What CLIP reads of the names that are taken for regions."""
     regions: set[str] = set(_ADDED)
     counted: set[str] = set()
     for name in class_list_descriptions():

@@ -156,6 +156,34 @@ def move_folder(folder: Path, target: Path) -> None:
     os.replace(folder, target)
 
 
+@contextmanager
+def new_folder(target: str | Path) -> Iterator[Path]:
+    """A folder to fill that takes a name once the block is done, whole or not at all.
+
+    Args:
+        target: the name; a folder that has it is replaced then.
+    """
+    place = Path(target)
+    with writing(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        folder = place.with_name(f".{place.name[:40]}.{secrets.token_hex(4)}")
+        folder.mkdir()
+    try:
+        yield folder
+        sync_files(folder)
+        with writing(place):
+            if place.is_dir():
+                old = place.with_name(f".{place.name[:40]}.{secrets.token_hex(4)}")
+                os.replace(place, old)
+                move_folder(folder, place)
+                shutil.rmtree(old)
+            else:
+                move_folder(folder, place)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
 def sync_file(path: str | Path) -> None:
     """Bring a file's bytes to the disk, whoever wrote them."""
     # Windows does so for handles only that may write.

@@ -11,7 +11,7 @@ from typing import Any
 from masqclip.clip.text import TextEncoder
 from masqclip.errors import MasqclipError
 from masqclip.graphs.storage import Storage
-from masqclip.hub.local import EXPORTED
+from masqclip.hub.local import EXPORTED, model_summary
 from masqclip.runtime.settings import CONFIG, VERSION, Signature
 from masqclip.segmenter import Segmenter
 from masqclip.towers.families import family_of
@@ -95,6 +95,7 @@ def write_settings(
         "format": EXPORTED,
         "version": VERSION,
         "name": segmenter.name,
+        "summary": model_summary(segmenter.name),
         "dtype": storage,
         "opset": opset,
         "frame": list(frame) if frame else None,

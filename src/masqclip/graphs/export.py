@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
@@ -16,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim
 
-from masqclip.data.files import move_folder, shared, sync_files, writing
+from masqclip.data.files import new_folder, shared, writing
 from masqclip.errors import MasqclipError, require
 from masqclip.graphs.description import PROBES, signatures, write_settings
 from masqclip.graphs.modules import ImageGraph, MasksGraph, TextGraph, picture_mask
@@ -88,7 +85,8 @@ def export_model(
     if dynamic and frame is not None:
         raise MasqclipError("a frame is of one size, and dynamic leaves it open: give one of them")
     only = None if dynamic else fixed_frame(model, frame)
-    with _scratch(Path(out)) as folder:
+    _check_out(Path(out))
+    with new_folder(out) as folder:
         makers = _graphs(segmenter, only)
         graphs = {}
         for done, (name, graph) in enumerate(makers.items()):
@@ -111,36 +109,14 @@ def export_model(
     return Exported(Path(out), sizes, differences)
 
 
-@contextmanager
-def _scratch(out: Path) -> Iterator[Path]:
-    """A folder that takes the name `out` once the block is done, and goes if it fails.
+def _check_out(out: Path) -> None:
+    """Refuse a place that holds anything but an export.
 
     Raises:
-        MasqclipError: what has that name is no export.
+        MasqclipError: it does.
     """
     if out.exists() and not is_exported(out) and (not out.is_dir() or any(out.iterdir())):
         raise MasqclipError(f"{out} is there, and no export: name another folder")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(mkdtemp(prefix=f".{out.name[:40]}.", dir=out.parent))
-    try:
-        folder.chmod(0o777 & ~_umask(folder))
-        yield folder
-        sync_files(folder)
-        if out.exists():
-            shutil.rmtree(out)
-        move_folder(folder, out)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-
-
-def _umask(folder: Path) -> int:
-    """What the umask takes away, told by a folder made here: asking changes it for all threads."""
-    probe = folder / "probe"
-    probe.mkdir()
-    mode = probe.stat().st_mode & 0o777
-    probe.rmdir()
-    return 0o777 & ~mode
 
 
 @dataclass(frozen=True)

@@ -80,4 +80,19 @@ def to_onnx(
             verify=False,
             report=False,
         )
-    return program.model
+    return _plain(program.model)
+
+
+def _plain(graph: Any) -> Any:
+    """A graph without what the exporter notes of where each step comes from, a tenth of a small
+    one, and of the machine that it was made on."""
+    graph.metadata_props.clear()
+    graph.graph.metadata_props.clear()
+    for node in graph.graph:
+        node.metadata_props.clear()
+        node.doc_string = None
+        for value in node.outputs:
+            value.metadata_props.clear()
+    for value in (*graph.graph.inputs, *graph.graph.initializers.values()):
+        value.metadata_props.clear()
+    return graph

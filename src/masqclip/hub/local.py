@@ -155,5 +155,21 @@ def origin(folder: Path) -> str | None:
 
 def state_folder(name: str) -> Path:
     """A place for models that are made on this machine of what was fetched."""
+    return own_cache("models") / name
+
+
+def own_cache(kind: str) -> Path:
+    """Where this package keeps what it made or fetched, by kind."""
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(home).expanduser() / "masqclip" / "models" / name
+    return Path(home).expanduser() / "masqclip" / kind
+
+
+def model_summary(name: str) -> str:
+    """What a model says of itself in its model_card.json; empty if it says nothing."""
+    shipped = Path(__file__).parents[1] / "models" / name
+    card = (shipped if shipped.is_dir() else Path(name)) / "model_card.json"
+    try:
+        document = read_json(card, what="the model card")
+    except MasqclipError:
+        return ""
+    return str(document.get("summary", "")) if isinstance(document, dict) else ""

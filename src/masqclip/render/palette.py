@@ -29,7 +29,7 @@ _LEGIBLE = 4.5
 
 def name_colour(name: str) -> Colour:
     """The colour of a name as sRGB, 0 to 255; letter case and surrounding space do not count."""
-    return _colours()[_wanted(_key(name), FAR_APART)[0]]
+    return palette()[_wanted(_key(name), FAR_APART)[0]]
 
 
 def vocabulary_colours(names: Sequence[str]) -> dict[str, Colour]:
@@ -60,7 +60,7 @@ def vocabulary_colours(names: Sequence[str]) -> dict[str, Colour]:
         place, stride = _wanted(key, FAR_APART)
         while not take(key, place):
             place = (place + stride) % FAR_APART
-    total = len(_colours())
+    total = len(palette())
     size = FAR_APART
     while size < min(len(keys), total):
         size *= 2
@@ -71,7 +71,7 @@ def vocabulary_colours(names: Sequence[str]) -> dict[str, Colour]:
             continue
         while not take(key, place):
             place = (place + stride) % size
-    return {name: _colours()[places[_key(name)]] for name in names}
+    return {name: palette()[places[_key(name)]] for name in names}
 
 
 def instance_colour(colour: Colour, index: int) -> Colour:
@@ -107,7 +107,8 @@ def ink_on(colour: Colour) -> Colour:
 
 
 @cache
-def _colours() -> tuple[Colour, ...]:
+def palette() -> tuple[Colour, ...]:
+    """All colours, those that are far apart first."""
     lines = resources.files("masqclip.render").joinpath("colours.txt").read_text("ascii").split()
     return tuple((int(c[1:3], 16), int(c[3:5], 16), int(c[5:7], 16)) for c in lines)
 

@@ -51,7 +51,7 @@ class Sessions:
         self._runtime: Any = require("onnxruntime", extra="onnx", purpose="an exported model")
         self.device, self._provider = self._choose(device)
         self._sessions: dict[str, Any] = {}
-        weights = _checked_files(settings)
+        weights = check_files(settings)
         for name in GRAPHS:
             self._sessions[name] = self._open(settings, name, weights, threads)
 
@@ -119,7 +119,7 @@ class Sessions:
         return opened
 
 
-def _checked_files(settings: OnnxSettings) -> dict[str, int]:
+def check_files(settings: OnnxSettings) -> dict[str, int]:
     """The files of weights beside the graphs, and their bytes, once all files are as exported.
 
     Raises:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Request, Response
@@ -11,6 +9,7 @@ from fastapi.responses import JSONResponse
 
 from masqclip.clip.vocabulary import Vocabulary, builtin_vocabularies, load_builtin
 from masqclip.encoding import EncodedImage
+from masqclip.hub.local import model_summary
 from masqclip.serve import x_anylabeling
 from masqclip.serve.answers import PNG, PNG_HELP, Form, wanted
 from masqclip.serve.engine import Engine
@@ -180,16 +179,6 @@ async def ready(request: Request) -> Health:
 async def metrics(engine: TheEngine) -> Response:
     """Counters for Prometheus."""
     return Response(engine.metrics.text(), media_type=MEDIA_TYPE)
-
-
-def model_summary(name: str) -> str:
-    """What a model says of itself in its model_card.json; empty if it says nothing."""
-    shipped = Path(__file__).parents[1] / "models" / name
-    folder = shipped if shipped.is_dir() else Path(name)
-    try:
-        return str(json.loads((folder / "model_card.json").read_text("utf-8")).get("summary", ""))
-    except (OSError, ValueError):
-        return ""
 
 
 def _info(key: str, encoded: EncodedImage) -> ImageInfo:

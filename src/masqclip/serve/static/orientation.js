@@ -17,9 +17,12 @@ const TURNS = {
 };
 let turnsWebp = null;
 
-/** A file's picture, upright. Rejects what this browser cannot decode. */
-export async function decodeUpright(blob) {
-  const bitmap = await createImageBitmap(blob);
+/**
+ * A file's picture, upright; `options` are those of createImageBitmap. Rejects what this browser
+ * cannot decode.
+ */
+export async function decodeUpright(blob, options = {}) {
+  const bitmap = await createImageBitmap(blob, options);
   const orientation = webpOrientation(new DataView(await blob.arrayBuffer()));
   if (!TURNS[orientation] || (await (turnsWebp ??= probe()))) return bitmap;
   const { width, height } = bitmap, sideways = orientation >= SIDEWAYS;

@@ -116,7 +116,7 @@ def full(proposer: str, folder: Path) -> None:
     with no_init_weights():
         config = CLIPConfig(vision_config=vision, text_config=text, projection_dim=768)
         clip = draw_weights(CLIPModel(config))
-    joined = MasQClipModel.from_parts(clip, proposers()[proposer]())
+    joined = MasQClipModel.from_parts(clip, lively(proposers()[proposer]()))
     model = Segmenter(joined, load_tokenizer(), name=f"ViT-L/14-336 + {proposer}")
     graphs = exported(model, folder / "full")
     chance = np.random.default_rng(0)
@@ -124,15 +124,35 @@ def full(proposer: str, folder: Path) -> None:
         coarse = chance.integers(0, 256, (height // 20, width // 20, 3), np.uint8)
         picture = coarse.repeat(20, axis=0).repeat(20, axis=1)
         apart = numbers_apart(model, graphs, picture)
+        spread = float(model.encode(picture).mask_logits.std())
         # Random weights are sure of nothing: whatever wins is reported.
         results = [one(picture, _WORDS, min_score=0.0) for one in (model, graphs)]
         seconds = [_seconds(partial(one.encode, picture)) for one in (model, graphs)]
         print(
-            f"{proposer}, {width} x {height}: {apart}; {100 * same_pixels(*results):.3f} % of "
+            f"{proposer}, {width} x {height}: mask logits spread by {spread:.1f}; {apart}; {100 * same_pixels(*results):.3f} % of "
             f"panoptic pixels equal, {len(results[0])} segments; PyTorch {seconds[0]:.2f} s, "
             f"onnxruntime {seconds[1]:.2f} s",
             flush=True,
         )
+
+
+def lively(proposer: Any) -> Any:
+    """A Mask2Former of random weights whose logits spread as those of a trained one do."""
+    chance = torch.Generator().manual_seed(0)
+    pixels = torch.nn.functional.interpolate(
+        torch.randn(1, 3, 8, 8, generator=chance), size=(256, 256), mode="bicubic"
+    )
+    embedder = proposer.segmenter.model.transformer_module.decoder.mask_predictor.mask_embedder
+    last = [part for part in embedder.modules() if isinstance(part, torch.nn.Linear)][-1]
+    with torch.inference_mode():
+        found = proposer(pixels)
+    with torch.no_grad():
+        for layer, logits in (
+            (last, found.mask_logits),
+            (proposer.segmenter.class_predictor, found.object_logits),
+        ):
+            layer.weight.mul_(5 / float(logits.std()))
+    return proposer
 
 
 def stored(scenes: Path, count: int, folder: Path) -> None:

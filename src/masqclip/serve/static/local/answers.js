@@ -3,6 +3,7 @@
 import { colours } from "./colours.js";
 import { decode } from "./decoding.js";
 import { unit } from "./model.js";
+import { Problem } from "./problem.js";
 import { categoriesOf, notesOn, reading } from "./words.js";
 
 const LEAST = 0.3; // what scores less is left out, unless a wish says otherwise
@@ -18,6 +19,8 @@ export class Answers {
   async segment(encoded, wish) {
     const { task = "panoptic", min_score: least = LEAST } = wish;
     const { about, config } = this.model;
+    const beyond = ["join", "stuff", "things", "distractors"].find((key) => wish[key]?.length);
+    if (beyond) throw new Problem(422, `"${beyond}" needs the service: masqclip serve.`);
     const categories = await categoriesOf(wish.vocabulary, about, () => this.#lists());
     // In instances nothing is a region that nobody called so.
     const things = task === "instance"

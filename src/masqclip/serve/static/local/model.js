@@ -8,7 +8,6 @@ import { Problem } from "./problem.js";
 const HOME = new URL("../../", import.meta.url); // of the page
 const BATCH = 64; // texts at a time
 
-ort.env.wasm.wasmPaths = { wasm: new URL("engine/ort.wasm", HOME).href };
 // Several threads need a page that is isolated from others, which its host decides.
 ort.env.wasm.numThreads = globalThis.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency) : 1;
 ort.env.logLevel = "fatal";
@@ -38,9 +37,11 @@ export class Model {
   }
 
   async #load() {
+    ort.env.wasm.wasmBinary = await unpacked("engine/ort.wasm.gz");
     const names = ["image.onnx", "text.onnx"];
     const files = this.config.files;
     const whole = names.reduce((sum, name) => sum + files[name].bytes, 0);
+    this.tell("Loading the model …");
     let loaded = 0;
     const count = (bytes) => {
       loaded += bytes;
@@ -159,6 +160,14 @@ async function reach(path) {
   const answer = await fetch(new URL(path, HOME)).catch(() => null);
   if (!answer?.ok) throw new Problem(500, `${path} cannot be loaded from where this page is.`);
   return answer;
+}
+
+/** A packed file's bytes; some hosts have browsers unpack it. */
+async function unpacked(path) {
+  const content = await (await reach(path)).blob();
+  const [first, second] = new Uint8Array(await content.slice(0, 2).arrayBuffer());
+  if (first !== 0x1f || second !== 0x8b) return content.arrayBuffer();
+  return new Response(content.stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
 }
 
 const json = async (path) => (await reach(path)).json();

@@ -129,9 +129,9 @@ def full(proposer: str, folder: Path) -> None:
         results = [one(picture, _WORDS, min_score=0.0) for one in (model, graphs)]
         seconds = [_seconds(partial(one.encode, picture)) for one in (model, graphs)]
         print(
-            f"{proposer}, {width} x {height}: mask logits spread by {spread:.1f}; {apart}; {100 * same_pixels(*results):.3f} % of "
-            f"panoptic pixels equal, {len(results[0])} segments; PyTorch {seconds[0]:.2f} s, "
-            f"onnxruntime {seconds[1]:.2f} s",
+            f"{proposer}, {width} x {height}: mask logits spread by {spread:.1f}; {apart}; "
+            f"{100 * same_pixels(*results):.3f} % of panoptic pixels equal, {len(results[0])} "
+            f"segments; PyTorch {seconds[0]:.2f} s, onnxruntime {seconds[1]:.2f} s",
             flush=True,
         )
 

@@ -11,6 +11,7 @@ from masqclip.cli.console import print_error
 from masqclip.errors import MasqclipError
 
 if TYPE_CHECKING:
+    from masqclip.pretrained import ProposerWords
     from masqclip.refinements import Refinements
     from masqclip.result import Task
     from masqclip.runtime import OnnxSegmenter
@@ -185,24 +186,40 @@ def check_exported(model: str, **options: object) -> bool:
     return True
 
 
-def load_exported(model: str, *, device: str | None, refine: Sequence[str] = ()) -> OnnxSegmenter:
-    """Load a model that was exported.
+def load_any(
+    model: str,
+    *,
+    exported: bool,
+    device: str | None,
+    refine: Sequence[str],
+    proposer_words: ProposerWords,
+    compile: bool,
+    **options: Any,
+) -> Segmenter | OnnxSegmenter:
+    """Load a model, or one that was exported.
 
     Args:
-        model: its folder.
-        device: as given; None = the best here.
-        refine: texts such as ``prune=0.05``, in place of the model's own refinements.
+        model: its name, or the folder of an exported one.
+        exported: whether it is that (`check_exported`).
+        device, refine, proposer_words, compile: as given.
+        options: the others of `load_segmenter`.
 
     Raises:
-        MasqclipError: it is damaged, or the device or a refinement cannot be had.
+        MasqclipError: there is no such model, it is damaged, or an option cannot be had.
     """
+    if not exported:
+        segmenter = load_segmenter(model, device=device, refine=refine, **options)
+        segmenter.proposer_words = proposer_words
+        if compile:
+            segmenter.compile()
+        return segmenter
     from masqclip.runtime import OnnxSegmenter
 
-    segmenter = OnnxSegmenter.from_pretrained(model, device=device)
+    graphs = OnnxSegmenter.from_pretrained(model, device=device)
     if refine:
-        segmenter.refine(check_refine(refine))
-        segmenter.name += f" ({', '.join(refine)})"
-    return segmenter
+        graphs.refine(check_refine(refine))
+        graphs.name += f" ({', '.join(refine)})"
+    return graphs
 
 
 def _print_cost(segmenter: Segmenter) -> None:

@@ -28,8 +28,7 @@ from masqclip.cli.models import (
     check_refine,
     check_size_option,
     fetch_models,
-    load_exported,
-    load_segmenter,
+    load_any,
 )
 from masqclip.cli.output_files import (
     OutputFiles,
@@ -288,21 +287,11 @@ def segment(
             for batch in read_batches(paths, batch_size, unread, meanwhile=libraries):
                 if segmenter is None:
                     with steps.paused():  # for a note
-                        if exported:
-                            segmenter = load_exported(model, device=device, refine=refine or ())
-                        else:
-                            segmenter = load_segmenter(
-                                model,
-                                parts=parts,
-                                device=device,
-                                dtype=dtype,
-                                size=size,
-                                refine=refine or (),
-                                quiet=quiet,
-                            )
-                            segmenter.proposer_words = proposer_words
-                            if compile:
-                                segmenter.compile()
+                        segmenter = load_any(
+                            model, exported=exported, parts=parts, device=device, dtype=dtype,
+                            size=size, refine=refine or (), quiet=quiet,
+                            proposer_words=proposer_words, compile=compile,
+                        )  # fmt: skip
                     general = segmenter.notes_on(words, task)
                 for path, result in segment_each(batch, ask):
                     if isinstance(result, Exception):

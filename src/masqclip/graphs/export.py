@@ -21,6 +21,8 @@ from masqclip.graphs.refusals import check_exportable, fixed_frame
 from masqclip.graphs.storage import Storage, store
 from masqclip.graphs.tracing import OPSETS, to_onnx
 from masqclip.hub.local import is_exported
+from masqclip.model import MasQClipModel
+from masqclip.proposals.eomt import EomtProposer
 from masqclip.runtime.sessions import Sessions
 from masqclip.runtime.settings import read_settings
 from masqclip.runtime.tokens import Tokens
@@ -150,7 +152,7 @@ def _graphs(segmenter: Segmenter, frame: tuple[int, int] | None) -> dict[str, _G
     sides: dict[int, Any] = {}
     if frame is None:
         divisor = model.config.size_divisor
-        most = max(2, _MOST // divisor)
+        most = max(2, _largest_side(model) // divisor)
         sides = {axis + 2: divisor * Dim(f"units{axis}", min=1, max=most) for axis in (0, 1)}
     batch = Dim("batch", max=_MOST)
     length: dict[int, Any] = {0: Dim("names", max=_MOST)}
@@ -181,11 +183,25 @@ def _graphs(segmenter: Segmenter, frame: tuple[int, int] | None) -> dict[str, _G
 
 
 def _frames(segmenter: Segmenter) -> list[tuple[int, int]]:
-    """Two frames that the model would make of pictures, one lying and one standing."""
+    """Two frames that the model would make of pictures, one lying and one standing.
+
+    The first is traced. torch.export takes a size of one unit for a fixed one, and one at which
+    nothing is left of an EoMT's square as well.
+    """
     from masqclip.encoding import frame_sizes
 
     config = segmenter.model.config
-    return [frame_sizes(*size, config)[1] for size in ((480, 640), (700, 480))]
+    lying, standing = (frame_sizes(*size, config)[1] for size in ((480, 640), (700, 480)))
+    if isinstance(segmenter.model.proposer, EomtProposer):
+        most = config.longest_edge - config.size_divisor
+        lying = (min(lying[0], most), most)
+    least = 2 * config.size_divisor
+    return [(max(least, lying[0]), max(least, lying[1])), standing]
+
+
+def _largest_side(model: MasQClipModel) -> int:
+    """Of a frame, in pixels."""
+    return model.config.longest_edge if isinstance(model.proposer, EomtProposer) else _MOST
 
 
 def _picture(frame: tuple[int, int], *, count: int) -> dict[str, Tensor]:

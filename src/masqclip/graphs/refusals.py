@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from masqclip.configuration import MasQClipConfig
 from masqclip.errors import MasqclipError
+from masqclip.graphs.traceable import masks_by_chance
 from masqclip.graphs.tracing import OPSETS
 from masqclip.model import MasQClipModel
 
@@ -41,6 +42,11 @@ def check_exportable(model: MasQClipModel, *, dynamic: bool, opset: int) -> None
         )
     if kind in _SQUARE:
         _check_square(config, int(model.proposer.config.image_size))
+        if masks_by_chance(model.proposer):
+            raise MasqclipError(
+                "the EoMT masks its attention by chance (attn_mask_probs between 0 and 1), as while "
+                "it is trained: set them to 0 or 1"
+            )
     if dynamic and config.clip_input == "aspect":
         raise MasqclipError(
             "clip_input is 'aspect', and then CLIP's patches depend on a picture's size: leave "
@@ -79,8 +85,9 @@ def fixed_frame(model: MasQClipModel, frame: tuple[int, int] | None) -> tuple[in
             f"{max(1, round(frame[0] / divisor)) * divisor}x"
             f"{max(1, round(frame[1] / divisor)) * divisor}"
         )
-    if config.proposer_type in _SQUARE and max(frame) > config.longest_edge:
+    if config.proposer_type in _SQUARE and max(frame) != config.longest_edge:
         raise MasqclipError(
-            f"frame {frame[0]}x{frame[1]}: the EoMT sees a square of {config.longest_edge} pixels"
+            f"frame {frame[0]}x{frame[1]}: the EoMT sees a square of {config.longest_edge} pixels, "
+            "which one side of the frame has to fill"
         )
     return frame

@@ -37,9 +37,7 @@ def propose_in_square(
     filling = pixel_values.new_tensor(proposer.black).view(3, 1, 1)
     square = F.pad(pixel_values, beyond) * inside + filling * (1 - inside)
     output = proposer.segmenter(square)
-    masks = _at_frame(output.masks_queries_logits, side)[
-        :, :, : height // STRIDE, : width // STRIDE
-    ]
+    masks = _at_frame(output.masks_queries_logits, side, height, width)
     centre = STRIDE // 2
     outside = ~pixel_mask[:, centre::STRIDE, centre::STRIDE].unsqueeze(1)
     return Proposals(
@@ -47,9 +45,12 @@ def propose_in_square(
     )
 
 
-def _at_frame(masks: Tensor, side: int) -> Tensor:
-    """Masks [B,Q,s,s] over the square at its pixels of stride 4."""
-    place = (torch.arange(side // STRIDE, dtype=torch.float32) + 0.5) * STRIDE / side * 2 - 1
-    rows, columns = torch.meshgrid(place, place, indexing="ij")
-    grid = torch.stack([columns, rows], dim=-1).expand(len(masks), -1, -1, -1)
+def _at_frame(masks: Tensor, side: int, height: int, width: int) -> Tensor:
+    """Masks [B,Q,s,s] over the square at the frame's pixels of stride 4: [B,Q,h,w]."""
+    places = [
+        (torch.arange(length // STRIDE, dtype=torch.float32) + 0.5) * STRIDE / side * 2 - 1
+        for length in (height, width)
+    ]
+    rows, columns = torch.meshgrid(*places, indexing="ij")
+    grid = torch.stack([columns, rows], dim=-1).expand(masks.shape[0], -1, -1, -1)
     return F.grid_sample(masks, grid, padding_mode="border", align_corners=False)

@@ -8,44 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
-from transformers.models.mask2former import modeling_mask2former
+
+from masqclip.errors import MasqclipError
+from masqclip.graphs.traceable import traceable
 
 #: ONNX operator sets that are written. GridSample has its present form from 20 on.
 OPSETS = range(20, 24)
-
-
-@contextmanager
-def open_sizes() -> Iterator[None]:
-    """Have nothing that depends on a picture's size be kept from an earlier one.
-
-    transformers keeps the position encodings of the last size in a cache, which asks an open size
-    for its value: every other size would then get those of the traced one.
-    """
-    embedding: Any = modeling_mask2former.Mask2FormerSinePositionEmbedding
-    name = "build_sine_position_embedding"
-    build = getattr(embedding, name).__wrapped__
-    with (
-        patch.object(embedding, name, staticmethod(build)),
-        patch.object(nn.BatchNorm2d, "forward", _scaled),
-    ):
-        yield
-
-
-def _scaled(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """Batch norm in evaluation as a product and a sum.
-
-    The exporter would multiply the weights of the convolution before it by its own, and what a
-    model stores in half precision would be so no more. Runtimes join the three when they load them.
-    """
-    assert norm.running_var is not None
-    assert norm.running_mean is not None
-    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
-    shift = norm.bias - norm.running_mean * scale
-    return x * scale.view(-1, 1, 1) + shift.view(-1, 1, 1)
 
 
 @contextmanager
@@ -80,27 +51,57 @@ def to_onnx(
         outputs: the names of what `forward` gives.
         open: of each input the axes whose sizes are left open (`torch.export.Dim`).
         opset: of `OPSETS`.
+
+    Raises:
+        MasqclipError: PyTorch's exporter fails at it.
     """
     shapes = tuple(dict(open.get(name, {})) for name in inputs)
-    # With gradients on, attention over levels is sampled (GridSample), not looked up in bags.
-    with open_sizes(), _quiet(), redirect_stdout(StringIO()), torch.enable_grad():
-        program: Any = torch.onnx.export(
-            module,
-            tuple(inputs.values()),
-            dynamo=True,
-            opset_version=opset,
-            dynamic_shapes=shapes,
-            input_names=list(inputs),
-            output_names=list(outputs),
-            verify=False,
-            report=False,
+    try:
+        # With gradients on, attention over levels is sampled (GridSample), not looked up in bags.
+        with traceable(module), _quiet(), redirect_stdout(StringIO()), torch.enable_grad():
+            program: Any = torch.onnx.export(
+                module,
+                tuple(inputs.values()),
+                dynamo=True,
+                opset_version=opset,
+                dynamic_shapes=shapes,
+                input_names=list(inputs),
+                output_names=list(outputs),
+                verify=False,
+                report=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        cause = str(error.__cause__ or error).strip().split("\n")[0]
+        raise MasqclipError(
+            f"the exporter of PyTorch {torch.__version__} cannot trace this model: {cause[:200]}"
+        ) from error
+    _choose_by_logic(program.model)
+    _make_plain(program.model)
+    return program.model
+
+
+def _choose_by_logic(model: Any) -> None:
+    """Write a choice between truths as logic: onnxruntime's Where takes numbers only."""
+    import onnx_ir as ir
+
+    for node in list(model.graph):
+        if node.op_type != "Where" or node.outputs[0].dtype != ir.DataType.BOOL:
+            continue
+        condition, yes, no = node.inputs
+        chosen = ir.node("And", [condition, yes])
+        denied = ir.node("Not", [condition])
+        other = ir.node("And", [denied.outputs[0], no])
+        either = ir.node("Or", [chosen.outputs[0], other.outputs[0]])
+        given, result = node.outputs[0], either.outputs[0]
+        result.name, result.shape, result.dtype = given.name, given.shape, given.dtype
+        ir.convenience.replace_nodes_and_values(
+            model.graph, node, [node], [chosen, denied, other, either], [given], [result]
         )
-    return _plain(program.model)
 
 
-def _plain(graph: Any) -> Any:
-    """A graph without what the exporter notes of where each step comes from, a tenth of a small
-    one, and of the machine that it was made on."""
+def _make_plain(graph: Any) -> None:
+    """Remove what the exporter notes of where each step comes from: a tenth of a small graph, and
+    paths of the machine that it was made on."""
     graph.metadata_props.clear()
     graph.graph.metadata_props.clear()
     for node in graph.graph:
@@ -110,4 +111,3 @@ def _plain(graph: Any) -> Any:
             value.metadata_props.clear()
     for value in (*graph.graph.inputs, *graph.graph.initializers.values()):
         value.metadata_props.clear()
-    return graph

@@ -21,7 +21,9 @@ from masqclip.towers.charsmap import check_charsmap
 TOKENIZER = "tokenizer.json"
 _MAX_BYTES = 100_000_000  # 256,000 pieces are 35 MB
 
-_STEPS = frozenset({"NFC", "NFKC", "Lowercase", "Strip", "ByteLevel", "Metaspace"})
+_STEPS = frozenset(
+    {"NFC", "NFKC", "Lowercase", "Strip", "ByteLevel", "Metaspace", "WhitespaceSplit"}
+)
 _PATTERNS = frozenset(
     {
         # OpenAI's words.

@@ -137,11 +137,16 @@ def full(proposer: str, folder: Path) -> None:
 
 
 def lively(proposer: Any) -> Any:
-    """A Mask2Former of random weights whose logits spread as those of a trained one do."""
+    """A Mask2Former of random weights whose proposals differ, and whose logits spread as those of a
+    trained one do: else all masks are one, and what is theirs is decided by rounding."""
     chance = torch.Generator().manual_seed(0)
     pixels = torch.nn.functional.interpolate(
         torch.randn(1, 3, 8, 8, generator=chance), size=(256, 256), mode="bicubic"
     )
+    module = proposer.segmenter.model.transformer_module
+    with torch.no_grad():
+        for queries in (module.queries_features, module.queries_embedder):
+            queries.weight.normal_(generator=chance)
     embedder = proposer.segmenter.model.transformer_module.decoder.mask_predictor.mask_embedder
     last = [part for part in embedder.modules() if isinstance(part, torch.nn.Linear)][-1]
     with torch.inference_mode():

@@ -6,6 +6,7 @@ import gc
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,3 +94,28 @@ def segmenter() -> Segmenter:
 def beach(segmenter: Segmenter) -> EncodedImage:
     """The shipped example of a rocket, a car, a snake and a tulip on sand, encoded."""
     return segmenter.encode(Path(__file__).parents[1] / "examples/beach.png")
+
+
+@pytest.fixture(scope="session")
+def mini_graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped model as ONNX graphs for pictures of any size, in half precision, which is how it
+    is shipped; exported once, whichever of several processes asks first."""
+    from masqclip.data.locks import lock_folder
+    from masqclip.errors import MasqclipError
+    from masqclip.graphs.export import export_model
+    from masqclip.segmenter import Segmenter
+
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "graphs"
+    shared.mkdir(exist_ok=True)
+    while True:
+        try:
+            with lock_folder(shared):
+                if not (shared / "mini").is_dir():
+                    model = Segmenter.from_pretrained("masqclip-mini", device="cpu")
+                    export_model(model, shared / "mini", dynamic=True, storage="float16")
+                return shared / "mini"
+        except MasqclipError as error:
+            if "is at work" not in str(error):
+                raise
+        time.sleep(0.2)

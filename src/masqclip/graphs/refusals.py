@@ -44,8 +44,8 @@ def check_exportable(model: MasQClipModel, *, dynamic: bool, opset: int) -> None
         _check_square(config, int(model.proposer.config.image_size))
         if masks_by_chance(model.proposer):
             raise MasqclipError(
-                "the EoMT masks its attention by chance (attn_mask_probs between 0 and 1), as while "
-                "it is trained: set them to 0 or 1"
+                "the EoMT masks its attention by chance (attn_mask_probs between 0 and 1), as "
+                "while it is trained: set them to 0 or 1"
             )
     if dynamic and config.clip_input == "aspect":
         raise MasqclipError(

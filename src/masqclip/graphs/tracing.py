@@ -22,7 +22,9 @@ OPSETS = range(20, 24)
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Hold back what the exporter says of its own steps."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    loggers = [
+        logging.getLogger(name) for name in ("torch.onnx", "torch.__trace", "onnxscript", "onnx_ir")
+    ]
     before = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -42,6 +42,11 @@ _MODEL = ("config.json", "image.onnx", "text.onnx", "tokenizer.json", "tokenizer
 # Modules of the page that only a service's pages read.
 _SERVED = ("docs.html", "docs.js", "api.js")
 _MARK = "made by masqclip web"
+_OWN_LICENCE = """\
+The page and masqclip-mini are of masqclip, Apache-2.0: http://www.apache.org/licenses/LICENSE-2.0
+What runs them has licences of its own, in the folder "engine". Another model has its own as well.
+The drawings of the examples: emoji of Noto, Twemoji and others; masqclip's NOTICE lists them.
+"""
 
 
 def write_page(
@@ -87,6 +92,7 @@ def write_page(
         # Not every host packs what it sends. No time in it: the same page is the same bytes.
         files[f"engine/{WASM}.gz"] = gzip.compress(engine[WASM], mtime=0)
         files["engine/onnxruntime-web.LICENSE"] = _licence()
+        files["LICENSE"] = _OWN_LICENCE.encode()
         files |= _page_files()
         files["about.json"] = json.dumps(_about(exported), separators=(",", ":")).encode()
         files["vocabularies.json"] = json.dumps(_vocabularies(), separators=(",", ":")).encode()

@@ -233,7 +233,7 @@ def read_picture(tower: Tower, hidden: Tensor, turns: Turns | None = None) -> Te
     if tower.prefix:
         own = hidden[:, :1]
     else:
-        own = tower.own_start(tower.own_embedding()).expand(len(hidden), 1, -1)
+        own = tower.own_start(tower.own_embedding()).expand(hidden.shape[0], 1, -1)
     query = split_heads(block.project("q", block.ask(own)), block.heads)
     mixed = F.scaled_dot_product_attention(query, key, value)
     return tower.embed(block.finish(own, mixed))[:, 0]

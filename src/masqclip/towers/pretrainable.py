@@ -86,4 +86,4 @@ def window_tokens(embeddings: Any, pixel_values: Tensor, corner: Tensor, kept: T
 
 def with_class_token(tokens: Tensor, token: Tensor) -> Tensor:
     """[B,1+k,D]: a class token [D] before the patches [B,k,D] of each picture."""
-    return torch.cat([token.expand(len(tokens), 1, -1).to(tokens.dtype), tokens], dim=1)
+    return torch.cat([token.expand(tokens.shape[0], 1, -1).to(tokens.dtype), tokens], dim=1)

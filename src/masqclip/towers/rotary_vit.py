@@ -52,7 +52,7 @@ class RotaryTokens(nn.Module):
         grid = (int(patches.shape[-2]), int(patches.shape[-1]))
         tokens = patches.flatten(2).transpose(1, 2)
         if self.class_embedding is not None:
-            token = self.class_embedding.expand(len(tokens), 1, -1)
+            token = self.class_embedding.expand(tokens.shape[0], 1, -1)
             tokens = torch.cat([token, tokens], dim=1)
         return tokens + self.positions(grid), grid
 

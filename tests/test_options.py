@@ -57,7 +57,7 @@ def unseen(monkeypatch: pytest.MonkeyPatch) -> None:
     def seen(*_: Any, **__: Any) -> Any:
         raise AssertionError("a picture was looked at")
 
-    for name in ("masqclip.segmenter.read_picture", "masqclip.encoding.read_image"):
+    for name in ("masqclip.segmenting.read_picture", "masqclip.picture.read_image"):
         monkeypatch.setattr(name, seen)
     monkeypatch.setattr("masqclip.segmenter.encode_pictures", seen)
 

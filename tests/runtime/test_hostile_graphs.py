@@ -95,7 +95,7 @@ def change(**settings: Any) -> Callable[[dict[str, Any]], None]:
         (change(refinements={"x": 1}), "no refinement 'x'"),
         (change(files={"../x": {"bytes": 1, "sha256": ""}}), "no name of a file in the folder"),
         (change(files={}), "do not name image.onnx"),
-        (change(tuned_names=[1]), "tuned_names is 1"),
+        (change(tuned_names=[1]), "tuned_names is '1'"),
         (lambda d: d.pop("text"), "is damaged"),
         (lambda d: d["text"].update(templates=["none"]), "templates"),
         (lambda d: d["text"].update(pad_to=10**6), "pad_to"),

@@ -18,7 +18,8 @@ app = App(
 **Examples**
 
 ```text
-# the shipped model, for pictures of any size: the same results without PyTorch
+# the shipped model, for pictures of any size: the same results, without
+# PyTorch
 masqclip export masqclip-mini mini-onnx --dynamic
 masqclip segment beach.png -v "rocket, car" --model mini-onnx
 

@@ -39,7 +39,7 @@ def signatures(
         outputs: of the graph of pictures.
         frame: (H, W) of the only frame; None where it is left open.
     """
-    config, size = segmenter.model.config, segmenter.text.width
+    size = segmenter.text.width
     height, width = frame or ("height", "width")
     grid = (frame[0] // 4, frame[1] // 4) if frame else ("height/4", "width/4")
     queries = segmenter.model.proposer.config.num_queries
@@ -52,7 +52,6 @@ def signatures(
         "untuned_embeddings": ("batch", queries, size),
         "picture_statistics": ("batch", statistics),
     }
-    assert config.proposer_type
     return {
         "image": {
             "inputs": {

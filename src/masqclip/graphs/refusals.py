@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from masqclip.configuration import MasQClipConfig
 from masqclip.errors import MasqclipError
 from masqclip.graphs.traceable import masks_by_chance
@@ -11,6 +13,14 @@ from masqclip.model import MasQClipModel
 #: Proposers by transformers' model type that become graphs.
 PROPOSERS = ("mask2former", "eomt", "eomt_dinov3")
 _SQUARE = ("eomt", "eomt_dinov3")
+
+
+# Whose exporter leaves sizes open in whole multiples; that of 2.13 is tested.
+_OLDEST_TORCH = (2, 9)
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2])
 
 
 def check_exportable(model: MasQClipModel, *, dynamic: bool, opset: int) -> None:
@@ -25,6 +35,11 @@ def check_exportable(model: MasQClipModel, *, dynamic: bool, opset: int) -> None
         MasqclipError: it is so.
     """
     config = model.config
+    if (found := _release(torch.__version__)) < _OLDEST_TORCH:
+        raise MasqclipError(
+            f"an export needs PyTorch {_OLDEST_TORCH[0]}.{_OLDEST_TORCH[1]} or newer, and this is "
+            f"{found[0]}.{found[1]}: pip install --upgrade torch"
+        )
     if opset not in OPSETS:
         raise MasqclipError(f"opset {opset}: give one from {OPSETS[0]} to {OPSETS[-1]}")
     if model.system != MasQClipModel.system:

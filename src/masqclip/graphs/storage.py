@@ -6,6 +6,7 @@ of whole numbers the runtime makes the products exactly. So every runtime runs e
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -119,7 +120,7 @@ def _move_out(graphs: Mapping[str, Any], folder: Path) -> None:
                 if tensor.nbytes < _ALIGNMENT:
                     continue
                 content = tensor.tobytes()
-                key = _digest(content)
+                key = hashlib.sha256(content).digest()
                 if key not in written:
                     file.write(bytes(-file.tell() % _ALIGNMENT))
                     written[key] = (file.tell(), len(content))
@@ -134,9 +135,3 @@ def _move_out(graphs: Mapping[str, Any], folder: Path) -> None:
                     shape=tensor.shape,
                     base_dir=folder,
                 )
-
-
-def _digest(content: bytes) -> bytes:
-    import hashlib
-
-    return hashlib.sha256(content).digest()

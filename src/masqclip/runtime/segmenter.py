@@ -74,7 +74,6 @@ class OnnxSegmenter(BaseSegmenter[OnnxImage, NDArray[np.float32]]):
         self._sessions = Sessions(settings, device=device, threads=threads)
         self._text = OnnxNames(settings, self._sessions, cache=cache)
         self._refinements = settings.refinements
-        self._given: OnnxImage | None = None
 
     @classmethod
     def from_pretrained(

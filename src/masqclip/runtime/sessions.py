@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -176,6 +177,8 @@ def _told(graph: str, error: Exception) -> Exception:
 @cache
 def _bounded(runtime: Any) -> bool:
     """Have onnxruntime's memory in this process bounded, once; whether it is."""
+    if sys.platform == "win32":  # which does not say how much there is
+        return False
     try:
         most = int(_SHARE_OF_MEMORY * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
         where = runtime.OrtMemoryInfo(
@@ -183,6 +186,6 @@ def _bounded(runtime: Any) -> bool:
         )
         # It grows by what is asked for (1), not to powers of two.
         runtime.create_and_register_allocator(where, runtime.OrtArenaCfg(most, 1, -1, -1))
-    except (AttributeError, OSError, ValueError, RuntimeError):  # Windows has no sysconf
+    except (AttributeError, OSError, ValueError, RuntimeError):
         return False
     return True

@@ -68,31 +68,47 @@ function fitted({ width, height }, frame) {
 
 /** The pixels at [height, width]; the rule stands in masqclip/runtime/frames.py. */
 export function resize({ width, height, pixels }, [tall, wide]) {
-  const rows = wide === width ? pixels : resized(pixels, height, width, wide, 3, width * 3, wide * 3);
-  return tall === height ? rows : resized(rows, wide * 3, height, tall, wide * 3, 1, 1);
+  const rows = wide === width ? pixels : resizedRows(pixels, height, width, wide);
+  return tall === height ? rows : resizedColumns(rows, 3 * wide, height, tall);
 }
 
-/**
- * One side resized. Lines lie `apart` numbers from one another; along a line the next pixel is
- * `step` numbers on. A pixel is three numbers where lines are rows, and one where they are columns.
- */
-function resized(pixels, lines, old, fresh, step, apart, freshApart) {
+/** Each row's pixels, of three numbers, resized from `old` to `fresh`. */
+function resizedRows(pixels, rows, old, fresh) {
   const { first, shares, precision } = weights(old, fresh);
-  const found = new Uint8Array(pixels.length / old * fresh);
-  const half = 1 << (precision - 1), numbers = step === 3 && apart !== 1 ? 3 : 1;
-  for (let line = 0; line < lines; line++) {
+  const found = new Uint8Array(rows * fresh * 3), half = 1 << (precision - 1);
+  for (let y = 0, to = 0; y < rows; y++) {
     for (let i = 0; i < fresh; i++) {
       const own = shares[i];
-      for (let channel = 0; channel < numbers; channel++) {
-        let sum = half, at = line * apart + first[i] * step + channel;
-        for (let k = 0; k < own.length; k++, at += step) sum += own[k] * pixels[at];
-        const value = sum >> precision;
-        found[line * freshApart + i * step + channel] = value < 0 ? 0 : value > 255 ? 255 : value;
+      for (let channel = 0; channel < 3; channel++) {
+        let sum = half;
+        for (let k = 0, at = (y * old + first[i]) * 3 + channel; k < own.length; k++, at += 3) {
+          sum += own[k] * pixels[at];
+        }
+        found[to++] = limited(sum >> precision);
       }
     }
   }
   return found;
 }
+
+/** Each column of numbers, of which a row has `columns`, resized from `old` to `fresh`. */
+function resizedColumns(pixels, columns, old, fresh) {
+  const { first, shares, precision } = weights(old, fresh);
+  const found = new Uint8Array(fresh * columns), half = 1 << (precision - 1);
+  for (let i = 0, to = 0; i < fresh; i++) {
+    const own = shares[i];
+    for (let x = 0; x < columns; x++) {
+      let sum = half;
+      for (let k = 0, at = first[i] * columns + x; k < own.length; k++, at += columns) {
+        sum += own[k] * pixels[at];
+      }
+      found[to++] = limited(sum >> precision);
+    }
+  }
+  return found;
+}
+
+const limited = (value) => (value < 0 ? 0 : value > 255 ? 255 : value);
 
 function weights(old, fresh) {
   const scale = old / fresh, reach = Math.max(scale, 1);

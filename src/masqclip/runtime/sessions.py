@@ -174,13 +174,23 @@ def _told(graph: str, error: Exception) -> Exception:
     return MasqclipError(f"the graph {graph!r} cannot be run: {said[:200]}")
 
 
+if sys.platform == "win32":
+
+    def _memory() -> int:
+        raise OSError("Windows does not say how much there is")
+
+else:
+
+    def _memory() -> int:
+        """The machine's memory in bytes."""
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 @cache
 def _bounded(runtime: Any) -> bool:
     """Have onnxruntime's memory in this process bounded, once; whether it is."""
-    if sys.platform == "win32":  # which does not say how much there is
-        return False
     try:
-        most = int(_SHARE_OF_MEMORY * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        most = int(_SHARE_OF_MEMORY * _memory())
         where = runtime.OrtMemoryInfo(
             "Cpu", runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, runtime.OrtMemType.DEFAULT
         )

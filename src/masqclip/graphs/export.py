@@ -89,7 +89,7 @@ def export_model(
     only = None if dynamic else fixed_frame(model, frame)
     _check_out(Path(out))
     with new_folder(out) as folder:
-        makers = _graphs(segmenter, only)
+        makers = graphs_of(segmenter, only)
         graphs = {}
         for done, (name, graph) in enumerate(makers.items()):
             report(name, done, len(_STEPS))
@@ -122,7 +122,7 @@ def _check_out(out: Path) -> None:
 
 
 @dataclass(frozen=True)
-class _Graph:
+class Graph:
     """A graph before it is traced.
 
     Attributes:
@@ -143,7 +143,7 @@ class _Graph:
         )
 
 
-def _graphs(segmenter: Segmenter, frame: tuple[int, int] | None) -> dict[str, _Graph]:
+def graphs_of(segmenter: Segmenter, frame: tuple[int, int] | None) -> dict[str, Graph]:
     """The graphs of a model, with frames of one size or of any."""
     model, text, world = segmenter.model, segmenter.text, segmenter.world
     test = None if world is None or world.pictures is None else world.pictures.block
@@ -164,16 +164,16 @@ def _graphs(segmenter: Segmenter, frame: tuple[int, int] | None) -> dict[str, _G
     }
     pictures = [_picture(size, count=2 - number) for number, size in enumerate(frames)]
     return {
-        "image": _Graph(
+        "image": Graph(
             image, image.outputs, {"pixels": {0: batch, **sides}, "size": {0: batch}}, pictures
         ),
-        "text": _Graph(
+        "text": Graph(
             TextGraph(text.words),
             ["text_embeddings"],
             {"token_ids": length},
             [{"token_ids": ids} for ids in tokens],
         ),
-        "masks": _Graph(
+        "masks": Graph(
             MasksGraph(model),
             ["mask_embeddings"],
             {"pixels": sides, "masks": free},
@@ -223,7 +223,7 @@ def _with_masks(picture: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
 
 
 def _compare(
-    segmenter: Segmenter, graphs: Mapping[str, _Graph], folder: Path, storage: Storage
+    segmenter: Segmenter, graphs: Mapping[str, Graph], folder: Path, storage: Storage
 ) -> dict[str, float]:
     """Run what was written, and compare it with the model.
 

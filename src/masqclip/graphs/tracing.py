@@ -18,6 +18,10 @@ from masqclip.graphs.traceable import traceable
 #: ONNX operator sets that are written. GridSample has its present form from 20 on.
 OPSETS = range(20, 24)
 
+#: Those of the exporter's steps. The last tells all of them in full as soon as anybody listens to
+#: everything, and then takes longer than they do.
+_LOGGERS = ("torch.onnx", "onnxscript", "onnx_ir", "torch.__trace")
+
 
 @contextmanager
 def _quiet() -> Iterator[None]:

@@ -165,7 +165,7 @@ def test_a_large_sheet_is_read_without_a_warning_and_a_larger_one_refused(
 def test_without_npm_the_packages_are_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("shutil.which", lambda *_, **__: None)
     with pytest.raises(MasqclipError, match=r"needs npm.* unpack @iconify-json/noto@1\.2\.9 yours"):
         build_sprites(tmp_path / "out", names=[])
 

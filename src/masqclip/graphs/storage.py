@@ -102,10 +102,18 @@ def _in_eighths(graph: Any) -> Any:
             per_channel=True,
             weight_type=QuantType.QInt8,
             use_external_data_format=True,
+            nodes_to_exclude=[node.name for node in graph.graph if not _multiplies_matrix(node)],
         )
         found = onnx_ir.load(quantised)
         onnx_ir.external_data.load_to_model(found)
     return found
+
+
+def _multiplies_matrix(node: Any) -> bool:
+    """Whether a node multiplies by a matrix of weights: of a vector of weights, onnxruntime's
+    quantiser makes a scale a number, which then does not fit the product."""
+    weight = node.inputs[1].const_value if len(node.inputs) > 1 and node.inputs[1] else None
+    return node.op_type == "MatMul" and (weight is None or len(weight.shape) == 2)
 
 
 def _move_out(graphs: Mapping[str, Any], folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
     from masqclip.encoding import EncodedImage
     from masqclip.segmenter import Segmenter
 
@@ -124,3 +127,16 @@ def mini_graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if "is at work" not in str(error):
                 raise
         time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright  # here: most tests need no browser
+
+    system = shutil.which("chromium") or shutil.which("chromium-browser")
+    # Chromium has no sandbox for root, as whom containers run tests.
+    options = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=system, args=options)
+        yield launched
+        launched.close()

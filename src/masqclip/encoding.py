@@ -26,7 +26,7 @@ from masqclip.devices import wait_for
 from masqclip.errors import MasqclipError
 from masqclip.model import MasQClipModel
 from masqclip.options import check_size, longest_edge
-from masqclip.picture import Encoded, Picture
+from masqclip.picture import Encoded, Picture, check_own
 from masqclip.proposals.base import object_log_scores, tempered
 from masqclip.proposals.seen import seen_by
 from masqclip.towers.families import read_clip_config
@@ -154,17 +154,6 @@ class EncodedImage(Encoded):
         return geometric_mean(log_probs, others, log_probs.new_tensor(weights))
 
 
-def check_own(image: Encoded) -> EncodedImage:
-    """A picture that PyTorch has encoded.
-
-    Raises:
-        MasqclipError: something else has.
-    """
-    if not isinstance(image, EncodedImage):
-        raise MasqclipError(f"{image.image.source} was encoded by another engine: encode it anew")
-    return image
-
-
 @torch.inference_mode()
 def encode_pictures(
     model: MasQClipModel, images: Sequence[Picture], *, min_object_score: float = 0.0
@@ -177,7 +166,11 @@ def encode_pictures(
         min_object_score: proposals below it do not enter CLIP and are left out. A proposal scores
             at most its object score under any name, so results above this score are the same.
     """
-    encoded = {i: check_own(image) for i, image in enumerate(images) if isinstance(image, Encoded)}
+    encoded = {
+        i: check_own(image, EncodedImage)
+        for i, image in enumerate(images)
+        if isinstance(image, Encoded)
+    }
     loaded = {i: image for i, image in enumerate(images) if isinstance(image, LoadedImage)}
     framed = {i: frame_picture(image.pixels, model.config) for i, image in loaded.items()}
     groups: dict[tuple[int, ...], list[int]] = {}

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from masqclip.data.images import Channels, LoadedImage
 from masqclip.devices import overflow_advice
-from masqclip.encoding import check_own, encode_pictures, frame_sizes
+from masqclip.encoding import EncodedImage, encode_pictures, frame_sizes
 from masqclip.errors import MasqclipError
 from masqclip.model import MasQClipModel
-from masqclip.picture import Encoded, Masks, PictureInput, read_picture
+from masqclip.picture import Encoded, Masks, PictureInput, check_own, read_picture
 
 # Given masks that go through CLIP together.
 _MASKS_AT_ONCE = 1000
@@ -29,7 +29,7 @@ def embed_given_masks(
     loaded = picture.image if isinstance(picture, Encoded) else picture
     size = (loaded.height, loaded.width)
     if isinstance(picture, Encoded):
-        picture = check_own(picture)
+        picture = check_own(picture, EncodedImage)
         resized, frame = picture.resized, picture.frame_size
     else:
         resized, frame = frame_sizes(*size, model.config)

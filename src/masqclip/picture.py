@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self, Union
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Union
 
 import numpy as np
 from numpy.typing import NDArray
 
 from masqclip.data.images import Channels, ImageInput, LoadedImage, read_image
+from masqclip.errors import MasqclipError
 
 if TYPE_CHECKING:
     import torch
@@ -59,6 +60,32 @@ PictureInput = ImageInput | Encoded
 
 Masks = Union["NDArray[Any]", "torch.Tensor", Sequence[Union["NDArray[Any]", "torch.Tensor"]]]
 """Masks of one picture, of bool, or 0 and 1: [N,H,W], or N of [H,W]."""
+
+
+_E = TypeVar("_E", bound=Encoded)
+
+
+def check_own(image: Encoded, kind: type[_E]) -> _E:
+    """A picture that one engine has encoded, whose kind is given.
+
+    Raises:
+        MasqclipError: another engine has.
+    """
+    if not isinstance(image, kind):
+        raise MasqclipError(f"{image.image.source} was encoded by another engine: encode it anew")
+    return image
+
+
+def misfit(what: str, size: tuple[int, int]) -> MasqclipError:
+    """The error for masks that are not of a picture's (height, width).
+
+    Args:
+        what: which they are, and "do" or "does".
+        size: the picture's.
+    """
+    return MasqclipError(
+        f"{what} not fit a picture of {size[0]}x{size[1]} pixels; give [N, height, width]"
+    )
 
 
 def read_picture(image: PictureInput, *, channels: Channels = "rgb") -> Picture:

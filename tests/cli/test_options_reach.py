@@ -315,3 +315,32 @@ def test_where_nothing_can_listen_is_told_before_a_model_is_loaded(
     assert main(["serve", "--host", host, "--port", str(port)]) == 2
     assert said in capsys.readouterr().err
     assert loaded.calls == []
+
+
+# export
+
+
+def test_exports_take_their_options(
+    monkeypatch: pytest.MonkeyPatch, loaded: Heard, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = SimpleNamespace(bytes={"image.onnx": 1_500_000}, differences={"image.mask_logits": 2e-5})
+    export = Heard(done)
+    monkeypatch.setattr("masqclip.graphs.export.export_model", export)
+    assert main(["export", "mine", "out"]) == 0
+    said = capsys.readouterr().out
+    assert "1.50 MB  image.onnx" in said
+    assert "at most 2e-05 off the model's (image.mask_logits)" in " ".join(said.split())
+    told = ["--frame", "64x96", "--dtype", "int8", "--opset", "21", "--size", "64:96", "--quiet"]
+    assert main(["export", "mine", "out", *told]) == 0
+    assert main(["export", "mine", "out", "--dynamic", "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
+    usual = {"opset": 20, "dynamic": False, "storage": "float32", "frame": None}
+    for (given, named), changed in zip(
+        export.calls,
+        ({}, {"opset": 21, "storage": "int8", "frame": (64, 96)}, {"dynamic": True}),
+        strict=True,
+    ):
+        assert given == (loaded.answer, Path("out"))
+        assert callable(named.pop("report"))
+        assert named == usual | changed
+    assert loaded.calls[1][1]["size"] == "64:96"

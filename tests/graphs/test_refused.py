@@ -15,7 +15,7 @@ from transformers import EomtConfig
 from masqclip import MasqclipError, Segmenter
 from masqclip.cli.main import main
 from masqclip.clip.mask_coverage import patch_weights
-from masqclip.graphs.export import export_model
+from masqclip.graphs.export import Graph, _compare, export_model, graphs_of
 from masqclip.graphs.modules import MasksGraph, picture_mask
 from masqclip.graphs.refusals import check_exportable, fixed_frame
 from masqclip.graphs.square import propose_in_square
@@ -99,6 +99,29 @@ def test_an_export_that_fails_leaves_nothing(
     with pytest.raises(RuntimeError, match="no more"):
         export_model(tiny, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+class _Off(torch.nn.Module):
+    """Gives a little more than another module."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.module(*inputs)
+        return found + 0.01
+
+
+def test_graphs_that_give_something_else_than_the_model_are_refused(
+    segmenter: Segmenter, mini_graphs: Path
+) -> None:
+    graph = graphs_of(segmenter, None)["text"]
+    differences = _compare(segmenter, {"text": graph}, mini_graphs, "float32")
+    assert 0 < differences["text.text_embeddings"] < 1e-4
+    off = Graph(_Off(graph.module), graph.outputs, graph.open, graph.examples)
+    with pytest.raises(MasqclipError, match=r"'text' gives text_embeddings that is 0.01 off"):
+        _compare(segmenter, {"text": off}, mini_graphs, "float32")
 
 
 def test_given_masks_are_weighed_as_the_model_weighs_them(tiny: Segmenter) -> None:

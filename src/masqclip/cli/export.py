@@ -36,8 +36,7 @@ run and compared with the model before the folder has its name.
 
 **What it takes**
 
-The shipped model half a minute. A ViT-L/14 at 336 with a Mask2Former of ResNet-50 some minutes and
-about four times the bytes of its weights.""",
+The shipped model a minute, a ViT-L/14 at 336 with a Mask2Former of ResNet-50 several.""",
 )
 
 
@@ -67,8 +66,8 @@ def export(
             pictures are fitted into one frame.
         frame: That frame, in multiples of 32 as a rule; a square of the model's shorter edge unless
             given.
-        dtype: How weights are stored: float16 takes half as much, int8 a quarter, and a little of
-            the accuracy (docs/export.md has figures). Sums are made in float32 all the same.
+        dtype: How weights are stored: float16 takes half as much and loses nothing of a model that
+            is stored so; int8 takes less and costs accuracy. Sums are made in float32 all the same.
         opset: The ONNX operator set, 20 to 23.
         size: The size at which pictures are seen, in place of the model's own: SHORTEST, the
             shorter side in pixels, or SHORTEST:LONGEST.

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from masqclip.errors import MasqclipError
-from masqclip.picture import Masks
+from masqclip.picture import Masks, misfit
 
 _BAND = 1 << 21  # pixels that are worked on at once
 
@@ -95,7 +95,7 @@ def _mask_weights(
     """[P] of one mask."""
     given = _as_tensor(mask, number)
     if tuple(given.shape) != size:
-        raise _misfit(f"mask {number} of shape {tuple(given.shape)} does", size)
+        raise misfit(f"mask {number} of shape {tuple(given.shape)} does", size)
     shares = down.new_zeros(2, down.shape[1], across.shape[1])
     step = max(1, _BAND // size[1])
     for start in range(0, size[0], step):
@@ -117,7 +117,7 @@ def _one_by_one(masks: object, size: tuple[int, int]) -> Iterable[Any]:
     """The masks of an array or a list, none of which is copied yet."""
     if isinstance(masks, np.ndarray) or _is_dense(masks):
         if masks.ndim != 3 or tuple(masks.shape[1:]) != size:
-            raise _misfit(f"masks of shape {tuple(masks.shape)} do", size)
+            raise misfit(f"masks of shape {tuple(masks.shape)} do", size)
         return masks
     if isinstance(masks, Sequence) and not isinstance(masks, (str, bytes)):
         return masks
@@ -149,9 +149,3 @@ def _as_tensor(mask: Any, number: int) -> Tensor:
             return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
     kind = getattr(mask, "dtype", type(mask).__name__)
     raise MasqclipError(f"mask {number} is of type {kind}: give bool, or 0 and 1")
-
-
-def _misfit(what: str, size: tuple[int, int]) -> MasqclipError:
-    return MasqclipError(
-        f"{what} not fit a picture of {size[0]}x{size[1]} pixels; give [N, height, width]"
-    )

@@ -41,6 +41,11 @@ KEPT_VOCABULARIES = 4
 PROBE = ("a", "cat", "a red car on the road", "zyxw 7 qrs")
 
 
+def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Embeddings [..., D], each of length one; those of zeros stay."""
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True).clip(1e-12)
+
+
 class NameEncoder(ABC):
     """The text side of a CLIP, held frozen.
 
@@ -86,7 +91,7 @@ class NameEncoder(ABC):
 
     def unit(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Rows [..., D] of length one; those of zeros stay."""
-        return rows / np.linalg.norm(rows, axis=-1, keepdims=True).clip(1e-12)
+        return unit_rows(rows)
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy takes over: all but the lock, which cannot be copied."""

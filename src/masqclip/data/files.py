@@ -156,6 +156,21 @@ def move_folder(folder: Path, target: Path) -> None:
     os.replace(folder, target)
 
 
+def check_replaced(place: Path, ours: bool, *, what: str) -> None:
+    """Refuse to put a folder in the place of anything but its own like, or of nothing.
+
+    Args:
+        place: where it is to go.
+        ours: whether what is there is what may be replaced.
+        what: what that is called.
+
+    Raises:
+        MasqclipError: something else is there.
+    """
+    if place.exists() and not ours and (not place.is_dir() or any(place.iterdir())):
+        raise MasqclipError(f"{place} is there, and no {what}: name another folder")
+
+
 @contextmanager
 def new_folder(target: str | Path) -> Iterator[Path]:
     """A folder to fill that takes a name once the block is done, whole or not at all.

@@ -11,7 +11,7 @@ Shapes: Q proposals, K classes, H x W output pixels.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ from masqclip.decoding.masks import (
     tile_bounds,
     widen_rows,
 )
-from masqclip.decoding.winner import PanopticSegment
+from masqclip.decoding.winner import PanopticSegment, keep_winners
 
 #: Pixels of a magnified picture whose owner is one as a rule.
 TILE_ROWS, TILE_COLUMNS = 64, 64
@@ -72,25 +72,16 @@ def decode_panoptic(
         return PanopticResult(empty, [])
 
     contest = _contest(source.select(competes.nonzero().flatten()), probs)
-    segments: list[PanopticSegment] = []
-    stuff: dict[int, int] = {}  # class -> its place in segments
-    segment_of = torch.zeros(len(probs) + 1, dtype=torch.int32)  # the last entry is "nobody"
-    candidates = zip(class_ids.tolist(), probs.tolist(), *contest.counts(), strict=True)
-    for query, (class_id, score, won, area, solid) in enumerate(candidates):
-        if solid == 0 or won / area < overlap_threshold:
-            continue
-        if class_id in stuff:
-            merged = segments[stuff[class_id]]
-            segments[stuff[class_id]] = replace(merged, score=max(merged.score, score))
-            segment_of[query] = merged.id
-            continue
-        thing = class_id not in stuff_ids
-        if not thing:
-            stuff[class_id] = len(segments)
-        segments.append(PanopticSegment(len(segments) + 1, class_id, score, thing))
-        segment_of[query] = len(segments)
+    segments, ids = keep_winners(
+        class_ids.tolist(),
+        probs.tolist(),
+        *contest.counts(),
+        stuff_ids=stuff_ids,
+        overlap_threshold=overlap_threshold,
+    )
     # In place and in bands: an index into a map of 50 megapixels is 400 MB.
-    segment_of, owner = segment_of.to(source.device), contest.owner
+    owner = contest.owner
+    segment_of = torch.tensor(ids, dtype=torch.int32, device=source.device)
     for start, stop in row_chunks(*owner.shape):
         band = owner[start:stop]
         band.copy_(segment_of.index_select(0, band.flatten()).view_as(band))

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim
 
-from masqclip.data.files import new_folder, shared, writing
+from masqclip.data.files import check_replaced, new_folder, shared, writing
 from masqclip.errors import MasqclipError, require
 from masqclip.graphs.description import PROBES, signatures, write_settings
 from masqclip.graphs.modules import ImageGraph, MasksGraph, TextGraph, picture_mask
@@ -87,7 +87,7 @@ def export_model(
     if dynamic and frame is not None:
         raise MasqclipError("a frame is of one size, and dynamic leaves it open: give one of them")
     only = None if dynamic else fixed_frame(model, frame)
-    _check_out(Path(out))
+    check_replaced(Path(out), is_exported(out), what="export")
     with new_folder(out) as folder:
         makers = graphs_of(segmenter, only)
         graphs = {}
@@ -109,16 +109,6 @@ def export_model(
         sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     report("comparing", len(_STEPS), len(_STEPS))
     return Exported(Path(out), sizes, differences)
-
-
-def _check_out(out: Path) -> None:
-    """Refuse a place that holds anything but an export.
-
-    Raises:
-        MasqclipError: it does.
-    """
-    if out.exists() and not is_exported(out) and (not out.is_dir() or any(out.iterdir())):
-        raise MasqclipError(f"{out} is there, and no export: name another folder")
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,7 @@ _LOGGERS = ("torch.onnx", "onnxscript", "onnx_ir", "torch.__trace")
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Hold back what the exporter says of its own steps."""
-    loggers = [
-        logging.getLogger(name) for name in ("torch.onnx", "torch.__trace", "onnxscript", "onnx_ir")
-    ]
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
     before = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from masqclip.clip.hierarchy import groups_at
+from masqclip.clip.name_encoder import unit_rows
 from masqclip.clip.vocabulary import Vocabulary
 from masqclip.word_levels import places_below, words_at
 
@@ -37,11 +38,10 @@ def class_log_probs(
         num_classes: K.
         logit_scale, prune, sigmoid_bias: as there.
     """
-    lengths = np.linalg.norm(mask_embeddings, axis=-1, keepdims=True)
-    unit = mask_embeddings / lengths.clip(1e-12)
+    unit = unit_rows(mask_embeddings)
     scale = np.float32(logit_scale)
     if text_embeddings.ndim == 2:
-        logits = scale * unit @ text_embeddings.T
+        logits: Floats = np.matmul(scale * unit, text_embeddings.T)
     else:
         fits = unit @ text_embeddings.reshape(-1, text_embeddings.shape[-1]).T
         logits = scale * fits.reshape(len(unit), *text_embeddings.shape[:2]).max(axis=-1)

@@ -9,12 +9,12 @@ Shapes: Q proposals, K classes, H x W output pixels, N results, U different mask
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from masqclip.decoding.winner import PanopticSegment
+from masqclip.decoding.winner import PanopticSegment, keep_winners
 from masqclip.runtime.masks import Floats, ResizedMasks, row_chunks, sigmoid
 
 
@@ -107,24 +107,16 @@ def decode_panoptic(
     if not len(probs):
         return np.zeros(masks.output_size, np.int32), []
     owner, won, area, solid = _contest(masks.select(np.flatnonzero(competes)), probs)
-    segments: list[PanopticSegment] = []
-    stuff: dict[int, int] = {}  # class -> its place in segments
-    segment_of = np.zeros(len(probs) + 1, np.int32)  # the last entry is "nobody"
-    for query, class_id in enumerate(class_ids.tolist()):
-        if solid[query] == 0 or won[query] / area[query] < overlap_threshold:
-            continue
-        score = float(probs[query])
-        if class_id in stuff:
-            merged = segments[stuff[class_id]]
-            segments[stuff[class_id]] = replace(merged, score=max(merged.score, score))
-            segment_of[query] = merged.id
-            continue
-        thing = class_id not in stuff_ids
-        if not thing:
-            stuff[class_id] = len(segments)
-        segments.append(PanopticSegment(len(segments) + 1, class_id, score, thing))
-        segment_of[query] = len(segments)
-    return segment_of[owner], segments
+    segments, ids = keep_winners(
+        class_ids.tolist(),
+        probs.tolist(),
+        won.tolist(),
+        area.tolist(),
+        solid.tolist(),
+        stuff_ids=stuff_ids,
+        overlap_threshold=overlap_threshold,
+    )
+    return np.array(ids, np.int32)[owner], segments
 
 
 def _contest(

@@ -8,8 +8,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from masqclip.clip.name_encoder import unit_rows
 from masqclip.data.images import LoadedImage
-from masqclip.errors import MasqclipError
 from masqclip.picture import Encoded
 from masqclip.runtime.classify import object_log_scores
 from masqclip.runtime.decoding import instance_mask
@@ -74,16 +74,4 @@ class OnnxImage(Encoded):
 
     def directions(self) -> NDArray[np.float32]:
         """See `Encoded`."""
-        lengths = np.linalg.norm(self.mask_embeddings, axis=1, keepdims=True)
-        return self.mask_embeddings / lengths.clip(1e-12)
-
-
-def check_own(image: Encoded) -> OnnxImage:
-    """A picture that an exported model has encoded.
-
-    Raises:
-        MasqclipError: something else has.
-    """
-    if not isinstance(image, OnnxImage):
-        raise MasqclipError(f"{image.image.source} was encoded by another engine: encode it anew")
-    return image
+        return unit_rows(self.mask_embeddings)

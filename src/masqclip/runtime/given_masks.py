@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from masqclip.data.bit_masks import binary_mask
 from masqclip.errors import MasqclipError
-from masqclip.picture import Masks
+from masqclip.picture import Masks, misfit
 
 
 def checked_masks(masks: Masks, size: tuple[int, int]) -> list[NDArray[np.bool_]]:
@@ -30,7 +30,7 @@ def checked_masks(masks: Masks, size: tuple[int, int]) -> list[NDArray[np.bool_]
                 "bool"
             )
         if len(shape) != 3 or tuple(shape[1:]) != size:
-            raise _misfit(f"masks of shape {tuple(shape)} do", size)
+            raise misfit(f"masks of shape {tuple(shape)} do", size)
     return [_checked(mask, number, size) for number, mask in enumerate(masks, start=1)]
 
 
@@ -43,11 +43,5 @@ def _checked(mask: Any, number: int, size: tuple[int, int]) -> NDArray[np.bool_]
         kind = getattr(mask, "dtype", type(mask).__name__)
         raise MasqclipError(f"mask {number} is of type {kind}: give bool, or 0 and 1")
     if array.shape != size:
-        raise _misfit(f"mask {number} of shape {array.shape} does", size)
+        raise misfit(f"mask {number} of shape {array.shape} does", size)
     return binary_mask(array, what=f"place {number}")
-
-
-def _misfit(what: str, size: tuple[int, int]) -> MasqclipError:
-    return MasqclipError(
-        f"{what} not fit a picture of {size[0]}x{size[1]} pixels; give [N, height, width]"
-    )

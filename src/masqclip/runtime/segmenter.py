@@ -19,11 +19,11 @@ from masqclip.clip.vocabulary import Vocabulary
 from masqclip.data.images import Channels, LoadedImage
 from masqclip.errors import MasqclipError
 from masqclip.own_world import OwnWorld, load_world
-from masqclip.picture import Encoded, Masks, Picture, PictureInput, read_picture
+from masqclip.picture import Encoded, Masks, Picture, PictureInput, check_own, read_picture
 from masqclip.refinements import Refinements
 from masqclip.result import Segmentation, Task
 from masqclip.runtime.classify import class_log_probs, object_log_scores
-from masqclip.runtime.encoded import OnnxImage, check_own
+from masqclip.runtime.encoded import OnnxImage
 from masqclip.runtime.frames import fit_picture, frame_picture
 from masqclip.runtime.given_masks import checked_masks
 from masqclip.runtime.names import OnnxNames
@@ -158,7 +158,7 @@ class OnnxSegmenter(BaseSegmenter[OnnxImage, NDArray[np.float32]]):
     ) -> NDArray[np.float32]:
         """CLIP embeddings [N,E] of masks that come from elsewhere; see `Engine`."""
         picture = read_picture(image, channels=channels)
-        loaded = check_own(picture).image if isinstance(picture, Encoded) else picture
+        loaded = check_own(picture, OnnxImage).image if isinstance(picture, Encoded) else picture
         given = checked_masks(masks, (loaded.height, loaded.width))
         frame, inside = self._frame(loaded)
         inputs = _framed(frame, inside)
@@ -190,7 +190,9 @@ class OnnxSegmenter(BaseSegmenter[OnnxImage, NDArray[np.float32]]):
 
     def _encode(self, pictures: Sequence[Picture], heard: float) -> list[OnnxImage]:
         return [
-            check_own(picture) if isinstance(picture, Encoded) else self._see(picture, heard)
+            check_own(picture, OnnxImage)
+            if isinstance(picture, Encoded)
+            else self._see(picture, heard)
             for picture in pictures
         ]
 

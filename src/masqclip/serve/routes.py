@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.responses import JSONResponse
 
-from masqclip.clip.vocabulary import Vocabulary, builtin_vocabularies, load_builtin
+from masqclip.clip.builtin_lists import listed_vocabularies
+from masqclip.clip.vocabulary import Vocabulary
 from masqclip.encoding import EncodedImage
 from masqclip.hub.local import model_summary
 from masqclip.serve import x_anylabeling
@@ -146,19 +147,7 @@ async def list_models(engine: TheEngine) -> JSONResponse:
 @router.get("/v1/vocabularies", tags=["models"], responses=problems(401))
 async def list_vocabularies() -> list[VocabularyInfo]:
     """The built-in vocabularies."""
-    found = []
-    for name, description in builtin_vocabularies().items():
-        categories = load_builtin(name).categories
-        found.append(
-            VocabularyInfo(
-                name=name,
-                description=description,
-                things=[category.name for category in categories if category.thing],
-                stuff=[category.name for category in categories if not category.thing],
-                synonyms={category.name: list(category.prompts) for category in categories},
-            )
-        )
-    return found
+    return [VocabularyInfo(**listed) for listed in listed_vocabularies()]
 
 
 @state.get("/healthz")

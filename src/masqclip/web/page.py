@@ -18,9 +18,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from masqclip.clip.builtin_lists import listed_vocabularies
 from masqclip.clip.region_names import region_names
-from masqclip.clip.vocabulary import builtin_vocabularies, load_builtin
-from masqclip.data.files import new_folder, shared
+from masqclip.data.files import check_replaced, new_folder, shared
 from masqclip.errors import MasqclipError
 from masqclip.graphs.export import export_model
 from masqclip.hub.local import is_exported
@@ -74,8 +74,7 @@ def write_page(
     out = Path(out)
     page = out / "index.html"
     earlier = page.is_file() and _MARK in page.read_text("utf-8", "replace")
-    if out.exists() and not earlier and (not out.is_dir() or any(out.iterdir())):
-        raise MasqclipError(f"{out} is there, and no page of masqclip web: name another folder")
+    check_replaced(out, earlier, what="page of masqclip web")
     report("packages of npm")
     engine = package_files(packages)
     with TemporaryDirectory() as scratch:
@@ -95,7 +94,9 @@ def write_page(
         files["LICENSE"] = _OWN_LICENCE.encode()
         files |= _page_files()
         files["about.json"] = json.dumps(_about(exported), separators=(",", ":")).encode()
-        files["vocabularies.json"] = json.dumps(_vocabularies(), separators=(",", ":")).encode()
+        files["vocabularies.json"] = json.dumps(
+            listed_vocabularies(), separators=(",", ":")
+        ).encode()
         with new_folder(out) as folder, shared(folder):
             for name, content in files.items():
                 path = folder / name
@@ -167,20 +168,3 @@ def _about(folder: Path) -> dict[str, Any]:
                 "threshold": world.pictures.threshold,
             }
     return about
-
-
-def _vocabularies() -> list[dict[str, Any]]:
-    """The built-in vocabularies, as the service lists them."""
-    found = []
-    for name, description in builtin_vocabularies().items():
-        categories = load_builtin(name).categories
-        found.append(
-            {
-                "name": name,
-                "description": description,
-                "things": [category.name for category in categories if category.thing],
-                "stuff": [category.name for category in categories if not category.thing],
-                "synonyms": {category.name: list(category.prompts) for category in categories},
-            }
-        )
-    return found
